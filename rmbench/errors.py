@@ -1,0 +1,25 @@
+"""What rmbench raises: one line each, with the value, the place and what would have been right."""
+
+
+class RmbenchError(Exception):
+    """Base of every error that rmbench raises on purpose. `exit_code` is what the command line exits with."""
+
+    exit_code = 1
+
+
+class UsageError(RmbenchError):
+    """A name or an option that the user can only have mistyped: unknown model, unknown task, clashing options."""
+
+    exit_code = 2
+
+
+class DataError(RmbenchError):
+    """Data that cannot be read as what it was given as. The message names file, row and field."""
+
+
+class ModelError(RmbenchError):
+    """A reward model that cannot be loaded or run as asked."""
+
+
+class ResultError(RmbenchError):
+    """A result file, store or output folder that cannot be read or written."""

@@ -1,0 +1,1 @@
+"""Pure numpy and scipy functions, one topic a module."""

@@ -1,0 +1,205 @@
+"""How often, and by how much, correct candidates are preferred to wrong ones.
+
+An example counts where it has a correct and a wrong candidate and every such pair has an answer. The correct
+candidates are those with the highest label, all others are wrong. What happens to an example is settled by its best
+correct candidate: the one with the fewest losses, then the fewest ties, against the wrong ones. With L and T its losses
+(`beats` below .5) and ties (.5), and m the number of correct candidates level with it (the same L and T):
+
+    accuracy            L = 0 and T = 0                  RewardMATH, RewardBench: strictly above all wrong ones
+    accuracy_ties       L = 0                            RewardMATH "with ties"
+    accuracy_expected   m / (m + T) if L = 0, else 0     ties broken at random
+    mrr                 1 / (1 + L + T)                  RewardMATH: ties rank against the correct one
+    mrr_expected        E[1 / (1 + L + X)]               X of the T come before the first of the m in a random order
+    mean_rank           1 + L + T / (m + 1)              the expected rank, E[1 + L + X]
+
+`auc` is the mean over (correct, wrong) pairs within an example, then over examples; `margin_sd` an effect size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmbench.metrics.interval import Kind, Statistic, mean
+from rmbench.types import Array, Outcome
+
+_ENTRIES = 1 << 21  # entries of `beats` held at once: 16 MiB
+_REASONS = (
+    "",
+    "unlabelled candidate",
+    "no wrong candidate",
+    "no correct candidate",
+    "candidates rated alike",
+    "no answer",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """Where the best correct candidate of each of n examples stands; arrays are [n], nan in examples left out.
+
+    `losses`, `ties` and `level` are L, T and m above. `auc` is the share of (correct, wrong) pairs won. `gap` is mean
+    correct minus mean wrong score, `scatter` the sum of squares about the example's mean, `freedom` k - 1; these three
+    are nan also where a score is missing or not finite. `reason` indexes why an example is left out, 0 where it counts.
+    """
+
+    reason: NDArray[np.intp]
+    losses: Array
+    ties: Array
+    level: Array
+    auc: Array
+    gap: Array
+    scatter: Array
+    freedom: Array
+
+    def mean(self, name: str, values: NDArray[np.generic], kind: Kind) -> Statistic:
+        """The mean of `values` [n] over the examples that count."""
+        return mean(name, np.where(self.reason == 0, values, np.nan), kind)
+
+
+Metric = Callable[[Standings], Statistic]
+METRICS: list[Metric] = []
+
+
+def metric(function: Metric) -> Metric:
+    """Adds a metric to what `statistics` returns, in the order of this file."""
+    METRICS.append(function)
+    return function
+
+
+def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
+    """Every metric of one view of `outcomes` [n], ready for `interval.estimate` with the clusters of the outcomes."""
+    standings = _standings(outcomes, view)
+    return [function(standings) for function in METRICS]
+
+
+def ties(outcomes: Sequence[Outcome], view: str) -> int:
+    """In how many of the examples that count the best correct candidate ties with a wrong one (T > 0)."""
+    return int(np.count_nonzero(_standings(outcomes, view).ties > 0))
+
+
+def left_out(outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
+    """How many examples do not count, by reason; reasons that do not occur are absent.
+
+    `no answer`: a (correct, wrong) pair whose `beats` is nan, or an outcome without that view.
+    """
+    counts = np.bincount(_standings(outcomes, view).reason, minlength=len(_REASONS))
+    return {reason: int(count) for reason, count in zip(_REASONS[1:], counts[1:], strict=True) if count}
+
+
+@metric
+def accuracy(s: Standings) -> Statistic:
+    return s.mean("accuracy", (s.losses == 0) & (s.ties == 0), "proportion")
+
+
+@metric
+def accuracy_ties(s: Standings) -> Statistic:
+    return s.mean("accuracy_ties", s.losses == 0, "proportion")
+
+
+@metric
+def accuracy_expected(s: Standings) -> Statistic:
+    return s.mean("accuracy_expected", np.where(s.losses == 0, s.level / (s.level + s.ties), 0.0), "proportion")
+
+
+@metric
+def mrr(s: Standings) -> Statistic:
+    return s.mean("mrr", 1 / (1 + s.losses + s.ties), "fraction")
+
+
+@metric
+def mrr_expected(s: Standings) -> Statistic:
+    # P(X = 0) = m / (T + m), and P(X = x + 1) / P(X = x) = (T - x) / (T + m - 1 - x).
+    total, chance = np.zeros_like(s.ties), s.level / (s.ties + s.level)
+    for x in range(int(np.nanmax(s.ties, initial=0)) + 1):
+        total += chance / (1 + s.losses + x)
+        chance = chance * np.maximum(s.ties - x, 0) / np.maximum(s.ties + s.level - 1 - x, 1)
+    return s.mean("mrr_expected", total, "fraction")
+
+
+@metric
+def mean_rank(s: Standings) -> Statistic:
+    return s.mean("mean_rank", 1 + s.losses + s.ties / (s.level + 1), "number")
+
+
+@metric
+def margin_sd(s: Standings) -> Statistic:
+    """Mean gap between correct and wrong scores, over the pooled standard deviation within examples."""
+
+    def value(sums: Array) -> Array:
+        gap, examples, scatter, freedom = np.moveaxis(sums, -1, 0)
+        spread = np.sqrt(scatter / freedom)
+        return np.where(spread > 0, gap / examples / spread, np.nan)
+
+    return Statistic("margin_sd", np.column_stack([s.gap, np.ones_like(s.gap), s.scatter, s.freedom]), value)
+
+
+@metric
+def auc(s: Standings) -> Statistic:
+    return s.mean("auc", s.auc, "fraction")
+
+
+def _standings(outcomes: Sequence[Outcome], view: str) -> Standings:
+    columns = np.full((7, len(outcomes)), np.nan)
+    reason = np.zeros(len(outcomes), np.intp)
+    for k, rows in _groups(outcomes):
+        labels = np.concatenate([outcomes[i].labels for i in rows]).astype(float).reshape(len(rows), k)
+        scores, beats = np.full((len(rows), k), np.nan), np.full((len(rows), k, k), np.nan)
+        for at, i in enumerate(rows):
+            if (seen := outcomes[i].views.get(view)) is not None:
+                beats[at] = seen.beats
+                if seen.scores is not None:
+                    scores[at] = seen.scores
+        columns[:, rows], reason[rows] = _stand(labels, scores, beats)
+    return Standings(reason, *columns)
+
+
+def _groups(outcomes: Sequence[Outcome]) -> Iterator[tuple[int, list[int]]]:
+    """Indices of outcomes with the same number of candidates, in chunks of bounded memory."""
+    groups: dict[int, list[int]] = {}
+    for i, outcome in enumerate(outcomes):
+        groups.setdefault(len(outcome.labels), []).append(i)
+    for k, rows in groups.items():
+        chunk = max(1, _ENTRIES // max(1, k * k))
+        yield from ((k, rows[start : start + chunk]) for start in range(0, len(rows), chunk))
+
+
+def _stand(labels: Array, scores: Array, beats: Array) -> tuple[Array, NDArray[np.intp]]:
+    """Columns of `Standings` [7, g] and reasons [g] of g examples: labels and scores are [g, k], beats [g, k, k]."""
+    k = labels.shape[1]
+    top, bottom = labels.max(axis=1, initial=-np.inf), labels.min(axis=1, initial=np.inf)
+    correct = labels == top[:, None]
+    pairs = correct[:, :, None] & ~correct[:, None, :]
+    reason = np.select(
+        [np.isnan(top), (top == 1) & (bottom == 1), (top == 0) & (bottom == 0) | (k == 0), top == bottom],
+        [1, 2, 3, 4],
+        np.where((np.isnan(beats) & pairs).any(axis=(1, 2)), 5, 0),
+    )
+
+    losses, ties = ((beats < 0.5) & pairs).sum(axis=2), ((beats == 0.5) & pairs).sum(axis=2)
+    order = np.where(correct, losses * (k + 1) + ties, (k + 1) ** 2)
+    best = order.min(axis=1, initial=(k + 1) ** 2)
+    level = (order == best[:, None]).sum(axis=1)
+    won = np.where(pairs, beats, 0.0).sum(axis=(1, 2)) / np.maximum(pairs.sum(axis=(1, 2)), 1)
+    ranks = np.stack([best // (k + 1), best % (k + 1), level, won])
+
+    with np.errstate(over="ignore", invalid="ignore"):  # too large to square is left out as not finite
+        sizes = _sizes(correct, scores)
+    columns = np.concatenate([ranks, sizes])
+    return np.where(reason == 0, columns, np.nan), reason
+
+
+def _sizes(correct: NDArray[np.bool_], scores: Array) -> Array:
+    """Gap, scatter and freedom [3, g] of scores [g, k], nan where a score is missing or not finite."""
+    k = scores.shape[1]
+    finite = np.all(np.isfinite(scores), axis=1)
+    scores = np.where(finite[:, None], scores, 0.0)
+    scores = scores - scores[:, :1]  # candidates that all tie are then exactly 0 apart, not a rounding error
+    right = np.where(correct, scores, 0.0).sum(axis=1) / np.maximum(correct.sum(axis=1), 1)
+    wrong = np.where(correct, 0.0, scores).sum(axis=1) / np.maximum((~correct).sum(axis=1), 1)
+    centred = scores - scores.sum(axis=1, keepdims=True) / max(k, 1)
+    sizes = np.stack([right - wrong, np.square(centred).sum(axis=1), np.full(len(scores), k - 1.0)])
+    return np.where(finite, sizes, np.nan)

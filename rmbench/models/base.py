@@ -1,0 +1,132 @@
+"""The protocols a reward model can have, the options it is loaded with, and what a result says of it.
+
+The dispatcher in `rmbench.scoring` tells the four kinds apart by their methods:
+
+- `RewardModel` runs its own work (endpoint, callable, rules) and sees requests without their `where`.
+- `TokenModel` says how requests become tokens and how hidden states become rewards; the engine owns the forward.
+- `ScoreFile` only looks up what was scored before, by `where`, the only kind that sees it.
+- `Derived` combines the answers of its members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from rmbench.types import Ask, Request, Reward
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A request as one token sequence.
+
+    `ids` is never empty unless `error` says why the request cannot be read; `reads` are the positions in `ids` whose
+    hidden states the model wants; `type_ids` are token types where the architecture has them; `cut` is how many
+    tokens were truncated away; `ask` is what was asked, and `note` whatever the family needs again in `read`.
+    """
+
+    ids: Sequence[int]
+    reads: Sequence[int]
+    type_ids: Sequence[int] | None = None
+    cut: int = 0
+    error: str | None = None
+    ask: Ask = "reward"
+    note: Any = None
+
+
+@runtime_checkable
+class RewardModel(Protocol):
+    """Black box: `rewards` yields (index into `requests`, reward) in any order, each index once."""
+
+    asks: frozenset[Ask]
+    fingerprint: str | None  # None: kept in this run's journal only, never in the shared store
+
+    def rewards(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reward]]: ...
+
+
+@runtime_checkable
+class TokenModel(Protocol):
+    """White box: the engine runs `backbone` and hands back the hidden states that `Encoded.reads` names.
+
+    `backbone` is a torch module that takes `input_ids` [b, t], `attention_mask` [b, t] or None, `token_type_ids`
+    where `Encoded` has them, and `use_cache=False` where `layout` is causal; its output has `last_hidden_state`
+    [b, t, h]. `read` gets one [len(reads), h] tensor per sequence.
+    """
+
+    asks: frozenset[Ask]
+    fingerprint: str
+    backbone: Any
+    layout: Literal["causal", "encoder"]
+
+    def encode(self, requests: Sequence[Request]) -> list[Encoded]: ...
+
+    def read(self, hidden: Sequence[Any], encoded: Sequence[Encoded]) -> list[Reward]: ...
+
+
+@runtime_checkable
+class ScoreFile(Protocol):
+    """Rewards that were computed before, joined by `where`. `lookup` gets the whole run, so it can judge the fit."""
+
+    asks: frozenset[Ask]
+    fingerprint: str
+
+    def lookup(self, requests: Sequence[Request]) -> list[Reward]: ...
+
+
+@runtime_checkable
+class Derived(Protocol):
+    """A function of other models' answers. Never stored: its members are. `combine` sees the whole run.
+
+    Requests reach `needs` with their `where`, to be passed on untouched. `fingerprint` covers the function and its
+    settings, not the members; it names results.
+    """
+
+    asks: frozenset[Ask]
+    fingerprint: str | None
+    members: tuple[Model, ...]
+
+    def needs(self, requests: Sequence[Request]) -> list[Sequence[Request]]: ...
+
+    def combine(self, requests: Sequence[Request], answers: list[list[Reward]]) -> list[Reward]: ...
+
+
+Model = RewardModel | TokenModel | ScoreFile | Derived
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to load a model. A family uses the options that mean something to it; None leaves the choice to it."""
+
+    revision: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    head_dtype: str = "float32"
+    max_length: int | None = None
+    truncation_side: Literal["left", "right"] = "left"
+    pooling: Literal["last", "hf"] = "last"
+    template: str | None = None
+    trust_remote_code: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a result says of a model. `id` is a name (`org/name`), never a path.
+
+    `settings` holds, JSON-able, what the model's rewards depend on besides its weights.
+    """
+
+    id: str
+    family: str
+    revision: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def subject_of(model: object) -> Subject:
+    """The `subject` a model carries, or one made of its type's name for objects that carry none."""
+    subject = getattr(model, "subject", None)
+    if isinstance(subject, Subject):
+        return subject
+    kind = type(model)
+    return Subject(id=f"{kind.__module__.split('.')[0]}/{kind.__qualname__}", family="object")

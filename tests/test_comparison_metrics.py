@@ -1,0 +1,293 @@
+"""Comparison metrics against loops over pairs and tie-breaking orders, and against published figures."""
+
+import json
+import os
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rmbench.metrics import comparison
+from rmbench.metrics.aggregate import aggregate
+from rmbench.metrics.interval import estimate
+from rmbench.types import Array, Outcome, View
+
+RANKS = ["accuracy", "accuracy_ties", "accuracy_expected", "mrr", "mrr_expected", "mean_rank", "auc"]
+
+
+def preferences(scores: Array) -> Array:
+    row, column = scores[:, None], scores[None, :]
+    return np.where(np.isnan(row) | np.isnan(column), np.nan, (row > column) + 0.5 * (row == column))
+
+
+def scored(labels, scores) -> Outcome:
+    scores = np.array(scores, float)
+    view = View(scores, preferences(scores), ["ok"] * len(scores))
+    return Outcome("id", None, "c", np.array(labels, float), {"default": view})
+
+
+def compared(labels, beats) -> Outcome:
+    view = View(None, np.array(beats, float), ["ok"] * len(labels))
+    return Outcome("id", None, "c", np.array(labels, float), {"default": view})
+
+
+def values(*outcomes: Outcome) -> dict[str, float]:
+    estimates = estimate(comparison.statistics(outcomes, "default"), range(len(outcomes)), draws=2)
+    return {e.name: e.value for e in estimates}
+
+
+# A tied pair, a lost one and a won one tell the three accuracies apart.
+
+
+def test_strict_accuracy_is_a_strict_win_and_a_tie_is_half_when_broken_at_random():
+    found = values(scored([1, 0], [2, 2]), scored([1, 0], [1, 2]), scored([1, 0], [3, 2]), scored([0, 1], [2, 3]))
+    assert (found["accuracy"], found["accuracy_ties"], found["accuracy_expected"]) == (0.5, 0.75, 0.625)
+
+
+def test_ranks_of_a_constant_model_on_one_correct_of_ten():
+    found = values(scored([1] + [0] * 9, [7.0] * 10))
+    assert found["accuracy"] == 0
+    assert found["accuracy_ties"] == 1
+    assert found["accuracy_expected"] == pytest.approx(1 / 10)
+    assert found["mrr"] == pytest.approx(1 / 10)
+    assert found["mrr_expected"] == pytest.approx(sum(1 / r for r in range(1, 11)) / 10)  # RewardMATH's random 29.29 %
+    assert found["mean_rank"] == pytest.approx(5.5)
+    assert found["auc"] == 0.5
+
+
+def test_graded_labels_make_the_highest_the_only_correct_one():
+    assert values(scored([2, 1, 0], [5, 4, 9]))["mrr"] == 0.5
+
+
+def test_the_best_of_several_correct_candidates_counts():
+    assert values(scored([1, 1, 0], [0, 9, 5]))["accuracy"] == 1
+
+
+def test_comparisons_without_scores_have_every_metric_but_the_margin():
+    nan = np.nan
+    found = values(compared([1, 0, 0], [[nan, 1, 0], [0, nan, nan], [1, nan, nan]]))
+    assert found["mrr"] == 0.5
+    assert found["auc"] == 0.5
+    assert np.isnan(found["margin_sd"])
+
+
+# Against loops that share nothing with the vectorised code.
+
+
+def ranks_by_enumeration(labels, scores) -> dict[str, float]:
+    """Every random order of tied candidates, sorted by score, one by one."""
+    k, best = len(labels), max(labels)
+    ranks = []
+    for order in permutations(range(k)):
+        ranking = sorted(range(k), key=lambda i: (-scores[i], order[i]))
+        ahead = [labels[i] == best for i in ranking].index(True)
+        ranks.append(1 + ahead)
+    ranks = np.array(ranks)
+    return {
+        "accuracy": float(ranks.max() == 1),
+        "accuracy_ties": float(ranks.min() == 1),
+        "accuracy_expected": np.mean(ranks == 1),
+        "mrr": 1 / ranks.max(),
+        "mrr_expected": np.mean(1 / ranks),
+        "mean_rank": np.mean(ranks),
+        "auc": np.mean(
+            [
+                1.0 if scores[c] > scores[w] else 0.5 if scores[c] == scores[w] else 0.0
+                for c in range(k)
+                for w in range(k)
+                if labels[c] == best != labels[w]
+            ]
+        ),
+    }
+
+
+examples = st.integers(2, 5).flatmap(
+    lambda k: st.tuples(
+        st.lists(st.integers(0, 2), min_size=k, max_size=k).filter(lambda labels: len(set(labels)) > 1),
+        st.lists(st.integers(0, 2), min_size=k, max_size=k),
+    )
+)
+
+
+@given(st.lists(examples, min_size=1, max_size=4))
+def test_rank_metrics_equal_the_enumeration_of_all_orders(drawn):
+    found = values(*(scored(*example) for example in drawn))
+    for name in RANKS:
+        expected = np.mean([ranks_by_enumeration(*example)[name] for example in drawn])
+        assert found[name] == pytest.approx(expected, abs=1e-12), name
+
+
+@given(st.lists(examples, min_size=1, max_size=4))
+def test_margin_is_the_gap_over_the_pooled_deviation_within_examples(drawn):
+    gaps, squares, freedom = [], 0.0, 0
+    for labels, scores in drawn:
+        right = [s for label, s in zip(labels, scores, strict=True) if label == max(labels)]
+        wrong = [s for label, s in zip(labels, scores, strict=True) if label != max(labels)]
+        gaps.append(np.mean(right) - np.mean(wrong))
+        squares += sum((s - np.mean(scores)) ** 2 for s in scores)
+        freedom += len(scores) - 1
+    found = values(*(scored(*example) for example in drawn))["margin_sd"]
+    if squares == 0:
+        assert np.isnan(found)
+    else:
+        assert found == pytest.approx(np.mean(gaps) / np.sqrt(squares / freedom))
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_comparisons_that_no_score_explains_equal_loops_over_pairs(seed):
+    rng = np.random.default_rng(seed)
+    k = rng.integers(2, 6)
+    labels, beats = rng.permutation([1.0, *rng.integers(0, 2, k - 2), 0.0]), rng.choice([0, 0.5, 1], (k, k))
+    wrong = [w for w in range(k) if not labels[w]]
+    records = [
+        (sum(beats[c, w] == 0 for w in wrong), sum(beats[c, w] == 0.5 for w in wrong)) for c in range(k) if labels[c]
+    ]
+    lost, tied = min(records)
+    level = records.count((lost, tied))
+    orders = [order.index(1) for order in set(permutations([0] * tied + [1] * level))]
+    found = values(compared(labels, beats))
+    assert found["accuracy"] == (lost == 0 and tied == 0)
+    assert found["accuracy_ties"] == (lost == 0)
+    assert found["accuracy_expected"] == pytest.approx(0 if lost else np.mean([x == 0 for x in orders]))
+    assert found["mrr"] == pytest.approx(1 / (1 + lost + tied))
+    assert found["mrr_expected"] == pytest.approx(np.mean([1 / (1 + lost + x) for x in orders]))
+    assert found["mean_rank"] == pytest.approx(np.mean([1 + lost + x for x in orders]))
+
+
+def test_examples_of_different_sizes_keep_their_place_whatever_the_chunk(monkeypatch):
+    rng = np.random.default_rng(0)
+    outcomes = [scored([1] + [0] * k, rng.normal(size=k + 1)) for k in rng.integers(1, 6, 50)]
+    whole = comparison.statistics(outcomes, "default")
+    monkeypatch.setattr(comparison, "_ENTRIES", 30)
+    for before, after in zip(whole, comparison.statistics(outcomes, "default"), strict=True):
+        np.testing.assert_array_equal(before.columns, after.columns)
+    for i in (0, 17, 49):
+        [alone] = comparison.statistics(outcomes[i : i + 1], "default")[3].columns
+        np.testing.assert_array_equal(whole[3].columns[i], alone)
+
+
+# What does not count.
+
+
+def test_an_example_with_a_missing_answer_is_neither_a_loss_nor_a_win():
+    outcomes = [scored([1, 0, 0], [3, np.nan, 1]), scored([1, 0], [2, 1])]
+    estimates = estimate(comparison.statistics(outcomes, "default"), [0, 1], draws=2)
+    assert {(e.n, e.clusters) for e in estimates} == {(1, 1)}
+    assert comparison.left_out(outcomes, "default") == {"no answer": 1}
+
+
+def test_only_pairs_of_a_correct_and_a_wrong_candidate_have_to_be_answered():
+    beats = [[np.nan, 1, 1], [0, np.nan, np.nan], [0, np.nan, np.nan]]
+    assert comparison.left_out([compared([1, 0, 0], beats)], "default") == {}
+
+
+def test_every_reason_is_counted():
+    outcomes = [
+        scored([1, 0], [2, 1]),
+        scored([1, 1], [2, 1]),
+        scored([1], [2]),
+        scored([0, 0], [2, 1]),
+        scored([3, 3], [2, 1]),
+        scored([1, np.nan], [2, 1]),
+        scored([], []),
+        Outcome("id", None, "c", np.array([1.0, 0.0]), {}),
+    ]
+    assert comparison.left_out(outcomes, "default") == {
+        "unlabelled candidate": 1,
+        "no wrong candidate": 2,
+        "no correct candidate": 2,
+        "candidates rated alike": 1,
+        "no answer": 1,
+    }
+
+
+def test_an_infinite_score_still_wins_but_has_no_margin():
+    found = values(scored([1, 0], [np.inf, 1]))
+    assert found["accuracy"] == 1
+    assert np.isnan(found["margin_sd"])
+
+
+def test_scores_that_all_tie_have_no_margin_whatever_the_rounding():
+    assert np.isnan(values(scored([1] + [0] * 9, [0.1] * 10), scored([1, 0, 0], [0.3] * 3))["margin_sd"])
+
+
+def test_scores_too_large_to_square_have_no_margin_and_raise_no_warning():
+    found = values(scored([1, 0], [1e308, -1e308]), scored([1, 0], [3, 1]))
+    assert found["accuracy"] == 1
+    assert found["margin_sd"] == pytest.approx(2**0.5)
+
+
+def test_ties_counts_examples_in_which_the_best_correct_one_ties():
+    outcomes = [scored([1, 0], [1, 1]), scored([1, 0, 0], [1, 1, 1]), scored([1, 1, 0], [1, 2, 1])]
+    assert comparison.ties(outcomes, "default") == 2
+
+
+def test_no_outcome_is_no_number():
+    assert all(np.isnan(value) for value in values().values())
+
+
+# Figures of the RewardMATH paper, from the official score files (KNOWLEDGE: accuracy and MRR in %).
+
+
+@pytest.fixture(scope="module")
+def official():
+    if not (folder := os.environ.get("RMBENCH_DATA")):
+        pytest.skip("RMBENCH_DATA is not set")
+    return lambda name: json.loads((Path(folder) / "rewardmath" / "scores" / f"{name}_reward.json").read_text())
+
+
+def percent(outcomes: list[Outcome], *names: str) -> tuple[float, ...]:
+    found = values(*outcomes)
+    return tuple(round(100 * found[name], 2) for name in names)
+
+
+ONE_OF_TEN = [1] + [0] * 9
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("internlm2", (37.27, 55.17)),
+        ("skywork_llama3", (22.15, 44.69)),
+        ("ArmoRM", (20.50, 42.18)),
+        ("beaver", (7.25, 26.59)),
+        ("oasst-rm", (7.04, 27.03)),
+    ],
+)
+def test_official_figures_of_scalar_rewards(official, name, figures):
+    assert percent([scored(ONE_OF_TEN, row["score"]) for row in official(name)], "accuracy", "mrr") == figures
+
+
+def test_official_figures_of_a_judge_that_ties(official):
+    names = ("accuracy", "accuracy_ties", "accuracy_expected")
+    assert percent([scored(ONE_OF_TEN, row["score"]) for row in official("gpt4o")], *names) == (25.98, 51.75, 35.71)
+
+
+@pytest.mark.parametrize(
+    ("name", "view", "figures"),
+    [
+        ("ReasonEval_7B", "prod", (18.22, 38.49)),
+        ("ReasonEval_7B", "geometric_mean", (20.29, 39.26)),
+        ("Math_Shepherd", "prod", (17.18, 34.68)),
+        ("Math_Shepherd", "geometric_mean", (15.73, 33.61)),
+    ],
+)
+def test_official_figures_of_process_rewards(official, name, view, figures):
+    outcomes = [scored(ONE_OF_TEN, aggregate(row["score"])[view]) for row in official(name)]
+    assert percent(outcomes, "accuracy", "mrr") == figures
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [("gpt4o", (24.64, 48.92)), ("llama3_8B", (0.62, 19.06)), ("prometheus_7B", (2.28, 21.64))],
+)
+def test_official_figures_of_pairwise_judges(official, name, figures):
+    outcomes = []
+    for row in official(f"{name}_pairwise"):
+        beats = np.full((10, 10), np.nan)
+        beats[0, 1:] = [a == b for a, b in zip(row["score"], row["chosen_position"], strict=True)]
+        outcomes.append(compared(ONE_OF_TEN, beats))
+    assert percent(outcomes, "accuracy", "mrr") == figures

@@ -1,0 +1,178 @@
+"""Intervals against scipy, survey formulas, a plain bootstrap loop and simulated coverage."""
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+from scipy.stats import binomtest, t
+
+from rmbench.metrics import interval
+from rmbench.metrics.interval import Statistic, estimate, mean, wilson_interval
+
+
+def ends(estimate_):
+    return estimate_.ci_low, estimate_.ci_high
+
+
+# Proportions.
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 30), (30, 30), (7, 30), (499, 500)])
+def test_singletons_get_the_plain_wilson_interval(k, n):
+    [found] = estimate([mean("accuracy", np.repeat([1.0, 0.0], [k, n - k]), "proportion")], range(n))
+    expected = binomtest(k, n).proportion_ci(method="wilson")
+    assert ends(found) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert (found.value, found.n, found.clusters) == (pytest.approx(k / n), n, n)
+    assert found.ci_low <= found.value <= found.ci_high
+
+
+def test_rows_repeated_within_their_cluster_add_nothing_but_the_fewer_degrees_of_freedom():
+    rows = np.repeat([1.0, 0.0], [30, 10])
+    [found] = estimate([mean("accuracy", np.repeat(rows, 5), "proportion")], np.repeat(np.arange(40), 5))
+    level = 1 - 2 * t.cdf(-t.ppf(0.975, 39), 1e9)  # binomtest speaks of the normal quantile
+    expected = binomtest(30, 40).proportion_ci(float(level), method="wilson")
+    # c / (c - 1): the variance between clusters is estimated.
+    assert ends(found) == pytest.approx((expected.low, expected.high), abs=3e-3)
+
+
+def test_the_effective_n_is_n_over_the_design_effect_of_the_cluster_totals():
+    successes, rows = np.array([5, 1, 0, 4, 2, 3.0]), np.array([5, 4, 3, 4, 3, 3.0])
+    n, p, c = rows.sum(), successes.sum() / rows.sum(), len(rows)
+    variance = c / (c - 1) * sum((s - p * m) ** 2 for s, m in zip(successes, rows, strict=True)) / n**2
+    effective = n / (variance / (p * (1 - p) / n))
+    assert effective < n
+    quantile = t.ppf(0.975, c - 1)
+    for end in wilson_interval(successes, rows):  # Wilson: the ends solve |p - x| = quantile * sqrt(x (1 - x) / n)
+        assert abs(p - end) == pytest.approx(quantile * np.sqrt(end * (1 - end) / effective))
+
+
+def test_clusters_that_balance_themselves_do_not_raise_n():
+    low, high = wilson_interval(np.full(100, 1), np.full(100, 2))
+    width = np.diff(binomtest(100, 200).proportion_ci(method="wilson"))[0]
+    assert width < high - low < 1.02 * width  # the design effect is 0, floored at 1
+
+
+def test_where_all_rows_succeed_n_is_the_number_of_clusters():
+    low, high = wilson_interval(np.full(20, 5), np.full(20, 5))
+    quantile = t.ppf(0.975, 19)
+    assert (low, high) == (pytest.approx(20 / (20 + quantile**2)), 1)
+
+
+def test_one_cluster_of_several_rows_says_nothing():
+    assert wilson_interval(np.array([3.0]), np.array([4.0])) == (0, 1)
+
+
+def test_leading_axes_are_repeats():
+    rng = np.random.default_rng(0)
+    rows = rng.integers(1, 4, (7, 30))
+    successes = rng.binomial(rows, 0.7)
+    low, high = wilson_interval(successes, rows)
+    for i in range(7):
+        assert (low[i], high[i]) == wilson_interval(successes[i], rows[i])
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_coverage_at_a_hundred_clusters(size):
+    rng = np.random.default_rng(size)
+    chance = rng.beta(7 / 6, 7 / 6, (10_000, 100))  # intra-cluster correlation 1 / (1 + 7 / 3) = .3
+    low, high = wilson_interval(rng.binomial(size, chance), np.full((10_000, 100), size))
+    assert 0.93 < np.mean((low <= 0.5) & (high >= 0.5)) < 0.97
+
+
+# Everything else.
+
+
+def test_the_bootstrap_equals_a_loop_that_draws_rows_cluster_by_cluster():
+    rng = np.random.default_rng(1)
+    rows, clusters = rng.normal(3, 1, 40), rng.integers(0, 12, 40)
+    [found] = estimate([mean("mean_rank", rows)], clusters, draws=200, seed=9)
+    groups, draw = [rows[clusters == c] for c in dict.fromkeys(clusters.tolist())], np.random.default_rng(9)
+    means = [np.concatenate([groups[i] for i in draw.integers(12, size=12)]).mean() for _ in range(200)]
+    tail = ndtr(np.sqrt(12 / 11) * t.ppf(0.025, 11))
+    assert ends(found) == pytest.approx(np.quantile(means, [tail, 1 - tail]))
+    assert found.value == pytest.approx(rows.mean())
+
+
+def test_the_interval_of_many_rows_is_that_of_the_normal_distribution():
+    rows = np.random.default_rng(2).exponential(size=3000)
+    [found] = estimate([mean("mean_rank", rows)], range(3000))
+    half = 1.96 * rows.std(ddof=1) / np.sqrt(3000)
+    assert ends(found) == pytest.approx((rows.mean() - half, rows.mean() + half), abs=0.1 * half)
+
+
+def test_memory_chunks_do_not_change_the_draws(monkeypatch):
+    statistics, clusters = [mean("mrr", np.random.default_rng(3).random(100), "fraction")], np.arange(100) // 3
+    whole = estimate(statistics, clusters)
+    monkeypatch.setattr(interval, "_PICKS", 1001)
+    assert estimate(statistics, clusters) == whole
+
+
+def test_statistics_share_their_draws():
+    rows, clusters = np.random.default_rng(4).normal(size=60), np.arange(60) // 2
+    one, two = estimate([mean("one", rows), mean("two", 2 * rows + 1)], clusters)
+    assert ends(two) == pytest.approx((2 * one.ci_low + 1, 2 * one.ci_high + 1))
+
+
+def test_a_ratio_of_sums_is_resampled_as_a_ratio():
+    rng = np.random.default_rng(5)
+    columns = np.stack([rng.random(200), 1 + rng.random(200)], axis=1)
+    [found] = estimate([Statistic("ratio", columns, lambda s: s[..., 0] / s[..., 1])], range(200))
+    top, bottom = columns.T
+    ratio = top.sum() / bottom.sum()
+    half = 1.96 * np.std(top - ratio * bottom) / bottom.mean() / np.sqrt(200)  # the delta method
+    assert found.value == pytest.approx(ratio)
+    assert ends(found) == pytest.approx((ratio - half, ratio + half), abs=0.15 * half)
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_does_not():
+    statistics = [mean("mrr", np.random.default_rng(6).random(50), "fraction")]
+    assert estimate(statistics, range(50), seed=1) == estimate(statistics, range(50), seed=1)
+    assert estimate(statistics, range(50), seed=1) != estimate(statistics, range(50), seed=2)
+
+
+# What counts, and what cannot be said.
+
+
+def test_left_out_rows_are_in_neither_n_nor_clusters():
+    rows = np.array([1, 0, np.nan, np.nan, 1, 0.0])
+    found = estimate([mean("a", rows, "proportion"), mean("b", rows)], ["x", "x", "x", "y", "z", "z"])
+    assert [(e.n, e.clusters, e.value) for e in found] == [(4, 2, 0.5), (4, 2, 0.5)]
+    [same] = estimate([mean("a", rows[[0, 1, 4, 5]], "proportion")], ["x", "x", "z", "z"])
+    assert found[0] == same
+
+
+def test_clusters_are_names_or_numbers():
+    statistics = [mean("a", np.arange(6.0))]
+    assert estimate(statistics, list("aabbcc")) == estimate(statistics, np.array([7, 7, 2, 2, 9, 9]))
+
+
+@pytest.mark.parametrize("rows", [[], [np.nan, np.nan]])
+@pytest.mark.parametrize("kind", ["proportion", "fraction", "number"])
+def test_nothing_that_counts_is_nan(rows, kind):
+    [found] = estimate([mean("a", np.array(rows, float), kind)], range(len(rows)))
+    assert np.isnan([found.value, found.ci_low, found.ci_high]).all()
+    assert (found.n, found.clusters) == (0, 0)
+
+
+def test_a_perfect_fraction_is_not_certain():
+    [found] = estimate([mean("mrr", np.ones(20), "fraction")], range(20))
+    expected = binomtest(20, 20).proportion_ci(method="wilson")
+    assert ends(found) == pytest.approx((expected.low, 1))
+
+
+@pytest.mark.parametrize("kind", ["fraction", "number"])
+def test_one_cluster_has_no_bootstrap_interval(kind):
+    [found] = estimate([mean("a", np.array([0.2, 0.4]), kind)], ["x", "x"])
+    assert found.value == pytest.approx(0.3)
+    assert np.isnan(ends(found)).all()
+
+
+def test_a_number_that_never_varies_has_no_interval():
+    [found] = estimate([mean("mean_rank", np.full(20, 2.0))], range(20))
+    assert found.value == 2
+    assert np.isnan(ends(found)).all()
+
+
+def test_a_value_that_is_not_defined_is_nan_without_a_warning():
+    [found] = estimate([Statistic("ratio", np.zeros((5, 2)), lambda s: s[..., 0] / s[..., 1])], range(5))
+    assert np.isnan([found.value, *ends(found)]).all()
+    assert found.n == 5
