@@ -94,8 +94,9 @@ class Reward:
 
     `values` has one entry per shown response; for `compare` it is win mass, where a tie is .5/.5, and for `tokens`
     the sum over the response. `heads` maps a head's name to one value per shown response, `steps` and `tokens` hold
-    the raw reward of each step or token of the (only) shown response; `step_heads` the same as `steps` for a model
-    that rates a step in several ways. `spread` is a standard deviation in reward units. `n_tokens` is the length the model read, `truncated` how many tokens were cut before that.
+    the raw reward of each step or token of the (only) shown response; `step_heads` is like `steps` for a model that
+    rates a step in several ways. `spread` is a standard deviation in reward units. `n_tokens` is the length the model
+    read, `truncated` how many tokens were cut before that.
     """
 
     values: tuple[float, ...]

@@ -40,7 +40,10 @@ class RewardModel(Protocol):
     """Black box: `rewards` yields (index into `requests`, reward) in any order, each index once."""
 
     asks: frozenset[Ask]
-    fingerprint: str | None  # None: kept in this run's journal only, never in the shared store
+
+    @property
+    def fingerprint(self) -> str | None:
+        """None: kept in this run's journal only, never in the shared store."""
 
     def rewards(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reward]]: ...
 

@@ -1,0 +1,85 @@
+"""Your own code: `python:module:attribute` names a callable `(prompt, response) -> float` or an object with a protocol.
+
+The prompt is a string where it is one user message, else a list of `{"role", "content"}`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from rmbench.errors import ModelError, UsageError
+from rmbench.models.base import Derived, Model, Options, RewardModel, ScoreFile, Subject, TokenModel
+from rmbench.types import Ask, Request, Reward
+
+
+class PythonCallable:
+    """A callable `(prompt, response) -> float` as a reward model. It has no fingerprint: its code may change."""
+
+    asks: frozenset[Ask] = frozenset({"reward"})
+    fingerprint = None
+
+    def __init__(self, function: Callable[..., float], name: str | None = None) -> None:
+        self.function = function
+        qualified = getattr(function, "__qualname__", type(function).__qualname__)
+        self.subject = Subject(
+            name or f"python/{qualified}", "python", settings={"source_sha256": _source_sha256(function)}
+        )
+
+    def rewards(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reward]]:
+        for index, request in enumerate(requests):
+            yield index, self._reward(request)
+
+    def _reward(self, request: Request) -> Reward:
+        try:
+            value = self.function(_prompt(request), request.shown[0].text)
+            return Reward((float(value),))
+        except Exception as error:
+            # One bad row must not lose the others: it is counted, shown and scored again by the next run
+            return Reward((float("nan"),), status="error", detail=f"{type(error).__name__}: {error}")
+
+
+def load(source: str, options: Options) -> Model:
+    module_name, colon, attribute = source.partition(":")
+    if not colon or not module_name or not attribute:
+        raise UsageError(f"python:{source} does not name a callable; write python:module:attribute")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and not module_name.startswith(error.name):
+            raise
+        raise UsageError(f"python:{source}: no module {module_name!r} here or among what is installed") from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise UsageError(f"python:{source}: module {module_name!r} has no {attribute!r}")
+        found = getattr(found, part)
+    if isinstance(found, type):
+        found = found()
+    if isinstance(found, RewardModel | TokenModel | ScoreFile | Derived):
+        return found
+    if not callable(found):
+        raise ModelError(f"python:{source} is a {type(found).__name__}; expected (prompt, response) -> float")
+    return PythonCallable(found, f"python/{module_name}.{attribute}")
+
+
+def _prompt(request: Request) -> str | list[dict[str, str]]:
+    if len(request.prompt) == 1 and request.prompt[0].role == "user":
+        return request.prompt[0].content
+    return [{"role": message.role, "content": message.content} for message in request.prompt]
+
+
+def _source_sha256(function: Callable[..., float]) -> str | None:
+    """Hash of the file the callable is written in: an interrupted run is not continued with other code."""
+    try:
+        file = inspect.getsourcefile(function)
+    except TypeError:
+        file = inspect.getsourcefile(type(function)) if not inspect.isbuiltin(function) else None
+    return sha256(Path(file).read_bytes()).hexdigest() if file and Path(file).is_file() else None

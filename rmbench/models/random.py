@@ -1,0 +1,29 @@
+"""Baseline: a number drawn from the text itself, uniform on [0, 1), so chance with the spread of a real run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+
+from rmbench.models.base import Options, Subject
+from rmbench.types import Ask, Request, Reward
+
+
+class Random:
+    """Rewards a response with a uniform draw that depends on `seed`, prompt and response alone."""
+
+    asks: frozenset[Ask] = frozenset({"reward"})
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        self.fingerprint = f"random:1:{seed}"
+        self.subject = Subject("rmbench/random", "random", settings={"seed": seed})
+
+    def rewards(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reward]]:
+        for index, request in enumerate(requests):
+            drawn = sha256(repr((self.seed, request.prompt, request.shown[0].text)).encode()).digest()
+            yield index, Reward((int.from_bytes(drawn[:6]) / 2**48,))
+
+
+def load(source: str, options: Options) -> Random:
+    return Random(options.seed)

@@ -1,0 +1,25 @@
+"""Every test has its own cache folder and no network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RMBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def rmbench_data() -> Iterator[Path]:
+    """The folder of real data by others; tests that want it are skipped without it."""
+    folder = os.environ.get("RMBENCH_DATA")
+    if not folder:
+        pytest.skip("RMBENCH_DATA is not set")
+    yield Path(folder)

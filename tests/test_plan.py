@@ -1,0 +1,57 @@
+"""What has to be run: keys, dedup, batches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rmbench.scoring.plan import batches, distinct, request_key
+from rmbench.types import Message, Request, Response, Where
+
+REQUEST = Request("reward", (Message("user", "2 + 2?"),), (Response("4"),), where=Where("set", "a", (0,)))
+
+
+@given(st.lists(st.integers(1, 300), max_size=80), st.integers(1, 600))
+def test_batches_hold_every_sequence_once_within_the_budget(lengths: list[int], budget: int) -> None:
+    planned = batches(lengths, budget)
+    assert sorted(index for batch in planned for index in batch) == list(range(len(lengths)))
+    for batch in planned:
+        assert len(batch) == 1 or max(lengths[index] for index in batch) * len(batch) <= budget
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=80), st.integers(1, 600))
+def test_batches_go_from_long_to_short(lengths: list[int], budget: int) -> None:
+    flat = [lengths[index] for batch in batches(lengths, budget) for index in batch]
+    assert flat == sorted(lengths, reverse=True)
+
+
+def test_a_key_is_the_same_wherever_the_request_comes_from() -> None:
+    assert request_key("f", REQUEST) == request_key("f", replace(REQUEST, where=None))
+
+
+def test_a_key_changes_with_everything_a_model_can_see() -> None:
+    others = [
+        replace(REQUEST, ask="steps"),
+        replace(REQUEST, prompt=(Message("system", "2 + 2?"),)),
+        replace(REQUEST, prompt=(Message("user", "2 + 2"), Message("user", "?"))),
+        replace(REQUEST, shown=(Response("5"),)),
+        replace(REQUEST, shown=(Response("4", steps=("4",)),)),
+        replace(REQUEST, shown=(Response("4"), Response("5"))),
+        replace(REQUEST, shown=(Response("5"), Response("4"))),
+        replace(REQUEST, reference="4"),
+    ]
+    keys = {request_key("f", request) for request in (REQUEST, *others)} | {request_key("g", REQUEST)}
+    assert len(keys) == len(others) + 2
+
+
+def test_a_lone_surrogate_has_a_key() -> None:
+    assert len(request_key("f", replace(REQUEST, shown=(Response("\ud800"),)))) == 32
+
+
+@given(st.lists(st.integers(0, 5)))
+def test_distinct_keeps_every_position(keys: list[int]) -> None:
+    found = distinct(keys)
+    assert {i: key for key, places in found.items() for i in places} == dict(enumerate(keys))
+    assert list(found) == list(dict.fromkeys(keys))

@@ -1,0 +1,298 @@
+"""From requests to rewards: every kind of model and every ask through the one dispatcher."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fake_models import ASKS, MeanOf, Scripted, TinyTokenModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rmbench import scoring
+from rmbench.errors import ModelError, ResultError
+from rmbench.models.base import Encoded, Subject
+from rmbench.scoring import Store, Tally
+from rmbench.types import Ask, Message, Request, Response, Reward, Where
+
+WORDS = st.lists(st.sampled_from(["one", "two", "three", "four", "+", "="]), max_size=12).map(" ".join)
+
+
+def ask(ask: Ask, text: str, *more: str, where: Where | None = None) -> Request:
+    steps = tuple(text.split("|")) if ask == "steps" else None
+    shown = (Response(text, steps), *(Response(other) for other in more))
+    return Request(ask, (Message("user", "Why?"),), shown, where=where)
+
+
+def requests_of(texts: list[str]) -> list[Request]:
+    """Every ask on every text."""
+    made = []
+    for kind in ASKS:
+        for i, text in enumerate(texts):
+            words = text or "-"
+            other = (texts[i - 1] + "!",) if kind == "compare" else ()
+            made.append(ask(kind, words.replace(" ", "|") if kind == "steps" else words, *other))
+    return made
+
+
+def assert_same(found: list[Reward], expected: list[Reward]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert (one.status, one.n_tokens, list(one.heads)) == (other.status, other.n_tokens, list(other.heads))
+        for name in ("values", "steps", "tokens"):
+            assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-5)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=8), st.integers(1, 200), st.randoms())
+@settings(deadline=None, max_examples=40)
+def test_batch_size_order_and_neighbours_move_no_reward(texts: list[str], budget: int, random: Any) -> None:
+    requests = requests_of(texts)
+    alone = [scoring.score(TinyTokenModel(), [request])[0] for request in requests]
+    order = list(range(len(requests)))
+    random.shuffle(order)
+    together = scoring.score(TinyTokenModel(), [requests[i] for i in order], token_budget=budget)
+    assert_same(together, [alone[i] for i in order])
+
+
+@pytest.mark.parametrize("kind", ASKS)
+def test_every_ask_is_stored_and_comes_back_without_a_forward(kind: Ask, tmp_path: Path) -> None:
+    requests = [ask(kind, "a|b", *(["c"] if kind == "compare" else [])), ask(kind, "d", *("ef" * (kind == "compare")))]
+    with Store(tmp_path / "s.sqlite") as store:
+        first = scoring.score(TinyTokenModel(), requests, store=store)
+        model = TinyTokenModel()
+        tally = Tally()
+        again = scoring.score(model, requests, store=store, tally=tally)
+    assert repr(again) == repr(first)
+    assert (model.encoded, tally.scored, tally.stored) == (0, 0, 2)
+
+
+def test_equal_requests_are_run_once_over_the_whole_run() -> None:
+    model, tally = Scripted(lambda request: len(request.shown[0].text)), Tally()
+    places = [Where("x", "1", (0,)), Where("y", "9", (3,)), Where("x", "2", (1,))]
+    requests = [ask("reward", text, where=place) for text, place in zip(["aa", "aa", "b"], places, strict=True)]
+    assert [reward.value for reward in scoring.score(model, requests, tally=tally)] == [2, 2, 1]
+    assert (len(model.seen), tally.requests, tally.unique, tally.scored) == (2, 3, 2, 2)
+
+
+def test_no_model_sees_where_nor_the_order_of_the_data() -> None:
+    """In RewardMATH index 0 is right: a model that reads `where`, or counts to ten, would score 100 %."""
+    model = Scripted(lambda request: 0.0)
+    for attempt in range(20):
+        requests = [ask("reward", f"{attempt} {i}", where=Where("x", "e", (i,))) for i in range(10)]
+        scoring.score(model, requests)
+    assert all(request.where is None for request in model.seen)
+    firsts = [int(model.seen[10 * attempt].shown[0].text.split()[1]) for attempt in range(20)]
+    assert len(set(firsts)) > 3
+
+
+def test_steps_reach_only_a_model_that_is_asked_about_them() -> None:
+    model = Scripted(lambda request: 0.0, asks=("reward", "steps"))
+    with_steps = Response("a b", ("a", "b"), tokens=5, finish="length", cap=5)
+    scoring.score(model, [Request("reward", (), (with_steps,))])
+    assert model.seen[0].shown == (Response("a b"),)
+
+
+def test_a_derived_model_sees_the_whole_run_and_stores_only_its_members(tmp_path: Path) -> None:
+    short, long = Scripted(lambda r: -len(r.shown[0].text)), Scripted(lambda r: 3 * len(r.shown[0].text), ("reward",), "f2")
+    with Store(tmp_path / "s.sqlite") as store:
+        rewards = scoring.score(MeanOf(short, long), [ask("reward", text) for text in ("a", "aa", "aaa")], store=store)
+        assert store.count() == 6
+    assert [reward.value for reward in rewards] == [-1, 0, 1]
+
+
+class Recorded:
+    """A ScoreFile: the reward is the candidate's index."""
+
+    asks: frozenset[Ask] = frozenset({"reward"})
+    fingerprint = "recorded:1"
+    subject = Subject("tests/recorded", "scores")
+
+    def lookup(self, requests: list[Request]) -> list[Reward]:
+        return [Reward((float(request.where.candidates[0]),)) for request in requests if request.where]
+
+
+def test_score_files_answer_by_where_also_inside_a_derived_model() -> None:
+    requests = [Request("reward", (), (Response(None),), where=Where("x", "e", (i,))) for i in range(3)]
+    assert [reward.value for reward in scoring.score(Recorded(), requests)] == [0, 1, 2]
+    assert [reward.value for reward in scoring.score(MeanOf(Recorded(), Recorded()), requests)] == [-1, 0, 1]
+
+
+def test_a_model_that_needs_texts_is_refused_data_without() -> None:
+    request = Request("reward", (), (Response(None),), where=Where("x", "e7", (0,)))
+    with pytest.raises(ModelError, match="needs the responses' texts, and example e7 comes from a score file"):
+        scoring.score(Scripted(lambda r: 0.0), [request])
+
+
+def test_a_model_is_not_asked_what_it_does_not_answer() -> None:
+    with pytest.raises(ModelError, match="tests/tiny answers reward, not compare"):
+        scoring.score(TinyTokenModel(asks=["reward"]), [ask("compare", "a", "b")])
+
+
+@pytest.mark.parametrize(
+    ("value", "status"), [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "inf"), (1e308, "ok"), (0.0, "ok")]
+)
+def test_a_status_follows_from_the_numbers(value: float, status: str) -> None:
+    (reward,) = scoring.score(Scripted(lambda r: value), [ask("reward", "a")])
+    assert reward.status == status
+
+
+def test_a_skipped_request_is_missing_and_is_asked_again(tmp_path: Path) -> None:
+    class Skips(Scripted):
+        def rewards(self, requests: Any) -> Any:
+            return ((i, reward) for i, reward in super().rewards(requests) if requests[i].shown[0].text != "b")
+
+    with Store(tmp_path / "s.sqlite") as store:
+        requests = [ask("reward", text) for text in "abc"]
+        rewards = scoring.score(Skips(lambda r: 1.0), requests, store=store)
+        assert [reward.status for reward in rewards] == ["ok", "missing", "ok"]
+        again = scoring.score(Scripted(lambda r: 2.0), requests, store=store)
+    assert [reward.value for reward in again] == [1, 2, 1]
+
+
+@pytest.mark.parametrize("indices", [[0, 0], [5], [-1]])
+def test_an_index_that_was_not_asked_or_twice_is_an_error(indices: list[int]) -> None:
+    class Confused(Scripted):
+        def rewards(self, requests: Any) -> Any:
+            return ((i, Reward((0.0,))) for i in indices)
+
+    with pytest.raises(ModelError, match="of 2 twice or unasked"):
+        scoring.score(Confused(None), [ask("reward", "a"), ask("reward", "b")])
+
+
+@pytest.mark.parametrize(
+    ("request_", "reward", "message"),
+    [
+        (ask("compare", "a", "b"), Reward((1.0,)), "a compare of 2 shown came back with 1 values"),
+        (ask("steps", "a|b"), Reward((1.0,), steps=(1.0,)), "2 steps came back with 1 rewards"),
+    ],
+)
+def test_an_answer_of_the_wrong_shape_is_an_error(request_: Request, reward: Reward, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        scoring.score(Scripted(lambda r: reward, asks=ASKS), [request_])
+
+
+def test_what_was_scored_before_a_crash_is_kept(tmp_path: Path) -> None:
+    def answer(request: Request) -> float:
+        if len(model.seen) > 2:
+            raise RuntimeError("the endpoint went away")
+        return 1.0
+
+    model = Scripted(answer)
+    requests = [ask("reward", text) for text in "abcd"]
+    with Store(tmp_path / "s.sqlite") as store:
+        with pytest.raises(ModelError, match="failed with RuntimeError: the endpoint went away; what it scored is kept"):
+            scoring.score(model, requests, store=store)
+        assert store.count() == 2
+        tally = Tally()
+        scoring.score(Scripted(lambda r: 1.0), requests, store=store, tally=tally)
+    assert (tally.stored, tally.scored) == (2, 2)
+
+
+def test_a_model_without_fingerprint_goes_to_the_journal_alone(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.sqlite") as store, Store(tmp_path / "j.sqlite") as journal:
+        model = Scripted(lambda r: 1.0, fingerprint=None)
+        scoring.score(model, [ask("reward", "a")], store=store, journal=journal)
+        assert (store.count(), journal.count()) == (0, 1)
+
+
+class OutOfMemory(TinyTokenModel):
+    """Runs out of memory above `most` padded tokens, as torch's CPU allocator says it."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        forward = self.backbone.forward
+
+        def limited(input_ids: torch.Tensor, **kwargs: Any) -> Any:
+            if input_ids.numel() > most:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+            return forward(input_ids, **kwargs)
+
+        self.backbone.forward = limited
+
+
+def test_out_of_memory_halves_the_batch_and_changes_nothing() -> None:
+    requests = [ask("reward", "x" * n) for n in range(1, 60)]
+    expected = scoring.score(TinyTokenModel(), requests)
+    model = OutOfMemory(most=200)
+    assert_same(scoring.score(model, requests, token_budget=4000), expected)
+    assert all(rows * width <= 200 for rows, width in model.backbone.shapes)
+
+
+def test_one_sequence_that_cannot_fit_is_an_error_and_the_rest_goes_on() -> None:
+    requests = [ask("reward", "x" * n) for n in (10, 500, 20)]
+    rewards = scoring.score(OutOfMemory(most=200), requests)
+    assert [reward.status for reward in rewards] == ["ok", "error", "ok"]
+    assert rewards[1].detail == "out of memory on a sequence of 505 tokens by itself"
+
+
+def test_another_runtime_error_is_not_taken_for_memory() -> None:
+    model = TinyTokenModel()
+    model.backbone.forward = None
+    with pytest.raises(TypeError):
+        scoring.score(model, [ask("reward", "a")])
+
+
+def test_texts_with_the_same_tokens_share_a_forward_and_are_counted() -> None:
+    class Lowercase(TinyTokenModel):
+        def _encode(self, request: Request) -> Encoded:
+            return super()._encode(ask("reward", (request.shown[0].text or "").lower()))
+
+    tally = Tally()
+    rewards = scoring.score(Lowercase(), [ask("reward", "Yes"), ask("reward", "yes"), ask("reward", "no")], tally=tally)
+    assert rewards[0] == rewards[1]
+    assert (tally.same_tokens, tally.scored) == (1, 3)
+
+
+def test_a_request_that_cannot_be_read_is_an_error_with_its_reason() -> None:
+    class Short(TinyTokenModel):
+        def _encode(self, request: Request) -> Encoded:
+            one = super()._encode(request)
+            return one if len(one.ids) < 20 else Encoded(one.ids, (), error=f"{len(one.ids)} tokens, 20 positions")
+
+    good, bad = scoring.score(Short(), [ask("reward", "a"), ask("reward", "b" * 30)])
+    assert (good.status, bad.status, bad.detail) == ("ok", "error", "35 tokens, 20 positions")
+
+
+def test_a_batch_is_safe_before_the_next_one_starts(tmp_path: Path) -> None:
+    sizes: list[int] = []
+    model = TinyTokenModel()
+    with Store(tmp_path / "s.sqlite") as store:
+        forward = model.backbone.forward
+
+        def counting(**inputs: Any) -> Any:
+            sizes.append(store.count())
+            return forward(**inputs)
+
+        model.backbone.forward = counting
+        scoring.score(model, [ask("reward", "x" * n) for n in range(1, 30)], store=store, token_budget=64)
+    done, expected = 0, []
+    for rows, _ in model.backbone.shapes:
+        expected.append(done)
+        done += rows
+    assert sizes == expected
+
+
+def test_progress_hears_of_every_sequence() -> None:
+    heard: list[Any] = []
+
+    class Ear:
+        def begin(self, total: int) -> None:
+            heard.append(total)
+
+        def advance(self, sequences: int) -> None:
+            heard.append(sequences)
+
+        def end(self) -> None:
+            heard.append("end")
+
+    scoring.score(TinyTokenModel(), [ask("reward", "x" * n) for n in range(1, 30)], token_budget=64, progress=Ear())
+    assert (heard[0], sum(heard[1:-1]), heard[-1]) == (29, 29, "end")
+
+
+def test_a_store_that_cannot_be_written_stops_the_run_with_one_line(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.sqlite") as store:
+        store._connection.execute("PRAGMA query_only=1")
+        with pytest.raises(ResultError, match="cannot keep rewards"):
+            scoring.score(TinyTokenModel(), [ask("reward", "a")], store=store)
