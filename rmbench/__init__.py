@@ -1,0 +1,58 @@
+"""rmbench: can this reward be trusted? Scores reward models on benchmarks and answers with intervals.
+
+The public API is what `__all__` lists. Importing it loads nothing heavy: each name is fetched on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rmbench.errors import DataError as DataError
+    from rmbench.errors import ModelError as ModelError
+    from rmbench.errors import ResultError as ResultError
+    from rmbench.errors import RmbenchError as RmbenchError
+    from rmbench.errors import UsageError as UsageError
+    from rmbench.flow import evaluate as evaluate
+    from rmbench.flow import score as score
+    from rmbench.models.spec import load_model as load_model
+    from rmbench.plugins import load_task as load_task
+    from rmbench.results.schema import TaskResult as TaskResult
+    from rmbench.types import Reward as Reward
+
+_HOMES = {
+    "DataError": "rmbench.errors",
+    "ModelError": "rmbench.errors",
+    "ResultError": "rmbench.errors",
+    "Reward": "rmbench.types",
+    "RmbenchError": "rmbench.errors",
+    "TaskResult": "rmbench.results.schema",
+    "UsageError": "rmbench.errors",
+    "evaluate": "rmbench.flow",
+    "load_model": "rmbench.models.spec",
+    "load_task": "rmbench.plugins",
+    "score": "rmbench.flow",
+}
+
+__all__ = [
+    "DataError",
+    "ModelError",
+    "ResultError",
+    "Reward",
+    "RmbenchError",
+    "TaskResult",
+    "UsageError",
+    "evaluate",
+    "load_model",
+    "load_task",
+    "score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rmbench' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

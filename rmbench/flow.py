@@ -1,0 +1,282 @@
+"""From a model and tasks to results: the whole flow in one function."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rmbench import scoring
+from rmbench.data.dataset import Dataset
+from rmbench.errors import UsageError
+from rmbench.metrics import comparison
+from rmbench.metrics.interval import estimate
+from rmbench.models.base import Derived, Model, Subject, subject_of
+from rmbench.models.spec import load_model
+from rmbench.plugins import load_task
+from rmbench.results import files, provenance, records
+from rmbench.results.schema import DatasetInfo, Metric, SubjectInfo, TaskInfo, TaskResult, Timing
+from rmbench.scoring import Progress, Store, Tally, cache_folder
+from rmbench.task import Task
+from rmbench.types import STATUSES, Example, Message, Outcome, Request, Response, Reward
+
+Conversation = tuple[str, str] | Sequence[Mapping[str, str]]
+
+UNCALIBRATED = "this version of rmbench fits no calibration"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A task with the examples it will be run on, and how they were chosen."""
+
+    task: Task
+    data: Dataset
+    choice: Mapping[str, Any]
+
+
+def load_tasks(
+    tasks: Sequence[str | Task],
+    *,
+    data: Mapping[str, str | Path] | None = None,
+    limit: int | None = None,
+    deduplicate: bool = False,
+) -> list[Loaded]:
+    """Reads the examples of each task, from `data[name]` where given. Raises UsageError, DataError."""
+    found = [load_task(task) if isinstance(task, str) else task for task in tasks]
+    data = dict(data or {})
+    for name in data:
+        if name not in {task.name for task in found}:
+            raise UsageError(f"--data {name}={data[name]}: {name} is not among the tasks of this run")
+    loaded = []
+    for task in found:
+        path = Path(data[task.name]) if task.name in data else None
+        examples = task.load(path)
+        given = {"data_sha256": examples.sha256} if path else {}
+        if deduplicate:
+            examples = examples.deduplicated()
+        if limit is not None:
+            examples = examples.limited(limit)
+        loaded.append(Loaded(task, examples, {"limit": limit, "deduplicate": deduplicate, **given}))
+    return loaded
+
+
+def evaluate(
+    model: str | Model | Callable[..., float],
+    tasks: Sequence[str | Task | Loaded],
+    *,
+    data: Mapping[str, str | Path] | None = None,
+    limit: int | None = None,
+    deduplicate: bool = False,
+    out: str | Path | None = None,
+    name: str | None = None,
+    token_budget: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **options: Any,
+) -> list[TaskResult]:
+    """Scores `model` on `tasks` and returns one result per task, written under `out` where that is given.
+
+    `model` is a spec, a loaded model, an object with a protocol's methods or `(prompt, response) -> float`; `tasks`
+    are names, tasks, or what `load_tasks` returned. `data` maps a task's name to a file or folder. `name` replaces
+    the model's id in results. `options` are those of `load_model`: device, dtype, max_length, ... Rewards are kept in
+    the store as they come, so the same call continues where an interrupted one stopped.
+    """
+    started = time.perf_counter()
+    names = [task for task in tasks if not isinstance(task, Loaded)]
+    ready = iter(load_tasks(names, data=data, limit=limit, deduplicate=deduplicate))
+    loaded = [task if isinstance(task, Loaded) else next(ready) for task in tasks]
+    if out is not None:
+        files.check_writable(Path(out))
+    model = load_model(model, seed=seed, **options)
+    subject = subject_of(model) if name is None else replace(subject_of(model), id=name)
+
+    asked = [
+        [(example, item.task.requests(example, model.asks, item.data.sha256)) for example in item.data.examples]
+        for item in loaded
+    ]
+    tally = Tally()
+    with ExitStack() as stack:
+        store = stack.enter_context(Store(cache_folder() / "rewards.sqlite"))
+        journal = _journal(Path(out), subject) if out is not None and model.fingerprint is None else None
+        rewards = iter(
+            scoring.score(
+                model,
+                [request for examples in asked for _, requests in examples for request in requests],
+                store=store,
+                journal=journal,
+                token_budget=token_budget,
+                progress=progress,
+                tally=tally,
+            )
+        )
+        results = []
+        for item, examples in zip(loaded, asked, strict=True):
+            answered = [(example, requests, list(islice(rewards, len(requests)))) for example, requests in examples]
+            results.append(_result(item, answered, model, subject, tally, time.perf_counter() - started, seed))
+        if out is not None:
+            for result in results:
+                files.write(result, Path(out))
+        if journal is not None:
+            # Only an interrupted run is continued: code without a fingerprint may answer otherwise next time
+            journal.remove()
+    return results
+
+
+def score(
+    model: str | Model | Callable[..., float],
+    conversations: Sequence[Conversation],
+    *,
+    token_budget: int | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> list[Reward]:
+    """The reward of each conversation, in order: (prompt, response), or messages that end with the assistant's.
+
+    `model` and `options` are those of `evaluate`. Rewards are kept in the store. Raises UsageError for a conversation
+    that is neither.
+    """
+    model = load_model(model, **options)
+    requests = [_conversation(item, place) for place, item in enumerate(conversations)]
+    with Store(cache_folder() / "rewards.sqlite") as store:
+        return scoring.score(model, requests, store=store, token_budget=token_budget, progress=progress)
+
+
+def _conversation(item: Conversation, place: int) -> Request:
+    if isinstance(item, tuple) and len(item) == 2 and all(isinstance(text, str) for text in item):
+        prompt, response = item
+        return Request("reward", (Message("user", str(prompt)),), (Response(str(response)),))
+    try:
+        messages = [Message(message["role"], message["content"]) for message in item]  # type: ignore[index]
+    except (TypeError, KeyError) as error:
+        raise UsageError(
+            f"conversation {place}: expected (prompt, response) or messages with role and content"
+        ) from error
+    if len(messages) < 2 or messages[-1].role != "assistant":
+        raise UsageError(f"conversation {place}: its last message must be the assistant's, after at least one other")
+    return Request("reward", tuple(messages[:-1]), (Response(messages[-1].content),))
+
+
+def _journal(out: Path, subject: Subject) -> Store:
+    identity = sha256(f"{subject.id}|{subject.settings}".encode()).hexdigest()[:8]
+    return Store(out / f".journal-{identity}.sqlite")
+
+
+def _result(
+    item: Loaded,
+    answered: Sequence[tuple[Example, Sequence[Request], Sequence[Reward]]],
+    model: Model,
+    subject: Subject,
+    tally: Tally,
+    seconds: float,
+    seed: int,
+) -> TaskResult:
+    task, data = item.task, item.data
+    outcomes = [task.outcome(example, requests, rewards) for example, requests, rewards in answered]
+    views = list(dict.fromkeys(view for outcome in outcomes for view in outcome.views))
+    rewards = [reward for _, _, some in answered for reward in some]
+    statuses = Counter(reward.status for reward in rewards)
+    result = TaskResult(
+        task=TaskInfo(name=task.name, version=task.version, protocol=task.protocol),
+        dataset=DatasetInfo(
+            source=data.source,
+            revision=data.revision,
+            sha256=data.sha256,
+            examples_sha256=_examples_sha256(data.examples),
+            examples=len(data.examples),
+            candidates=sum(len(example.candidates) for example in data.examples),
+            excluded=dict(data.excluded),
+            noted=dict(data.noted),
+        ),
+        subject=SubjectInfo(
+            kind="reward_model",
+            id=subject.id,
+            family=subject.family,
+            revision=subject.revision,
+            fingerprint=_fingerprint(model),
+        ),
+        primary_view="default" if "default" in views else task.step_view,
+        metrics=_metrics(outcomes, views, seed),
+        left_out={view: reasons for view in views if (reasons := comparison.left_out(outcomes, view))},
+        statuses={status: statuses[status] for status in STATUSES if statuses[status]},
+        truncated=sum(reward.truncated > 0 for reward in rewards),
+        ties={view: comparison.ties(outcomes, view) for view in views},
+        calibration_reason=UNCALIBRATED,
+        timing=Timing(
+            seconds=round(seconds, 3),
+            scoring_seconds=round(tally.seconds, 3),
+            requests=tally.requests,
+            unique=tally.unique,
+            stored=tally.stored,
+            scored=tally.scored,
+            same_tokens=tally.same_tokens,
+            batches=tally.batches,
+            tokens=tally.tokens,
+            token_budget=tally.token_budget,
+        ),
+        environment=provenance.environment(),
+        config={
+            **subject.settings,
+            "task_version": task.version,
+            "protocol": task.protocol,
+            "seed": seed,
+            **item.choice,
+        },
+        created=provenance.now(),
+    )
+    result._records = records.candidate_table(answered)
+    result._comparisons = records.comparison_table(answered)
+    return result
+
+
+def _metrics(outcomes: Sequence[Outcome], views: Sequence[str], seed: int) -> list[Metric]:
+    subsets: dict[str, list[Outcome]] = {"all": list(outcomes)}
+    for outcome in outcomes:
+        if outcome.subset is not None:
+            subsets.setdefault(outcome.subset, []).append(outcome)
+    return [
+        Metric(
+            name=found.name,
+            view=view,
+            subset=subset,
+            value=_number(found.value),
+            ci_low=_number(found.ci_low),
+            ci_high=_number(found.ci_high),
+            n=found.n,
+            clusters=found.clusters,
+        )
+        for view in views
+        for subset, some in subsets.items()
+        for found in estimate(comparison.statistics(some, view), [outcome.cluster for outcome in some], seed=seed)
+    ]
+
+
+def _number(value: float) -> float | None:
+    """A NaN is no number: the schema says null."""
+    return None if math.isnan(value) else float(value)
+
+
+def _fingerprint(model: Model) -> str | None:
+    """A Derived's with its members', so that another member or setting is another result."""
+    if not isinstance(model, Derived):
+        return model.fingerprint
+    parts = [model.fingerprint, *(_fingerprint(member) for member in model.members)]
+    if None in parts:
+        return None
+    return sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _examples_sha256(examples: Sequence[Example]) -> str:
+    """Identity of what was judged: ids, clusters and labels in any order, whatever file or format they came from."""
+    judged = sorted(
+        [example.id, example.cluster, [None if c.label is None else float(c.label) for c in example.candidates]]
+        for example in examples
+    )
+    return sha256(json.dumps(judged).encode()).hexdigest()

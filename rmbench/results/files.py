@@ -1,0 +1,107 @@
+"""Result files: `DIR/<org>__<model>/<revision or local>-<config hash>/<task>.{json,parquet}`, written atomically.
+
+The JSON is written last, so where there is a result its tables are there too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from pydantic import ValidationError
+
+from rmbench.errors import ResultError
+from rmbench.results.provenance import short_hash
+from rmbench.results.schema import SCHEMA_VERSION, TaskResult
+
+
+def result_folder(result: TaskResult) -> Path:
+    """Where a result belongs, relative to the output folder."""
+    revision = re.sub(r"[^\w.-]", "_", result.subject.revision or "local")[:12]
+    identity = {"fingerprint": result.subject.fingerprint, **result.config}
+    return Path(re.sub(r"[^\w.-]", "_", result.subject.id.replace("/", "__"))) / f"{revision}-{short_hash(identity)}"
+
+
+def check_writable(out: Path) -> None:
+    """Raises ResultError where results could not be written; better before scoring than after."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=out, prefix=".probe-") as probe:
+            probe.write(b"\0" * 4096)
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        raise ResultError(f"{out}: cannot write results here ({error.strerror}); --out names another folder") from error
+
+
+def write(result: TaskResult, out: Path) -> Path:
+    """Writes a result with its tables and returns the JSON's path. Raises ResultError; what was scored is kept."""
+    folder = out / result_folder(result)
+    target = folder / f"{result.task.name}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        comparisons = target.with_suffix(".comparisons.parquet")
+        _write_table(result.records, target.with_suffix(".parquet"))
+        if result.comparisons is not None:
+            _write_table(result.comparisons, comparisons)
+        else:
+            comparisons.unlink(missing_ok=True)
+        _atomically(target, lambda path: path.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8"))
+    except OSError as error:
+        raise ResultError(
+            f"{target}: cannot write the result ({error.strerror or error}); the rewards are kept, so the same "
+            "command with another --out finishes without scoring again"
+        ) from error
+    return target
+
+
+def read(path: Path, *, tables: bool = False) -> TaskResult:
+    """Reads a result file, and its tables if asked. Raises ResultError naming the field that is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    try:
+        result = TaskResult.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the file"
+        if field == "schema_version":
+            raise ResultError(
+                f"{path}: schema version {first['input']!r}; this rmbench reads {SCHEMA_VERSION}"
+            ) from error
+        raise ResultError(f"{path}: no result file: {field}: {first['msg']}") from error
+    if tables:
+        result._records = _read_table(path.with_suffix(".parquet"))
+        comparisons = path.with_suffix(".comparisons.parquet")
+        result._comparisons = _read_table(comparisons) if comparisons.exists() else None
+    return result
+
+
+def _write_table(table: object, target: Path) -> None:
+    import pyarrow.parquet as pq
+
+    _atomically(target, lambda path: pq.write_table(table, path, compression="zstd"))
+
+
+def _read_table(path: Path) -> object:
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path)
+    except OSError as error:
+        raise ResultError(f"{path}: the records of this result cannot be read ({error})") from error
+
+
+def _atomically(target: Path, write_to: Callable[[Path], object]) -> None:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        write_to(temporary)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,34 @@
+"""What a result says of where it was made. No host, user or path."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+_PACKAGES = ("rmbench", "torch", "transformers", "tokenizers", "numpy", "peft")
+
+
+def environment() -> dict[str, str]:
+    """Versions and platform, without importing what they belong to."""
+    found = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def now() -> str:
+    """UTC, to the second, ISO 8601."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def short_hash(config: Mapping[str, Any]) -> str:
+    """First 8 hex digits of the sha256 of canonical JSON."""
+    return sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:8]

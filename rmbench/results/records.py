@@ -1,0 +1,110 @@
+"""The table beside a result: one row a candidate, and one row a comparison where pairs were asked. No texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rmbench.types import Example, Request, Reward
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Asked = Sequence[tuple[Example, Sequence[Request], Sequence[Reward]]]
+
+
+def candidate_table(asked: Asked) -> pa.Table:
+    """One row a candidate, in the order of the data: what is known of it and what it was given."""
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {name: [] for name in _candidate_types()}
+    tag_names = dict.fromkeys(tag for example, _, _ in asked for c in example.candidates for tag in c.tags)
+    tags: dict[str, list[Any]] = {f"tag_{name}": [] for name in tag_names}
+    for example, requests, rewards in asked:
+        alone = {r.where.candidates[0]: reward for r, reward in _placed(requests, rewards) if len(r.shown) == 1}
+        for index, candidate in enumerate(example.candidates):
+            reward = alone.get(index)
+            row = {
+                "example_id": example.id,
+                "candidate": index,
+                "subset": example.subset,
+                "cluster": example.cluster,
+                "label": None if candidate.label is None else float(candidate.label),
+                "reward": reward.value if reward else None,
+                "heads": [(name, head[0]) for name, head in reward.heads.items()] if reward else None,
+                "steps": list(reward.steps) if reward and reward.steps else None,
+                "probability": None,
+                "status": reward.status if reward else None,
+                "n_tokens": reward.n_tokens if reward else None,
+                "truncated": reward.truncated if reward else None,
+            }
+            for name, value in row.items():
+                columns[name].append(value)
+            for name in tag_names:
+                tags[f"tag_{name}"].append(candidate.tags.get(name))
+    arrays = {name: pa.array(columns[name], kind) for name, kind in _candidate_types().items()}
+    return pa.table(arrays | {name: _tag_array(values) for name, values in tags.items()})
+
+
+def comparison_table(asked: Asked) -> pa.Table | None:
+    """One row a pair of candidates in the order shown, with the win mass of each; None where nothing was compared."""
+    import pyarrow as pa
+
+    rows = [
+        {
+            "example_id": example.id,
+            "first": request.where.candidates[i],
+            "second": request.where.candidates[j],
+            "win_first": reward.values[i],
+            "win_second": reward.values[j],
+            "status": reward.status,
+            "detail": reward.detail,
+        }
+        for example, requests, rewards in asked
+        for request, reward in _placed(requests, rewards)
+        for i in range(len(request.shown))
+        for j in range(i + 1, len(request.shown))
+    ]
+    types = {
+        "example_id": pa.string(),
+        "first": pa.int32(),
+        "second": pa.int32(),
+        "win_first": pa.float64(),
+        "win_second": pa.float64(),
+        "status": pa.string(),
+        "detail": pa.string(),
+    }
+    return pa.Table.from_pylist(rows, schema=pa.schema(types)) if rows else None
+
+
+def _placed(requests: Sequence[Request], rewards: Sequence[Reward]) -> list[tuple[Any, Reward]]:
+    return [pair for pair in zip(requests, rewards, strict=True) if pair[0].where is not None]
+
+
+def _candidate_types() -> Mapping[str, pa.DataType]:
+    import pyarrow as pa
+
+    return {
+        "example_id": pa.string(),
+        "candidate": pa.int32(),
+        "subset": pa.string(),
+        "cluster": pa.string(),
+        "label": pa.float64(),
+        "reward": pa.float64(),
+        "heads": pa.map_(pa.string(), pa.float64()),
+        "steps": pa.list_(pa.float64()),
+        "probability": pa.float64(),
+        "status": pa.string(),
+        "n_tokens": pa.int32(),
+        "truncated": pa.int32(),
+    }
+
+
+def _tag_array(values: Sequence[Any]) -> pa.Array:
+    """A tag column; values of mixed types become their text."""
+    import pyarrow as pa
+
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if value is None else str(value) for value in values], pa.string())

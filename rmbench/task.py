@@ -1,0 +1,189 @@
+"""The kinds of task. A task is a declaration of the few things that are its own; its kind does the rest.
+
+A kind owns what is asked of a model (`requests`) and what becomes of the answers (`outcome`). Both see labels; a
+`Request` carries none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import combinations
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from rmbench.data.dataset import Dataset, LeftOut, collect
+from rmbench.data.files import Row, file_sha256, read_rows
+from rmbench.data.hub import HubSet
+from rmbench.errors import DataError, ModelError
+from rmbench.metrics.aggregate import aggregate
+from rmbench.types import Array, Ask, Example, Outcome, Request, Response, Reward, Status, View, Where
+
+Protocol = Literal["official", "both_orders", "round_robin"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Prompts with k >= 2 candidates, of which some are better: best-of-n groups and preference pairs.
+
+    A model is asked for the reward of each candidate, else for the rewards of its steps, else to compare:
+    `official` shows every (right, wrong) pair once, in the order the data states (tag `chosen_position`) or one drawn
+    from the example's id; `round_robin` shows every pair once, `both_orders` every pair twice, whatever the labels.
+
+    `read` turns rows into examples; the rows come from a file the user names, else from `bundled` (a file beside the
+    task's module), else from `hub`. `step_view` is the step aggregator to look at first. `version` rises whenever the
+    same rows would give other examples.
+    """
+
+    name: str
+    version: int
+    summary: str
+    card: str
+    read: Callable[[Iterable[Row]], Iterator[Example | LeftOut]]
+    hub: HubSet | None = None
+    bundled: Path | None = None
+    protocol: Protocol = "official"
+    step_view: str = "prod"
+
+    def load(self, path: Path | None = None) -> Dataset:
+        """The examples of `path` (file or folder), or of the task's own data. Raises DataError."""
+        if path is not None:
+            return collect(self.read(read_rows(path)), source=path.name, revision="local", sha256=file_sha256(path))
+        if self.bundled is not None:
+            rows = read_rows(self.bundled)
+            return collect(self.read(rows), source="bundled", revision=None, sha256=file_sha256(self.bundled))
+        if self.hub is not None:
+            loaded = self.hub.load(self.name)
+            return collect(self.read(loaded.rows), source=self.hub.id, revision=loaded.revision, sha256=loaded.sha256)
+        raise DataError(f"{self.name}: no data of its own; give --data {self.name}=FILE")
+
+    def requests(self, example: Example, asks: frozenset[Ask], dataset: str) -> list[Request]:
+        """What to ask of a model that answers `asks`; `dataset` is the data set's sha256. Raises ModelError."""
+        if "reward" in asks or "steps" in asks:
+            ask: Ask = "reward" if "reward" in asks else "steps"
+            shown: list[tuple[int, ...]] = [(index,) for index in range(len(example.candidates))]
+        elif "compare" in asks:
+            ask, shown = "compare", self._pairs(example)
+        else:
+            answers = ", ".join(sorted(asks)) or "nothing"
+            raise ModelError(f"{self.name}: the model answers {answers}; this task asks reward, steps or compare")
+        return [_request(ask, example, indices, dataset) for indices in shown]
+
+    def outcome(self, example: Example, requests: Sequence[Request], rewards: Sequence[Reward]) -> Outcome:
+        """What metrics see of an example, given the answers to its `requests`, in the same order."""
+        labels = _labels(example)
+        match requests[0].ask if requests else "reward":
+            case "compare":
+                views = {"default": self._compared(labels, requests, rewards)}
+            case "steps":
+                views = _step_views(rewards)
+            case _:
+                views = _head_views(rewards)
+        return Outcome(
+            example.id,
+            example.subset,
+            example.cluster or example.id,
+            labels,
+            views,
+            columns=_columns(example, requests, rewards),
+            tags=[candidate.tags for candidate in example.candidates],
+            step_scores=[np.array(reward.steps) for reward in rewards if reward.steps],
+            step_labels=[np.array(c.step_labels, dtype=float) for c in example.candidates if c.step_labels],
+        )
+
+    def _pairs(self, example: Example) -> list[tuple[int, ...]]:
+        pairs = list(combinations(range(len(example.candidates)), 2))
+        if self.protocol == "both_orders":
+            return [order for first, second in pairs for order in ((first, second), (second, first))]
+        if self.protocol == "official":
+            labels = _labels(example)
+            pairs = [(a, b) if labels[a] > labels[b] else (b, a) for a, b in pairs if labels[a] != labels[b]]
+        return [_displayed(example, pair) for pair in pairs]
+
+    def _compared(self, labels: Array, requests: Sequence[Request], rewards: Sequence[Reward]) -> View:
+        """Sums each pair's win mass over the requests that showed it; the larger sum wins, equal sums tie."""
+        k = len(labels)
+        lead, asked = np.zeros((k, k)), np.zeros((k, k), dtype=bool)
+        statuses: list[Status] = ["ok"] * k
+        for request, reward in zip(requests, rewards, strict=True):
+            shown = request.where.candidates if request.where else ()
+            for i, j in combinations(range(len(shown)), 2):
+                a, b = shown[i], shown[j]
+                asked[a, b] = asked[b, a] = True
+                edge = reward.values[i] - reward.values[j] if reward.status == "ok" else np.nan
+                if reward.status == "refused" and self.protocol == "official":
+                    # RewardMATH's own evaluation counts a verdict that could not be parsed against the right answer
+                    edge = -1.0 if labels[a] > labels[b] else 1.0
+                lead[a, b] += edge
+                lead[b, a] -= edge
+            if reward.status != "ok":
+                for index in shown:
+                    statuses[index] = reward.status
+        beats = np.where(asked & ~np.isnan(lead), (np.sign(lead) + 1) / 2, np.nan)
+        return View(None, beats, statuses)
+
+
+Task = Comparison
+
+
+def _request(ask: Ask, example: Example, indices: tuple[int, ...], dataset: str) -> Request:
+    shown = tuple(
+        Response(candidate.text, candidate.steps) for candidate in (example.candidates[index] for index in indices)
+    )
+    return Request(ask, example.prompt, shown, example.reference, Where(dataset, example.id, indices))
+
+
+def _labels(example: Example) -> Array:
+    return np.array([np.nan if c.label is None else float(c.label) for c in example.candidates])
+
+
+def _displayed(example: Example, pair: tuple[int, int]) -> tuple[int, int]:
+    """The display order of a pair: where the right one stood officially, else drawn from the example's id."""
+    better, worse = pair
+    position = example.candidates[worse].tags.get("chosen_position")
+    if position in ("A", "B"):
+        return (better, worse) if position == "A" else (worse, better)
+    low, high = sorted(pair)
+    drawn = sha256(f"{example.id}|{low}|{high}".encode()).digest()[0] % 2
+    return (low, high) if drawn else (high, low)
+
+
+def _head_views(rewards: Sequence[Reward]) -> dict[str, View]:
+    statuses = [reward.status for reward in rewards]
+    views = {"default": _scored(np.array([reward.value for reward in rewards]), statuses)}
+    for head in dict.fromkeys(name for reward in rewards for name in reward.heads):
+        scores = np.array([reward.heads[head][0] if head in reward.heads else np.nan for reward in rewards])
+        views[head] = _scored(scores, statuses)
+    return views
+
+
+def _step_views(rewards: Sequence[Reward]) -> dict[str, View]:
+    statuses = [reward.status for reward in rewards]
+    heads = {"": [reward.steps for reward in rewards]}
+    for head in dict.fromkeys(name for reward in rewards for name in reward.step_heads):
+        heads[f"{head}/"] = [reward.step_heads.get(head, ()) for reward in rewards]
+    return {
+        f"{head}{name}": _scored(scores, statuses)
+        for head, steps in heads.items()
+        for name, scores in aggregate(steps).items()
+    }
+
+
+def _columns(example: Example, requests: Sequence[Request], rewards: Sequence[Reward]) -> dict[str, Array]:
+    texts = [candidate.text for candidate in example.candidates]
+    columns = {"characters": np.array([np.nan if text is None else float(len(text)) for text in texts])}
+    if len(rewards) == len(texts) and all(len(request.shown) == 1 for request in requests):
+        columns["n_tokens"] = np.array([float(reward.n_tokens) for reward in rewards])
+        columns["truncated"] = np.array([float(reward.truncated) for reward in rewards])
+    return columns
+
+
+def _scored(scores: Array, statuses: Sequence[Status]) -> View:
+    ahead, behind = scores[:, None], scores[None, :]
+    beats = np.where(ahead > behind, 1.0, np.where(ahead == behind, 0.5, 0.0))
+    beats[np.isnan(ahead) | np.isnan(behind)] = np.nan
+    np.fill_diagonal(beats, np.nan)
+    return View(scores, beats, list(statuses))

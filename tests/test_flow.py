@@ -1,0 +1,292 @@
+"""From a model and a task to results, files and resume."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_models import MeanOf, Scripted, TinyTokenModel
+
+import rmbench
+from rmbench.data.dataset import collect
+from rmbench.errors import ModelError, ResultError, UsageError
+from rmbench.flow import evaluate, load_tasks
+from rmbench.models.base import Options
+from rmbench.models.random import Random
+from rmbench.results import files
+from rmbench.task import Comparison
+from rmbench.types import Candidate, Example, Message, Request, Reward
+
+
+def pair(id_: str, right: str, wrong: str, **more: Any) -> Example:
+    candidates = (Candidate(right, True, tags={"length": len(right)}), Candidate(wrong, False))
+    return Example(id_, (Message("user", more.pop("prompt", id_)),), candidates, **more)
+
+
+EXAMPLES = [
+    pair("short", "a", "bbb", subset="x"),
+    pair("long", "cccc", "d", subset="x"),
+    pair("tie", "ee", "ff", subset="y"),
+    pair("long2", "gg", "h", subset="y"),
+]
+
+
+class Task(Comparison):
+    """A comparison task whose examples are given."""
+
+    def load(self, path: Path | None = None) -> Any:
+        return collect(self.examples, source="given", revision=None, sha256="0" * 64)
+
+
+def task(examples: Any = EXAMPLES, **more: Any) -> Task:
+    made = Task("given", 1, "given examples", "none", read=lambda rows: iter(()), **more)
+    object.__setattr__(made, "examples", examples)
+    return made
+
+
+def length(request: Request) -> float:
+    return len(request.shown[0].text or "")
+
+
+def compared(request: Request) -> Reward:
+    """The longer of the two wins; equal lengths tie."""
+    first, second = (len(response.text or "") for response in request.shown)
+    win = (np.sign(first - second) + 1) / 2
+    return Reward((win, 1 - win))
+
+
+def test_a_result_says_what_was_measured() -> None:
+    (result,) = evaluate(Scripted(length), [task()])
+    accuracy = result.metric("accuracy")
+    assert (accuracy.value, accuracy.n, accuracy.clusters) == (0.5, 4, 4)
+    assert accuracy.ci_low < 0.5 < accuracy.ci_high
+    assert result.metric("accuracy_ties").value == 0.75
+    assert result.metric("accuracy_expected").value == 0.625
+    assert result.metric("accuracy", subset="x").value == 0.5
+    assert (result.ties, result.statuses, result.truncated) == ({"default": 1}, {"ok": 8}, 0)
+    assert (result.dataset.examples, result.dataset.candidates) == (4, 8)
+    assert (result.calibration, result.subject.kind) == (None, "reward_model")
+    assert result.calibration_reason
+
+
+@pytest.mark.parametrize("protocol", ["official", "both_orders", "round_robin"])
+def test_comparisons_and_rewards_of_the_same_model_agree(protocol: Any) -> None:
+    (by_reward,) = evaluate(Scripted(length), [task()])
+    (by_pair,) = evaluate(Scripted(compared, asks=["compare"]), [task(protocol=protocol)])
+    for name in ("accuracy", "accuracy_ties", "accuracy_expected", "mrr", "auc"):
+        assert by_pair.metric(name).value == by_reward.metric(name).value
+    assert by_pair.comparisons.num_rows == 4 * (2 if protocol == "both_orders" else 1)
+    assert by_reward.comparisons is None
+
+
+def test_a_judge_that_always_prefers_the_first_ties_in_both_orders() -> None:
+    first = Scripted(lambda request: Reward((1.0, 0.0)), asks=["compare"])
+    (result,) = evaluate(first, [task(protocol="both_orders")])
+    assert result.ties == {"default": 4}
+    assert result.metric("accuracy_expected").value == 0.5
+
+
+def test_the_official_protocol_does_not_always_show_the_right_one_first() -> None:
+    first = Scripted(lambda request: Reward((1.0, 0.0)), asks=["compare"])
+    (result,) = evaluate(first, [task([pair(str(i), "a", "b") for i in range(200)])])
+    assert 0.4 < result.metric("accuracy").value < 0.6
+
+
+def test_an_unparsed_verdict_counts_against_the_right_answer_only_officially() -> None:
+    null = Reward((math.nan, math.nan), status="refused")
+    (official,) = evaluate(Scripted(lambda request: null, asks=["compare"]), [task()])
+    assert (official.metric("accuracy").value, official.metric("accuracy").n) == (0.0, 4)
+    assert official.statuses == {"refused": 4}
+    (other,) = evaluate(Scripted(lambda request: null, ["compare"], "scripted:2"), [task(protocol="round_robin")])
+    assert other.metric("accuracy").value is None
+    assert other.left_out == {"default": {"no answer": 4}}
+
+
+@pytest.mark.parametrize("status", ["error", "nan", "missing"])
+def test_no_other_status_is_a_loss_or_a_win(status: Any) -> None:
+    def answer(request: Request) -> Reward:
+        return Reward((math.nan,), status=status) if request.shown[0].text == "a" else Reward((length(request),))
+
+    (result,) = evaluate(Scripted(answer), [task()])
+    assert (result.metric("accuracy").n, result.left_out) == (3, {"default": {"no answer": 1}})
+    assert result.statuses[status] == 1
+
+
+def test_step_rewards_give_every_aggregator_as_a_view() -> None:
+    steps = tuple("ab")
+    examples = [Example("e", (), tuple(Candidate("ab", label, steps) for label in (True, False)))]
+    (result,) = evaluate(TinyTokenModel(asks=["steps"]), [task(examples)])
+    assert list(result.ties) == ["prod", "geometric_mean", "mean", "min", "max", "last"]
+    assert result.primary_view == "prod"
+    assert len(result.records.column("steps")[0]) == 2
+
+
+def test_two_ratings_of_a_step_are_views_of_their_own() -> None:
+    def answer(request: Request) -> Reward:
+        return Reward((0.0,), steps=(0.5, 0.5), step_heads={"redundancy": (0.1, length(request))})
+
+    examples = [Example("e", (), tuple(Candidate(text, text == "aa", tuple("ab")) for text in ("aa", "b")))]
+    (result,) = evaluate(Scripted(answer, asks=["steps"]), [task(examples)])
+    assert result.metric("accuracy", view="redundancy/last").value == 1
+    assert result.metric("accuracy", view="last").value == 0
+
+
+def test_every_head_is_a_view() -> None:
+    (result,) = evaluate(TinyTokenModel(asks=["reward"]), [task()])
+    assert result.metric("accuracy", view="sum").value == result.metric("accuracy").value
+    assert result.metric("accuracy", view="negative").value == 1 - result.metric("accuracy_ties", view="sum").value
+
+
+def test_records_hold_every_candidate_and_no_text() -> None:
+    (result,) = evaluate(TinyTokenModel(asks=["reward"]), [task()])
+    rows = result.records.to_pylist()
+    assert [row["example_id"] for row in rows] == [example.id for example in EXAMPLES for _ in range(2)]
+    assert rows[0]["label"] == 1.0
+    assert rows[0]["tag_length"] == 1
+    assert rows[1]["tag_length"] is None
+    assert dict(rows[0]["heads"])["sum"] == rows[0]["reward"]
+    assert rows[0]["n_tokens"] == len("short") + 2
+    assert "gg" not in str(rows)
+
+
+def test_a_task_that_asks_what_a_model_does_not_answer_says_so() -> None:
+    with pytest.raises(ModelError, match="given: the model answers tokens; this task asks reward, steps or compare"):
+        evaluate(TinyTokenModel(asks=["tokens"]), [task()])
+
+
+def test_files_are_where_the_design_says_and_read_back_equal(tmp_path: Path) -> None:
+    (result,) = evaluate(Scripted(length), [task()], out=tmp_path)
+    (path,) = tmp_path.rglob("*.json")
+    assert path.relative_to(tmp_path).match("tests__scripted/local-*/given.json")
+    read = files.read(path, tables=True)
+    assert read == result
+    assert read.records.equals(result.records)
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and file.suffix not in (".json", ".parquet")]
+
+
+def test_another_seed_limit_or_setting_is_another_file(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        evaluate("random", [task()], seed=seed, out=tmp_path)
+    evaluate("random", [task()], limit=2, out=tmp_path)
+    evaluate("random", [task()], out=tmp_path)  # the first again
+    assert len(list(tmp_path.rglob("*.json"))) == 3
+
+
+def test_two_functions_of_the_same_members_are_two_results(tmp_path: Path) -> None:
+    members = Scripted(length), Random()
+    other = MeanOf(*members)
+    other.fingerprint = "mean-of:2"
+    for model in (MeanOf(*members), other):
+        evaluate(model, [task()], out=tmp_path)
+    assert len(list(tmp_path.rglob("*.json"))) == 2
+
+
+def test_nothing_written_names_this_machine(tmp_path: Path) -> None:
+    import getpass
+    import socket
+
+    evaluate(Scripted(length), [task()], out=tmp_path)
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()).decode(errors="replace")
+    for private in (str(Path.cwd()), str(tmp_path), str(Path.home()), socket.gethostname()):
+        assert private not in written
+    assert f"/{getpass.getuser()}" not in written
+
+
+def test_results_of_one_data_set_are_comparable_whatever_order_it_came_in() -> None:
+    (one,) = evaluate("length", [task()])
+    (other,) = evaluate("length", [task(EXAMPLES[::-1])])
+    (less,) = evaluate("length", [task()], limit=3)
+    assert one.dataset.examples_sha256 == other.dataset.examples_sha256 != less.dataset.examples_sha256
+
+
+def test_an_interrupted_run_of_plain_code_continues_and_a_finished_one_starts_afresh(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def reward(prompt: str, response: str) -> float:
+        calls.append(response)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return float(len(response))
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(reward, [task()], out=tmp_path)
+    evaluate(reward, [task()], out=tmp_path)
+    assert len(calls) == 8 + 1, "three were kept, one was interrupted"
+    evaluate(reward, [task()], out=tmp_path)
+    assert len(calls) == 9 + 8, "the code may have changed since: nothing is remembered"
+
+
+def test_an_error_in_plain_code_loses_one_reward() -> None:
+    (result,) = evaluate(lambda prompt, response: {"a": 1}[response], [task()])
+    assert result.statuses == {"ok": 1, "error": 7}
+
+
+def test_a_json_that_is_no_result_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"schema_version": 1}')
+    with pytest.raises(ResultError, match="x.json: no result file: task: Field required"):
+        files.read(tmp_path / "x.json")
+
+
+def test_newer_and_unknown_fields_are_refused(tmp_path: Path) -> None:
+    evaluate("length", [task()], out=tmp_path)
+    (path,) = tmp_path.rglob("*.json")
+    good = json.loads(path.read_text())
+    path.write_text(json.dumps(good | {"schema_version": 2}))
+    with pytest.raises(ResultError, match="schema version 2; this rmbench reads 1"):
+        files.read(path)
+    path.write_text(json.dumps(good | {"extra": 1}))
+    with pytest.raises(ResultError, match="extra: Extra inputs are not permitted"):
+        files.read(path)
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused_before_scoring(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    model = Scripted(length)
+    with pytest.raises(ResultError, match="cannot write results here .*--out names another folder"):
+        evaluate(model, [task()], out=tmp_path / "file")
+    assert not model.seen
+
+
+def test_a_disk_that_fills_while_writing_loses_no_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, text: str, **_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(ResultError, match="No space left on device.; the rewards are kept"):
+            evaluate(Scripted(length), [task()], out=tmp_path / "a")
+    assert not [path for path in (tmp_path / "a").rglob("*") if path.suffix in (".json", ".tmp")]
+    model = Scripted(length)
+    evaluate(model, [task()], out=tmp_path / "b")
+    assert not model.seen
+
+
+def test_data_for_a_task_that_is_not_run_is_an_error() -> None:
+    with pytest.raises(UsageError, match="--data other=x.json: other is not among the tasks of this run"):
+        load_tasks([task()], data={"other": "x.json"})
+
+
+def test_score_takes_pairs_and_messages() -> None:
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    assert [reward.value for reward in rmbench.score("length", [("Hi", "abc"), messages])] == [3, 5]
+
+
+@pytest.mark.parametrize(
+    ("conversation", "message"),
+    [
+        ([{"role": "user", "content": "Hi"}], "conversation 0: its last message must be the assistant's"),
+        ([{"role": "user"}], "conversation 0: expected .prompt, response. or messages"),
+        ("text", "conversation 0: expected .prompt, response. or messages"),
+    ],
+)
+def test_score_refuses_what_is_no_conversation(conversation: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        rmbench.score("length", [conversation])
+
+
+def test_options_have_defaults_that_change_no_reward() -> None:
+    assert Options() == Options(head_dtype="float32", truncation_side="left", pooling="last")
