@@ -1,0 +1,118 @@
+"""Which weights a model has: where a checkpoint lies, what is in it, and one hash of all that its rewards depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rmbench.errors import ModelError
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def digest(parts: Mapping[str, Any]) -> str:
+    """The sha256 of `parts` as canonical JSON, in hex."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on the hub at one commit, or in a local folder (`commit` is None)."""
+
+    source: str
+    commit: str | None
+
+    @property
+    def id(self) -> str:
+        """The hub id, or `local/<folder name>`: a name, never a path."""
+        return self.source if self.commit else f"local/{Path(self.source).resolve().name}"
+
+    def file(self, name: str) -> Path | None:
+        """The local path of the checkpoint's file `name`, downloaded where need be; None if it has no such file."""
+        if self.commit is None:
+            path = Path(self.source, name)
+            return path if path.is_file() else None
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+
+        try:
+            return Path(hf_hub_download(self.source, name, revision=self.commit))
+        except EntryNotFoundError:
+            return None
+
+    def json(self, name: str) -> dict[str, Any] | None:
+        """The checkpoint's JSON file `name`, or None. Raises ModelError where it is no JSON object."""
+        path = self.file(name)
+        if path is None:
+            return None
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ModelError(f"{self.id}: {name} is not JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise ModelError(f"{self.id}: {name} holds a {type(content).__name__}, not an object")
+        return content
+
+    def content(self) -> str:
+        """What pins the weights: `id@commit` on the hub, the sha256 of weights, configs and code of a local folder."""
+        if self.commit:
+            return f"{self.source}@{self.commit}"
+        folder = Path(self.source)
+        files = [folder / name for name in ("config.json", "adapter_config.json") if (folder / name).is_file()]
+        files += sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.py"))
+        with ThreadPoolExecutor() as pool:  # hashing releases the GIL, and shards are gigabytes
+            return digest(dict(zip((file.name for file in files), pool.map(_file_sha256, files), strict=True)))
+
+
+def locate(source: str, revision: str | None = None) -> Checkpoint:
+    """Finds `source`, a local folder or a hub id, and on the hub the commit that `revision` (a branch, tag, commit) is.
+
+    Raises ModelError where it is neither, or the hub cannot be reached and the cache does not hold it.
+    """
+    if Path(source).is_dir():
+        return Checkpoint(source, None)
+    if not _HUB_ID.fullmatch(source):
+        raise ModelError(f"{source}: there is no such folder, and a hub id has the form org/name")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    for name in ("config.json", "adapter_config.json"):
+        try:
+            # files in the hub's cache lie in snapshots/<commit>/
+            return Checkpoint(source, Path(hf_hub_download(source, name, revision=revision)).parent.name)
+        except EntryNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{source}: {first_line(error)}") from None
+    raise ModelError(
+        f"{source}: there is no such folder, and on the hub no config.json is found under this name"
+        " (offline, it would have to be in the cache)"
+    )
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """The sha256 of what a transformers tokenizer does: its backend with vocabulary, or its vocabulary and settings."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        does = json.loads(backend.to_str())
+        does.update(truncation=None, padding=None)  # state that every call sets anew
+    else:
+        does = {"class": type(tokenizer).__qualname__, "vocabulary": tokenizer.get_vocab()}
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    return digest({"backend": does, "special": special})
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error of another library, for an error message of one line."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,418 @@
+"""Classifiers: rewards are transformers' own, read at known lengths; checkpoints that would lie are refused."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from checkpoints import ARCHITECTURES, SENTENCES, bert_wordpiece, bytes_bpe, make
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from rmbench.errors import ModelError, UsageError
+from rmbench.models.base import Encoded, Options, TokenModel
+from rmbench.models.classifier import Classifier, load
+from rmbench.types import Message, Request, Response, Reward
+
+DECODERS = list(ARCHITECTURES)[:7]
+REQUESTS = [
+    Request("reward", (Message("user", prompt),), (Response(response),)) for prompt, response in pairwise(SENTENCES)
+]
+ENDS_WITH_EOS = (
+    "{{ bos_token }}{% for message in messages %}{{ message.role }}: {{ message.content }}{{ eos_token }}{% endfor %}"
+)
+
+
+def one_at_a_time(model: Classifier, requests: Sequence[Request] = REQUESTS) -> list[Reward]:
+    rewards = []
+    for encoded in model.encode(requests):
+        assert encoded.error is None
+        inputs: dict[str, Any] = {"use_cache": False} if model.layout == "causal" else {}
+        if encoded.type_ids is not None:
+            inputs["token_type_ids"] = torch.tensor([encoded.type_ids])
+        with torch.inference_mode():
+            states = model.backbone(input_ids=torch.tensor([encoded.ids]), **inputs).last_hidden_state[0]
+        rewards += model.read([states[list(encoded.reads)]], [encoded])
+    return rewards
+
+
+def values(model: Classifier) -> list[float]:
+    return [reward.value for reward in one_at_a_time(model)]
+
+
+def transformers_own(folder: Path, model: Any = None) -> torch.Tensor:
+    """Logits [request, label] of transformers' own tokenizer, template and forward."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = model or AutoModelForSequenceClassification.from_pretrained(folder)
+    logits = []
+    for request in REQUESTS:
+        turns = [
+            {"role": "user", "content": request.prompt[0].content},
+            {"role": "assistant", "content": request.shown[0].text},
+        ]
+        inputs = tokenizer.apply_chat_template(turns, return_tensors="pt", return_dict=True)
+        with torch.inference_mode():
+            logits.append(model.eval()(**inputs).logits[0])
+    return torch.stack(logits)
+
+
+def approx(expected: Any) -> Any:
+    return pytest.approx([float(value) for value in expected], abs=1e-5)
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    return make(tmp_path / "llama", "llama")
+
+
+@pytest.fixture
+def causal_lm(tmp_path: Path) -> Path:
+    """A language model of llama's shape, with llama's tokenizer."""
+    folder = make(tmp_path / "lm", "llama")
+    config = transformers.AutoConfig.from_pretrained(folder)
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_rewards_are_transformers_own(tmp_path: Path, architecture: str) -> None:
+    folder = make(tmp_path / "rm", architecture)
+    model = load(str(folder), Options())
+    assert isinstance(model, TokenModel)
+    assert values(model) == approx(transformers_own(folder)[:, 0])
+    assert model.layout == ("causal" if architecture in DECODERS else "encoder")
+    assert model.pool == ("last" if architecture in DECODERS else "first")
+
+
+def test_modernbert_that_pools_by_mean(tmp_path: Path) -> None:
+    folder = make(tmp_path / "rm", "modernbert", classifier_pooling="mean")
+    model = load(str(folder), Options())
+    assert values(model) == approx(transformers_own(folder)[:, 0])
+    assert model.pool == "mean"
+
+
+def test_pair_reads_prompt_and_response_as_two_texts(tmp_path: Path) -> None:
+    folder = make(tmp_path / "rm", "bert")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    own = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        expected = own(**tokenizer(SENTENCES[0], SENTENCES[1], return_tensors="pt")).logits.item()
+    assert values(load(str(folder), Options(template="pair")))[0] == pytest.approx(expected, abs=1e-5)
+
+
+def save_with(folder: Path, model: Any, tokenizer: Any) -> Path:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def gpt2(folder: Path) -> Path:
+    config = transformers.GPT2Config(vocab_size=500, n_embd=32, n_layer=2, n_head=2, num_labels=1, pad_token_id=0)
+    config.initializer_range = 0.2
+    return save_with(folder, transformers.GPT2ForSequenceClassification(config), bytes_bpe())
+
+
+def distilbert(folder: Path) -> Path:
+    config = transformers.DistilBertConfig(vocab_size=300, dim=32, n_layers=2, n_heads=2, hidden_dim=64, num_labels=1)
+    return save_with(folder, transformers.DistilBertForSequenceClassification(config), bert_wordpiece())
+
+
+def albert(folder: Path) -> Path:
+    config = transformers.AlbertConfig(
+        vocab_size=300, embedding_size=16, hidden_size=32, num_attention_heads=2, intermediate_size=64, num_labels=1
+    )
+    return save_with(folder, transformers.AlbertForSequenceClassification(config), bert_wordpiece())
+
+
+@pytest.mark.parametrize(
+    ("build", "pool", "layout"),
+    [(gpt2, "last", "causal"), (distilbert, "first", "encoder"), (albert, "whole", "encoder")],
+)
+def test_other_architectures(tmp_path: Path, build: Callable[[Path], Path], pool: str, layout: str) -> None:
+    folder = build(tmp_path / "rm")
+    model = load(str(folder), Options())
+    assert (model.pool, model.layout) == (pool, layout)
+    assert values(model) == approx(transformers_own(folder)[:, 0])
+
+
+@pytest.mark.parametrize("pad", [0, None])
+def test_a_whole_model_is_unmoved_by_padding(tmp_path: Path, pad: int | None) -> None:
+    folder = albert(tmp_path / "rm")
+    change_config(folder, pad_token_id=pad)
+    model = load(str(folder), Options())
+    short, long = (encoded.ids for encoded in model.encode(REQUESTS[:2]))
+    width = max(len(short), len(long))
+    ids = torch.tensor([[*row, *[7] * (width - len(row))] for row in (short, long)])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in (short, long)])
+    with torch.inference_mode():
+        states = model.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
+    assert states.flatten().tolist() == approx(values(model)[:2])
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+def change_weight(folder: Path, name: str, value: float) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights[name].fill_(value)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.fixture
+def ends_with_eos(tmp_path: Path) -> str:
+    file = tmp_path / "rm.jinja"
+    file.write_text(ENDS_WITH_EOS)
+    return str(file)
+
+
+def test_pad_that_is_eos_or_missing_moves_no_reward(llama: Path, ends_with_eos: str) -> None:
+    with_pad = values(load(str(llama), Options(template=ends_with_eos)))
+    for pad in (3, None):
+        change_config(llama, pad_token_id=pad)
+        assert values(load(str(llama), Options(template=ends_with_eos))) == with_pad
+
+
+def test_hf_pooling_reads_where_transformers_does(llama: Path, ends_with_eos: str) -> None:
+    change_config(llama, pad_token_id=3)
+    (llama / "chat_template.jinja").write_text(ENDS_WITH_EOS)
+    published, true = load(str(llama), Options(pooling="hf")), load(str(llama), Options())
+    assert values(published) == approx(transformers_own(llama)[:, 0])
+    assert values(published) != approx(values(true))
+    assert published.fingerprint != true.fingerprint
+
+
+def test_every_label_is_a_head(tmp_path: Path) -> None:
+    names = {0: "helpful", 1: "reward", 2: "harmless"}
+    folder = make(tmp_path / "rm", "qwen2", num_labels=3, id2label=names)
+    own = transformers_own(folder)
+    rewards = one_at_a_time(load(str(folder), Options()))
+    assert [reward.value for reward in rewards] == approx(own[:, 1])
+    for i, name in names.items():
+        assert [reward.heads[name][0] for reward in rewards] == approx(own[:, i])
+
+
+def test_the_first_label_is_the_reward_unless_one_is_called_so(tmp_path: Path) -> None:
+    folder = make(tmp_path / "rm", "bert", num_labels=2)
+    reward = one_at_a_time(load(str(folder), Options()))[0]
+    assert reward.heads == {"LABEL_0": (reward.value,), "LABEL_1": reward.heads["LABEL_1"]}
+
+
+def test_one_label_is_no_head(llama: Path) -> None:
+    assert one_at_a_time(load(str(llama), Options()))[0].heads == {}
+
+
+@pytest.mark.parametrize(("weight", "status"), [(float("nan"), "nan"), (float("inf"), "inf")])
+def test_rewards_that_are_no_numbers_say_so(tmp_path: Path, weight: float, status: str) -> None:
+    folder = make(tmp_path / "rm", "roberta")
+    change_weight(folder, "classifier.out_proj.bias", weight)
+    assert {reward.status for reward in one_at_a_time(load(str(folder), Options()))} == {status}
+
+
+def test_cuts_are_counted(llama: Path) -> None:
+    whole = one_at_a_time(load(str(llama), Options()))
+    cut = one_at_a_time(load(str(llama), Options(max_length=40)))
+    assert all(reward.n_tokens == 40 for reward in cut)
+    assert [reward.n_tokens + reward.truncated for reward in cut] == [reward.n_tokens for reward in whole]
+
+
+def test_over_long_sequences_are_errors(tmp_path: Path) -> None:
+    model = load(str(make(tmp_path / "rm", "roberta", max_position_embeddings=34)), Options())
+    encoded = model.encode(REQUESTS[:1])[0]
+    assert encoded.error is not None
+    # two of RoBERTa's positions lie before the first token
+    assert "the model has 32 positions; --max-length 32 cuts and counts" in encoded.error
+
+
+@pytest.mark.parametrize("asked", [1, 513])
+def test_a_max_length_that_the_model_cannot_take(llama: Path, asked: int) -> None:
+    with pytest.raises(UsageError, match=f"max length {asked}: this model takes at least 2 and at most 512"):
+        load(str(llama), Options(max_length=asked))
+
+
+def test_the_dtype_is_the_checkpoints_own_with_a_float32_head(tmp_path: Path) -> None:
+    model = load(str(make(tmp_path / "rm", "llama", dtype="bfloat16")), Options())
+    assert model.backbone.dtype == torch.bfloat16
+    assert {weight.dtype for weight in model.head.parameters()} == {torch.float32}
+    assert model.subject.settings["dtype"] == "bfloat16"
+
+
+def test_the_dtype_as_asked(llama: Path) -> None:
+    model = load(str(llama), Options(dtype="bfloat16", head_dtype="bfloat16"))
+    assert {weight.dtype for part in (model.backbone, model.head) for weight in part.parameters()} == {torch.bfloat16}
+    assert all(reward.status == "ok" for reward in one_at_a_time(model))
+
+
+def test_an_unknown_dtype(llama: Path) -> None:
+    with pytest.raises(UsageError, match="dtype 'fp16': one of float32, bfloat16"):
+        load(str(llama), Options(dtype="fp16"))
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("tpu", "one of cpu, cuda"), ("cpu:1", "one of cpu, cuda"), ("cuda:99", "not there; here are .*cpu")],
+)
+def test_devices_that_are_not_there(llama: Path, device: str, message: str) -> None:
+    with pytest.raises(UsageError, match=f"device '{device}'.*{message}"):
+        load(str(llama), Options(device=device))
+
+
+def test_device_auto_places_the_model_by_itself(llama: Path) -> None:
+    pytest.importorskip("accelerate")
+    assert values(load(str(llama), Options(device="auto"))) == approx(transformers_own(llama)[:, 0])
+
+
+def test_device_auto_without_accelerate(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="pip install accelerate"):
+        load(str(llama), Options(device="auto"))
+
+
+def test_a_causal_lm_is_refused(causal_lm: Path) -> None:
+    with pytest.raises(ModelError, match=r"local/lm is a LlamaForCausalLM, which has no reward head; give a \.\.\.For"):
+        load(str(causal_lm), Options())
+
+
+def test_missing_head_weights_are_refused(causal_lm: Path) -> None:
+    change_config(causal_lm, architectures=None)
+    with pytest.raises(
+        ModelError, match=r"local/lm: score\.weight is not in the checkpoint; its rewards would be rand"
+    ):
+        load(str(causal_lm), Options())
+
+
+def test_weights_that_are_no_part_of_the_model_warn(llama: Path) -> None:
+    weights = load_file(llama / "model.safetensors")
+    save_file({**weights, "v_head.weight": torch.ones(1, 64)}, llama / "model.safetensors", metadata={"format": "pt"})
+    with pytest.warns(UserWarning, match=r"v_head\.weight is in the checkpoint but no part of the model"):
+        load(str(llama), Options())
+
+
+def test_only_safetensors_are_read(llama: Path) -> None:
+    torch.save(load_file(llama / "model.safetensors"), llama / "pytorch_model.bin")
+    (llama / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"local/llama: no model\.safetensors; weights are read from safetensors only"):
+        load(str(llama), Options())
+
+
+def test_damaged_weights_are_one_line(llama: Path) -> None:
+    (llama / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match="local/llama: ") as error:
+        load(str(llama), Options())
+    assert "\n" not in str(error.value)
+
+
+def test_remote_code_only_by_flag(llama: Path) -> None:
+    (llama / "configuration_own.py").write_text("raise SystemExit('it ran')")
+    change_config(llama, model_type="own", auto_map={"AutoConfig": "configuration_own.OwnConfig"})
+    with pytest.raises(ModelError, match=r"contains custom code.*; --trust-remote-code runs it"):
+        load(str(llama), Options())
+
+
+peft_with_transformers_5 = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+
+
+def adapter(base: Path, folder: Path, **config: Any) -> Any:
+    """A LoRA adapter on `base`, with weights that do something, saved to `folder`; the unmerged model."""
+    peft = pytest.importorskip("peft")
+    own = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    torch.manual_seed(1)
+    model = peft.get_peft_model(own, peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], **config))
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight)
+    model.save_pretrained(folder)
+    return model
+
+
+@peft_with_transformers_5
+def test_a_peft_adapter_that_brings_the_head(causal_lm: Path, tmp_path: Path) -> None:
+    unmerged = adapter(causal_lm, tmp_path / "adapter", task_type="SEQ_CLS")
+    model = load(str(tmp_path / "adapter"), Options())
+    assert values(model) == pytest.approx(transformers_own(causal_lm, unmerged)[:, 0].tolist(), abs=1e-4)
+    assert (model.subject.id, model.subject.settings["base"]) == ("local/adapter", "local/lm")
+
+
+@peft_with_transformers_5
+def test_a_peft_adapter_on_a_classifier(llama: Path, tmp_path: Path) -> None:
+    unmerged = adapter(llama, tmp_path / "adapter")
+    model = load(str(tmp_path / "adapter"), Options())
+    assert values(model) == pytest.approx(transformers_own(llama, unmerged)[:, 0].tolist(), abs=1e-4)
+    assert model.fingerprint != load(str(llama), Options()).fingerprint
+
+
+@peft_with_transformers_5
+def test_a_peft_adapter_without_the_head_is_refused(causal_lm: Path, tmp_path: Path) -> None:
+    adapter(causal_lm, tmp_path / "adapter")
+    with pytest.raises(ModelError, match=r"local/adapter: score\.weight is not in the checkpoint"):
+        load(str(tmp_path / "adapter"), Options())
+
+
+def test_a_peft_adapter_without_peft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"is a PEFT adapter: pip install 'rmbench\[peft\]'"):
+        load(str(tmp_path), Options())
+
+
+def test_a_source_that_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=r"no/where: there is no such folder, and on the hub no config\.json"):
+        load("no/where", Options())
+    with pytest.raises(
+        ModelError, match=r"\./checkpoints/rm: there is no such folder, and a hub id has the form org/nam"
+    ):
+        load("./checkpoints/rm", Options())
+
+
+def test_a_hub_checkpoint_is_pinned_to_its_commit(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "hub" / "models--org--rm"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    shutil.copytree(llama, repository / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    model = load("org/rm", Options())
+    assert (model.subject.id, model.subject.revision) == ("org/rm", commit)
+    assert values(model) == values(load(str(llama), Options()))
+    assert model.fingerprint == load("org/rm", Options(revision=commit)).fingerprint
+
+
+def test_the_fingerprint_is_of_what_rewards_depend_on(llama: Path, tmp_path: Path) -> None:
+    def fingerprint(folder: Path = llama, **options: Any) -> str:
+        return load(str(folder), Options(**options)).fingerprint
+
+    elsewhere = shutil.copytree(llama, tmp_path / "copy")
+    assert fingerprint(elsewhere) == fingerprint(device="cpu") == fingerprint()
+    changed = [
+        fingerprint(max_length=100),
+        fingerprint(max_length=100, truncation_side="right"),
+        fingerprint(template="plain"),
+        fingerprint(dtype="bfloat16"),
+        fingerprint(head_dtype="float64"),
+        fingerprint(pooling="hf"),
+    ]
+    change_weight(elsewhere, "score.weight", 1.0)
+    changed.append(fingerprint(elsewhere))
+    assert len({fingerprint(), *changed}) == 8
+
+
+def test_the_subject_has_no_paths(llama: Path) -> None:
+    subject = load(str(llama), Options()).subject
+    assert (subject.id, subject.revision) == ("local/llama", None)
+    assert str(llama) not in json.dumps(subject.settings)
+
+
+def test_requests_that_cannot_be_read_keep_their_place(llama: Path) -> None:
+    textless = Request("reward", (), (Response(None),))
+    encoded = load(str(llama), Options()).encode([textless, REQUESTS[0]])
+    assert encoded[0] == Encoded(ids=(), reads=encoded[0].reads, error="the response has no text")
+    assert encoded[1].reads == (len(encoded[1].ids) - 1,)
