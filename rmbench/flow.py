@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,8 @@ from rmbench.results.schema import DatasetInfo, Metric, SubjectInfo, TaskInfo, T
 from rmbench.scoring import Progress, Store, Tally, cache_folder
 from rmbench.task import Task
 from rmbench.types import STATUSES, Example, Message, Outcome, Request, Response, Reward
+
+_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 Conversation = tuple[str, str] | Sequence[Mapping[str, str]]
 
@@ -90,6 +93,8 @@ def evaluate(
     the store as they come, so the same call continues where an interrupted one stopped.
     """
     started = time.perf_counter()
+    if name is not None and not _NAME.fullmatch(name):
+        raise UsageError(f"name {name!r}: a model's id in results is letters, digits, . _ and -, as in org/model")
     names = [task for task in tasks if not isinstance(task, Loaded)]
     ready = iter(load_tasks(names, data=data, limit=limit, deduplicate=deduplicate))
     loaded = [task if isinstance(task, Loaded) else next(ready) for task in tasks]
@@ -233,7 +238,22 @@ def _result(
     )
     result._records = records.candidate_table(answered)
     result._comparisons = records.comparison_table(answered)
+    result._problems = _problems(answered)
     return result
+
+
+def _problems(answered: Sequence[tuple[Example, Sequence[Request], Sequence[Reward]]]) -> list[str]:
+    """One line per status that is not `ok`: how often, and what was said of the first."""
+    lines: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for example, requests, rewards in answered:
+        for request, reward in zip(requests, rewards, strict=True):
+            if reward.status != "ok":
+                counts[reward.status] += 1
+                candidates = " and ".join(str(index) for index in request.where.candidates) if request.where else "?"
+                place = f"example {example.id}, candidate {candidates}"
+                lines.setdefault(reward.status, f"first at {place}: {reward.detail or 'no reason given'}")
+    return [f"{counts[status]:,} {status}, {line}" for status, line in lines.items()]
 
 
 def _metrics(outcomes: Sequence[Outcome], views: Sequence[str], seed: int) -> list[Metric]:

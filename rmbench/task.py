@@ -51,13 +51,14 @@ class Comparison:
     def load(self, path: Path | None = None) -> Dataset:
         """The examples of `path` (file or folder), or of the task's own data. Raises DataError."""
         if path is not None:
-            return collect(self.read(read_rows(path)), source=path.name, revision="local", sha256=file_sha256(path))
+            rows, source = read_rows(path), path.resolve().name
+            return collect(self.read(rows), source=source, revision="local", sha256=file_sha256(path))
         if self.bundled is not None:
             rows = read_rows(self.bundled)
             return collect(self.read(rows), source="bundled", revision=None, sha256=file_sha256(self.bundled))
         if self.hub is not None:
-            loaded = self.hub.load(self.name)
-            return collect(self.read(loaded.rows), source=self.hub.id, revision=loaded.revision, sha256=loaded.sha256)
+            hub = self.hub.load(self.name)
+            return collect(self.read(hub.rows), source=hub.source, revision=hub.revision, sha256=hub.sha256)
         raise DataError(f"{self.name}: no data of its own; give --data {self.name}=FILE")
 
     def requests(self, example: Example, asks: frozenset[Ask], dataset: str) -> list[Request]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def rmbench_data() -> Iterator[Path]:
+def rmbench_data() -> Path:
     """The folder of real data by others; tests that want it are skipped without it."""
     folder = os.environ.get("RMBENCH_DATA")
     if not folder:
         pytest.skip("RMBENCH_DATA is not set")
-    yield Path(folder)
+    return Path(folder)

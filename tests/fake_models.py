@@ -114,5 +114,3 @@ class MeanOf:
         means = [sum(some.value for some in each) / len(each) for each in zip(*answers, strict=True)]
         centre = sum(means) / len(means)
         return [Reward((mean - centre,)) for mean in means]
-
-

@@ -13,7 +13,29 @@ from rmbench import scoring
 from rmbench.models.spec import load_model
 from rmbench.types import Message, Request, Response
 
-WORDS = "a train leaves at noon and 37 + 58 is 95 because two hours are 120 minutes sorry def area square".split()
+WORDS = [
+    "a",
+    "train",
+    "leaves",
+    "at",
+    "noon",
+    "and",
+    "37",
+    "+",
+    "58",
+    "is",
+    "95",
+    "because",
+    "two",
+    "hours",
+    "are",
+    "120",
+    "minutes",
+    "sorry",
+    "def",
+    "area",
+    "square",
+]
 TOLERANCE = 1e-5
 
 

@@ -95,7 +95,10 @@ def test_steps_reach_only_a_model_that_is_asked_about_them() -> None:
 
 
 def test_a_derived_model_sees_the_whole_run_and_stores_only_its_members(tmp_path: Path) -> None:
-    short, long = Scripted(lambda r: -len(r.shown[0].text)), Scripted(lambda r: 3 * len(r.shown[0].text), ("reward",), "f2")
+    short, long = (
+        Scripted(lambda r: -len(r.shown[0].text)),
+        Scripted(lambda r: 3 * len(r.shown[0].text), ("reward",), "f2"),
+    )
     with Store(tmp_path / "s.sqlite") as store:
         rewards = scoring.score(MeanOf(short, long), [ask("reward", text) for text in ("a", "aa", "aaa")], store=store)
         assert store.count() == 6
@@ -182,7 +185,9 @@ def test_what_was_scored_before_a_crash_is_kept(tmp_path: Path) -> None:
     model = Scripted(answer)
     requests = [ask("reward", text) for text in "abcd"]
     with Store(tmp_path / "s.sqlite") as store:
-        with pytest.raises(ModelError, match="failed with RuntimeError: the endpoint went away; what it scored is kept"):
+        with pytest.raises(
+            ModelError, match="failed with RuntimeError: the endpoint went away; what it scored is kept"
+        ):
             scoring.score(model, requests, store=store)
         assert store.count() == 2
         tally = Tally()

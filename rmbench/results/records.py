@@ -58,7 +58,6 @@ def comparison_table(asked: Asked) -> pa.Table | None:
             "win_first": reward.values[i],
             "win_second": reward.values[j],
             "status": reward.status,
-            "detail": reward.detail,
         }
         for example, requests, rewards in asked
         for request, reward in _placed(requests, rewards)
@@ -72,7 +71,6 @@ def comparison_table(asked: Asked) -> pa.Table | None:
         "win_first": pa.float64(),
         "win_second": pa.float64(),
         "status": pa.string(),
-        "detail": pa.string(),
     }
     return pa.Table.from_pylist(rows, schema=pa.schema(types)) if rows else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
@@ -104,6 +105,7 @@ class TaskResult(_Part):
 
     _records: Any = PrivateAttr(default=None)
     _comparisons: Any = PrivateAttr(default=None)
+    _problems: Sequence[str] = PrivateAttr(default=())
 
     def metric(self, name: str, *, view: str | None = None, subset: str = "all") -> Metric:
         """The metric called `name`, of the primary view unless told. Raises KeyError where it was not measured."""
@@ -122,3 +124,8 @@ class TaskResult(_Part):
     def comparisons(self) -> pa.Table | None:
         """One row a compared pair of responses, where pairs were asked."""
         return self._comparisons
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """One line a status that is not `ok`, with its first place. Never written: it may quote paths."""
+        return self._problems

@@ -183,8 +183,8 @@ def _answerable(model: Model, requests: Sequence[Request]) -> None:
     if textless:
         example = textless.where.example if textless.where else "?"
         raise ModelError(
-            f"{subject_of(model).id} needs the responses' texts, and example {example} comes from a score file without; "
-            "give data with texts, or the scores as the model (scores:FILE)"
+            f"{subject_of(model).id} needs the responses' texts, and example {example} comes from a score file "
+            "without; give data with texts, or the scores as the model (scores:FILE)"
         )
 
 

@@ -1,0 +1,38 @@
+# Each target sets up what it needs on a fresh machine (python3 >= 3.11 with venv), then does its job.
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test prove bench lint clean
+
+demo: .venv/ready .demo/tiny-llama
+	$(BIN)/rmbench run -m length -m random -m .demo/tiny-llama -t best_of_n --out .demo/results
+
+test: .venv/ready
+	$(BIN)/pytest
+
+prove: .venv/ready
+	$(BIN)/pytest -m prove -s
+	$(BIN)/python benchmarks/coverage.py
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/startup.py
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# torch is named first and alone: any wider request makes pip fetch gigabytes of CUDA
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("rmbench needs python >= 3.11, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+.demo/tiny-llama: .venv/ready
+	$(BIN)/python benchmarks/checkpoints.py llama $@
+
+clean:
+	rm -rf .venv .demo .prove build dist *.egg-info

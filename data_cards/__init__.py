@@ -1,0 +1,1 @@
+"""Data set cards, one Markdown file each."""

@@ -1,0 +1,70 @@
+"""`rmbench doctor`: is this machine ready?"""
+
+from __future__ import annotations
+
+import shutil
+
+import click
+
+from rmbench.cli import EXIT_FAILED, debug_option
+
+
+@click.command()
+@debug_option
+def command() -> int:
+    """Check versions, devices, the cache folder and what is optional; exit 1 where something is broken."""
+    problems = [*_versions(), *_devices(), *_cache(), *_extras()]
+    click.echo("\nready" if not problems else f"\nnot ready: {'; '.join(problems)}")
+    return EXIT_FAILED if problems else 0
+
+
+def _versions() -> list[str]:
+    from rmbench.results.provenance import environment
+
+    for name, version in environment().items():
+        _line(name, version)
+    return []
+
+
+def _devices() -> list[str]:
+    try:
+        import torch
+    except ImportError as error:
+        return [f"torch cannot be imported ({error})"]
+    _line("threads", str(torch.get_num_threads()))
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        _line(f"cuda:{index}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB")
+    if torch.backends.mps.is_available():
+        _line("mps", "available")
+    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        _line("devices", "cpu only")
+    return []
+
+
+def _cache() -> list[str]:
+    from rmbench.errors import ResultError
+    from rmbench.scoring import Store, cache_folder
+
+    folder = cache_folder()
+    try:
+        with Store(folder / "rewards.sqlite") as store:
+            _line("store", f"{store.count():,} rewards in {folder}" + (f"; {store.notice}" if store.notice else ""))
+    except ResultError as error:
+        _line("store", "broken")
+        return [str(error)]
+    free = shutil.disk_usage(folder).free / 2**30
+    _line("free disk", f"{free:,.1f} GiB")
+    return [f"under 0.1 GiB free in {folder}"] if free < 0.1 else []
+
+
+def _extras() -> list[str]:
+    from importlib.util import find_spec
+
+    for package, use in (("peft", "LoRA and other adapters"), ("accelerate", "models larger than one GPU")):
+        _line(package, "installed" if find_spec(package) else f"not installed ({use})")
+    return []
+
+
+def _line(name: str, value: str) -> None:
+    click.echo(f"{name:>14}  {value}")

@@ -1,0 +1,1 @@
+"""Reading data: files, hub sets, bundled rows, and the cards that describe them."""

@@ -1,0 +1,127 @@
+"""Prompts and responses out of the shapes that preference and best-of-n files give them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rmbench.data.dataset import LeftOut
+from rmbench.data.files import Row, shown
+from rmbench.types import Candidate, Example, Message
+
+_TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?")
+_ROLES = {"Human": "user", "Assistant": "assistant"}
+_TEXT = ("text", "answer", "response", "content", "solution", "completion", "output")
+_SUBSET = ("subset", "category_path", "category")
+_REFERENCE = ("reference", "ground_truth")
+
+POLICY = ("policy", "llm_name", "model", "model_name", "generator")
+PROMPT = (
+    "prompt",
+    "question",
+    "problem",
+    "instruction",
+    "query",
+    "conversation_input",
+    "conversation",
+    "messages",
+    "input",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A response with the prompt it brings along, if any. `text` is None where there is no response in it.
+
+    `tags` holds `policy`, the name of the model that wrote it, where the data say so.
+    """
+
+    prompt: tuple[Message, ...]
+    text: str | None
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+def read_prompt(row: Row, name: str | None) -> tuple[Message, ...]:
+    """The prompt in field `name`: a text, an hh-rlhf transcript or a list of messages; () for None or null."""
+    value = row.value.get(name) if name else None
+    if value is None:
+        return ()
+    if not isinstance(value, str):
+        return _messages(row, name, value)
+    turns = _transcript(value) or (Message("user", value),)
+    # a transcript up to where the response is due ends with "Assistant:" and nothing after it
+    return turns[:-1] if turns[-1] == Message("assistant", "") else turns
+
+
+def read_reply(row: Row, name: str, value: Any) -> Reply:
+    """The response in `value`, found in field `name`.
+
+    It is a text, an object that holds one (`text`, `answer`, ...), or a conversation that ends with the assistant's
+    turn: a list of messages or a transcript as in hh-rlhf, "\\n\\nHuman: ...\\n\\nAssistant: ...". Raises DataError
+    for anything else.
+    """
+    if value is None:
+        return Reply((), None)
+    if isinstance(value, str):
+        turns = _transcript(value)
+        return _last_turn(turns) if turns else Reply((), value)
+    if isinstance(value, dict):
+        holder = Row(value, row.file, row.number)
+        reply = read_reply(row, name, value[holder.need(_TEXT, f"`{name}` is a text or an object that holds one")])
+        policy = holder.name(POLICY)
+        return Reply(reply.prompt, reply.text, {"policy": policy} if policy else {})
+    return _last_turn(_messages(row, name, value))
+
+
+def to_example(
+    row: Row, replies: Sequence[Reply], labels: Sequence[bool | float | None], ids: tuple[str, ...]
+) -> Example | LeftOut:
+    """The example of a row's responses, named by the first of the fields `ids` that has a value.
+
+    Its prompt is what came before each response in its own conversation, else the row's `PROMPT` field, else empty.
+    Left out are responses to different prompts, which no reward compares, and rows where a response is missing.
+    """
+    if len(replies) < 2:
+        return LeftOut("fewer than two responses")
+    if any(reply.text is None for reply in replies):
+        return LeftOut("no response")
+    if any(reply.prompt != replies[0].prompt for reply in replies):
+        return LeftOut("prompts differ")
+    return Example(
+        row.name(ids) or row.id,
+        replies[0].prompt or read_prompt(row, row.first(PROMPT)),
+        tuple(Candidate(reply.text, label, tags=reply.tags) for reply, label in zip(replies, labels, strict=True)),
+        subset=row.name(_SUBSET),
+        cluster=row.name(("cluster",)),
+        reference=row.name(_REFERENCE),
+    )
+
+
+def _messages(row: Row, name: str | None, value: Any) -> tuple[Message, ...]:
+    if not isinstance(value, list):
+        raise row.error(f"{shown(value)} is neither text nor a list of messages", name)
+    turns = [turn if isinstance(turn, dict) else {} for turn in value]
+    for number, turn in enumerate(turns, 1):
+        if turn.get("role") not in ("system", "user", "assistant") or not isinstance(turn.get("content"), str):
+            raise row.error(
+                f"message {number} is {shown(value[number - 1])}; a message has `content`, a text, and `role`, one of "
+                "system, user, assistant",
+                name,
+            )
+    return tuple(Message(turn["role"], turn["content"]) for turn in turns)
+
+
+def _transcript(text: str) -> tuple[Message, ...]:
+    """The turns of an hh-rlhf transcript, () for any other text."""
+    if not text.startswith(("\n\nHuman:", "Human:")) or "\n\nAssistant:" not in text:
+        return ()
+    _, *parts = _TURN.split(text)
+    return tuple(Message(_ROLES[speaker], content) for speaker, content in zip(parts[::2], parts[1::2], strict=True))
+
+
+def _last_turn(messages: tuple[Message, ...]) -> Reply:
+    if not messages or messages[-1].role != "assistant":
+        return Reply((), None)
+    return Reply(messages[:-1], messages[-1].content)

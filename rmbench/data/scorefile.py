@@ -1,0 +1,213 @@
+"""Score files: what a model answered in an earlier run, RewardMATH's official ones and rmbench's own.
+
+Three formats, each as JSON, JSON lines or Parquet (and gzipped):
+
+- RewardMATH's, one row per problem: `problem`, `solution_reference`, `score`. `score` holds ten numbers (direct), ten
+  lists of step rewards (process models), or nine verdicts "A", "B" or null with nine `chosen_position` (pairwise).
+  The right solution stands at index 0, verdict j is about solution j + 1.
+- one row per candidate: `example_id`, `candidate` (from 0) and `reward`, or `steps`, a list of step rewards, with
+  `heads`, a mapping of names to numbers, where there are several. rmbench's result records are such rows.
+- one row per comparison: `example_id`, `first`, `second` (candidates in the order shown) and `win_first` in [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any
+
+from rmbench.data.files import Row, shown
+from rmbench.types import STATUSES, Ask, Reward, Status
+
+_WOULD_DO = (
+    "a score file has `example_id`, `candidate` and `reward` or `steps`; or `example_id`, `first`, `second` and "
+    "`win_first`; or RewardMATH's `problem` and `score`"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Official:
+    """A row of an official RewardMATH score file. `sources` and `rewards` are in the order of the file.
+
+    Direct and process rows have one reward per candidate, from index 0. Pairwise rows have one per rejected
+    candidate, from index 1, and `positions` says where the chosen one was shown, "A" (first) or "B".
+    """
+
+    example_id: str
+    ask: Ask
+    sources: tuple[str, ...]
+    rewards: tuple[Reward, ...]
+    positions: tuple[str, ...] | None
+
+    @property
+    def shown(self) -> list[tuple[int, ...]]:
+        """The candidate indices that each reward is about, in display order."""
+        if self.positions is None:
+            return [(index,) for index in range(len(self.rewards))]
+        return [(0, j) if position == "A" else (j, 0) for j, position in enumerate(self.positions, 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One recorded answer. `candidates` are the indices shown, in order; `group` is how many candidates the example
+    has according to the row, None where the row does not say."""
+
+    example_id: str
+    candidates: tuple[int, ...]
+    ask: Ask
+    reward: Reward
+    row: Row
+    group: int | None = None
+
+
+def read_entries(rows: Iterable[Row]) -> Iterator[Entry]:
+    """What a score file recorded. Raises DataError that names file, row and field of what is no score."""
+    seen: Counter[str] = Counter()
+    for row in rows:
+        if is_official(row):
+            official = read_official(row, seen)
+            candidates = len(official.rewards) + (official.ask == "compare")
+            for indices, reward in zip(official.shown, official.rewards, strict=True):
+                yield Entry(official.example_id, indices, official.ask, reward, row, candidates)
+        else:
+            yield _record(row)
+
+
+def is_official(row: Row) -> bool:
+    """Whether the row is one of an official RewardMATH score file."""
+    return "problem" in row.value and "score" in row.value
+
+
+def example_id(problem: str, seen: Counter[str]) -> str:
+    """The id of a RewardMATH problem: of its text, so that files of other row order join; `#2` at the second time.
+
+    `seen` counts the problems met so far in the same file.
+    """
+    seen[problem] += 1
+    digest = sha256(problem.encode()).hexdigest()[:12]
+    return digest if seen[problem] == 1 else f"{digest}#{seen[problem]}"
+
+
+def read_official(row: Row, seen: Counter[str]) -> Official:
+    """A row of an official RewardMATH score file; `seen` as in `example_id`. Raises DataError."""
+    problem = row.text("problem")
+    scores = row.value["score"]
+    if not isinstance(scores, list) or not scores:
+        raise row.error(f"{shown(scores)} is no list of scores", "score")
+    sources = _strings(row, "solution_reference", len(scores)) or ("",) * len(scores)
+    positions = _strings(row, "chosen_position", len(scores))
+    if positions is not None:
+        ask: Ask = "compare"
+        if not set(positions) <= {"A", "B"}:
+            raise row.error(f"{shown(positions)}; each is 'A' (shown first) or 'B'", "chosen_position")
+        rewards = tuple(_verdict(row, score) for score in scores)
+    elif any(isinstance(score, list) for score in scores):
+        ask, rewards = "steps", tuple(_steps(row, "score", score) for score in scores)
+    else:
+        ask, rewards = "reward", tuple(_scalar(row, score) for score in scores)
+    return Official(example_id(problem, seen), ask, sources, rewards, positions)
+
+
+def _record(row: Row) -> Entry:
+    """A row of rmbench's own formats."""
+    row.need(("example_id",), _WOULD_DO)
+    example = row.name(("example_id",))
+    if example is None:
+        raise row.error("no example is named", "example_id")
+    if row.first(("first", "second", "win_first")):
+        pair = _whole(row, "first"), _whole(row, "second")
+        if pair[0] == pair[1]:
+            raise row.error(f"candidate {pair[0]} against itself; `first` and `second` differ", "second")
+        return Entry(example, pair, "compare", _share(row), row)
+    row.need(("reward", "steps"), _WOULD_DO)
+    reward = _steps(row, "steps", row.value["steps"]) if row.value.get("steps") else _with_heads(row)
+    n_tokens, truncated = (_whole(row, name) if row.name((name,)) else 0 for name in ("n_tokens", "truncated"))
+    reward = replace(reward, status=_status(row, reward.status), n_tokens=n_tokens, truncated=truncated)
+    return Entry(example, (_whole(row, "candidate"),), "steps" if reward.steps else "reward", reward, row)
+
+
+def _share(row: Row) -> Reward:
+    win = _number(row, "win_first", row.value.get("win_first"))
+    if win < 0 or win > 1:
+        raise row.error(f"{win} is no share of a win; a number from 0 to 1 is due", "win_first")
+    return Reward((win, 1 - win), status=_status(row, "refused" if math.isnan(win) else "ok"))
+
+
+def _with_heads(row: Row) -> Reward:
+    reward = row.value.get("reward")
+    heads = {name: (_number(row, "heads", head),) for name, head in _pairs(row, "heads")}
+    status: Status = "missing" if reward is None else "ok"
+    return Reward((_number(row, "reward", reward),), heads=heads, status=status)
+
+
+def _verdict(row: Row, verdict: Any) -> Reward:
+    if verdict not in ("A", "B", None):
+        raise row.error(f"{shown(verdict)} is no verdict; 'A', 'B' or null is due", "score")
+    if verdict is None:
+        return Reward((math.nan, math.nan), status="refused", detail="no verdict")
+    return Reward((1.0, 0.0) if verdict == "A" else (0.0, 1.0))
+
+
+def _scalar(row: Row, score: Any) -> Reward:
+    if score in ("A", "B"):
+        raise row.error(f"{shown(score)} is no number; verdicts go with `chosen_position`", "score")
+    return Reward((_number(row, "score", score),), status="missing" if score is None else "ok")
+
+
+def _steps(row: Row, field: str, steps: Any) -> Reward:
+    if not isinstance(steps, list):
+        raise row.error(f"{shown(steps)} is no list of step rewards", field)
+    if not steps:
+        return Reward((math.nan,), status="missing", detail="no step rewards")
+    rewards = tuple(_number(row, field, step) for step in steps)
+    return Reward(rewards[-1:], steps=rewards)
+
+
+def _status(row: Row, otherwise: Status) -> Status:
+    """The row's own `status`, where it has one."""
+    status: Status | None = row.value.get("status")
+    if status is not None and status not in STATUSES:
+        raise row.error(f"{shown(status)} is no status; one of {', '.join(STATUSES)}", "status")
+    return status or otherwise
+
+
+def _number(row: Row, field: str, value: Any) -> float:
+    """A number, nan for null."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise row.error(f"{shown(value)} is no number", field)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise row.error(f"{shown(value)} is beyond the largest float", field) from error
+
+
+def _whole(row: Row, field: str) -> int:
+    value = row.value.get(field)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise row.error(f"{shown(value)} is no whole number from 0 up", field)
+    return value
+
+
+def _strings(row: Row, field: str, length: int) -> tuple[str, ...] | None:
+    """A list of `length` texts, None where the row has no such field."""
+    value = row.value.get(field)
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != length:
+        raise row.error(f"{shown(value)}; a list as long as `score`, {length}, is due", field)
+    return tuple(str(item) for item in value)
+
+
+def _pairs(row: Row, field: str) -> list[tuple[str, Any]]:
+    """The items of a mapping, which Parquet hands back as a list of pairs."""
+    value = row.value.get(field) or {}
+    if isinstance(value, dict):
+        return list(value.items())
+    if not isinstance(value, list) or not all(isinstance(pair, tuple) for pair in value):
+        raise row.error(f"{shown(value)} is no mapping of names to numbers", field)
+    return value

@@ -1,0 +1,89 @@
+"""Family `scores`: answers recorded in a file, looked up by example and candidate. See `rmbench.data.scorefile`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from rmbench.data.files import file_sha256, read_rows, stem
+from rmbench.data.scorefile import Entry, read_entries
+from rmbench.errors import DataError
+from rmbench.models.base import Options, Subject
+from rmbench.types import Ask, Request, Reward
+
+
+class Scores:
+    """What a file holds, by example id and the candidates shown. `asks` is the one kind of answer that it holds."""
+
+    def __init__(self, entries: Sequence[Entry], *, name: str, sha256: str) -> None:
+        self.fingerprint = f"scores:1:{sha256}"
+        self.subject = Subject(f"scores/{name}", "scores")
+        self._file = entries[0].row.file
+        self._entries: dict[tuple[str, tuple[int, ...]], Entry] = {}
+        for entry in entries:
+            other = self._entries.setdefault((entry.example_id, entry.candidates), entry)
+            if other is not entry:
+                raise entry.row.error(
+                    f"scores {_place(entry.example_id, entry.candidates)} as row {other.row.number} does"
+                )
+        self._examples = {entry.example_id: entry for entry in entries}
+        self.asks = frozenset({self._ask(entries)})
+
+    def lookup(self, requests: Sequence[Request]) -> list[Reward]:
+        """The recorded answer to each request, `missing` where there is none.
+
+        A comparison is answered only in the order that was shown. Raises DataError where no example of the file is
+        asked about, or an official row scores another number of candidates than the data have.
+        """
+        asked = _candidates_asked(requests)
+        if asked and not asked.keys() & self._examples.keys():
+            raise DataError(
+                f"{self._file}: scores none of the data's examples; it has {next(iter(self._examples))!r}, the data "
+                f"{next(iter(asked))!r}; a score file goes with the data it was made from"
+            )
+        for example_id, candidates in asked.items():
+            entry = self._examples.get(example_id)
+            if entry and entry.group not in (None, candidates):
+                raise entry.row.error(
+                    f"scores for {entry.group} candidates; example {example_id} has {candidates}", "score"
+                )
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Reward:
+        entry = self._entries.get((request.where.example, request.where.candidates)) if request.where else None
+        if entry is not None:
+            return entry.reward
+        what = _place(request.where.example, request.where.candidates) if request.where else "a request of no example"
+        return Reward((math.nan,) * len(request.shown), status="missing", detail=f"{self._file} does not score {what}")
+
+    @staticmethod
+    def _ask(entries: Sequence[Entry]) -> Ask:
+        first = entries[0]
+        for entry in entries:
+            if (entry.ask == "compare") != (first.ask == "compare"):
+                raise entry.row.error(
+                    f"holds {entry.ask} answers, row {first.row.number} {first.ask} ones; one kind a file"
+                )
+        # a candidate whose steps could not be scored stands as a plain, failed reward in rmbench's own records
+        return "steps" if any(entry.ask == "steps" for entry in entries) else first.ask
+
+
+def load(source: str, options: Options) -> Scores:
+    """The score file at path `source`. Raises DataError."""
+    path = Path(source)
+    return Scores(list(read_entries(read_rows(path))), name=stem(path), sha256=file_sha256(path))
+
+
+def _candidates_asked(requests: Sequence[Request]) -> dict[str, int]:
+    """How many candidates each example has, going by the highest one asked about."""
+    asked: dict[str, int] = {}
+    for request in requests:
+        if request.where:
+            example_id = request.where.example
+            asked[example_id] = max(asked.get(example_id, 0), 1 + max(request.where.candidates))
+    return asked
+
+
+def _place(example_id: str, candidates: tuple[int, ...]) -> str:
+    return f"example {example_id}, candidate {' against '.join(str(index) for index in candidates)}"

@@ -1,0 +1,1 @@
+"""The tasks: one module or small package each, found by name."""

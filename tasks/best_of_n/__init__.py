@@ -1,0 +1,129 @@
+"""Best of n: prompts with several responses, some right or better; bundled rows, or any grouped file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rmbench.data.conversation import POLICY, PROMPT, Reply, read_prompt, read_reply, to_example
+from rmbench.data.dataset import LeftOut
+from rmbench.data.files import Row, shown
+from rmbench.task import Comparison
+from rmbench.types import Example
+
+_IDS = ("id", "bon_uid", "uid", "example_id")
+_LISTS = ("candidates", "responses", "completions", "answers", "solutions", "outputs")
+_LIST_LABELS = ("labels", "is_correct", "correct", "scores", "ratings")
+_RESPONSE = ("response", "completion", "candidate", "answer", "solution", "output", "text")
+_LABEL = ("label", "is_correct", "correct", "score", "rating")
+_GROUP = ("group_id", "group", "prompt_id", "problem_id", "example_id")
+_WOULD_DO = (
+    "a best_of_n row has `prompt` and `candidates`, texts with a list `labels` or objects with `text` and `label`; "
+    "or it is one candidate, with `prompt`, `response` and `label`"
+)
+
+
+def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
+    """One example a row, or, where a row is one candidate, a group of rows of the same group id or prompt."""
+    groups: dict[object, list[Row]] = {}
+    for row in rows:
+        if "bon_best" in row.value:
+            yield _rmb(row)
+        elif solutions := _solutions(row):
+            yield _gsm8k(row, solutions)
+        elif row.first(_LISTS):
+            yield _grouped(row)
+        else:
+            row.need(PROMPT, _WOULD_DO)
+            groups.setdefault(row.name(_GROUP) or read_prompt(row, row.first(PROMPT)), []).append(row)
+    for group in groups.values():
+        yield _joined(group)
+
+
+def _rmb(row: Row) -> Example | LeftOut:
+    """RMB's best-of-n rows: `bon_best` beats every one of `loser_list`."""
+    losers = row.value.get("loser_list")
+    if not isinstance(losers, list):
+        raise row.error(f"{shown(losers)} is no list of responses", "loser_list")
+    replies = [
+        read_reply(row, "bon_best", row.value["bon_best"]),
+        *(read_reply(row, "loser_list", loser) for loser in losers),
+    ]
+    return to_example(row, replies, [True] + [False] * len(losers), _IDS)
+
+
+def _solutions(row: Row) -> list[str]:
+    """The columns of GSM8K's example_model_solutions that hold a graded solution, one per model."""
+    graded = {"solution", "is_correct"}
+    return [name for name, value in row.value.items() if isinstance(value, dict) and graded <= value.keys()]
+
+
+def _gsm8k(row: Row, columns: list[str]) -> Example | LeftOut:
+    replies = [replace(read_reply(row, name, row.value[name]), tags={"policy": name}) for name in columns]
+    return to_example(row, replies, [_label(row, name, row.value[name]["is_correct"]) for name in columns], _IDS)
+
+
+def _grouped(row: Row) -> Example | LeftOut:
+    field = row.need(_LISTS, _WOULD_DO)
+    values = row.value[field]
+    if not isinstance(values, list):
+        raise row.error(f"{shown(values)} is no list of responses", field)
+    replies = [read_reply(row, field, value) for value in values]
+    if not any(reply.prompt for reply in replies):
+        row.need(PROMPT, _WOULD_DO)
+    return to_example(row, replies, _labels(row, values), _IDS)
+
+
+def _labels(row: Row, values: list[Any]) -> list[bool | float | None]:
+    """One label per response: from the list beside them, else from the responses, which are objects then."""
+    if row.first(_LIST_LABELS) is None and all(isinstance(value, dict) for value in values):
+        holders = [Row(value, row.file, row.number) for value in values]
+        fields = [holder.need(_LABEL, _WOULD_DO) for holder in holders]
+        return [_label(row, name, holder.value[name]) for name, holder in zip(fields, holders, strict=True)]
+    field = row.need(_LIST_LABELS, _WOULD_DO)
+    labels = row.value[field]
+    if not isinstance(labels, list) or len(labels) != len(values):
+        raise row.error(f"{shown(labels)}; a list with one label for each of {len(values)} responses is due", field)
+    return [_label(row, field, label) for label in labels]
+
+
+def _joined(group: list[Row]) -> Example | LeftOut:
+    """Rows of one candidate each."""
+    prompts = [read_prompt(row, row.first(PROMPT)) for row in group]
+    for row, prompt in zip(group, prompts, strict=True):
+        if prompt != prompts[0]:
+            raise row.error(f"another prompt than in row {group[0].number} of the same group", row.first(PROMPT))
+    replies: list[Reply] = []
+    labels: list[bool | float | None] = []
+    for row in group:
+        response, label = row.need(_RESPONSE, _WOULD_DO), row.need(_LABEL, _WOULD_DO)
+        reply = read_reply(row, response, row.value[response])
+        policy = row.name(POLICY)
+        replies.append(replace(reply, tags={"policy": policy}) if policy else reply)
+        labels.append(_label(row, label, row.value[label]))
+    return to_example(group[0], replies, labels, _GROUP)
+
+
+def _label(row: Row, field: str, value: Any) -> bool | float | None:
+    """True or false, or how good the response is; CSV has them as text."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        named = {"true": True, "false": False, "": None}
+        try:
+            return named[value.lower()] if value.lower() in named else float(value)
+        except ValueError:
+            pass
+    raise row.error(f"{shown(value)} is neither true, false nor a number", field)
+
+
+TASK = Comparison(
+    name="best_of_n",
+    version=1,
+    summary="Best of n: bundled questions with checked answers, or grouped responses of your own",
+    card="best_of_n",
+    read=read,
+    bundled=Path(__file__).parent / "rows.jsonl",
+)

@@ -1,0 +1,247 @@
+"""The command line as people meet it: exit codes, one-line errors, reports."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoints import make
+
+from rmbench.cli import main
+from rmbench.results.schema import TaskResult
+
+PAIRS = [
+    {"prompt": "What is 2 + 2?", "chosen": "4", "rejected": "5"},
+    {"prompt": "What is 3 + 3?", "chosen": "It is 6.", "rejected": "7"},
+]
+
+
+def write_rows(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "pairs.jsonl", PAIRS)
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("cli") / "tiny-llama", "llama")
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_a_run_prints_a_table_and_writes_its_files(pairs: Path, tmp_path: Path, capsys: Any) -> None:
+    code = run("run", "-m", "length", "-m", "random", "-t", "preference", "--data", f"preference={pairs}",
+               "--out", tmp_path / "out")  # fmt: skip
+    printed = capsys.readouterr()
+    assert code == 0
+    assert "rmbench/length" in printed.out
+    assert "50.0 [9.5, 90.5]" in printed.out
+    assert "length: 4/4 sequences in" in printed.err
+    assert len(list((tmp_path / "out").rglob("preference.json"))) == 2
+
+
+def test_json_is_json_alone(pairs: Path, tmp_path: Path, capsys: Any) -> None:
+    run("run", "-m", "length", "-t", "preference", "--data", f"preference={pairs}", "--out", tmp_path / "out", "--json")
+    (result,) = json.loads(capsys.readouterr().out)
+    assert TaskResult.model_validate(result).dataset.examples == 2
+
+
+def test_show_prints_every_number_of_a_result_and_the_card_of_a_task(pairs: Path, tmp_path: Path, capsys: Any) -> None:
+    run("run", "-m", "length", "-t", "preference", "--data", f"preference={pairs}", "--out", tmp_path / "out")
+    (path,) = (tmp_path / "out").rglob("*.json")
+    capsys.readouterr()
+    assert run("show", path) == 0
+    assert "margin_sd" in capsys.readouterr().out
+    assert run("show", "preference") == 0
+    assert "prompts differ" in capsys.readouterr().out
+
+
+def test_list_schema_and_doctor(capsys: Any) -> None:
+    assert run("list", "tasks") == 0
+    assert {"best_of_n", "preference", "rewardmath"} <= set(capsys.readouterr().out.split())
+    assert run("list", "models") == 0
+    assert {"classifier", "length", "python", "random", "scores"} <= set(capsys.readouterr().out.split())
+    assert run("schema") == 0
+    assert json.loads(capsys.readouterr().out) == TaskResult.model_json_schema()
+    assert run("doctor") == 0
+    assert "ready" in capsys.readouterr().out
+
+
+def one_error(capsys: Any) -> str:
+    """The one line on standard error that says what is wrong."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line or "Error" in line]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("rmbench: error: ")
+    return str(lines[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["-m", "lenght", "-t", "best_of_n"], 2, "unknown model 'lenght': did you mean 'length'?"),
+        (["-m", "length", "-t", "best_of_m"], 2, "unknown task 'best_of_m': did you mean 'best_of_n'?"),
+        (["-m", "length", "-m", "random", "--name", "x", "-t", "best_of_n"], 2, "--name x would name 2 models alike"),
+        (["-m", "length", "-t", "best_of_n", "--data", "preference=x.jsonl"], 2, "preference is not among the tasks"),
+        (["-m", "scores:no.json", "-t", "best_of_n"], 1, "no.json"),
+        (["-m", "length", "-t", "preference", "--data", "preference=no.jsonl"], 1, "no.jsonl"),
+        (["-m", "org/name", "-t", "best_of_n"], 1, "could not be read from the hub"),
+    ],
+)
+def test_a_name_that_cannot_be_right(
+    arguments: list[str], code: int, message: str, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("run", *arguments) == code
+    assert message in one_error(capsys)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([PAIRS[0], "{not json"], ["rows.jsonl", "row 2", "JSON"]),
+        ([PAIRS[0], [1, 2]], ["rows.jsonl", "row 2", "object"]),
+        ([PAIRS[0], {"prompt": "x", "chosen": "y"}], ["rows.jsonl", "row 2", "rejected"]),
+        ([{"prompt": "x", "chosen": 3, "rejected": "y"}], ["rows.jsonl", "row 1", "chosen"]),
+        ([], ["rows.jsonl"]),
+    ],
+)
+def test_rows_that_cannot_be_read(rows: list[Any], words: list[str], tmp_path: Path, capsys: Any) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", rows)
+    code = run("run", "-m", "length", "-t", "preference", "--data", f"preference={path}", "--out", tmp_path / "out")
+    error = one_error(capsys)
+    assert code == 1
+    assert all(word in error for word in words), error
+
+
+def test_no_usable_example_says_why(tmp_path: Path, capsys: Any) -> None:
+    differ = {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: c\n\nAssistant: d"}
+    path = write_rows(tmp_path / "rows.jsonl", [differ] * 3)
+    assert run("run", "-m", "length", "-t", "preference", "--data", f"preference={path}") == 1
+    error = one_error(capsys)
+    assert "no usable example" in error
+    assert "prompts differ" in error
+
+
+def test_a_causal_lm_and_a_missing_chat_template_are_refused(
+    llama: Path, pairs: Path, tmp_path: Path, capsys: Any
+) -> None:
+    for name, change in (("lm", "config.json"), ("plain", "chat_template.jinja")):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in llama.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+        if change == "config.json":
+            config = json.loads((folder / change).read_text()) | {"architectures": ["LlamaForCausalLM"]}
+            (folder / change).write_text(json.dumps(config))
+        else:
+            (folder / change).unlink()
+    data = ("-t", "preference", "--data", f"preference={pairs}", "--out", tmp_path / "out")
+    assert run("run", "-m", f"classifier:{tmp_path / 'lm'}", *data) == 1
+    assert "LlamaForCausalLM" in one_error(capsys)
+    assert run("run", "-m", tmp_path / "plain", *data) == 1
+    error = one_error(capsys)
+    assert "chat template" in error
+    assert "--template" in error
+    assert run("run", "-m", tmp_path / "plain", "--template", "plain", *data) == 0
+
+
+def test_a_sequence_over_the_positions_is_counted_and_the_rest_is_scored(
+    llama: Path, tmp_path: Path, capsys: Any
+) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", [*PAIRS, {"prompt": "x", "chosen": "word " * 5000, "rejected": "y"}])
+    data = ("-t", "preference", "--data", f"preference={path}", "--out", tmp_path / "out")
+    assert run("run", "-m", llama, *data) == 3
+    printed = capsys.readouterr()
+    assert "no usable reward: 1 error, first at example" in " ".join(printed.out.split())
+    assert "--max-length" in printed.out
+    assert run("run", "-m", llama, "--max-length", "64", *data) == 0
+    assert "sequences were cut" in capsys.readouterr().out
+
+
+def test_an_output_folder_that_cannot_be_written(pairs: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "file").touch()
+    code = run("run", "-m", "length", "-t", "preference", "--data", f"preference={pairs}", "--out", tmp_path / "file")
+    assert code == 1
+    assert "cannot write results here" in one_error(capsys)
+
+
+def test_a_score_file_that_does_not_fit(pairs: Path, tmp_path: Path, capsys: Any) -> None:
+    other = write_rows(tmp_path / "s.jsonl", [{"example_id": "elsewhere", "candidate": 0, "reward": 1.0}])
+    code = run("run", "-m", f"scores:{other}", "-t", "preference", "--data", f"preference={pairs}", "--out", tmp_path)
+    assert code == 1
+    assert "s.jsonl" in one_error(capsys)
+
+
+def test_one_model_that_fails_leaves_the_others_their_turn(pairs: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_text('{"architectures": ["LlamaForSequenceClassification"]}')
+    code = run("run", "-m", tmp_path / "empty", "-m", "length", "-t", "preference", "--data", f"preference={pairs}",
+               "--out", tmp_path / "out")  # fmt: skip
+    printed = capsys.readouterr()
+    assert code == 1
+    assert "rmbench/length" in printed.out
+    assert "rmbench: error: " in printed.err
+
+
+def test_debug_shows_the_traceback(tmp_path: Path, capsys: Any) -> None:
+    assert run("run", "-m", "length", "-t", "preference", "--data", f"preference={tmp_path}/no.jsonl", "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_broken_option_is_a_usage_error(capsys: Any) -> None:
+    assert run("run", "-m", "length", "-t", "preference", "--data", "x") == 2
+    assert "is not TASK=PATH" in capsys.readouterr().err
+    assert run("run", "-m", "length", "-t", "preference", "--token-budget", "many") == 2
+    assert run("rum") == 2
+
+
+@pytest.mark.parametrize("name", ["m[/]", "[red]x", "a\x1b[31m", "../up/and/away", ""])
+def test_a_name_that_is_no_name_is_refused(name: str, pairs: Path, tmp_path: Path, capsys: Any) -> None:
+    code = run("run", "-m", "length", "--name", name, "-t", "preference", "--data", f"preference={pairs}",
+               "--out", tmp_path / "out")  # fmt: skip
+    assert code == 2
+    assert "a model's id in results is letters, digits" in one_error(capsys)
+
+
+def test_text_from_data_is_printed_as_it_is(tmp_path: Path, capsys: Any) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", [{**PAIRS[0], "subset": "[red]x[/] \x1b[31m"}])
+    data = ("-t", "preference", "--data", f"preference={path}", "--out", tmp_path / "out")
+    assert run("run", "-m", "length", *data) == 0
+    (result,) = (tmp_path / "out").rglob("*.json")
+    assert run("show", result) == 0
+    printed = capsys.readouterr().out
+    assert "[red]x[/]" in printed
+    assert "\x1b[31m" not in printed
+
+
+def test_ctrl_c_says_that_nothing_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import os, signal\n"
+        "def reward(prompt, response):\n"
+        "    open('calls', 'a').write('x')\n"
+        "    if os.path.getsize('calls') == 2:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return 1.0\n"
+    )
+    write_rows(tmp_path / "pairs.jsonl", PAIRS)
+    command = [sys.executable, "-m", "rmbench", "run", "-m", "python:slow:reward", "-t", "preference",
+               "--data", "preference=pairs.jsonl"]  # fmt: skip
+    environment = os.environ | {"RMBENCH_CACHE": str(tmp_path / "cache")}
+    stopped = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert stopped.returncode == 130
+    assert "stopped; what was scored is kept, the same command continues" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 0
+    assert (tmp_path / "calls").read_text() == "x" * 5

@@ -1,0 +1,75 @@
+"""Data sets: what counts as an example, what is counted as left out, and when two sets are the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from rmbench.data.dataset import LeftOut, collect
+from rmbench.errors import DataError
+from rmbench.types import Candidate, Example, Message
+
+
+def example(
+    name: str, prompt: str = "?", texts: tuple[str | None, ...] = ("a", "b"), cluster: str | None = None
+) -> Example:
+    candidates = tuple(Candidate(text, index == 0) for index, text in enumerate(texts))
+    return Example(name, (Message("user", prompt),), candidates, cluster=cluster)
+
+
+def test_rows_that_are_no_example_are_counted_by_reason() -> None:
+    items: list[Example | LeftOut] = [
+        LeftOut("prompts differ"),
+        example("1"),
+        LeftOut("no response"),
+        LeftOut("prompts differ"),
+    ]
+    data = collect(items, source="x.jsonl", revision="local", sha256="ab")
+    assert [e.id for e in data.examples] == ["1"]
+    assert data.excluded == {"prompts differ": 2, "no response": 1}
+
+
+def test_no_example_at_all_is_an_error_that_says_why() -> None:
+    with pytest.raises(DataError, match=r"x\.jsonl: no usable example \(prompts differ: 2\)"):
+        collect([LeftOut("prompts differ")] * 2, source="x.jsonl", revision=None, sha256="")
+
+
+def test_an_id_names_one_example() -> None:
+    with pytest.raises(DataError, match=r"x\.jsonl: two examples have the id '1'"):
+        collect([example("1"), example("1", "!")], source="x.jsonl", revision=None, sha256="")
+
+
+def test_examples_of_one_prompt_are_one_cluster_unless_they_say_otherwise() -> None:
+    items = [example("1"), example("2"), example("3", "!"), example("4", cluster="own")]
+    one, two, three, four = (e.cluster for e in collect(items, source="x", revision=None, sha256="").examples)
+    assert one == two != three
+    assert four == "own"
+
+
+def test_odd_examples_stay_and_are_counted() -> None:
+    items = [example("1", texts=("", "b")), example("2", texts=("same", "same")), example("3", texts=(None, None))]
+    data = collect(items, source="x", revision=None, sha256="")
+    assert data.noted == {"empty responses": 1, "examples with identical responses": 1}
+    assert data.limited(2).noted == data.noted
+    assert "examples with identical responses" not in data.limited(1).noted
+
+
+def test_duplicates_are_the_same_prompt_and_candidates() -> None:
+    items = [example("1"), example("2", texts=("b", "a")), example("3", "!"), example("4")]
+    data = collect(items, source="x", revision=None, sha256="ab").deduplicated()
+    assert [e.id for e in data.examples] == ["1", "2", "3"]
+    assert data.excluded == {"duplicate": 1}
+
+
+def test_without_texts_duplicates_are_the_same_prompt() -> None:
+    items = [example("1", texts=(None, None)), example("1#2", texts=(None, None)), example("3", "!", (None, None))]
+    assert [e.id for e in collect(items, source="x", revision=None, sha256="").deduplicated().examples] == ["1", "3"]
+
+
+def test_the_hash_changes_exactly_when_examples_are_dropped() -> None:
+    data = collect([example("1"), example("2"), example("3", "!")], source="x", revision=None, sha256="ab")
+    assert data.limited(3) is data
+    hashes = {
+        d.sha256 for d in (data, data.limited(1), data.limited(2), data.deduplicated(), data.deduplicated().limited(1))
+    }
+    assert len(hashes) == 5
+    assert data.limited(2).sha256 == data.limited(2).sha256

@@ -1,0 +1,45 @@
+"""Hub sets, with a local folder in the place of the hub."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+
+from rmbench.data.hub import HubSet
+from rmbench.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("datasets")))
+
+
+def folder(parent: Path, **splits: list[object]) -> str:
+    for split, rows in splits.items():
+        (parent / f"{split}.jsonl").write_text("\n".join(json.dumps({"problem": row}) for row in rows))
+    return str(parent)
+
+
+def test_rows_of_the_only_split_with_the_hash_of_their_contents(tmp_path: Path) -> None:
+    loaded = HubSet(folder(tmp_path, train=["one", "two"])).load("rewardmath")
+    rows = list(loaded.rows)
+    assert [row.value for row in rows] == [{"problem": "one"}, {"problem": "two"}]
+    assert (rows[1].file, rows[1].number, loaded.revision) == (tmp_path.name, 2, "local")
+    (tmp_path / "more").mkdir()
+    assert HubSet(folder(tmp_path / "more", train=["one", "three"])).load("rewardmath").sha256 != loaded.sha256
+
+
+def test_a_named_split(tmp_path: Path) -> None:
+    hub = folder(tmp_path, train=["one"], test=["two"])
+    assert [row.value for row in HubSet(hub, split="test").load("rewardmath").rows] == [{"problem": "two"}]
+    with pytest.raises(DataError, match="has the splits train, test; the task names none of them"):
+        HubSet(hub).load("rewardmath")
+
+
+def test_without_the_hub_one_line_says_what_to_do() -> None:
+    with pytest.raises(DataError, match=r"hub set no/where cannot be loaded .*give --data rewardmath=FILE") as error:
+        HubSet("no/where").load("rewardmath")
+    assert len(str(error.value).splitlines()) == 1

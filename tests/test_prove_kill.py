@@ -1,0 +1,127 @@
+"""kill -9 at random points of a run over a real checkpoint: the same command completes, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from checkpoints import make
+
+pytestmark = pytest.mark.prove
+
+KILLS = 20
+MODEL = """
+import os
+import time
+from pathlib import Path
+
+from rmbench.models.spec import load_model
+
+model = load_model("tiny-llama", device="cpu", dtype="float32")
+inner = model.backbone.forward
+
+
+def forward(**inputs):
+    # One line a forward, before it runs: what a kill makes the next run do again is counted here
+    with open("forwards", "a") as log:
+        log.write(f"{len(inputs['input_ids'])}\\n")
+    states = inner(**inputs)
+    time.sleep(0.02)
+    return states
+
+
+model.backbone.forward = forward
+"""
+
+
+def write_data(folder: Path, groups: int = 100) -> None:
+    drawn = random.Random(0)
+    words = [
+        "train",
+        "leaves",
+        "noon",
+        "two",
+        "hours",
+        "37",
+        "58",
+        "95",
+        "because",
+        "minutes",
+        "area",
+        "square",
+        "sorry",
+    ]
+    rows = [
+        {
+            "prompt": " ".join(drawn.choices(words, k=drawn.randint(3, 30))),
+            "candidates": [" ".join(drawn.choices(words, k=drawn.randint(1, 60))) for _ in range(4)],
+            "labels": [True, False, False, False],
+        }
+        for _ in range(groups)
+    ]
+    (folder / "groups.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def start(folder: Path, out: str, cache: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "rmbench", "run", "-m", "python:slow_model:model", "-t", "best_of_n",
+               "--data", "best_of_n=groups.jsonl", "--token-budget", "512", "--out", out]  # fmt: skip
+    environment = os.environ | {"RMBENCH_CACHE": str(folder / cache)}
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def forwards(folder: Path) -> list[int]:
+    log = folder / "forwards"
+    return [int(line) for line in log.read_text().split()] if log.exists() else []
+
+
+def result(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    (path,) = folder.rglob("best_of_n.json")
+    return json.loads(path.read_text()), pq.read_table(path.with_suffix(".parquet")).to_pylist()
+
+
+def test_killed_runs_complete_with_the_same_result(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    make(tmp_path / "tiny-llama", "llama")
+    (tmp_path / "slow_model.py").write_text(MODEL)
+    assert start(tmp_path, "undisturbed", "cache-a").wait() == 0
+    expected, rows = result(tmp_path / "undisturbed")
+    sizes = forwards(tmp_path)
+    (tmp_path / "forwards").unlink()
+
+    drawn, killed_mid_run, attempts = random.Random(), 0, 0
+    batches_between = max(len(sizes) // (KILLS + 2), 1)
+    while killed_mid_run < KILLS:
+        attempts += 1
+        process = start(tmp_path, "killed", "cache-b")
+        stop_after = len(forwards(tmp_path)) + drawn.randint(1, batches_between)
+        while process.poll() is None and len(forwards(tmp_path)) < stop_after:
+            time.sleep(0.002)
+        time.sleep(drawn.uniform(0, 0.03))
+        process.kill()
+        killed_mid_run += process.wait() == -9
+        assert attempts < 3 * KILLS, "runs finish before they can be killed"
+    assert start(tmp_path, "killed", "cache-b").wait() == 0
+
+    again, rows_again = result(tmp_path / "killed")
+    done = forwards(tmp_path)
+    rescored = sum(done) - sum(sizes)
+    print(
+        f"\n{KILLS} kills over {len(sizes)} batches of at most {max(sizes)}: {rescored} of {sum(sizes)} sequences "
+        f"were scored again, {rescored / KILLS:.1f} a kill, two batches are {2 * max(sizes)}"
+    )
+    assert 0 <= rescored <= KILLS * 2 * max(sizes)
+    assert len(done) - len(sizes) <= 2 * KILLS
+    for key in ("dataset", "statuses", "truncated", "ties", "left_out"):
+        assert again[key] == expected[key]
+    assert [{**row, "reward": None} for row in rows_again] == [{**row, "reward": None} for row in rows]
+    scale = max(1e-6, *(abs(row["reward"]) for row in rows))
+    worst = max(abs(one["reward"] - other["reward"]) for one, other in zip(rows, rows_again, strict=True))
+    assert worst <= 1e-5 * scale

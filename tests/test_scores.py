@@ -1,0 +1,206 @@
+"""Score files: each documented format answers what it recorded, by example and candidate, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rmbench.data.files import Row
+from rmbench.data.scorefile import read_entries
+from rmbench.errors import DataError
+from rmbench.models.base import Options, ScoreFile
+from rmbench.models.scores import Scores, load
+from rmbench.types import Ask, Request, Response, Where
+
+PROBLEM = "a54f3d"  # stands for the text of a problem
+PROBLEM_ID = "a909ba80a19e"
+
+
+def score_file(folder: Path, *rows: dict[str, Any]) -> Scores:
+    path = folder / "judge.v2.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return load(str(path), Options())
+
+
+def ask(kind: Ask, example: str, *candidates: int) -> Request:
+    return Request(kind, (), (Response(None),) * len(candidates), where=Where("data", example, candidates))
+
+
+def test_direct_scores_of_an_official_file(tmp_path: Path) -> None:
+    model = score_file(tmp_path, {"problem": PROBLEM, "solution_reference": ["human", "m"], "score": [3, -1.5]})
+    assert isinstance(model, ScoreFile)
+    assert model.asks == {"reward"}
+    assert [r.values for r in model.lookup([ask("reward", PROBLEM_ID, 1), ask("reward", PROBLEM_ID, 0)])] == [
+        (-1.5,),
+        (3.0,),
+    ]
+
+
+def test_a_problem_that_comes_again_is_an_example_of_its_own(tmp_path: Path) -> None:
+    model = score_file(tmp_path, {"problem": PROBLEM, "score": [1, 2]}, {"problem": PROBLEM, "score": [3, 4]})
+    first, second = model.lookup([ask("reward", PROBLEM_ID, 1), ask("reward", f"{PROBLEM_ID}#2", 1)])
+    assert (first.value, second.value) == (2, 4)
+
+
+def test_step_rewards_of_an_official_file(tmp_path: Path) -> None:
+    model = score_file(tmp_path, {"problem": PROBLEM, "score": [[0.9, 0.5], []]})
+    assert model.asks == {"steps"}
+    right, wrong = model.lookup([ask("steps", PROBLEM_ID, 0), ask("steps", PROBLEM_ID, 1)])
+    assert (right.steps, right.values, right.status) == ((0.9, 0.5), (0.5,), "ok")
+    assert (wrong.steps, wrong.status) == ((), "missing")
+
+
+def test_a_verdict_is_about_the_order_shown(tmp_path: Path) -> None:
+    official = {"problem": PROBLEM, "score": ["A", "A", None], "chosen_position": ["A", "B", "A"]}
+    model = score_file(tmp_path, official)
+    assert model.asks == {"compare"}
+    asked = [ask("compare", PROBLEM_ID, *pair) for pair in ((0, 1), (2, 0), (0, 3), (1, 0))]
+    won, lost, unread, other_order = model.lookup(asked)
+    assert won.values == (1, 0)  # the chosen one stood first and won
+    assert lost.values == (1, 0)  # the rejected one stood first and won
+    assert (unread.status, other_order.status) == ("refused", "missing")
+    assert all(math.isnan(value) for value in (*unread.values, *other_order.values))
+
+
+def test_one_row_a_candidate(tmp_path: Path) -> None:
+    model = score_file(
+        tmp_path,
+        {"example_id": "x", "candidate": 0, "reward": 0.5, "heads": {"help": 1, "safe": 2.5}, "n_tokens": 7},
+        {"example_id": "x", "candidate": 1, "reward": None},
+        {"example_id": "x", "candidate": 2, "reward": None, "status": "refused"},
+    )
+    good, missing, refused, unknown = model.lookup([ask("reward", "x", index) for index in range(4)])
+    assert (good.values, good.heads, good.n_tokens) == ((0.5,), {"help": (1.0,), "safe": (2.5,)}, 7)
+    assert [r.status for r in (missing, refused, unknown)] == ["missing", "refused", "missing"]
+    assert unknown.detail == "judge.v2.jsonl does not score example x, candidate 3"
+
+
+def test_step_rewards_one_row_a_candidate(tmp_path: Path) -> None:
+    model = score_file(
+        tmp_path,
+        {"example_id": "x", "candidate": 0, "steps": [0.5, 0.25]},
+        {"example_id": "x", "candidate": 1, "steps": None, "status": "error"},
+    )
+    assert model.asks == {"steps"}
+    assert [(r.steps, r.status) for r in model.lookup([ask("steps", "x", 0), ask("steps", "x", 1)])] == [
+        ((0.5, 0.25), "ok"),
+        ((), "error"),
+    ]
+
+
+def test_one_row_a_comparison(tmp_path: Path) -> None:
+    model = score_file(
+        tmp_path,
+        {"example_id": 7, "first": 1, "second": 0, "win_first": 0.75},
+        {"example_id": 7, "first": 0, "second": 1, "win_first": None},
+    )
+    asked, unread = model.lookup([ask("compare", "7", 1, 0), ask("compare", "7", 0, 1)])
+    assert (asked.values, unread.status) == ((0.75, 0.25), "refused")
+
+
+def test_result_records_can_be_looked_up_again(tmp_path: Path) -> None:
+    heads = pa.array([[("help", 1.0)], []], pa.map_(pa.string(), pa.float64()))
+    table = {
+        "example_id": ["x", "x"],
+        "candidate": [0, 1],
+        "reward": [0.5, math.nan],
+        "heads": heads,
+        "status": ["ok", "nan"],
+    }
+    pq.write_table(pa.table(table), tmp_path / "records.parquet")
+    model = load(str(tmp_path / "records.parquet"), Options())
+    good, bad = model.lookup([ask("reward", "x", 0), ask("reward", "x", 1)])
+    assert (good.values, good.heads) == ((0.5,), {"help": (1.0,)})
+    assert (bad.status, math.isnan(bad.value)) == ("nan", True)
+
+
+def test_the_same_file_has_the_same_identity_under_any_path(tmp_path: Path) -> None:
+    row = {"example_id": "x", "candidate": 0, "reward": 1}
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    one, two = (score_file(folder, row) for folder in folders)
+    other = score_file(tmp_path, {**row, "reward": 2})
+    assert one.fingerprint == two.fingerprint != other.fingerprint
+    assert (one.subject.id, one.subject.family, one.subject.revision) == ("scores/judge.v2", "scores", None)
+
+
+@given(rewards=st.lists(st.floats(), min_size=1))
+def test_every_number_comes_back_as_it_is(rewards: list[float]) -> None:
+    rows = [
+        Row({"example_id": "x", "candidate": index, "reward": reward}, "x", index)
+        for index, reward in enumerate(rewards)
+    ]
+    model = Scores(list(read_entries(rows)), name="x", sha256="")
+    answers = model.lookup([ask("reward", "x", index) for index in range(len(rewards))])
+    assert all(a.value == r or (math.isnan(a.value) and math.isnan(r)) for a, r in zip(answers, rewards, strict=True))
+
+
+REWARD = {"example_id": "x", "candidate": 0, "reward": 1}
+PAIR = {"example_id": "x", "first": 0, "second": 1, "win_first": 1}
+OFFICIAL = {"problem": PROBLEM, "score": [1, 2]}
+VERDICTS = {"problem": PROBLEM, "score": ["A"], "chosen_position": ["A"]}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"id": 1, "reward": 2}], r"row 1: no `example_id`; found `id`, `reward`; a score file has `example_id`"),
+        ([{"example_id": "x", "candidate": 0}], r"row 1: no `reward`; found `example_id`, `candidate`; a score"),
+        ([REWARD | {"candidate": "0"}], r"row 1, `candidate`: '0' is no whole number from 0 up"),
+        ([REWARD | {"example_id": None}], r"row 1, `example_id`: no example is named"),
+        ([REWARD | {"n_tokens": 1.5}], r"row 1, `n_tokens`: 1.5 is no whole number from 0 up"),
+        ([REWARD | {"reward": "1"}], r"row 1, `reward`: '1' is no number"),
+        ([REWARD | {"reward": True}], r"row 1, `reward`: True is no number"),
+        ([REWARD | {"reward": 10**400}], r"row 1, `reward`: 1000.* is beyond the largest float"),
+        ([REWARD | {"steps": 3}], r"row 1, `steps`: 3 is no list of step rewards"),
+        ([REWARD | {"steps": [None, "a"]}], r"row 1, `steps`: 'a' is no number"),
+        ([REWARD | {"status": "fine"}], r"row 1, `status`: 'fine' is no status; one of ok, nan"),
+        ([REWARD | {"heads": 3}], r"row 1, `heads`: 3 is no mapping of names to numbers"),
+        ([REWARD, REWARD], r"row 2: scores example x, candidate 0 as row 1 does"),
+        ([REWARD, PAIR], r"row 2: holds compare answers, row 1 reward ones; one kind a file"),
+        ([PAIR | {"second": 0}], r"row 1, `second`: candidate 0 against itself; `first` and `second` differ"),
+        ([PAIR | {"win_first": 2}], r"row 1, `win_first`: 2.0 is no share of a win; a number from 0 to 1"),
+        ([OFFICIAL | {"problem": 3}], r"row 1, `problem`: 3 is no text"),
+        ([OFFICIAL | {"score": []}], r"row 1, `score`: \[\] is no list of scores"),
+        ([OFFICIAL | {"score": [1, "x"]}], r"row 1, `score`: 'x' is no number"),
+        ([OFFICIAL | {"score": [[1], 2]}], r"row 1, `score`: 2 is no list of step rewards"),
+        ([OFFICIAL | {"score": ["A"]}], r"row 1, `score`: 'A' is no number; verdicts go with `chosen_position`"),
+        ([OFFICIAL | {"solution_reference": ["a"]}], r"row 1, `solution_reference`: .*as long as `score`, 2"),
+        ([VERDICTS | {"chosen_position": ["C"]}], r"row 1, `chosen_position`: .*each is 'A' \(shown first\) or"),
+        ([VERDICTS | {"score": ["C"]}], r"row 1, `score`: 'C' is no verdict; 'A', 'B' or null is due"),
+    ],
+)
+def test_what_is_no_score_says_where_and_why(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(DataError, match=r"judge\.v2\.jsonl, " + message):
+        score_file(tmp_path, *rows)
+
+
+def test_scores_of_other_data_are_refused(tmp_path: Path) -> None:
+    model = score_file(tmp_path, {"example_id": "x", "candidate": 0, "reward": 1})
+    with pytest.raises(
+        DataError, match=r"judge\.v2\.jsonl: scores none of the data's examples; it has 'x', the data 'y'"
+    ):
+        model.lookup([ask("reward", "y", 0)])
+
+
+def test_a_row_with_another_number_of_candidates_is_refused(tmp_path: Path) -> None:
+    direct = score_file(tmp_path, {"problem": PROBLEM, "score": [1, 2]})
+    with pytest.raises(DataError, match=rf"row 1, `score`: scores for 2 candidates; example {PROBLEM_ID} has 3"):
+        direct.lookup([ask("reward", PROBLEM_ID, index) for index in range(3)])
+    pairwise = score_file(tmp_path, {"problem": PROBLEM, "score": ["A"], "chosen_position": ["A"]})
+    with pytest.raises(DataError, match="scores for 2 candidates; example .* has 3"):
+        pairwise.lookup([ask("compare", PROBLEM_ID, 0, 1), ask("compare", PROBLEM_ID, 2, 0)])
+
+
+def test_a_missing_file_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"nowhere\.jsonl: no such file or folder"):
+        load("nowhere.jsonl", Options())
