@@ -70,6 +70,14 @@ def test_a_verdict_is_about_the_order_shown(tmp_path: Path) -> None:
     assert all(math.isnan(value) for value in (*unread.values, *other_order.values))
 
 
+def test_a_verdict_recorded_in_one_order_answers_the_other_unless_both_are_asked(tmp_path: Path) -> None:
+    model = score_file(tmp_path, {"example_id": "x", "first": 0, "second": 1, "win_first": 1})
+    (turned,) = model.lookup([ask("compare", "x", 1, 0)])
+    assert turned.values == (0, 1)
+    both = model.lookup([ask("compare", "x", 1, 0), ask("compare", "x", 0, 1)])
+    assert [reward.status for reward in both] == ["missing", "ok"]
+
+
 def test_one_row_a_candidate(tmp_path: Path) -> None:
     model = score_file(
         tmp_path,

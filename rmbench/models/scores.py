@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 
 from rmbench.data.files import file_sha256, read_rows, stem
@@ -33,7 +34,8 @@ class Scores:
     def lookup(self, requests: Sequence[Request]) -> list[Reward]:
         """The recorded answer to each request, `missing` where there is none.
 
-        A comparison is answered only in the order that was shown. Raises DataError where no example of the file is
+        A comparison that was recorded in one order only, and is asked about in one order only, is answered whichever
+        that is: the win belongs to the candidate. Where both orders are asked about each has to be recorded. Raises DataError where no example of the file is
         asked about, or an official row scores another number of candidates than the data have.
         """
         asked = _candidates_asked(requests)
@@ -48,12 +50,17 @@ class Scores:
                 raise entry.row.error(
                     f"scores for {entry.group} candidates; example {example_id} has {candidates}", "score"
                 )
-        return [self._answer(request) for request in requests]
+        places = {(request.where.example, request.where.candidates) for request in requests if request.where}
+        return [self._answer(request, places) for request in requests]
 
-    def _answer(self, request: Request) -> Reward:
-        entry = self._entries.get((request.where.example, request.where.candidates)) if request.where else None
-        if entry is not None:
-            return entry.reward
+    def _answer(self, request: Request, asked: Set[tuple[str, tuple[int, ...]]]) -> Reward:
+        if request.where:
+            example, shown = request.where.example, request.where.candidates
+            if entry := self._entries.get((example, shown)):
+                return entry.reward
+            turned = (example, shown[::-1])
+            if len(shown) == 2 and turned not in asked and (entry := self._entries.get(turned)):
+                return replace(entry.reward, values=entry.reward.values[::-1])
         what = _place(request.where.example, request.where.candidates) if request.where else "a request of no example"
         return Reward((math.nan,) * len(request.shown), status="missing", detail=f"{self._file} does not score {what}")
 
