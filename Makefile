@@ -14,6 +14,7 @@ test: .venv/ready
 prove: .venv/ready
 	$(BIN)/pytest -m prove -s
 	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/startup.py
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/startup.py

@@ -14,14 +14,14 @@ from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from rmbench import scoring
 from rmbench.data.dataset import Dataset
 from rmbench.errors import UsageError
-from rmbench.metrics import comparison
 from rmbench.metrics.interval import estimate
-from rmbench.models.base import Derived, Model, Subject, subject_of
-from rmbench.models.spec import load_model
+from rmbench.models.base import Derived, Model, subject_of
+from rmbench.models.spec import load_model, run_identity
 from rmbench.plugins import load_task
 from rmbench.results import files, provenance, records
 from rmbench.results.schema import DatasetInfo, Metric, SubjectInfo, TaskInfo, TaskResult, Timing
@@ -29,7 +29,7 @@ from rmbench.scoring import Progress, Store, Tally, cache_folder
 from rmbench.task import Task
 from rmbench.types import STATUSES, Example, Message, Outcome, Request, Response, Reward
 
-_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 Conversation = tuple[str, str] | Sequence[Mapping[str, str]]
 
@@ -100,8 +100,12 @@ def evaluate(
     loaded = [task if isinstance(task, Loaded) else next(ready) for task in tasks]
     if out is not None:
         files.check_writable(Path(out))
+    spec = model if isinstance(model, str) else None
     model = load_model(model, seed=seed, **options)
     subject = subject_of(model) if name is None else replace(subject_of(model), id=name)
+    fingerprint = _fingerprint(model)
+    # Code without a fingerprint may change: only the same file continues a run, and no run overwrites another's result
+    run = None if fingerprint else _short(run_identity(spec) if spec else uuid4().hex)
 
     asked = [
         [(example, item.task.requests(example, model.asks, item.data.sha256)) for example in item.data.examples]
@@ -110,7 +114,7 @@ def evaluate(
     tally = Tally()
     with ExitStack() as stack:
         store = stack.enter_context(Store(cache_folder() / "rewards.sqlite"))
-        journal = _journal(Path(out), subject) if out is not None and model.fingerprint is None else None
+        journal = stack.enter_context(Store(cache_folder() / "journals" / f"{run}.sqlite")) if run and spec else None
         rewards = iter(
             scoring.score(
                 model,
@@ -125,13 +129,20 @@ def evaluate(
         results = []
         for item, examples in zip(loaded, asked, strict=True):
             answered = [(example, requests, list(islice(rewards, len(requests)))) for example, requests in examples]
-            results.append(_result(item, answered, model, subject, tally, time.perf_counter() - started, seed))
+            info = SubjectInfo(
+                kind="reward_model",
+                id=subject.id,
+                family=subject.family,
+                revision=subject.revision,
+                fingerprint=fingerprint,
+            )
+            config = {**subject.settings, **item.choice, "seed": seed} | ({"run": run} if run else {})
+            results.append(_result(item, answered, info, config, tally, time.perf_counter() - started))
         if out is not None:
             for result in results:
                 files.write(result, Path(out))
         if journal is not None:
-            # Only an interrupted run is continued: code without a fingerprint may answer otherwise next time
-            journal.remove()
+            journal.clear()
     return results
 
 
@@ -169,19 +180,13 @@ def _conversation(item: Conversation, place: int) -> Request:
     return Request("reward", tuple(messages[:-1]), (Response(messages[-1].content),))
 
 
-def _journal(out: Path, subject: Subject) -> Store:
-    identity = sha256(f"{subject.id}|{subject.settings}".encode()).hexdigest()[:8]
-    return Store(out / f".journal-{identity}.sqlite")
-
-
 def _result(
     item: Loaded,
     answered: Sequence[tuple[Example, Sequence[Request], Sequence[Reward]]],
-    model: Model,
-    subject: Subject,
+    subject: SubjectInfo,
+    config: Mapping[str, Any],
     tally: Tally,
     seconds: float,
-    seed: int,
 ) -> TaskResult:
     task, data = item.task, item.data
     outcomes = [task.outcome(example, requests, rewards) for example, requests, rewards in answered]
@@ -195,24 +200,20 @@ def _result(
             revision=data.revision,
             sha256=data.sha256,
             examples_sha256=_examples_sha256(data.examples),
+            responses_sha256=_responses_sha256(data.examples),
             examples=len(data.examples),
             candidates=sum(len(example.candidates) for example in data.examples),
             excluded=dict(data.excluded),
             noted=dict(data.noted),
         ),
-        subject=SubjectInfo(
-            kind="reward_model",
-            id=subject.id,
-            family=subject.family,
-            revision=subject.revision,
-            fingerprint=_fingerprint(model),
-        ),
-        primary_view="default" if "default" in views else task.step_view,
-        metrics=_metrics(outcomes, views, seed),
-        left_out={view: reasons for view in views if (reasons := comparison.left_out(outcomes, view))},
+        subject=subject,
+        primary_view=task.primary_view(views),
+        metrics=_metrics(task, outcomes, views, config["seed"]),
+        left_out={view: reasons for view in views if (reasons := task.left_out(outcomes, view))},
         statuses={status: statuses[status] for status in STATUSES if statuses[status]},
         truncated=sum(reward.truncated > 0 for reward in rewards),
-        ties={view: comparison.ties(outcomes, view) for view in views},
+        ties={view: task.ties(outcomes, view) for view in views},
+        same_tokens=_same_tokens(answered),
         calibration_reason=UNCALIBRATED,
         timing=Timing(
             seconds=round(seconds, 3),
@@ -221,25 +222,30 @@ def _result(
             unique=tally.unique,
             stored=tally.stored,
             scored=tally.scored,
-            same_tokens=tally.same_tokens,
             batches=tally.batches,
             tokens=tally.tokens,
             token_budget=tally.token_budget,
         ),
         environment=provenance.environment(),
-        config={
-            **subject.settings,
-            "task_version": task.version,
-            "protocol": task.protocol,
-            "seed": seed,
-            **item.choice,
-        },
+        config={**config, "task_version": task.version, "protocol": task.protocol},
         created=provenance.now(),
     )
     result._records = records.candidate_table(answered)
     result._comparisons = records.comparison_table(answered)
     result._problems = _problems(answered)
     return result
+
+
+def _same_tokens(answered: Sequence[tuple[Example, Sequence[Request], Sequence[Reward]]]) -> int:
+    """How many responses have other text than one before them in their example, and yet the same tokens."""
+    count = 0
+    for _, requests, rewards in answered:
+        texts: dict[str, str | None] = {}
+        for request, reward in zip(requests, rewards, strict=True):
+            if reward.read and len(request.shown) == 1:
+                text = request.shown[0].text
+                count += texts.setdefault(reward.read, text) != text
+    return count
 
 
 def _problems(answered: Sequence[tuple[Example, Sequence[Request], Sequence[Reward]]]) -> list[str]:
@@ -256,7 +262,7 @@ def _problems(answered: Sequence[tuple[Example, Sequence[Request], Sequence[Rewa
     return [f"{counts[status]:,} {status}, {line}" for status, line in lines.items()]
 
 
-def _metrics(outcomes: Sequence[Outcome], views: Sequence[str], seed: int) -> list[Metric]:
+def _metrics(task: Task, outcomes: Sequence[Outcome], views: Sequence[str], seed: int) -> list[Metric]:
     subsets: dict[str, list[Outcome]] = {"all": list(outcomes)}
     for outcome in outcomes:
         if outcome.subset is not None:
@@ -274,7 +280,7 @@ def _metrics(outcomes: Sequence[Outcome], views: Sequence[str], seed: int) -> li
         )
         for view in views
         for subset, some in subsets.items()
-        for found in estimate(comparison.statistics(some, view), [outcome.cluster for outcome in some], seed=seed)
+        for found in estimate(task.statistics(some, view), [outcome.cluster for outcome in some], seed=seed)
     ]
 
 
@@ -291,6 +297,18 @@ def _fingerprint(model: Model) -> str | None:
     if None in parts:
         return None
     return sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _responses_sha256(examples: Sequence[Example]) -> str | None:
+    """Identity of the texts that were judged; None where a score file does not tell them."""
+    texts = sorted([example.id, [candidate.text for candidate in example.candidates]] for example in examples)
+    if any(text is None for _, some in texts for text in some):
+        return None
+    return sha256(json.dumps(texts).encode()).hexdigest()
+
+
+def _short(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:12]
 
 
 def _examples_sha256(examples: Sequence[Example]) -> str:

@@ -39,10 +39,24 @@ def load_task(name: str) -> Task:
 
 @cache
 def families() -> dict[str, Any]:
-    """Name -> module (or entry point's object) with `load(source, options)`, for every reward model family."""
+    """Name -> module with `load(source, options)`, and `SOURCELESS = True` where it needs no source.
+
+    What an entry point names is loaded only when asked for, so that one that is broken breaks nothing else.
+    """
     built_in = {name: import_module(f"rmbench.models.{name}") for name in _modules("rmbench.models")}
     found: dict[str, Any] = {name: module for name, module in built_in.items() if hasattr(module, "load")}
-    return found | {name: entry.load() for name, entry in _entry_points("rmbench.models").items()}
+    return found | {name: _Installed(entry) for name, entry in _entry_points("rmbench.models").items()}
+
+
+class _Installed:
+    """A family behind an entry point."""
+
+    def __init__(self, entry: EntryPoint) -> None:
+        self.entry = entry
+        self.__doc__ = f"Installed: {entry.value}"
+
+    def load(self, source: str, options: Any) -> Any:
+        return self.entry.load().load(source, options)
 
 
 def summary(plugin: object) -> str:

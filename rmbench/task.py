@@ -11,18 +11,54 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
 from rmbench.data.dataset import Dataset, LeftOut, collect
 from rmbench.data.files import Row, file_sha256, read_rows
 from rmbench.data.hub import HubSet
+from rmbench.data.steps import split_steps
 from rmbench.errors import DataError, ModelError
+from rmbench.metrics import comparison
 from rmbench.metrics.aggregate import aggregate
-from rmbench.types import Array, Ask, Example, Outcome, Request, Response, Reward, Status, View, Where
+from rmbench.metrics.interval import Statistic
+from rmbench.types import Array, Ask, Candidate, Example, Outcome, Request, Response, Reward, Status, View, Where
 
-Protocol = Literal["official", "both_orders", "round_robin"]
+Order = Literal["official", "both_orders", "round_robin"]
+
+
+class Task(Protocol):
+    """What the flow needs of a task; a kind provides it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def summary(self) -> str: ...
+
+    @property
+    def card(self) -> str: ...
+
+    @property
+    def protocol(self) -> str | None: ...
+
+    def load(self, path: Path | None = None) -> Dataset: ...
+
+    def requests(self, example: Example, asks: frozenset[Ask], dataset: str) -> list[Request]: ...
+
+    def outcome(self, example: Example, requests: Sequence[Request], rewards: Sequence[Reward]) -> Outcome: ...
+
+    def statistics(self, outcomes: Sequence[Outcome], view: str) -> list[Statistic]: ...
+
+    def left_out(self, outcomes: Sequence[Outcome], view: str) -> dict[str, int]: ...
+
+    def ties(self, outcomes: Sequence[Outcome], view: str) -> int: ...
+
+    def primary_view(self, views: Sequence[str]) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -34,8 +70,9 @@ class Comparison:
     from the example's id; `round_robin` shows every pair once, `both_orders` every pair twice, whatever the labels.
 
     `read` turns rows into examples; the rows come from a file the user names, else from `bundled` (a file beside the
-    task's module), else from `hub`. `step_view` is the step aggregator to look at first. `version` rises whenever the
-    same rows would give other examples.
+    task's module), else from `hub`. `null_verdict` says what a verdict that could not be read is: no answer, or, where
+    a benchmark defines it so, a loss of the right answer. `step_view` is the step aggregator to look at first.
+    `version` rises whenever the same rows would give other examples.
     """
 
     name: str
@@ -45,7 +82,8 @@ class Comparison:
     read: Callable[[Iterable[Row]], Iterator[Example | LeftOut]]
     hub: HubSet | None = None
     bundled: Path | None = None
-    protocol: Protocol = "official"
+    protocol: Order = "official"
+    null_verdict: Literal["no answer", "loss"] = "no answer"
     step_view: str = "prod"
 
     def load(self, path: Path | None = None) -> Dataset:
@@ -91,9 +129,25 @@ class Comparison:
             views,
             columns=_columns(example, requests, rewards),
             tags=[candidate.tags for candidate in example.candidates],
-            step_scores=[np.array(reward.steps) for reward in rewards if reward.steps],
-            step_labels=[np.array(c.step_labels, dtype=float) for c in example.candidates if c.step_labels],
+            step_scores=[np.array(reward.steps) for reward in rewards],
+            step_labels=[np.array(c.step_labels or (), dtype=float) for c in example.candidates],
         )
+
+    def statistics(self, outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
+        """The metrics of one view, ready for intervals."""
+        return comparison.statistics(outcomes, view)
+
+    def left_out(self, outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
+        """How many examples no metric counts, by reason."""
+        return comparison.left_out(outcomes, view)
+
+    def ties(self, outcomes: Sequence[Outcome], view: str) -> int:
+        """How many examples a tie decides."""
+        return comparison.ties(outcomes, view)
+
+    def primary_view(self, views: Sequence[str]) -> str:
+        """The view to look at first."""
+        return "default" if "default" in views else self.step_view
 
     def _pairs(self, example: Example) -> list[tuple[int, ...]]:
         pairs = list(combinations(range(len(example.candidates)), 2))
@@ -115,8 +169,7 @@ class Comparison:
                 a, b = shown[i], shown[j]
                 asked[a, b] = asked[b, a] = True
                 edge = reward.values[i] - reward.values[j] if reward.status == "ok" else np.nan
-                if reward.status == "refused" and self.protocol == "official":
-                    # RewardMATH's own evaluation counts a verdict that could not be parsed against the right answer
+                if reward.status == "refused" and self.null_verdict == "loss":
                     edge = -1.0 if labels[a] > labels[b] else 1.0
                 lead[a, b] += edge
                 lead[b, a] -= edge
@@ -127,14 +180,16 @@ class Comparison:
         return View(None, beats, statuses)
 
 
-Task = Comparison
-
-
 def _request(ask: Ask, example: Example, indices: tuple[int, ...], dataset: str) -> Request:
     shown = tuple(
-        Response(candidate.text, candidate.steps) for candidate in (example.candidates[index] for index in indices)
+        Response(candidate.text, _steps(candidate) if ask == "steps" else candidate.steps)
+        for candidate in (example.candidates[index] for index in indices)
     )
     return Request(ask, example.prompt, shown, example.reference, Where(dataset, example.id, indices))
+
+
+def _steps(candidate: Candidate) -> tuple[str, ...] | None:
+    return split_steps(candidate.text) if candidate.steps is None and candidate.text is not None else candidate.steps
 
 
 def _labels(example: Example) -> Array:
@@ -157,7 +212,8 @@ def _head_views(rewards: Sequence[Reward]) -> dict[str, View]:
     views = {"default": _scored(np.array([reward.value for reward in rewards]), statuses)}
     for head in dict.fromkeys(name for reward in rewards for name in reward.heads):
         scores = np.array([reward.heads[head][0] if head in reward.heads else np.nan for reward in rewards])
-        views[head] = _scored(scores, statuses)
+        # `default` is the reward itself, whatever a model calls its heads
+        views["default head" if head == "default" else head] = _scored(scores, statuses)
     return views
 
 

@@ -96,7 +96,8 @@ class Reward:
     the sum over the response. `heads` maps a head's name to one value per shown response, `steps` and `tokens` hold
     the raw reward of each step or token of the (only) shown response; `step_heads` is like `steps` for a model that
     rates a step in several ways. `spread` is a standard deviation in reward units. `n_tokens` is the length the model
-    read, `truncated` how many tokens were cut before that.
+    read, `truncated` how many tokens were cut before that, and `read` tells apart what it read (a hash of the tokens,
+    "" where the model takes text).
     """
 
     values: tuple[float, ...]
@@ -109,6 +110,7 @@ class Reward:
     detail: str | None = None
     n_tokens: int = 0
     truncated: int = 0
+    read: str = ""
 
     @property
     def value(self) -> float:

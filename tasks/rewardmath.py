@@ -120,4 +120,5 @@ TASK = Comparison(
     card="rewardmath",
     read=read,
     hub=HubSet("RewardMATH/RewardMATH"),
+    null_verdict="loss",
 )

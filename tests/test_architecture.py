@@ -12,8 +12,9 @@ HEAVY = {"torch", "transformers", "datasets", "pandas", "scipy", "sklearn", "pya
 # Each layer may import itself and those before it; a module belongs to the longest prefix that it has here
 LAYERS = [
     ["rmbench.errors", "rmbench.types"],
-    ["rmbench.plugins", "rmbench.metrics", "rmbench.data", "rmbench.results", "rmbench.models.base"],
-    ["rmbench.models"],
+    ["rmbench.plugins", "rmbench.metrics", "rmbench.data", "rmbench.results"],
+    ["rmbench.models.base", "rmbench.policies.base"],
+    ["rmbench.models", "rmbench.policies"],
     ["rmbench.scoring"],
     ["rmbench.task"],
     ["rmbench.tasks", "rmbench.data_cards"],

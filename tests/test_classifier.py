@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Options, TokenModel
 from rmbench.models.classifier import Classifier, load
+from rmbench.models.fingerprint import sources
+from rmbench.scoring import score
 from rmbench.types import Message, Request, Response, Reward
 
 DECODERS = list(ARCHITECTURES)[:7]
@@ -141,6 +145,88 @@ def test_other_architectures(tmp_path: Path, build: Callable[[Path], Path], pool
     assert values(model) == approx(transformers_own(folder)[:, 0])
 
 
+def xlnet(folder: Path) -> Path:
+    config = transformers.XLNetConfig(vocab_size=500, d_model=32, n_layer=2, n_head=2, d_inner=64, num_labels=1)
+    config.pad_token_id = 0
+    return save_with(folder, transformers.XLNetForSequenceClassification(config), bytes_bpe())
+
+
+def reformer(folder: Path) -> Path:
+    config = transformers.ReformerConfig(
+        vocab_size=500,
+        hidden_size=32,
+        num_attention_heads=2,
+        attention_head_size=16,
+        feed_forward_size=64,
+        attn_layers=["local"],
+        axial_pos_shape=(16, 32),
+        axial_pos_embds_dim=(16, 16),
+        max_position_embeddings=512,
+        local_attn_chunk_length=8,
+        is_decoder=False,
+        num_labels=1,
+        pad_token_id=0,
+    )
+    return save_with(folder, transformers.ReformerForSequenceClassification(config), bytes_bpe())
+
+
+def bart(folder: Path) -> Path:
+    config = transformers.BartConfig(
+        vocab_size=500,
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        num_labels=1,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=3,
+        decoder_start_token_id=3,
+        forced_eos_token_id=None,
+    )
+    return save_with(folder, transformers.BartForSequenceClassification(config), bytes_bpe())
+
+
+@pytest.mark.parametrize("build", [xlnet, reformer, bart])
+def test_models_that_padding_moves_read_each_sequence_alone(tmp_path: Path, build: Callable[[Path], Path]) -> None:
+    folder = build(tmp_path / "rm")
+    model = load(str(folder), Options())
+    assert [reward.value for reward in score(model, REQUESTS)] == approx(transformers_own(folder)[:, 0])
+
+
+def test_turns_of_another_number_in_one_batch(tmp_path: Path) -> None:
+    model = load(str(bart(tmp_path / "rm")), Options())  # it wants as many EOS in each sequence of a batch
+    system = Request("reward", (Message("system", "Be brief"), Message("user", "Hi")), (Response("Hello"),))
+    assert {reward.status for reward in score(model, [system, REQUESTS[0]])} == {"ok"}
+
+
+def test_an_architecture_that_cannot_be_run_is_one_line(tmp_path: Path) -> None:
+    folder = bart(tmp_path / "rm")
+    (tmp_path / "no_eos.jinja").write_text("{{ messages[-1].content }}")
+    with pytest.raises(ModelError, match="local/rm: BartForSequenceClassification cannot read a short text: "):
+        load(str(folder), Options(template=str(tmp_path / "no_eos.jinja")))
+
+
+def test_an_architecture_without_token_embeddings_is_one_line(tmp_path: Path) -> None:
+    config = transformers.PerceiverConfig(
+        num_latents=4,
+        d_latents=32,
+        d_model=32,
+        num_blocks=1,
+        num_self_attends_per_block=1,
+        num_self_attention_heads=2,
+        num_cross_attention_heads=2,
+        vocab_size=500,
+        num_labels=1,
+    )
+    folder = save_with(tmp_path / "rm", transformers.PerceiverForSequenceClassification(config), bytes_bpe())
+    with pytest.raises(ModelError, match="local/rm: PerceiverForSequenceClassification has no table of token embed"):
+        load(str(folder), Options())
+
+
 @pytest.mark.parametrize("pad", [0, None])
 def test_a_whole_model_is_unmoved_by_padding(tmp_path: Path, pad: int | None) -> None:
     folder = albert(tmp_path / "rm")
@@ -205,6 +291,15 @@ def test_the_first_label_is_the_reward_unless_one_is_called_so(tmp_path: Path) -
     assert reward.heads == {"LABEL_0": (reward.value,), "LABEL_1": reward.heads["LABEL_1"]}
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_single_positions_and_means_of_one_position_are_read_alike(llama: Path, dtype: str) -> None:
+    model = load(str(llama), Options(dtype=dtype))
+    encoded = model.encode(REQUESTS[:3])
+    states = list(torch.randn(3, 1, 64, dtype=getattr(torch, dtype)))
+    twice = [states[0], states[1], states[2].repeat(2, 1)]  # one sequence of two positions: all are averaged
+    assert [one.value for one in model.read(states, encoded)] == [one.value for one in model.read(twice, encoded)]
+
+
 def test_one_label_is_no_head(llama: Path) -> None:
     assert one_at_a_time(load(str(llama), Options()))[0].heads == {}
 
@@ -229,6 +324,12 @@ def test_over_long_sequences_are_errors(tmp_path: Path) -> None:
     assert encoded.error is not None
     # two of RoBERTa's positions lie before the first token
     assert "the model has 32 positions; --max-length 32 cuts and counts" in encoded.error
+
+
+def test_a_max_length_has_room_for_the_separators_of_a_pair(tmp_path: Path) -> None:
+    folder = make(tmp_path / "rm", "bert")
+    with pytest.raises(UsageError, match="max length 3: this model takes at least 4"):
+        load(str(folder), Options(template="pair", max_length=3))
 
 
 @pytest.mark.parametrize("asked", [1, 513])
@@ -316,6 +417,66 @@ def test_remote_code_only_by_flag(llama: Path) -> None:
         load(str(llama), Options())
 
 
+OWN_CODE = """
+from transformers import LlamaForSequenceClassification
+
+from .sign import SIGN
+
+
+class OwnClassifier(LlamaForSequenceClassification):
+    def forward(self, *args, **kwargs):
+        output = super().forward(*args, **kwargs)
+        output.logits = SIGN * output.logits
+        return output
+"""
+
+
+@pytest.fixture
+def own_code(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A llama that a class of its own reads with the other sign where its code may run."""
+    (llama / "modeling_own.py").write_text(OWN_CODE)
+    (llama / "sign.py").write_text("SIGN = -1")
+    change_config(llama, auto_map={"AutoModelForSequenceClassification": "modeling_own.OwnClassifier"})
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in [name for name in sys.modules if name.startswith("transformers_modules")]:
+        monkeypatch.delitem(sys.modules, name)
+    return llama
+
+
+def test_remote_code_is_in_the_fingerprint(own_code: Path, tmp_path: Path) -> None:
+    without, trusted = (load(str(own_code), Options(trust_remote_code=trust)) for trust in (False, True))
+    assert values(trusted) == approx([-value for value in values(without)])
+    assert trusted.fingerprint != without.fingerprint
+    elsewhere = shutil.copytree(own_code, tmp_path / "another-name")
+    assert load(str(elsewhere), Options(trust_remote_code=True)).fingerprint == trusted.fingerprint
+
+
+def test_the_sources_of_a_class_are_its_file_and_what_that_imports(own_code: Path) -> None:
+    backbone = load(str(own_code), Options(trust_remote_code=True)).backbone
+    found = sources(type(backbone.model), transformers.LlamaForSequenceClassification)
+    assert found == [
+        [name, sha256((own_code / name).read_bytes()).hexdigest()] for name in ("modeling_own.py", "sign.py")
+    ]
+
+
+def test_code_of_another_repository_is_refused(llama: Path) -> None:
+    change_config(llama, auto_map={"AutoModelForSequenceClassification": "other/repo--modeling.Own"})
+    assert load(str(llama), Options()).pool == "last"
+    with pytest.raises(
+        ModelError, match=r"local/llama: auto_map names other/repo--modeling\.Own.* no revision pins it"
+    ):
+        load(str(llama), Options(trust_remote_code=True))
+
+
+def test_a_tokenizers_code_of_another_repository_is_refused(llama: Path) -> None:
+    file = llama / "tokenizer_config.json"
+    words = {**json.loads(file.read_text()), "auto_map": {"AutoTokenizer": [None, "other/repo--words.Own"]}}
+    file.write_text(json.dumps(words))
+    with pytest.raises(ModelError, match=r"auto_map names other/repo--words\.Own"):
+        load(str(llama), Options(trust_remote_code=True))
+
+
 peft_with_transformers_5 = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 
 
@@ -370,6 +531,20 @@ def test_a_source_that_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
         ModelError, match=r"\./checkpoints/rm: there is no such folder, and a hub id has the form org/nam"
     ):
         load("./checkpoints/rm", Options())
+
+
+def test_a_folder_has_no_revisions(llama: Path) -> None:
+    with pytest.raises(UsageError, match="revision 'main': .*llama is a folder, and only models on the hub have rev"):
+        load(str(llama), Options(revision="main"))
+
+
+@peft_with_transformers_5
+def test_an_adapter_that_pins_a_base_in_a_folder(llama: Path, tmp_path: Path) -> None:
+    adapter(llama, tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "revision": "v2"}))
+    with pytest.raises(ModelError, match="local/adapter: adapter_config.json asks for revision 'v2' of its base"):
+        load(str(tmp_path / "adapter"), Options())
 
 
 def test_a_hub_checkpoint_is_pinned_to_its_commit(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,7 @@ def one_error(capsys: Any) -> str:
         (["-m", "length", "-t", "best_of_n", "--data", "preference=x.jsonl"], 2, "preference is not among the tasks"),
         (["-m", "scores:no.json", "-t", "best_of_n"], 1, "no.json"),
         (["-m", "length", "-t", "preference", "--data", "preference=no.jsonl"], 1, "no.jsonl"),
-        (["-m", "org/name", "-t", "best_of_n"], 1, "could not be read from the hub"),
+        (["-m", "org/name", "-t", "best_of_n"], 1, "there is no such folder, and on the hub no config.json"),
     ],
 )
 def test_a_name_that_cannot_be_right(
@@ -206,7 +206,7 @@ def test_a_broken_option_is_a_usage_error(capsys: Any) -> None:
     assert run("rum") == 2
 
 
-@pytest.mark.parametrize("name", ["m[/]", "[red]x", "a\x1b[31m", "../up/and/away", ""])
+@pytest.mark.parametrize("name", ["m[/]", "[red]x", "a\x1b[31m", "../up/and/away", "..", ""])
 def test_a_name_that_is_no_name_is_refused(name: str, pairs: Path, tmp_path: Path, capsys: Any) -> None:
     code = run("run", "-m", "length", "--name", name, "-t", "preference", "--data", f"preference={pairs}",
                "--out", tmp_path / "out")  # fmt: skip

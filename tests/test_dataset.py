@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from hashlib import sha256
+
 import pytest
 
-from rmbench.data.dataset import LeftOut, collect
+from rmbench.data.dataset import Dataset, LeftOut, collect
 from rmbench.errors import DataError
 from rmbench.types import Candidate, Example, Message
 
@@ -33,9 +37,37 @@ def test_no_example_at_all_is_an_error_that_says_why() -> None:
         collect([LeftOut("prompts differ")] * 2, source="x.jsonl", revision=None, sha256="")
 
 
-def test_an_id_names_one_example() -> None:
-    with pytest.raises(DataError, match=r"x\.jsonl: two examples have the id '1'"):
-        collect([example("1"), example("1", "!")], source="x.jsonl", revision=None, sha256="")
+def collected(*items: Example) -> Dataset:
+    return collect(items, source="x.jsonl", revision=None, sha256="ab")
+
+
+def test_a_repeated_id_gets_a_number_and_is_counted() -> None:
+    data = collected(example("1"), example("1", "!"), example("2"), example("1#3"), example("1", "?!"))
+    assert [e.id for e in data.examples] == ["1", "1#2", "2", "1#3", "1#4"]
+    assert data.noted == {"repeated ids": 2}
+    assert data.limited(4).noted == {"repeated ids": 1}
+    assert data.limited(1).noted == {}
+
+
+def test_an_example_without_an_id_is_named_by_its_content() -> None:
+    data = collected(example("", "one"), example("", "two"), example("", "one"), example("", "one", ("b", "a")))
+    ids = [e.id for e in data.examples]
+    turns = [[["user", "one"]], ["a", "b"]]
+    assert ids[0] == sha256(json.dumps(turns).encode()).hexdigest()[:12]
+    assert ids[2] == ids[0] + "#2"
+    assert len(set(ids)) == 4
+    assert "repeated ids" not in data.noted
+
+
+def test_a_content_id_does_not_tell_the_label_or_the_place() -> None:
+    one, two = example("", texts=("a", "b")), example("", "!")
+    swapped = replace(one, candidates=tuple(replace(c, label=not c.label) for c in one.candidates), subset="s")
+    assert {e.id for e in collected(one, two).examples} == {e.id for e in collected(two, swapped).examples}
+
+
+def test_no_subset_is_called_like_the_whole() -> None:
+    with pytest.raises(DataError, match=r"^x\.jsonl: example '2' is of a subset 'all', .*; rename the subset$"):
+        collected(example("1"), replace(example("2"), subset="all"))
 
 
 def test_examples_of_one_prompt_are_one_cluster_unless_they_say_otherwise() -> None:
@@ -45,10 +77,16 @@ def test_examples_of_one_prompt_are_one_cluster_unless_they_say_otherwise() -> N
     assert four == "own"
 
 
+def test_examples_without_a_prompt_are_independent() -> None:
+    one, two = (replace(example(name), prompt=()) for name in ("1", "2"))
+    assert len({e.cluster for e in collected(one, two).examples}) == 2
+
+
 def test_odd_examples_stay_and_are_counted() -> None:
     items = [example("1", texts=("", "b")), example("2", texts=("same", "same")), example("3", texts=(None, None))]
     data = collect(items, source="x", revision=None, sha256="")
     assert data.noted == {"empty responses": 1, "examples with identical responses": 1}
+    assert collected(replace(example("1"), prompt=()), example("2", " ")).noted == {"empty prompts": 2}
     assert data.limited(2).noted == data.noted
     assert "examples with identical responses" not in data.limited(1).noted
 

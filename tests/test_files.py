@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rmbench.data.files import Row, file_sha256, read_rows, stem
+from rmbench.data.steps import split_steps
 from rmbench.errors import DataError
 
 Rows = list[dict[str, Any]]
@@ -122,10 +123,10 @@ def test_a_folder_is_its_data_files_in_order(tmp_path: Path) -> None:
     written(tmp_path, "a/x.csv.gz", b"a\n1\n2\n")
     written(tmp_path, "README.md", b"no data")
     written(tmp_path, ".cache/c.jsonl", b"no data either")
-    assert [(row.id, row.value["a"]) for row in read_rows(tmp_path)] == [
-        ("a/x.csv.gz:1", "1"),
-        ("a/x.csv.gz:2", "2"),
-        ("b.jsonl:1", 3),
+    assert list(read_rows(tmp_path)) == [
+        Row({"a": "1"}, "a/x.csv.gz", 1),
+        Row({"a": "2"}, "a/x.csv.gz", 2),
+        Row({"a": 3}, "b.jsonl", 1),
     ]
 
 
@@ -194,6 +195,13 @@ def test_a_missing_column_lists_what_was_found_and_what_would_do() -> None:
     )
 
 
+def test_a_value_is_the_first_that_is_there() -> None:
+    row = Row({"a": None, "b": "", "c": [], "d": 0, "e": 1}, "x.jsonl", 1)
+    assert row.filled(("x", "a", "b", "c", "d", "e")) == "d"
+    assert row.filled(("x", "a", "b", "c")) is None
+    assert row.name(("a", "b", "d", "e")) == "0"
+
+
 @pytest.mark.parametrize("change", [lambda p: p.write_text("2"), lambda p: p.rename(p.with_name("c.csv"))])
 def test_the_hash_of_a_folder_is_of_its_names_and_bytes(tmp_path: Path, change: Callable[[Path], None]) -> None:
     written(tmp_path, "a.csv", b"1"), written(tmp_path, "b.csv", b"1")
@@ -205,3 +213,27 @@ def test_the_hash_of_a_folder_is_of_its_names_and_bytes(tmp_path: Path, change: 
 
 def test_the_stem_of_a_data_file_has_no_suffix() -> None:
     assert [stem(Path(name)) for name in ("a/v1.2.json.gz", "b.jsonl", "c.d")] == ["v1.2", "b", "c.d"]
+
+
+texts_of_lines = st.text(st.sampled_from("a b.\n\r\t\u2003\x1c"), max_size=40) | texts
+
+
+def test_steps_are_paragraphs_else_lines() -> None:
+    assert split_steps("One.\n\nTwo,\nstill two.\n \n\n Three.\n") == ("One.", "Two,\nstill two.", "Three.")
+    assert split_steps("\n\nOne.\nTwo.\r\nThree.\n\n") == ("One.", "Two.", "Three.")
+    assert split_steps("One.") == ("One.",)
+    assert split_steps("a\r\n\r\nb\r\nc") == ("a", "b\r\nc")
+
+
+@given(text=texts_of_lines)
+def test_steps_lose_white_space_and_nothing_else(text: str) -> None:
+    steps = split_steps(text)
+    assert "".join("".join(steps).split()) == "".join(text.split())
+    assert [step.strip() for step in steps] == list(steps)
+    assert bool(steps) == bool(text)
+    assert all(steps) or not text.strip()
+
+
+@given(paragraphs=st.lists(st.from_regex(r"[a-z]+(\n[a-z]+)*", fullmatch=True), min_size=2))
+def test_paragraphs_come_back(paragraphs: list[str]) -> None:
+    assert split_steps("\n\n".join(paragraphs)) == tuple(paragraphs)

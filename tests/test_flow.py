@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,11 @@ import rmbench
 from rmbench.data.dataset import collect
 from rmbench.errors import ModelError, ResultError, UsageError
 from rmbench.flow import evaluate, load_tasks
-from rmbench.models.base import Options
+from rmbench.models.base import Encoded, Options
 from rmbench.models.random import Random
 from rmbench.results import files
 from rmbench.task import Comparison
-from rmbench.types import Candidate, Example, Message, Request, Reward
+from rmbench.types import Candidate, Example, Message, Request, Response, Reward
 
 
 def pair(id_: str, right: str, wrong: str, **more: Any) -> Example:
@@ -96,20 +99,21 @@ def test_the_official_protocol_does_not_always_show_the_right_one_first() -> Non
     assert 0.4 < result.metric("accuracy").value < 0.6
 
 
-def test_an_unparsed_verdict_counts_against_the_right_answer_only_officially() -> None:
+def test_an_unparsed_verdict_counts_against_the_right_answer_only_where_that_is_official() -> None:
     null = Reward((math.nan, math.nan), status="refused")
-    (official,) = evaluate(Scripted(lambda request: null, asks=["compare"]), [task()])
+    (official,) = evaluate(Scripted(lambda request: null, asks=["compare"]), [task(null_verdict="loss")])
     assert (official.metric("accuracy").value, official.metric("accuracy").n) == (0.0, 4)
     assert official.statuses == {"refused": 4}
-    (other,) = evaluate(Scripted(lambda request: null, ["compare"], "scripted:2"), [task(protocol="round_robin")])
+    (other,) = evaluate(Scripted(lambda request: null, ["compare"], "scripted:2"), [task()])
     assert other.metric("accuracy").value is None
     assert other.left_out == {"default": {"no answer": 4}}
 
 
-@pytest.mark.parametrize("status", ["error", "nan", "missing"])
+@pytest.mark.parametrize("status", ["error", "nan", "missing", "refused"])
 def test_no_other_status_is_a_loss_or_a_win(status: Any) -> None:
     def answer(request: Request) -> Reward:
-        return Reward((math.nan,), status=status) if request.shown[0].text == "a" else Reward((length(request),))
+        value = math.nan if status == "nan" else 0.0
+        return Reward((value,), status=status) if request.shown[0].text == "a" else Reward((length(request),))
 
     (result,) = evaluate(Scripted(answer), [task()])
     assert (result.metric("accuracy").n, result.left_out) == (3, {"default": {"no answer": 1}})
@@ -201,23 +205,90 @@ def test_results_of_one_data_set_are_comparable_whatever_order_it_came_in() -> N
     (other,) = evaluate("length", [task(EXAMPLES[::-1])])
     (less,) = evaluate("length", [task()], limit=3)
     assert one.dataset.examples_sha256 == other.dataset.examples_sha256 != less.dataset.examples_sha256
+    (texts,) = evaluate("length", [task([pair("short", "x", "y", subset="x"), *EXAMPLES[1:]])])
+    assert one.dataset.examples_sha256 == texts.dataset.examples_sha256
+    assert one.dataset.responses_sha256 == other.dataset.responses_sha256 != texts.dataset.responses_sha256
 
 
-def test_an_interrupted_run_of_plain_code_continues_and_a_finished_one_starts_afresh(tmp_path: Path) -> None:
-    calls: list[str] = []
+def test_responses_with_the_same_tokens_are_counted_also_when_nothing_is_scored_again() -> None:
+    class Lowercase(TinyTokenModel):
+        def _encode(self, request: Request) -> Encoded:
+            return super()._encode(replace(request, shown=(Response((request.shown[0].text or "").lower()),)))
 
-    def reward(prompt: str, response: str) -> float:
-        calls.append(response)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return float(len(response))
+    examples = [pair("a", "Yes", "yes"), pair("b", "no", "No"), pair("c", "x", "y")]
+    counts = [evaluate(Lowercase(asks=["reward"]), [task(examples)])[0].same_tokens for _ in range(2)]
+    assert counts == [2, 2]
 
+
+def test_a_process_model_gets_steps_where_the_data_have_none() -> None:
+    (result,) = evaluate(TinyTokenModel(asks=["steps"]), [task([pair("e", "one\ntwo", "one\ntwo\nthree")])])
+    assert [len(steps) for steps in result.records.column("steps").to_pylist()] == [2, 3]
+
+
+def test_outcomes_keep_step_rewards_and_labels_in_place() -> None:
+    steps = [Candidate("ab", label, ("a", "b"), (1, -1)) for label in (True, False)]
+    example = Example("e", (), (steps[0], Candidate("c", False), steps[1]))
+    rewards = [Reward((0.2,), steps=(0.1, 0.2)), Reward((math.nan,), status="error"), Reward((0.4,), steps=(0.3, 0.4))]
+    made = task([example])
+    outcome = made.outcome(example, made.requests(example, frozenset({"steps"}), "0"), rewards)
+    assert [list(scores) for scores in outcome.step_scores] == [[0.1, 0.2], [], [0.3, 0.4]]
+    assert [list(labels) for labels in outcome.step_labels] == [[1, -1], [], [1, -1]]
+
+
+def test_a_head_called_default_is_not_the_reward() -> None:
+    reward = Reward((1.0,), heads={"default": (0.0,)})
+    (result,) = evaluate(Scripted(lambda r: reward), [task()])
+    assert list(result.ties) == ["default", "default head"]
+
+
+def test_an_option_cannot_change_a_model_that_is_loaded() -> None:
+    with pytest.raises(UsageError, match="max_length=3 cannot change a model that is loaded already"):
+        evaluate(Scripted(length), [task()], max_length=3)
+
+
+CODE = """
+CALLS = []
+
+
+def reward(prompt, response):
+    CALLS.append(response)
+    if len(CALLS) == 4:
+        raise KeyboardInterrupt
+    return float(len(response))
+"""
+
+
+def test_an_interrupted_run_of_plain_code_continues_and_a_finished_one_starts_afresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "interrupted.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec = "python:interrupted:reward"
     with pytest.raises(KeyboardInterrupt):
-        evaluate(reward, [task()], out=tmp_path)
-    evaluate(reward, [task()], out=tmp_path)
+        evaluate(spec, [task()])
+    calls = sys.modules["interrupted"].CALLS
+    evaluate(spec, [task()], out=tmp_path)
     assert len(calls) == 8 + 1, "three were kept, one was interrupted"
-    evaluate(reward, [task()], out=tmp_path)
+    evaluate(spec, [task()], out=tmp_path)
     assert len(calls) == 9 + 8, "the code may have changed since: nothing is remembered"
+    assert len(list(tmp_path.rglob("given.json"))) == 1
+
+
+def test_an_interrupted_run_is_not_continued_by_other_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "changing.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate("python:changing:reward", [task()])
+    (tmp_path / "changing.py").write_text(CODE.replace("float(len(response))", "-1.0"))
+    sys.modules.pop("changing")
+    (result,) = evaluate("python:changing:reward", [task(EXAMPLES[:1])])
+    assert set(result.records.column("reward").to_pylist()) == {-1.0}
+
+
+def test_two_callables_in_one_program_are_two_results(tmp_path: Path) -> None:
+    for model in (lambda prompt, response: 1.0, lambda prompt, response: 2.0):
+        evaluate(model, [task()], out=tmp_path)
+    assert len(list(tmp_path.rglob("given.json"))) == 2
 
 
 def test_an_error_in_plain_code_loses_one_reward() -> None:
@@ -251,18 +322,59 @@ def test_an_output_folder_that_cannot_be_written_is_refused_before_scoring(tmp_p
     assert not model.seen
 
 
-def test_a_disk_that_fills_while_writing_loses_no_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, text: str, **_: Any) -> None:
+FULL = """
+import resource, sys
+import rmbench
+
+rows, limit, out = sys.argv[1:]
+model = "python:counted:reward"
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+try:
+    rmbench.evaluate(model, ["preference"], data={"preference": rows}, out=out)
+except rmbench.ResultError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_no_half_result(tmp_path: Path) -> None:
+    """A real limit, on the size of any file: the first to reach it is the error."""
+    rows = [{"prompt": f"{i}", "chosen": f"{i} a", "rejected": f"{i} b"} for i in range(40)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "counted.py").write_text(
+        "def reward(prompt, response):\n    open('calls', 'a').write('x')\n    return len(response)\n"
+    )
+    (tmp_path / "full.py").write_text(FULL)
+
+    def run(limit: int, out: str) -> str:
+        command = [sys.executable, "full.py", "rows.jsonl", str(limit), out]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    (error,) = run(2000, "a").splitlines()
+    assert "cannot keep rewards" in error or "cannot write" in error
+    assert not list((tmp_path / "a").rglob("*.json"))
+    assert run(10**8, "b") == ""
+    assert list((tmp_path / "b").rglob("preference.json"))
+
+
+def test_a_result_that_cannot_be_written_does_not_cost_its_rewards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "quiet.py").write_text(CODE.replace("len(CALLS) == 4", "False"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    replaced = Path.replace
+
+    def full(self: Path, target: Path) -> Path:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
+        patch.setattr(Path, "replace", full)
         with pytest.raises(ResultError, match="No space left on device.; the rewards are kept"):
-            evaluate(Scripted(length), [task()], out=tmp_path / "a")
-    assert not [path for path in (tmp_path / "a").rglob("*") if path.suffix in (".json", ".tmp")]
-    model = Scripted(length)
-    evaluate(model, [task()], out=tmp_path / "b")
-    assert not model.seen
+            evaluate("python:quiet:reward", [task()], out=tmp_path / "a")
+    assert Path.replace is replaced
+    assert not [path for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    evaluate("python:quiet:reward", [task()], out=tmp_path / "b")
+    assert len(sys.modules["quiet"].CALLS) == 8
 
 
 def test_data_for_a_task_that_is_not_run_is_an_error() -> None:

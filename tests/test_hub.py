@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import datasets
@@ -43,3 +47,20 @@ def test_without_the_hub_one_line_says_what_to_do() -> None:
     with pytest.raises(DataError, match=r"hub set no/where cannot be loaded .*give --data rewardmath=FILE") as error:
         HubSet("no/where").load("rewardmath")
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line_within_seconds(tmp_path: Path) -> None:
+    nobody_listens = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "rmbench", "run", "-m", "length", "-t", "rewardmath", "--out", str(tmp_path / "out")],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **nobody_listens},
+    )
+    assert time.monotonic() - started < 30
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "hub set RewardMATH/RewardMATH cannot be loaded" in line
+    assert "give --data rewardmath=FILE" in line

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rmbench import score
+from rmbench import plugins, score
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import RewardModel, ScoreFile, TokenModel
 from rmbench.models.spec import Spec, load_model, parse
+from rmbench.policies.base import Generation, Policy
+from rmbench.types import Message, Response
 
 
 def checkpoint(folder: Path, **config: Any) -> Path:
@@ -68,12 +72,12 @@ def test_a_folder_without_or_with_broken_config(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no config.json or adapter_config.json"):
         parse(str(tmp_path))
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ModelError, match="config.json: not valid JSON"):
+    with pytest.raises(ModelError, match="config.json is not JSON"):
         parse(str(tmp_path))
 
 
 def test_a_hub_that_cannot_be_reached_is_one_clear_error() -> None:
-    with pytest.raises(ModelError, match="'org/name' is no folder here and could not be read from the hub"):
+    with pytest.raises(ModelError, match="org/name: there is no such folder, and on the hub no config.json is found"):
         parse("org/name")
 
 
@@ -132,3 +136,30 @@ def test_a_callable_that_returns_no_number_is_an_error_with_its_reason() -> None
     (reward,) = score(lambda prompt, response: "high", [("p", "r")])
     assert reward.status == "error"
     assert "could not convert string to float" in (reward.detail or "")
+
+
+def test_a_policy_has_a_protocol() -> None:
+    class Echo:
+        fingerprint = "echo:1"
+
+        def generate(self, generations: Sequence[Generation]) -> Iterator[tuple[int, Response]]:
+            for index, generation in enumerate(generations):
+                text = generation.prompt[-1].content[: generation.cap]
+                yield index, Response(text, tokens=len(text), finish="stop", cap=generation.cap)
+
+    policy = Echo()
+    assert isinstance(policy, Policy)
+    ((_, response),) = policy.generate([Generation((Message("user", "Hello"),), cap=2)])
+    assert (response.text, response.cap) == ("He", 2)
+
+
+def test_a_broken_plugin_raises_its_own_error_and_breaks_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = {"broken": EntryPoint("broken", "no_such_module:family", "rmbench.models")}
+    monkeypatch.setattr(plugins, "_entry_points", lambda group: broken if group == "rmbench.models" else {})
+    plugins.families.cache_clear()
+    try:
+        assert score("length", [("p", "abc")])[0].value == 3
+        with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+            load_model("broken:x")
+    finally:
+        plugins.families.cache_clear()

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from checkpoints import make
 
+from rmbench.scoring import Store
+
 pytestmark = pytest.mark.prove
 
 KILLS = 20
@@ -87,38 +89,49 @@ def result(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return json.loads(path.read_text()), pq.read_table(path.with_suffix(".parquet")).to_pylist()
 
 
+def stored(folder: Path) -> int:
+    """How many rewards the store holds; reading it also proves that the kill left it whole."""
+    with Store(folder / "cache-b" / "rewards.sqlite") as store:
+        return store.count()
+
+
 def test_killed_runs_complete_with_the_same_result(tmp_path: Path) -> None:
     write_data(tmp_path)
     make(tmp_path / "tiny-llama", "llama")
     (tmp_path / "slow_model.py").write_text(MODEL)
+    started = time.monotonic()
     assert start(tmp_path, "undisturbed", "cache-a").wait() == 0
+    seconds = time.monotonic() - started
     expected, rows = result(tmp_path / "undisturbed")
     sizes = forwards(tmp_path)
     (tmp_path / "forwards").unlink()
 
-    drawn, killed_mid_run, attempts = random.Random(), 0, 0
-    batches_between = max(len(sizes) // (KILLS + 2), 1)
-    while killed_mid_run < KILLS:
-        attempts += 1
+    seed = random.SystemRandom().randrange(10**6)
+    drawn = random.Random(seed)
+    print(f"\nseed {seed}: a run of {seconds:.1f} s, {len(sizes)} batches of at most {max(sizes)} sequences")
+    lost: list[int] = []
+    while len(lost) < KILLS:
         process = start(tmp_path, "killed", "cache-b")
-        stop_after = len(forwards(tmp_path)) + drawn.randint(1, batches_between)
-        while process.poll() is None and len(forwards(tmp_path)) < stop_after:
-            time.sleep(0.002)
-        time.sleep(drawn.uniform(0, 0.03))
+        if len(lost) % 3 == 2:
+            # At any time: while it starts, opens the store, loads the model, scores or writes its result
+            time.sleep(drawn.uniform(0, seconds))
+        else:
+            # While it scores: after a few more forwards, and somewhere inside of the next
+            stop_after = len(forwards(tmp_path)) + drawn.randint(1, max(len(sizes) // KILLS, 1))
+            while process.poll() is None and len(forwards(tmp_path)) < stop_after:
+                time.sleep(0.002)
+            time.sleep(drawn.uniform(0, 0.03))
         process.kill()
-        killed_mid_run += process.wait() == -9
-        assert attempts < 3 * KILLS, "runs finish before they can be killed"
+        process.wait()
+        # Started but not stored is what the next run does again; a forward logs its size before it runs
+        done_again = sum(forwards(tmp_path)) - sum(lost) - stored(tmp_path)
+        assert 0 <= done_again <= 2 * max(sizes), f"kill {len(lost)} loses {done_again} sequences"
+        lost.append(done_again)
     assert start(tmp_path, "killed", "cache-b").wait() == 0
 
     again, rows_again = result(tmp_path / "killed")
-    done = forwards(tmp_path)
-    rescored = sum(done) - sum(sizes)
-    print(
-        f"\n{KILLS} kills over {len(sizes)} batches of at most {max(sizes)}: {rescored} of {sum(sizes)} sequences "
-        f"were scored again, {rescored / KILLS:.1f} a kill, two batches are {2 * max(sizes)}"
-    )
-    assert 0 <= rescored <= KILLS * 2 * max(sizes)
-    assert len(done) - len(sizes) <= 2 * KILLS
+    print(f"{KILLS} kills: sequences scored again after each {lost}, never above two batches ({2 * max(sizes)})")
+    assert sum(forwards(tmp_path)) == sum(sizes) + sum(lost)
     for key in ("dataset", "statuses", "truncated", "ties", "left_out"):
         assert again[key] == expected[key]
     assert [{**row, "reward": None} for row in rows_again] == [{**row, "reward": None} for row in rows]

@@ -55,6 +55,43 @@ def test_one_bos_whether_the_template_writes_it_or_not(tokenizer: Tokenizer, tem
     assert [i for i, token in enumerate(ids) if token == tokenizer.bos_token_id] == [0]
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ bos_token }}{{ messages[-1].content }}",
+        "\n {{ bos_token }}{{ messages[-1].content }}",
+        "{{ messages[-1].content }}",
+        "{% if messages | length > 2 %}{{ messages[-1].content }}{% else %}{{ bos_token }}{{ messages[-1].content }}"
+        "{% endif %}",
+    ],
+    ids=["first", "after whitespace", "not at all", "only in short conversations"],
+)
+def test_exactly_one_bos(tokenizer: Tokenizer, template: str) -> None:
+    rendering = templated(tokenizer, template)
+    for request in (ask("Hi", "Hello"), ask("Hi", "Hello", system="Be brief")):
+        assert list(encode(rendering, request).ids).count(tokenizer.bos_token_id) == 1
+
+
+def test_a_bos_at_each_turn_stays_as_written(tokenizer: Tokenizer) -> None:
+    llama_2 = "{% for m in messages %}{{ bos_token if m.role == 'user' }}[{{ m.content }}]{% endfor %}"
+    request = Request(
+        "reward", (Message("user", "a"), Message("assistant", "b"), Message("user", "c")), (Response("d"),)
+    )
+    assert text(templated(tokenizer, llama_2), request) == "<s>[a][b]<s>[c][d]"
+
+
+@pytest.mark.parametrize("end", ["{{ sep_token }}", "{{ sep_token }} \n", ""])
+def test_exactly_one_closing_token(end: str) -> None:
+    rendering = templated(bert_wordpiece(), "{{ messages[-1].content }}" + end)
+    ids = list(encode(rendering, ask("hi", "hello")).ids)
+    assert (ids.count(rendering.tokenizer.cls_token_id), ids.count(rendering.tokenizer.sep_token_id)) == (1, 1)
+
+
+def test_a_byte_level_closing_token_before_whitespace_is_not_doubled() -> None:
+    rendering = templated(roberta_bpe(), "{{ messages[-1].content }}{{ eos_token }}{{ '\\n' }}")
+    assert text(rendering, ask("hi", "hello")) == "<s>hello</s>\n"
+
+
 def test_no_bos_where_the_tokenizer_has_none() -> None:
     rendering = choose(bytes_bpe(bos=None), Options(), ANY, "org/model")
     assert text(rendering, ask("Hi", "Hello")).startswith("<|user|>")
@@ -170,6 +207,40 @@ def test_cutting_at_the_left_keeps_bos_and_end(tokenizer: Tokenizer) -> None:
     cut = encode(templated(tokenizer, CHAT, Limits(None, 1000, max_length=8)), request)
     assert cut.ids == [whole[0], *whole[-7:]]
     assert cut.cut == len(whole) - 8
+
+
+def test_cutting_keeps_a_bos_that_stands_after_whitespace(tokenizer: Tokenizer) -> None:
+    limits = Limits(None, 1000, max_length=3)
+    rendering = templated(tokenizer, "\n{{ bos_token }}{{ messages[-1].content }}", limits)
+    assert text(rendering, ask("Hi", "qxqxqyz")) == "<s>yz"
+
+
+def test_a_pair_cut_at_the_left_keeps_both_separators_and_their_types() -> None:
+    limits = Limits(None, 1000, max_length=8)
+    rendering = choose(bert_wordpiece(), Options(template="pair"), limits, "org/model")
+    cut = encode(rendering, ask("sort the words by their last letter", "apple banana"))
+    words = rendering.tokenizer.convert_ids_to_tokens(cut.ids)
+    assert (words[0], words[-1], words.count("[SEP]")) == ("[CLS]", "[SEP]", 2)
+    middle = words.index("[SEP]")
+    assert cut.type_ids == [0] * (middle + 1) + [1] * (7 - middle)
+    whole = rendering.tokenizer("sort the words by their last letter", "apple banana")
+    assert cut.ids[1:] == whole["input_ids"][-7:]
+    assert cut.cut == len(whole["input_ids"]) - 8
+
+
+def test_a_cut_that_takes_all_of_the_prompt_goes_on_in_the_response() -> None:
+    limits = Limits(None, 1000, max_length=4)
+    rendering = choose(bert_wordpiece(), Options(template="pair"), limits, "org/model")
+    cut = encode(rendering, ask("sort the words", "q z"))
+    assert rendering.tokenizer.convert_ids_to_tokens(cut.ids) == ["[CLS]", "[SEP]", "z", "[SEP]"]
+    assert cut.type_ids == [0, 0, 1, 1]
+
+
+def test_a_separator_in_a_text_is_text_to_a_cut() -> None:
+    limits = Limits(None, 1000, max_length=4)
+    rendering = choose(bert_wordpiece(), Options(template="pair"), limits, "org/model")
+    cut = encode(rendering, ask("sort [SEP] the", "z"))
+    assert rendering.tokenizer.convert_ids_to_tokens(cut.ids) == ["[CLS]", "[SEP]", "z", "[SEP]"]
 
 
 def test_cutting_at_the_right_keeps_the_closing_token() -> None:

@@ -182,7 +182,9 @@ def test_ties_are_reported_apart_and_repeated_problems_stay_unless_asked(rmbench
 
 def test_null_verdicts_are_counted_as_refused(rmbench_data: Path) -> None:
     scores = rmbench_data / "rewardmath" / "scores" / "llama3_8B_pairwise_reward.json"
-    assert evaluated(scores).statuses["refused"] == 621
+    result = evaluated(scores)
+    assert result.statuses["refused"] == 621
+    assert result.left_out == {}  # a verdict that could not be read is a loss, as RewardMATH's own evaluation has it
 
 
 def test_scores_join_direct_data_with_texts(rmbench_data: Path) -> None:

@@ -30,6 +30,11 @@ def score_file(folder: Path, *rows: dict[str, Any]) -> Scores:
     return load(str(path), Options())
 
 
+def ask_steps(example: str, candidate: int, n_steps: int) -> Request:
+    shown = (Response("text", ("step",) * n_steps),)
+    return Request("steps", (), shown, where=Where("data", example, (candidate,)))
+
+
 def ask(kind: Ask, example: str, *candidates: int) -> Request:
     return Request(kind, (), (Response(None),) * len(candidates), where=Where("data", example, candidates))
 
@@ -207,6 +212,30 @@ def test_a_row_with_another_number_of_candidates_is_refused(tmp_path: Path) -> N
     pairwise = score_file(tmp_path, {"problem": PROBLEM, "score": ["A"], "chosen_position": ["A"]})
     with pytest.raises(DataError, match="scores for 2 candidates; example .* has 3"):
         pairwise.lookup([ask("compare", PROBLEM_ID, 0, 1), ask("compare", PROBLEM_ID, 2, 0)])
+
+
+def test_a_candidate_that_the_data_do_not_have_is_refused(tmp_path: Path) -> None:
+    rewards = [{"example_id": "x", "candidate": index, "reward": index} for index in (2, 1, 0)]
+    model = score_file(tmp_path, *rewards)
+    assert [r.value for r in model.lookup([ask("reward", "x", index) for index in range(3)])] == [0, 1, 2]
+    with pytest.raises(DataError, match=r"v2\.jsonl, row 1, `candidate`: 2; example x has 2 candidates, 0 to 1$"):
+        model.lookup([ask("reward", "x", index) for index in range(2)])
+
+
+def test_another_number_of_steps_than_the_data_have_is_refused(tmp_path: Path) -> None:
+    official = score_file(tmp_path, {"problem": PROBLEM, "score": [[0.9, 0.5], [0.1]]})
+    assert official.lookup([ask_steps(PROBLEM_ID, 0, 2), ask_steps(PROBLEM_ID, 1, 1)])[0].steps == (0.9, 0.5)
+    place = rf"row 1, `score`: 2 step rewards; candidate 0 of example {PROBLEM_ID} has 3 steps$"
+    with pytest.raises(DataError, match=place):
+        official.lookup([ask_steps(PROBLEM_ID, 0, 3), ask_steps(PROBLEM_ID, 1, 1)])
+    own = score_file(
+        tmp_path,
+        {"example_id": "x", "candidate": 0, "steps": [0.5, 0.25]},
+        {"example_id": "x", "candidate": 1, "steps": None, "status": "error"},
+    )
+    assert [r.status for r in own.lookup([ask_steps("x", 0, 2), ask_steps("x", 1, 3)])] == ["ok", "error"]
+    with pytest.raises(DataError, match=r"row 1, `steps`: 2 step rewards; candidate 0 of example x has 1 step$"):
+        own.lookup([ask_steps("x", 0, 1), ask_steps("x", 1, 3)])
 
 
 def test_a_missing_file_is_an_error() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,57 @@ def test_a_derived_model_sees_the_whole_run_and_stores_only_its_members(tmp_path
         rewards = scoring.score(MeanOf(short, long), [ask("reward", text) for text in ("a", "aa", "aaa")], store=store)
         assert store.count() == 6
     assert [reward.value for reward in rewards] == [-1, 0, 1]
+
+
+def test_a_shared_forward_keeps_each_request_s_own_cut() -> None:
+    class Cuts(TinyTokenModel):
+        def _encode(self, request: Request) -> Encoded:
+            one = super()._encode(request)
+            return replace(one, ids=one.ids[:8], reads=[7], cut=len(one.ids) - 8)
+
+    rewards = scoring.score(Cuts(), [ask("reward", "abcd"), ask("reward", "abcdefgh")])
+    assert rewards[0].values == rewards[1].values
+    assert [reward.truncated for reward in rewards] == [1, 5]
+
+
+@pytest.mark.parametrize("status", ["refused", "error", "missing"])
+def test_a_failed_answer_brings_no_number(status: Any) -> None:
+    failed = Reward((0.0,), heads={"a": (1.0,)}, status=status)
+    (reward,) = scoring.score(Scripted(lambda r: failed), [ask("reward", "a")])
+    assert math.isnan(reward.value)
+    assert (reward.heads, reward.status) == ({}, status)
+
+
+class LogRatio:
+    """A Derived as an implicit reward is: the log-probability of one model minus that of another."""
+
+    fingerprint = "log-ratio:1"
+    asks: frozenset[Ask] = frozenset({"reward"})
+
+    def __init__(self, policy: TinyTokenModel, reference: TinyTokenModel) -> None:
+        self.members = (policy, reference)
+
+    def needs(self, requests: Sequence[Request]) -> list[Sequence[Request]]:
+        return [[replace(request, ask="tokens") for request in requests] for _ in self.members]
+
+    def combine(self, requests: Sequence[Request], answers: list[list[Reward]]) -> list[Reward]:
+        return [Reward((math.fsum(a.tokens) - math.fsum(b.tokens),)) for a, b in zip(*answers, strict=True)]
+
+
+def test_a_derived_model_asks_its_members_for_tokens() -> None:
+    policy, reference = TinyTokenModel(), TinyTokenModel(fingerprint="tiny:2")
+    reference.backbone.table.data *= 0.5
+    requests = [ask("reward", text) for text in ("a", "bc")]
+    single = scoring.score(policy, [replace(request, ask="tokens") for request in requests])
+    rewards = scoring.score(LogRatio(policy, reference), requests)
+    assert [reward.value for reward in rewards] == pytest.approx([one.value / 2 for one in single], abs=1e-5)
+
+
+def test_members_without_fingerprint_do_not_answer_for_each_other(tmp_path: Path) -> None:
+    members = (Scripted(lambda r: 1.0, fingerprint=None), Scripted(lambda r: -1.0, fingerprint=None))
+    with Store(tmp_path / "j.sqlite") as journal:
+        rewards = scoring.score(MeanOf(*members), [ask("reward", "a"), ask("reward", "b")], journal=journal)
+    assert [reward.value for reward in rewards] == [0, 0]
 
 
 class Recorded:
@@ -225,11 +278,12 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing() -> None:
     assert all(rows * width <= 200 for rows, width in model.backbone.shapes)
 
 
-def test_one_sequence_that_cannot_fit_is_an_error_and_the_rest_goes_on() -> None:
-    requests = [ask("reward", "x" * n) for n in (10, 500, 20)]
-    rewards = scoring.score(OutOfMemory(most=200), requests)
+@pytest.mark.parametrize("kind", ASKS)
+def test_one_sequence_that_cannot_fit_is_an_error_and_the_rest_goes_on(kind: Ask) -> None:
+    more = ("y",) if kind == "compare" else ()
+    rewards = scoring.score(OutOfMemory(most=200), [ask(kind, "x" * n, *more) for n in (10, 500, 20)])
     assert [reward.status for reward in rewards] == ["ok", "error", "ok"]
-    assert rewards[1].detail == "out of memory on a sequence of 505 tokens by itself"
+    assert (rewards[1].detail or "").startswith("out of memory on a sequence of 5")
 
 
 def test_another_runtime_error_is_not_taken_for_memory() -> None:
@@ -247,7 +301,8 @@ def test_texts_with_the_same_tokens_share_a_forward_and_are_counted() -> None:
     tally = Tally()
     rewards = scoring.score(Lowercase(), [ask("reward", "Yes"), ask("reward", "yes"), ask("reward", "no")], tally=tally)
     assert rewards[0] == rewards[1]
-    assert (tally.same_tokens, tally.scored) == (1, 3)
+    assert (tally.scored, tally.batches) == (3, 1)
+    assert rewards[0].read == rewards[1].read != rewards[2].read
 
 
 def test_a_request_that_cannot_be_read_is_an_error_with_its_reason() -> None:

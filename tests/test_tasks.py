@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -94,7 +95,33 @@ def test_a_pair_in_any_of_its_shapes(row: dict[str, Any]) -> None:
     example = read_one("preference", row)
     assert example.prompt == (Message("user", "?"),)
     assert [(c.text, c.label) for c in example.candidates] == [("good", True), ("bad", False)]
-    assert example.id == "1"
+    assert example.id == ""
+
+
+@pytest.mark.parametrize(
+    ("prompt", "read_as"),
+    [
+        ({"instruction": "Translate.", "input": "Bonjour"}, "Translate.\n\nBonjour"),
+        ({"instruction": "Tell a joke.", "input": ""}, "Tell a joke."),
+        ({"instruction": "Tell a joke.", "input": None}, "Tell a joke."),
+        ({"input": "Bonjour"}, "Bonjour"),
+        ({"prompt": None, "question": "?"}, "?"),
+        ({"prompt": "", "messages": [], "query": "?"}, "?"),
+    ],
+)
+def test_no_text_of_a_prompt_is_lost(prompt: dict[str, Any], read_as: str) -> None:
+    for task, replies in (
+        ("preference", {"chosen": "good", "rejected": "bad"}),
+        ("best_of_n", {"responses": ["good", "bad"], "labels": [1, 0]}),
+    ):
+        assert read_one(task, prompt | replies).prompt == (Message("user", read_as),)
+    flat = [prompt | {"response": text, "label": label} for text, label in (("good", 1), ("bad", 0))]
+    assert read_one("best_of_n", *flat).prompt == (Message("user", read_as),)
+
+
+def test_a_row_without_a_prompt_has_an_empty_one() -> None:
+    for prompt in ({}, {"prompt": None}, {"prompt": ""}):
+        assert read_one("preference", prompt | {"chosen": "good", "rejected": "bad"}).prompt == ()
 
 
 def test_rmb_pairs_as_they_are() -> None:
@@ -139,6 +166,7 @@ def test_pairs_that_no_reward_compares_are_left_out() -> None:
             "no `text`; found `x`; `rejected` is a text or an object that holds one",
         ),
         ({"chosen": [{"role": "tool", "content": "a"}], "rejected": "a"}, "`chosen`: message 1 is .*; a message has"),
+        ({"instruction": "?", "input": 3, "chosen": "a", "rejected": "b"}, "`input`: 3 is no text"),
         ({"prompt": 3, "chosen": "a", "rejected": "b"}, "`prompt`: 3 is neither text nor a list of messages"),
     ],
 )
@@ -150,6 +178,17 @@ def test_a_pair_of_another_shape_is_an_error(row: dict[str, Any], message: str) 
 def test_preference_has_no_data_of_its_own() -> None:
     with pytest.raises(DataError, match="give --data preference=FILE"):
         load_task("preference").load()
+
+
+def test_scores_join_the_same_rows_in_any_order_and_no_other_rows(tmp_path: Path) -> None:
+    rows = [{"prompt": p, "chosen": f"{p} good", "rejected": f"{p} bad"} for p in ("one?", "two?", "three?")]
+    others = [{"prompt": row["prompt"], "chosen": "x", "rejected": "y"} for row in rows]
+    for name, lines in (("a", rows), ("turned", rows[::-1]), ("b", others)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    made, turned, other = (load_task("preference").load(tmp_path / f"{name}.jsonl") for name in ("a", "turned", "b"))
+    ids = {e.prompt: e.id for e in made.examples}
+    assert {e.prompt: e.id for e in turned.examples} == ids
+    assert not {e.id for e in other.examples} & set(ids.values())
 
 
 # best of n
@@ -208,7 +247,7 @@ def test_rows_of_one_candidate_join_by_group_or_prompt_wherever_they_stand() -> 
         {"prompt": "two", "response": "d", "label": 0, "group_id": "g"},
     ]
     one, two = (item for item in read("best_of_n", *rows) if isinstance(item, Example))
-    assert (one.id, [(c.text, c.label) for c in one.candidates]) == ("1", [("a", 1), ("c", None)])
+    assert (one.id, [(c.text, c.label) for c in one.candidates]) == ("", [("a", 1), ("c", None)])
     assert (two.id, [c.text for c in two.candidates], two.candidates[0].tags) == ("g", ["b", "d"], {"policy": "m"})
 
 

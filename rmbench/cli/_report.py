@@ -96,9 +96,9 @@ def _print_notes(console: Console, results: Sequence[TaskResult]) -> None:
             console.print(f"  [yellow]{name}: no usable reward: {plain(problem)}[/]", highlight=False)
         if result.truncated:
             console.print(f"  [yellow]{name}: {result.truncated:,} sequences were cut[/]", highlight=False)
-        if result.timing.same_tokens:
-            count = f"{result.timing.same_tokens:,}"
-            console.print(f"  {name}: {count} different texts have the tokens of another", highlight=False)
+        if result.same_tokens:
+            count = f"{result.same_tokens:,}"
+            console.print(f"  {name}: {count} responses have the tokens of another with other text", highlight=False)
 
 
 def _data_line(result: TaskResult) -> str:

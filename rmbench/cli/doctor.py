@@ -49,7 +49,7 @@ def _cache() -> list[str]:
     folder = cache_folder()
     try:
         with Store(folder / "rewards.sqlite") as store:
-            _line("store", f"{store.count():,} rewards in {folder}" + (f"; {store.notice}" if store.notice else ""))
+            _line("store", f"{store.count():,} rewards in {folder}")
     except ResultError as error:
         _line("store", "broken")
         return [str(error)]

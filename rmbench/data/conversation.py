@@ -43,11 +43,18 @@ class Reply:
     tags: dict[str, str] = field(default_factory=dict)
 
 
-def read_prompt(row: Row, name: str | None) -> tuple[Message, ...]:
-    """The prompt in field `name`: a text, an hh-rlhf transcript or a list of messages; () for None or null."""
-    value = row.value.get(name) if name else None
-    if value is None:
+def read_prompt(row: Row) -> tuple[Message, ...]:
+    """The prompt in the first of the fields `PROMPT` that holds one, () where none does.
+
+    It is a text, an hh-rlhf transcript or a list of messages. An `instruction` goes on with the `input` beside it,
+    after an empty line, as in Alpaca's rows. Raises DataError for anything else.
+    """
+    name = row.filled(PROMPT)
+    if name is None:
         return ()
+    value = row.value[name]
+    if name == "instruction" and row.filled(("input",)):
+        value = f"{row.text('instruction')}\n\n{row.text('input')}"
     if not isinstance(value, str):
         return _messages(row, name, value)
     turns = _transcript(value) or (Message("user", value),)
@@ -78,10 +85,10 @@ def read_reply(row: Row, name: str, value: Any) -> Reply:
 def to_example(
     row: Row, replies: Sequence[Reply], labels: Sequence[bool | float | None], ids: tuple[str, ...]
 ) -> Example | LeftOut:
-    """The example of a row's responses, named by the first of the fields `ids` that has a value.
+    """The example of a row's responses, named by the first of the fields `ids` that has a value, else not at all.
 
-    Its prompt is what came before each response in its own conversation, else the row's `PROMPT` field, else empty.
-    Left out are responses to different prompts, which no reward compares, and rows where a response is missing.
+    Its prompt is what came before each response in its own conversation, else the row's own (`read_prompt`), else
+    empty. Left out are responses to different prompts, which no reward compares, and rows where a response is missing.
     """
     if len(replies) < 2:
         return LeftOut("fewer than two responses")
@@ -90,8 +97,8 @@ def to_example(
     if any(reply.prompt != replies[0].prompt for reply in replies):
         return LeftOut("prompts differ")
     return Example(
-        row.name(ids) or row.id,
-        replies[0].prompt or read_prompt(row, row.first(PROMPT)),
+        row.name(ids) or "",
+        replies[0].prompt or read_prompt(row),
         tuple(Candidate(reply.text, label, tags=reply.tags) for reply, label in zip(replies, labels, strict=True)),
         subset=row.name(_SUBSET),
         cluster=row.name(("cluster",)),

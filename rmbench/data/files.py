@@ -34,12 +34,6 @@ class Row:
     value: dict[str, Any]
     file: str
     number: int
-    in_folder: bool = False
-
-    @property
-    def id(self) -> str:
-        """A name for a row that brings none: its number, with its file where there are several."""
-        return f"{self.file}:{self.number}" if self.in_folder else str(self.number)
 
     def error(self, problem: str, field: str | None = None) -> DataError:
         """A DataError that names file, row and field."""
@@ -61,13 +55,17 @@ class Row:
             raise self.error(f"no `{fields[0]}`; found {found}; {would_do}")
         return field
 
-    def name(self, fields: tuple[str, ...]) -> str | None:
-        """The first of `fields` that is neither null nor empty, as text."""
+    def filled(self, fields: tuple[str, ...]) -> str | None:
+        """The first of `fields` that is neither null nor empty."""
         for field in fields:
-            value = self.value.get(field)
-            if value is not None and value != "":
-                return str(value)
+            if self.value.get(field) not in (None, "", []):
+                return field
         return None
+
+    def name(self, fields: tuple[str, ...]) -> str | None:
+        """The value of the first of `fields` that is neither null nor empty, as text."""
+        field = self.filled(fields)
+        return None if field is None else str(self.value[field])
 
     def text(self, field: str) -> str:
         """The text in `field`. Raises DataError where it is none."""
@@ -90,7 +88,6 @@ def read_rows(path: Path) -> Iterator[Row]:
     missing or unreadable file, another suffix, text that is not UTF-8, JSON or CSV that does not parse, a row that is
     no object, and a file without rows.
     """
-    in_folder = path.is_dir()
     for file in _files(path):
         name, number = _name(file, path), 0
         try:
@@ -98,7 +95,7 @@ def read_rows(path: Path) -> Iterator[Row]:
                 for number, value in _READERS[_format(file)](stream, name):
                     if not isinstance(value, dict):
                         raise DataError(f"{name}, row {number}: {shown(value)} is no object with named fields")
-                    yield Row(value, name, number, in_folder)
+                    yield Row(value, name, number)
         except (OSError, EOFError, zlib.error) as error:
             cause = getattr(error, "strerror", None) or str(error).partition("\n")[0]
             raise DataError(f"{name}: cannot be read: {cause}") from error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +15,7 @@ from rmbench.data.files import Row
 from rmbench.errors import DataError
 
 _LOCAL = "local"
+_TIMEOUT = 8.0  # seconds for the hub's first answer; without it nothing more is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,10 @@ class HubSet:
         import datasets
 
         try:
-            commit = self._commit()
-            revision = None if commit == _LOCAL else commit
-            loaded = datasets.load_dataset(self.id, self.config, split=self.split, revision=revision)
+            with _quiet_client():
+                commit = self._commit()
+                revision = None if commit == _LOCAL else commit
+                loaded = datasets.load_dataset(self.id, self.config, split=self.split, revision=revision)
         except Exception as error:  # whatever the hub, its client or the network raise, the way out is the same
             cause = str(error).partition("\n")[0]
             raise DataError(
@@ -64,13 +68,25 @@ class HubSet:
         from huggingface_hub.errors import OfflineModeIsEnabled
 
         try:
-            return huggingface_hub.HfApi().dataset_info(self.id, revision=self.revision, timeout=20).sha
+            return huggingface_hub.HfApi().dataset_info(self.id, revision=self.revision, timeout=_TIMEOUT).sha
         except OfflineModeIsEnabled:
             return self.revision
 
     def _rows(self, values: Iterable[dict[str, Any]]) -> Iterator[Row]:
         for number, value in enumerate(values, 1):
             yield Row(value, Path(self.id).name, number)
+
+
+@contextmanager
+def _quiet_client() -> Iterator[None]:
+    """Without the hub client's warnings: "Retrying in 1s" is no news beside the one line that says what to do."""
+    client = logging.getLogger("huggingface_hub")
+    level = client.level
+    client.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        client.setLevel(level)
 
 
 def _rows_sha256(values: Iterable[dict[str, Any]]) -> str:

@@ -62,6 +62,11 @@ class Entry:
     row: Row
     group: int | None = None
 
+    @property
+    def steps_field(self) -> str:
+        """The field of the row that holds step rewards."""
+        return "steps" if self.group is None else "score"
+
 
 def read_entries(rows: Iterable[Row]) -> Iterator[Entry]:
     """What a score file recorded. Raises DataError that names file, row and field of what is no score."""

@@ -12,21 +12,22 @@ import importlib.util
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Options, Subject
-from rmbench.models.fingerprint import Checkpoint, digest, first_line, locate, tokenizer_hash
+from rmbench.models.fingerprint import Checkpoint, class_name, digest, first_line, locate, sources, tokenizer_hash
 from rmbench.models.rendering import Limits, Rendering, choose, warn_if_rebuilt
-from rmbench.types import Ask, Request, Reward, Status
+from rmbench.types import Ask, Message, Request, Response, Reward, Status
 
 if TYPE_CHECKING:
     import torch
 
-VERSION = 1  # of how this module reads a model; a change of any reward raises it
+VERSION = 2  # of how this module reads a model; a change of any reward raises it
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _NO_CLASSIFIER = ("ForCausalLM", "ForConditionalGeneration", "ForMaskedLM", "LMHeadModel")
@@ -62,7 +63,10 @@ class Classifier:
         if not encoded:
             return []
         with torch.inference_mode():
-            pooled = torch.stack([states.to(self.head_dtype).mean(0, keepdim=True) for states in hidden])
+            if all(len(states) == 1 for states in hidden):
+                pooled = torch.stack(list(hidden)).to(self.head_dtype)
+            else:
+                pooled = torch.stack([states.to(self.head_dtype).mean(0, keepdim=True) for states in hidden])
             logits = self.head(pooled.to(next(self.head.parameters(), pooled).device)).flatten(1).tolist()
         return [self._reward(values, one) for values, one in zip(logits, encoded, strict=True)]
 
@@ -102,18 +106,20 @@ def load(source: str, options: Options) -> Classifier:
     adapter = checkpoint.json("adapter_config.json")
     base = checkpoint if adapter is None else _base_of(checkpoint, adapter)
     options = replace(options, device=_device(options.device))
+    words = checkpoint if checkpoint.file("tokenizer_config.json") else base
+    if options.trust_remote_code:
+        _check_code(base, words)
     with _quiet():
         config = _config(base, options, is_base=adapter is not None)
         dtype = _dtype("dtype", options.dtype or _own_dtype(config))
         head_dtype = _dtype("head dtype", options.head_dtype)
         model = _model(base, None if adapter is None else checkpoint, config, options, dtype)
-        words = checkpoint if checkpoint.file("tokenizer_config.json") else base
         tokenizer = _tokenizer(words, options)
     warn_if_rebuilt(tokenizer, words.file("tokenizer.json"), words.id)
-    rendering = choose(tokenizer, options, _limits(model, options), checkpoint.id)
+    rendering = choose(tokenizer, options, _limits(model, options, checkpoint.id), checkpoint.id)
     _check_max_length(rendering)
 
-    backbone, head, pool, layout = _split(model, _probe_ids(rendering))
+    backbone, head, pool, layout = _split(model, rendering, checkpoint.id)
     if pool == "whole":
         head_dtype = dtype
     elif pool == "last" and options.pooling == "hf":
@@ -135,6 +141,8 @@ def load(source: str, options: Options) -> Classifier:
             "weights": base.content(),
             "adapter": None if adapter is None else checkpoint.content(),
             "tokenizer": tokenizer_hash(tokenizer),
+            "class": class_name(type(model)),
+            "code": sources(type(config), type(tokenizer), *map(type, model.modules())),
             **settings,
         }
     )
@@ -158,6 +166,21 @@ def default_label(labels: Sequence[str]) -> int:
     return labels.index("reward") if "reward" in labels else 0
 
 
+def _check_code(base: Checkpoint, words: Checkpoint) -> None:
+    """Refuses code that its name leaves in another repository: transformers would run whatever is there today."""
+    for checkpoint, file in ((base, "config.json"), (words, "tokenizer_config.json")):
+        named = (checkpoint.json(file) or {}).get("auto_map") or {}
+        for auto in ("AutoConfig", "AutoModelForSequenceClassification", "AutoTokenizer"):
+            found = named.get(auto) if isinstance(named, dict) else named
+            for reference in found if isinstance(found, list) else [found]:
+                repository, dashes, _ = str(reference).partition("--")
+                if dashes and not (checkpoint.commit and repository == checkpoint.source):
+                    raise ModelError(
+                        f"{checkpoint.id}: auto_map names {reference}, code of another repository, and no revision pins"
+                        " it; put the code into the checkpoint"
+                    )
+
+
 def _config(base: Checkpoint, options: Options, *, is_base: bool) -> Any:
     from transformers import AutoConfig
 
@@ -165,7 +188,7 @@ def _config(base: Checkpoint, options: Options, *, is_base: bool) -> Any:
         config = AutoConfig.from_pretrained(
             base.source, revision=base.commit, trust_remote_code=options.trust_remote_code
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"{base.id}: {first_line(error)}{_about_code(error)}") from None
     for architecture in config.architectures or ():
         if architecture.endswith(_NO_CLASSIFIER) and not is_base:
@@ -183,7 +206,7 @@ def _tokenizer(words: Checkpoint, options: Options) -> Any:
         return AutoTokenizer.from_pretrained(
             words.source, revision=words.commit, trust_remote_code=options.trust_remote_code
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"{words.id}: no tokenizer can be loaded: {first_line(error)}{_about_code(error)}") from None
 
 
@@ -199,7 +222,13 @@ def _base_of(adapter: Checkpoint, config: dict[str, Any]) -> Checkpoint:
     name = config.get("base_model_name_or_path")
     if not isinstance(name, str):
         raise ModelError(f"{adapter.id}: adapter_config.json has base_model_name_or_path {name!r}, not a model's name")
-    return locate(name, config.get("revision"))
+    revision = config.get("revision")
+    if revision is not None and Path(name).is_dir():
+        raise ModelError(
+            f"{adapter.id}: adapter_config.json asks for revision {revision!r} of its base, which is a folder here;"
+            " only models on the hub have revisions"
+        )
+    return locate(name, revision)
 
 
 def _model(base: Checkpoint, adapter: Checkpoint | None, config: Any, options: Options, dtype: torch.dtype) -> Any:
@@ -222,7 +251,7 @@ def _model(base: Checkpoint, adapter: Checkpoint | None, config: Any, options: O
             output_loading_info=True,
             trust_remote_code=options.trust_remote_code,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         if "file named model.safetensors" in str(error):
             raise ModelError(
                 f"{base.id}: no model.safetensors; weights are read from safetensors only, because .bin files can"
@@ -262,23 +291,73 @@ def _brought(adapter: Checkpoint) -> dict[str, int]:
         }
 
 
-def _split(model: Any, ids: list[int]) -> tuple[Any, Any, Pool, Literal["causal", "encoder"]]:
-    """Backbone, head, where the head reads, and layout, each measured on `ids` against the model itself."""
+def _split(model: Any, rendering: Rendering, name: str) -> tuple[Any, Any, Pool, Literal["causal", "encoder"]]:
+    """Backbone, head, where the head reads, and layout, each measured on a short text against the model itself.
+
+    Raises ModelError where not even the whole model reads what `rendering` makes of one.
+    """
     import torch
 
+    with suppress(Exception):  # an architecture of any making may raise anything; the whole model has the last word
+        if (parts := _parts(model, _probe_ids(rendering))) is not None:
+            return parts
+    try:
+        whole = _whole(model, alone=False)
+        whole.alone = not _bears_padding(whole, rendering)
+    except Exception as error:
+        raise ModelError(f"{name}: {type(model).__name__} cannot read a short text: {first_line(error)}") from None
+    return whole, torch.nn.Identity(), "whole", "encoder"
+
+
+def _parts(model: Any, ids: list[int]) -> tuple[Any, Any, Pool, Literal["causal", "encoder"]] | None:
+    """Backbone, head, where it reads, and layout; None where the known parts do not give the model's own logits."""
+    import torch
+
+    known = _known_head(model)
+    if known is None:
+        return None
+    modules, pool = known
     tokens = torch.tensor([ids], device=model.device)
     other = torch.tensor([[*ids[:-1], ids[0]]], device=model.device)
+    head = torch.nn.Sequential(*modules)
     with torch.inference_mode():
-        if (known := _known_head(model)) is not None:
-            modules, pool = known
-            head = torch.nn.Sequential(*modules)
-            hidden = model.base_model(input_ids=tokens).last_hidden_state
-            pooled = {"last": hidden[:, -1:], "first": hidden[:, :1], "mean": hidden.mean(1, keepdim=True)}[pool]
-            if _alike(head(pooled).flatten(1), model(input_ids=tokens).logits):
-                moved = model.base_model(input_ids=other).last_hidden_state
-                causal = pool == "last" and _alike(hidden[:, 0], moved[:, 0])
-                return model.base_model, head, pool, "causal" if causal else "encoder"
-    return _whole(model), torch.nn.Identity(), "whole", "encoder"
+        hidden = model.base_model(input_ids=tokens).last_hidden_state
+        pooled = {"last": hidden[:, -1:], "first": hidden[:, :1], "mean": hidden.mean(1, keepdim=True)}[pool]
+        if not _alike(head(pooled).flatten(1), model(input_ids=tokens).logits):
+            return None
+        moved = model.base_model(input_ids=other).last_hidden_state
+        causal = pool == "last" and _alike(hidden[:, 0], moved[:, 0])
+    return model.base_model, head, pool, "causal" if causal else "encoder"
+
+
+def _bears_padding(whole: Any, rendering: Rendering) -> bool:
+    """Whether the whole model gives sequences of several lengths in one padded batch the logits they have alone.
+
+    Raises what the model raises, and ValueError where its logits are not one row of labels a sequence.
+    """
+    import torch
+
+    words = _PROBE.split()
+    requests = [
+        Request("reward", (Message("user", "Hi"),), (Response(" ".join(words[:count])),))
+        for count in (len(words), 1, 4, 6)  # the longest first: it also shows whether the model runs at all
+    ]
+    rows = [list(one.ids) for one in rendering.encode(requests) if one.error is None] or [_probe_ids(rendering)]
+    width, config = max(map(len, rows)), whole.model.config
+    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=whole.model.device)
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=whole.model.device)
+    with torch.inference_mode():
+        alone = torch.cat([whole.model(input_ids=ids[i, : len(row)][None]).logits for i, row in enumerate(rows)])
+        if alone.shape != (len(rows), config.num_labels):
+            raise ValueError(f"logits of shape {tuple(alone.shape)} for {len(rows)} texts, {config.num_labels} labels")
+        # encoder-decoders read at an EOS and want as many of them in each sequence of a batch
+        if config.get_text_config().pad_token_id is None or config.is_encoder_decoder or len(set(map(len, rows))) == 1:
+            return False
+        try:
+            batch = whole(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0]
+        except Exception:  # what runs alone runs alone
+            return False
+    return _alike(batch, alone)
 
 
 def _own_head(head: Any, dtype: torch.dtype, *, hooked: bool) -> Any:
@@ -324,8 +403,11 @@ def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=tolerance * scale, equal_nan=True)
 
 
-def _whole(model: Any) -> Any:
-    """A module that runs all of `model` and gives its logits as the hidden state of one position, [b, 1, labels]."""
+def _whole(model: Any, *, alone: bool) -> Any:
+    """A module that runs all of `model` and gives its logits as the hidden state of one position, [b, 1, labels].
+
+    `alone`: each sequence by itself, for models that padding moves.
+    """
     import torch
 
     pad = model.config.get_text_config().pad_token_id
@@ -334,6 +416,7 @@ def _whole(model: Any) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.model = model
+            self.alone = alone
 
         def forward(
             self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **inputs: torch.Tensor
@@ -341,7 +424,7 @@ def _whole(model: Any) -> Any:
             if attention_mask is not None and pad is not None:
                 # models that pool by pad id have to see their own
                 input_ids = input_ids.masked_fill(attention_mask == 0, pad)
-            if pad is None and len(input_ids) > 1:
+            if self.alone and len(input_ids) > 1:
                 logits = torch.cat([self._alone(i, input_ids, attention_mask, inputs) for i in range(len(input_ids))])
             else:
                 logits = self.model(input_ids=input_ids, attention_mask=attention_mask, **inputs).logits
@@ -372,9 +455,14 @@ def _labels(config: Any) -> tuple[str, ...]:
     return labels if len(set(labels)) == len(labels) else tuple(f"LABEL_{i}" for i in range(len(labels)))
 
 
-def _limits(model: Any, options: Options) -> Limits:
-    embedding = model.get_input_embeddings()
-    return Limits(_positions(model), embedding.weight.shape[0], options.max_length, options.truncation_side)
+def _limits(model: Any, options: Options, name: str) -> Limits:
+    try:
+        rows = model.get_input_embeddings().weight.shape[0]
+    except (AttributeError, NotImplementedError):
+        raise ModelError(
+            f"{name}: {type(model).__name__} has no table of token embeddings; it cannot be read"
+        ) from None
+    return Limits(_positions(model), rows, options.max_length, options.truncation_side)
 
 
 def _positions(model: Any) -> int | None:
@@ -386,14 +474,15 @@ def _positions(model: Any) -> int | None:
             # RoBERTa and its kin count positions from behind the pad id
             first = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - first
-    return positions
+    # XLNet says -1 for no limit
+    return positions if positions is not None and positions > 0 else None
 
 
 def _check_max_length(rendering: Rendering) -> None:
     asked, positions = rendering.limits.max_length, rendering.limits.positions
     if asked is None:
         return
-    least = sum(map(len, rendering.specials)) + 1
+    least = rendering.least
     if asked < least or (positions is not None and asked > positions):
         most = "" if positions is None else f" and at most {positions}, the model's positions"
         raise UsageError(f"max length {asked}: this model takes at least {least}{most}")

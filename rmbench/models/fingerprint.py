@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rmbench.errors import ModelError
+from rmbench.errors import ModelError, UsageError
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_REMOTE = "transformers_modules"  # the package in which transformers loads code that came with a checkpoint
+_NAMED_BY_VERSION = ("transformers", "torch")
 
 
 def digest(parts: Mapping[str, Any]) -> str:
@@ -73,9 +76,12 @@ class Checkpoint:
 def locate(source: str, revision: str | None = None) -> Checkpoint:
     """Finds `source`, a local folder or a hub id, and on the hub the commit that `revision` (a branch, tag, commit) is.
 
-    Raises ModelError where it is neither, or the hub cannot be reached and the cache does not hold it.
+    Raises UsageError for a folder with a revision, and ModelError where `source` is neither, or the hub cannot be
+    reached and the cache does not hold it.
     """
     if Path(source).is_dir():
+        if revision is not None:
+            raise UsageError(f"revision {revision!r}: {source} is a folder, and only models on the hub have revisions")
         return Checkpoint(source, None)
     if not _HUB_ID.fullmatch(source):
         raise ModelError(f"{source}: there is no such folder, and a hub id has the form org/name")
@@ -106,6 +112,32 @@ def tokenizer_hash(tokenizer: Any) -> str:
         does = {"class": type(tokenizer).__qualname__, "vocabulary": tokenizer.get_vocab()}
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     return digest({"backend": does, "special": special})
+
+
+def sources(*classes: type) -> list[list[str]]:
+    """Name and sha256 of each source file that defines `classes` or their bases outside of transformers and torch.
+
+    For code that came with a checkpoint, also of the files that those import from beside them.
+    """
+    from transformers.dynamic_module_utils import get_relative_import_files
+
+    files: set[Path] = set()
+    for module in {base.__module__ for one in classes for base in one.__mro__}:
+        package = module.partition(".")[0]
+        file = getattr(sys.modules.get(module), "__file__", None)
+        if file is None or package in _NAMED_BY_VERSION or package in sys.stdlib_module_names:
+            continue
+        files.add(Path(file))
+        if package == _REMOTE:
+            files.update(map(Path, get_relative_import_files(file)))
+    # one file may lie in two folders of the cache, whose names are of the checkpoint's place
+    return sorted([name, sha256] for name, sha256 in {(file.name, _file_sha256(file)) for file in files})
+
+
+def class_name(one: type) -> str:
+    """Module and qualified name of a class, without the place that code of a checkpoint was loaded from."""
+    module = one.__module__
+    return f"{module.rpartition('.')[2] if module.startswith(_REMOTE + '.') else module}.{one.__qualname__}"
 
 
 def first_line(error: Exception) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from rmbench.models.base import Options, Subject
 from rmbench.types import Ask, Request, Reward
 
+SOURCELESS = True
+
 
 class Length:
     """Rewards a response with its length in characters (Unicode code points)."""

@@ -5,7 +5,6 @@ The prompt is a string where it is one user message, else a list of `{"role", "c
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -28,9 +27,7 @@ class PythonCallable:
     def __init__(self, function: Callable[..., float], name: str | None = None) -> None:
         self.function = function
         qualified = getattr(function, "__qualname__", type(function).__qualname__)
-        self.subject = Subject(
-            name or f"python/{qualified}", "python", settings={"source_sha256": _source_sha256(function)}
-        )
+        self.subject = Subject(name or "python/" + qualified.replace("<", "").replace(">", ""), "python")
 
     def rewards(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reward]]:
         for index, request in enumerate(requests):
@@ -76,10 +73,8 @@ def _prompt(request: Request) -> str | list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in request.prompt]
 
 
-def _source_sha256(function: Callable[..., float]) -> str | None:
-    """Hash of the file the callable is written in: an interrupted run is not continued with other code."""
-    try:
-        file = inspect.getsourcefile(function)
-    except TypeError:
-        file = inspect.getsourcefile(type(function)) if not inspect.isbuiltin(function) else None
+def code_sha256(source: str) -> str | None:
+    """Hash of the file that `module:attribute` is written in; what that file imports is not looked into."""
+    module = sys.modules.get(source.partition(":")[0])
+    file = getattr(module, "__file__", None)
     return sha256(Path(file).read_bytes()).hexdigest() if file and Path(file).is_file() else None

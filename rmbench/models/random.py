@@ -8,6 +8,8 @@ from hashlib import sha256
 from rmbench.models.base import Options, Subject
 from rmbench.types import Ask, Request, Reward
 
+SOURCELESS = True
+
 
 class Random:
     """Rewards a response with a uniform draw that depends on `seed`, prompt and response alone."""

@@ -5,7 +5,8 @@ Plain text is one `Role: content` per turn, joined by an empty line. A pair is t
 are otherwise tokenised as one text, never apart, because tokens may span the seam.
 
 Special tokens: what the tokenizer puts around a text by its own rule (a BOS or CLS in front, an EOS or SEP behind) is
-there exactly once, whether the template writes it or not.
+there whether the template writes it or not, and is never put there a second time: `choose` sees on a short conversation
+whether the template writes it, be it behind or before white space.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -46,18 +47,23 @@ class Limits:
 
 @dataclass(frozen=True)
 class Rendering:
-    """How requests become ids for one tokenizer; `source` is the text of the template where there is one."""
+    """How requests become ids for one tokenizer.
+
+    `source` is the text of the template where there is one; `writes` is whether it writes what the tokenizer puts
+    before and after a text itself.
+    """
 
     tokenizer: Any
     kind: Literal["template", "plain", "pair"]
     limits: Limits
     source: str | None = None
+    writes: tuple[bool, bool] = (False, False)
 
     def encode(self, requests: Sequence[Request]) -> list[Encoded]:
         """One `Encoded` per request, without reads. What cannot be read has `error` instead of ids.
 
-        Over-long sequences are cut to `limits.max_length` where that is set, at `limits.side` but inside of the
-        special tokens, and are an error otherwise.
+        Over-long sequences are cut to `limits.max_length` where that is set, from `limits.side` on but without the
+        special tokens around and between the texts, and are an error otherwise.
         """
         encoded: dict[int, Encoded] = {}
         texts: dict[int, tuple[str, str]] = {}
@@ -66,8 +72,8 @@ class Rendering:
                 texts[i] = self._texts(request)
             except _UnreadableError as error:
                 encoded[i] = Encoded(ids=(), reads=(), error=str(error))
-        for i, (ids, type_ids) in zip(texts, self._tokenize(list(texts.values())), strict=True):
-            encoded[i] = self._fitted(ids, type_ids)
+        for i, tokens in zip(texts, self._tokenize(list(texts.values())), strict=True):
+            encoded[i] = self._fitted(*tokens)
         return [encoded[i] for i in range(len(requests))]
 
     @cached_property
@@ -79,6 +85,13 @@ class Rendering:
             if full[start : start + len(bare)] == bare:
                 return full[:start], full[start + len(bare) :]
         return [], []
+
+    @property
+    def least(self) -> int:
+        """The fewest tokens a sequence can be cut to: the special ones and one more."""
+        if self.kind == "pair":
+            return int(self.tokenizer.num_special_tokens_to_add(pair=True)) + 1
+        return sum(map(len, self.specials)) + 1
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -115,11 +128,13 @@ class Rendering:
         except Exception as error:  # a template is a program: it may raise anything
             raise _UnreadableError(f"the chat template fails: {first_line(error)}") from None
 
-    def _tokenize(self, texts: list[tuple[str, str]]) -> list[tuple[list[int], list[int] | None]]:
+    def _tokenize(self, texts: list[tuple[str, str]]) -> list[tuple[list[int], list[int] | None, list[int] | None]]:
+        """Ids, type ids and a mask of the special tokens that the tokenizer added, where they are wanted."""
         if not texts:
             return []
         firsts, seconds = ([pair[side] for pair in texts] for side in (0, 1))
         typed = self.kind == "pair" and self._has_type_ids
+        masked = self.kind != "template" and self.limits.max_length is not None
         tokens = self.tokenizer(
             firsts,
             seconds if self.kind == "pair" else None,
@@ -128,31 +143,58 @@ class Rendering:
             truncation=False,
             return_attention_mask=False,
             return_token_type_ids=typed,
+            return_special_tokens_mask=masked,
             verbose=False,
         )
         type_ids = tokens["token_type_ids"] if typed else [None] * len(texts)
+        masks = tokens["special_tokens_mask"] if masked else [None] * len(texts)
         ids = tokens["input_ids"]
         if self.kind == "template":
             ids = [self._with_specials(one) for one in ids]
-        return list(zip(ids, type_ids, strict=True))
+        return list(zip(ids, type_ids, masks, strict=True))
 
     def _with_specials(self, ids: list[int]) -> list[int]:
         before, after = self.specials
-        missing_before = [] if ids[: len(before)] == before else before
-        missing_after = [] if ids[len(ids) - len(after) :] == after else after
-        return [*missing_before, *ids, *missing_after]
+        start, end = self._around(ids)
+        return [*([] if start is not None else before), *ids, *([] if end is not None else after)]
 
-    def _fitted(self, ids: list[int], type_ids: list[int] | None) -> Encoded:
+    def _around(self, ids: list[int]) -> tuple[int | None, int | None]:
+        """Where in the ids of a template's text stands what the tokenizer puts before and after one, if it does.
+
+        A template that writes it may do so behind or before white space; elsewhere it only counts at the very ends.
+        """
+        before, after = self.specials
+        last = len(ids) - len(after)
+        starts = range(len(ids) - len(before) + 1) if self.writes[0] else (0,)
+        ends = range(last, -1, -1) if self.writes[1] else (last,)
+        start = next((i for i in starts if ids[i : i + len(before)] == before), None)
+        return start, next((i for i in ends if i >= 0 and ids[i : i + len(after)] == after), None)
+
+    def _mask(self, ids: list[int]) -> list[int]:
+        """1 where one of the special tokens stands that belong around the ids of a template's text, else 0."""
+        mask = [0] * len(ids)
+        for at, special in zip(self._around(ids), self.specials, strict=True):
+            if at is not None:
+                mask[at : at + len(special)] = [1] * len(special)
+        return mask
+
+    def _fitted(self, ids: list[int], type_ids: list[int] | None, mask: list[int] | None) -> Encoded:
         limits = self.limits
         cut = max(0, len(ids) - limits.max_length) if limits.max_length else 0
         if cut:
-            before, after = self.specials
-            start = len(before) if limits.side == "left" else len(ids) - len(after) - cut
-            ids = ids[:start] + ids[start + cut :]
-            type_ids = type_ids and type_ids[:start] + type_ids[start + cut :]
+            if self.kind == "template":
+                mask = self._mask(ids)
+            elif mask is None or len(mask) != len(ids):  # a tokenizer in Python whose own mask forgets its tokens
+                mask = [int(token in self.tokenizer.all_special_ids) for token in ids]
+            movable = [i for i, special in enumerate(mask) if not special]
+            gone = set(movable[:cut] if limits.side == "left" else movable[-cut:])
+            ids = [token for i, token in enumerate(ids) if i not in gone]
+            type_ids = type_ids and [kind for i, kind in enumerate(type_ids) if i not in gone]
         error = None
         if not ids:
             error = "renders to no token"
+        elif limits.max_length is not None and len(ids) > limits.max_length:
+            error = f"{len(ids):,} special tokens, which cannot be cut to {limits.max_length:,}"
         elif limits.positions is not None and len(ids) > limits.positions:
             most = limits.positions
             error = f"{len(ids):,} tokens, the model has {most:,} positions; --max-length {most} cuts and counts"
@@ -268,7 +310,10 @@ def choose(tokenizer: Any, options: Options, limits: Limits, name: str) -> Rende
         raise ModelError(f"{name}: the chat template fails on a plain conversation: {first_line(error)}") from None
     if one == other:
         raise ModelError(f"{name}: the chat template leaves the response out; choose another with --template")
-    return rendering
+    before, after = rendering.specials
+    first, last = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (one.lstrip(), one.rstrip()))
+    writes = (first[: len(before)] == before, last[len(last) - len(after) :] == after)
+    return replace(rendering, writes=writes)
 
 
 def warn_if_rebuilt(tokenizer: Any, file: Path | None, name: str) -> None:

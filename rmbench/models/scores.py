@@ -28,15 +28,18 @@ class Scores:
                 raise entry.row.error(
                     f"scores {_place(entry.example_id, entry.candidates)} as row {other.row.number} does"
                 )
-        self._examples = {entry.example_id: entry for entry in entries}
+        # the entry with the highest candidate speaks for its example
+        self._examples = {e.example_id: e for e in sorted(entries, key=lambda entry: max(entry.candidates))}
         self.asks = frozenset({self._ask(entries)})
 
     def lookup(self, requests: Sequence[Request]) -> list[Reward]:
         """The recorded answer to each request, `missing` where there is none.
 
         A comparison that was recorded in one order only, and is asked about in one order only, is answered whichever
-        that is: the win belongs to the candidate. Where both orders are asked about each has to be recorded. Raises DataError where no example of the file is
-        asked about, or an official row scores another number of candidates than the data have.
+        that is: the win belongs to the candidate. Where both orders are asked about each has to be recorded.
+
+        Raises DataError where no example of the file is asked about, and where the file has other candidates of an
+        example, or another number of steps of a candidate, than the data.
         """
         asked = _candidates_asked(requests)
         if asked and not asked.keys() & self._examples.keys():
@@ -50,6 +53,12 @@ class Scores:
                 raise entry.row.error(
                     f"scores for {entry.group} candidates; example {example_id} has {candidates}", "score"
                 )
+            # comparisons may leave the last candidates out, so they do not tell how many there are
+            if entry and entry.ask != "compare" and entry.candidates[0] >= candidates:
+                raise entry.row.error(
+                    f"{entry.candidates[0]}; example {example_id} has {candidates} candidates, 0 to {candidates - 1}",
+                    "candidate",
+                )
         places = {(request.where.example, request.where.candidates) for request in requests if request.where}
         return [self._answer(request, places) for request in requests]
 
@@ -57,6 +66,7 @@ class Scores:
         if request.where:
             example, shown = request.where.example, request.where.candidates
             if entry := self._entries.get((example, shown)):
+                _check_steps(entry, request)
                 return entry.reward
             turned = (example, shown[::-1])
             if len(shown) == 2 and turned not in asked and (entry := self._entries.get(turned)):
@@ -90,6 +100,19 @@ def _candidates_asked(requests: Sequence[Request]) -> dict[str, int]:
             example_id = request.where.example
             asked[example_id] = max(asked.get(example_id, 0), 1 + max(request.where.candidates))
     return asked
+
+
+def _check_steps(entry: Entry, request: Request) -> None:
+    """Raises DataError where the entry has not one reward for each step of the response, if it has an answer at all."""
+    steps, rewards = request.shown[0].steps, entry.reward.steps
+    if request.ask != "steps" or steps is None or entry.reward.status in ("refused", "error", "missing"):
+        return
+    if len(steps) != len(rewards):
+        raise entry.row.error(
+            f"{len(rewards)} step rewards; candidate {entry.candidates[0]} of example {entry.example_id} has "
+            f"{len(steps)} step{'s' if len(steps) != 1 else ''}",
+            entry.steps_field,
+        )
 
 
 def _place(example_id: str, candidates: tuple[int, ...]) -> str:

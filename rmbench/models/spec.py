@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,9 +10,10 @@ from typing import Any
 
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Derived, Model, Options, RewardModel, ScoreFile, TokenModel
+from rmbench.models.fingerprint import locate
+from rmbench.models.python import PythonCallable, code_sha256
 from rmbench.plugins import did_you_mean, families
 
-_SOURCELESS = ("length", "random")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -34,7 +34,7 @@ def parse(text: str) -> Spec:
         if not source:
             raise UsageError(f"model {text!r} names no source; write {family}:SOURCE")
         return Spec(family, *_revision(source)) if family != "python" else Spec(family, source)
-    if text in _SOURCELESS:
+    if text in _sourceless():
         return Spec(text, "")
     if text in known:
         raise UsageError(f"model {text!r} names no source; write {text}:SOURCE")
@@ -64,13 +64,20 @@ def load_model(spec: str | Model | Callable[..., float], **options: Any) -> Mode
             parsed.source, replace(given, revision=parsed.revision or given.revision)
         )
         return model
+    unheard = [name for name, value in options.items() if name != "seed" and value != getattr(Options(), name)]
+    if unheard:
+        raise UsageError(f"{unheard[0]}={options[unheard[0]]!r} cannot change a model that is loaded already")
     if isinstance(spec, RewardModel | TokenModel | ScoreFile | Derived):
         return spec
     if callable(spec):
-        from rmbench.models.python import PythonCallable
-
         return PythonCallable(spec)
     raise UsageError(f"a model is a spec, an object with a protocol's methods or a callable, not {type(spec).__name__}")
+
+
+def run_identity(spec: str) -> str:
+    """What an interrupted run of a model without a fingerprint is known again by: its spec and its code."""
+    parsed = parse(spec)
+    return f"{spec} {code_sha256(parsed.source)}" if parsed.family == "python" else spec
 
 
 def _revision(source: str) -> tuple[str, str | None]:
@@ -84,7 +91,16 @@ def _family_of(source: str, revision: str | None) -> str:
     path = Path(source)
     if path.is_file():
         raise UsageError(f"{source!r} is a file; to look its scores up write scores:{source}")
-    config = _local_config(path) if path.is_dir() else _hub_config(source, revision)
+    if not path.is_dir() and not _HUB_ID.fullmatch(source):
+        names = {*_sourceless(), *families()}
+        raise UsageError(
+            f"unknown model {source!r}{did_you_mean(source, names)}; a model is {', '.join(_sourceless())}, a folder, "
+            "a hub id (org/name) or family:source"
+        )
+    checkpoint = locate(source, revision)
+    config = checkpoint.json("adapter_config.json") or checkpoint.json("config.json")
+    if config is None:
+        raise ModelError(f"{source}: no config.json or adapter_config.json; a checkpoint has one")
     architectures = config.get("architectures") or []
     if config.get("task_type") == "SEQ_CLS" or "AutoModelForSequenceClassification" in config.get("auto_map", {}):
         return "classifier"
@@ -97,44 +113,6 @@ def _family_of(source: str, revision: str | None) -> str:
     )
 
 
-def _local_config(folder: Path) -> dict[str, Any]:
-    for name in ("adapter_config.json", "config.json"):
-        file = folder / name
-        if file.is_file():
-            try:
-                config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-                return config
-            except ValueError as error:
-                raise ModelError(f"{file}: not valid JSON ({error})") from error
-    raise ModelError(f"{folder}: no config.json or adapter_config.json; a checkpoint folder has one")
-
-
-def _hub_config(source: str, revision: str | None) -> dict[str, Any]:
-    if not _HUB_ID.fullmatch(source):
-        names = {*_SOURCELESS, *families()}
-        raise UsageError(
-            f"unknown model {source!r}{did_you_mean(source, names)}; a model is length, random, a folder, "
-            "a hub id (org/name) or family:source"
-        )
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    for name in ("adapter_config.json", "config.json"):
-        try:
-            downloaded = Path(hf_hub_download(source, name, revision=revision))
-        except EntryNotFoundError as error:
-            if "LocalEntryNotFound" in type(error).__name__:
-                raise _unreachable(source) from error
-            continue
-        except Exception as error:
-            raise _unreachable(source) from error
-        config: dict[str, Any] = json.loads(downloaded.read_text(encoding="utf-8"))
-        return config
-    raise ModelError(f"{source}: no config.json on the hub; a checkpoint has one")
-
-
-def _unreachable(source: str) -> ModelError:
-    return ModelError(
-        f"{source!r} is no folder here and could not be read from the hub; check the name, the network and, for a "
-        "gated model, your access"
-    )
+def _sourceless() -> list[str]:
+    """Families that are a model by their name alone."""
+    return sorted(name for name, family in families().items() if getattr(family, "SOURCELESS", False))

@@ -28,7 +28,8 @@ class TaskInfo(_Part):
 class DatasetInfo(_Part):
     """Which examples were scored. `sha256` is over what was read; `examples_sha256` over ids, clusters and labels.
 
-    Results are comparable where `examples_sha256` agrees, whatever file or format they came from. `excluded` counts
+    Results are comparable where `examples_sha256` agrees, and `responses_sha256` (over the texts) too unless it is null
+    in one of them, because a score file has no texts; whatever file or format they came from. `excluded` counts
     rows that gave no example, by reason; `noted` counts what is scored but worth knowing.
     """
 
@@ -36,6 +37,7 @@ class DatasetInfo(_Part):
     revision: str | None
     sha256: str
     examples_sha256: str
+    responses_sha256: str | None
     examples: int
     candidates: int
     excluded: dict[str, int]
@@ -69,7 +71,7 @@ class Metric(_Part):
 
 
 class Timing(_Part):
-    """Seconds of wall clock; `scoring_seconds` is the part spent on running the model. See `scoring.Tally`."""
+    """Seconds of wall clock of the whole run, all of its tasks together, and what it scored. See `scoring.Tally`."""
 
     seconds: float
     scoring_seconds: float
@@ -77,14 +79,18 @@ class Timing(_Part):
     unique: int
     stored: int
     scored: int
-    same_tokens: int
     batches: int
     tokens: int
     token_budget: int | None
 
 
 class TaskResult(_Part):
-    """One model on one task. `statuses` counts requests, `ties` examples per view, `truncated` cut sequences."""
+    """One model on one task.
+
+    `statuses` counts requests, `ties` and `left_out` examples per view, `truncated` cut sequences, `same_tokens`
+    responses whose text differs from another's of their example only in what the tokenizer drops. `reports` holds what
+    a task says beyond metrics.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     task: TaskInfo
@@ -96,6 +102,8 @@ class TaskResult(_Part):
     statuses: dict[str, int]
     truncated: int
     ties: dict[str, int]
+    same_tokens: int
+    reports: dict[str, Any] = {}
     calibration: dict[str, Any] | None = None
     calibration_reason: str | None = None
     timing: Timing

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from importlib.metadata import version
 from typing import Protocol
 
 import numpy as np
 
 from rmbench.errors import ModelError, RmbenchError
 from rmbench.models.base import Derived, Encoded, Model, RewardModel, ScoreFile, TokenModel, subject_of
+from rmbench.scoring.answers import from_json, lasts, to_json
 from rmbench.scoring.loop import forward
 from rmbench.scoring.plan import distinct, request_key
 from rmbench.scoring.store import Store
 from rmbench.types import Request, Response, Reward
 
-DEFAULT_BUDGET = {"cpu": 4096, "cuda": 32768, "mps": 8192}  # padded tokens a batch
+_DEFAULT_BUDGET = {"cpu": 4096, "cuda": 32768, "mps": 8192}  # padded tokens a batch
+
+Answers = Iterator[list[tuple[bytes, Reward]]]
 
 
 class Progress(Protocol):
@@ -35,20 +40,18 @@ class Progress(Protocol):
 class Tally:
     """What scoring took, in sequences, tokens and seconds.
 
-    `requests` were asked, of which `unique` differ and `stored` were known; `scored` were run now, `same_tokens` of
-    them on the tokens of another request with other text. `batches` forwards took `seconds` and read `tokens` tokens.
+    `requests` were asked, of which `unique` differ and `stored` were known; `scored` were run now, in `batches`
+    forwards that took `seconds` and read `tokens` tokens, padding not counted.
     """
 
     requests: int = 0
     unique: int = 0
     stored: int = 0
     scored: int = 0
-    same_tokens: int = 0
     batches: int = 0
     tokens: int = 0
     seconds: float = 0.0
     token_budget: int | None = None
-    notices: list[str] = field(default_factory=list)
 
 
 def score(
@@ -60,118 +63,139 @@ def score(
     token_budget: int | None = None,
     progress: Progress | None = None,
     tally: Tally | None = None,
+    place: str = "",
 ) -> list[Reward]:
     """One reward per request, in order. The only place that decides how a model is run.
 
     Rewards of a model with a fingerprint are kept in `store`, those of one without in `journal`, each batch or reply
-    before the next one starts. Raises ModelError where the model cannot answer what is asked.
+    before the next one starts; `place` tells members of a Derived apart that have none. Raises ModelError where the
+    model cannot answer what is asked.
     """
     tally = Tally() if tally is None else tally
     _answerable(model, requests)
     if isinstance(model, Derived):
-        needs = model.needs(requests)
         answers = [
             score(
-                member, needed, store=store, journal=journal, token_budget=token_budget, progress=progress, tally=tally
+                member,
+                needed,
+                store=store,
+                journal=journal,
+                token_budget=token_budget,
+                progress=progress,
+                tally=tally,
+                place=f"{place}/{index}",
             )
-            for member, needed in zip(model.members, needs, strict=True)
+            for index, (member, needed) in enumerate(zip(model.members, model.needs(requests), strict=True))
         ]
-        return [
-            _checked(reward, request)
-            for reward, request in zip(model.combine(requests, answers), requests, strict=True)
-        ]
-    if isinstance(model, ScoreFile):
+        found = model.combine(requests, answers)
+    elif isinstance(model, ScoreFile):
         tally.requests += len(requests)
         tally.unique += len(requests)
         found = model.lookup(requests)
-        return [_checked(reward, request) for reward, request in zip(found, requests, strict=True)]
-    return _Run(model, store if model.fingerprint else journal, progress, tally).answers(requests, token_budget)
+    else:
+        kept_in = store if model.fingerprint else journal
+        return _through_store(model, requests, kept_in, token_budget, progress, tally, place)
+    return [_checked(reward, request) for reward, request in zip(found, requests, strict=True)]
 
 
-class _Run:
-    """Scores the distinct requests of one model, through a store."""
-
-    def __init__(
-        self, model: RewardModel | TokenModel, store: Store | None, progress: Progress | None, tally: Tally
-    ) -> None:
-        self.model, self.store, self.progress, self.tally = model, store, progress, tally
-        self.identity = model.fingerprint or json.dumps(asdict(subject_of(model)), sort_keys=True)
-
-    def answers(self, requests: Sequence[Request], token_budget: int | None) -> list[Reward]:
-        delivered = [_delivered(request) for request in requests]
-        keys = [request_key(self.identity, request) for request in delivered]
-        where = distinct(keys)
-        known = {} if self.store is None else self.store.get(list(where))
-        # In key order: the order of a task's requests gives labels away to a model that counts
-        todo = {key: delivered[where[key][0]] for key in sorted(where) if key not in known}
-        self.tally.requests += len(requests)
-        self.tally.unique += len(where)
-        self.tally.stored += len(known)
-        self.tally.scored += len(todo)
-        if self.store is not None and self.store.notice and self.store.notice not in self.tally.notices:
-            self.tally.notices.append(self.store.notice)
-        if todo:
-            if self.progress:
-                self.progress.begin(len(todo))
-            started = time.perf_counter()
-            try:
-                if isinstance(self.model, TokenModel):
-                    self._run_tokens(self.model, todo, known, token_budget)
-                else:
-                    self._run_replies(self.model, todo, known)
-            finally:
-                self.tally.seconds += time.perf_counter() - started
-                if self.progress:
-                    self.progress.end()
+def _through_store(
+    model: RewardModel | TokenModel,
+    requests: Sequence[Request],
+    store: Store | None,
+    token_budget: int | None,
+    progress: Progress | None,
+    tally: Tally,
+    place: str,
+) -> list[Reward]:
+    """Runs the distinct requests that the store does not know, and keeps each answer before the next is made."""
+    delivered = [_delivered(request) for request in requests]
+    identity = _identity(model, place)
+    keys = [request_key(identity, request) for request in delivered]
+    positions = distinct(keys)
+    stored = {} if store is None else store.get(list(positions))
+    known = {key: from_json(fields) for key, fields in stored.items()}
+    # In key order: the order of a task's requests gives labels away to a model that counts
+    todo = {key: delivered[positions[key][0]] for key in sorted(positions) if key not in known}
+    tally.requests += len(requests)
+    tally.unique += len(positions)
+    tally.stored += len(known)
+    tally.scored += len(todo)
+    if not todo:
         return [known[key] for key in keys]
+    if progress:
+        progress.begin(len(todo))
+    started = time.perf_counter()
+    try:
+        run = _forwards(model, todo, token_budget, tally) if isinstance(model, TokenModel) else _replies(model, todo)
+        for answers in run:
+            if store is not None:
+                store.put((key, to_json(reward)) for key, reward in answers if lasts(reward))
+            known.update(answers)
+            if progress:
+                progress.advance(len(answers))
+    finally:
+        tally.seconds += time.perf_counter() - started
+        if progress:
+            progress.end()
+    return [known[key] for key in keys]
 
-    def _run_tokens(
-        self, model: TokenModel, todo: dict[bytes, Request], known: dict[bytes, Reward], token_budget: int | None
-    ) -> None:
-        keys, asked = list(todo), list(todo.values())
-        encoded = model.encode(asked)
-        same = distinct(_token_identity(item, index) for index, item in enumerate(encoded))
-        groups = list(same.values())
-        self.tally.same_tokens += len(encoded) - len(groups)
-        readable = [group for group in groups if encoded[group[0]].error is None]
-        unreadable = [index for group in groups if encoded[group[0]].error is not None for index in group]
-        self._keep(known, [(keys[i], _unreadable(encoded[i], asked[i])) for i in unreadable])
-        budget = token_budget or DEFAULT_BUDGET.get(_device_type(model), DEFAULT_BUDGET["cpu"])
-        self.tally.token_budget = budget
-        for batch, rewards in forward(model, [encoded[group[0]] for group in readable], budget):
-            self.tally.batches += 1
-            self.tally.tokens += sum(len(encoded[readable[i][0]].ids) for i in batch)
-            answers = [
-                (keys[index], _checked(reward, asked[index]))
-                for i, reward in zip(batch, rewards, strict=True)
-                for index in readable[i]
-            ]
-            self._keep(known, answers)
 
-    def _run_replies(self, model: RewardModel, todo: dict[bytes, Request], known: dict[bytes, Reward]) -> None:
-        keys, asked = list(todo), list(todo.values())
-        try:
-            for index, reward in model.rewards(asked):
-                if not 0 <= index < len(keys) or keys[index] in known:
-                    raise ModelError(f"{subject_of(model).id} answered request {index} of {len(keys)} twice or unasked")
-                self._keep(known, [(keys[index], _checked(reward, asked[index]))])
-        except RmbenchError:
-            raise
-        except Exception as error:
-            name = subject_of(model).id
-            raise ModelError(f"{name} failed with {type(error).__name__}: {error}; what it scored is kept") from error
-        missing = [key for key in keys if key not in known]
-        self._keep(known, [(key, _missing(todo[key])) for key in missing])
+def _forwards(model: TokenModel, todo: dict[bytes, Request], token_budget: int | None, tally: Tally) -> Answers:
+    """The answers of each forward batch; requests with the same tokens share a forward."""
+    keys, asked = list(todo), list(todo.values())
+    encoded = model.encode(asked)
+    unreadable = [i for i, item in enumerate(encoded) if item.error is not None]
+    if unreadable:
+        yield [(keys[i], _failed(asked[i], encoded[i], encoded[i].error)) for i in unreadable]
+    read = {i: _tokens_hash(item) for i, item in enumerate(encoded) if item.error is None}
+    readable = list(read)
+    same = distinct(_forward_identity(encoded[i], read[i], i) for i in readable)
+    groups = [[readable[place] for place in places] for places in same.values()]
+    budget = token_budget or _DEFAULT_BUDGET.get(_device_type(model), _DEFAULT_BUDGET["cpu"])
+    tally.token_budget = budget
+    for batch, rewards in forward(model, [encoded[group[0]] for group in groups], budget):
+        tally.batches += 1
+        tally.tokens += sum(len(encoded[groups[place][0]].ids) for place in batch)
+        answers = []
+        for at, place in enumerate(batch):
+            for i in groups[place]:
+                if rewards is None:
+                    detail = f"out of memory on a sequence of {len(encoded[i].ids):,} tokens by itself"
+                    reward = _failed(asked[i], encoded[i], detail)
+                else:
+                    reward = replace(rewards[at], truncated=encoded[i].cut, read=read[i])
+                answers.append((keys[i], _checked(reward, asked[i])))
+        yield answers
 
-    def _keep(self, known: dict[bytes, Reward], answers: Iterable[tuple[bytes, Reward]]) -> None:
-        answers = list(answers)
-        if not answers:
-            return
-        if self.store is not None:
-            self.store.put(answers)
-        known.update(answers)
-        if self.progress:
-            self.progress.advance(len(answers))
+
+def _replies(model: RewardModel, todo: dict[bytes, Request]) -> Answers:
+    """The answers of a model that runs its own work, one at a time; what it leaves out is missing."""
+    keys, asked = list(todo), list(todo.values())
+    name = subject_of(model).id
+    answered: set[int] = set()
+    try:
+        for index, reward in model.rewards(asked):
+            if not 0 <= index < len(keys) or index in answered:
+                raise ModelError(f"{name} answered request {index} of {len(keys)} twice or unasked")
+            answered.add(index)
+            yield [(keys[index], _checked(reward, asked[index]))]
+    except RmbenchError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{name} failed with {type(error).__name__}: {error}; what it scored is kept") from error
+    for index, request in enumerate(asked):
+        if index not in answered:
+            unanswered = Reward(_nans(request), status="missing", detail="the model gave no answer")
+            yield [(keys[index], unanswered)]
+
+
+def _identity(model: RewardModel | TokenModel, place: str) -> str:
+    """What a stored answer belongs to. Another transformers may run the same weights in another way."""
+    if model.fingerprint is None:
+        return json.dumps([place, asdict(subject_of(model))], sort_keys=True)
+    if isinstance(model, TokenModel):
+        return f"{model.fingerprint} transformers {version('transformers')}"
+    return model.fingerprint
 
 
 def _answerable(model: Model, requests: Sequence[Request]) -> None:
@@ -197,11 +221,11 @@ def _delivered(request: Request) -> Request:
 
 
 def _checked(reward: Reward, request: Request) -> Reward:
-    """The reward with the status its numbers have; a model that says `ok` of a NaN is not believed."""
+    """The reward with the status its numbers have, and no number where its status says that there is none."""
     if len(reward.values) != len(request.shown):
         raise ModelError(f"a {request.ask} of {len(request.shown)} shown came back with {len(reward.values)} values")
-    if reward.status != "ok":
-        return reward
+    if reward.status in ("refused", "error", "missing"):
+        return replace(reward, values=_nans(request), heads={}, steps=(), step_heads={}, tokens=())
     steps = request.shown[0].steps
     if request.ask == "steps" and steps is not None and len(reward.steps) != len(steps):
         raise ModelError(f"{len(steps)} steps came back with {len(reward.steps)} rewards; one each, nan if cut")
@@ -214,21 +238,23 @@ def _checked(reward: Reward, request: Request) -> Reward:
     return reward
 
 
-def _missing(request: Request) -> Reward:
-    return Reward((math.nan,) * len(request.shown), status="missing", detail="the model gave no answer")
+def _failed(request: Request, item: Encoded, detail: str | None) -> Reward:
+    return Reward(_nans(request), status="error", detail=detail, n_tokens=len(item.ids), truncated=item.cut)
 
 
-def _unreadable(item: Encoded, request: Request) -> Reward:
-    values = (math.nan,) * len(request.shown)
-    return Reward(values, status="error", detail=item.error, n_tokens=len(item.ids), truncated=item.cut)
+def _nans(request: Request) -> tuple[float, ...]:
+    return (math.nan,) * len(request.shown)
 
 
-def _token_identity(item: Encoded, index: int) -> object:
-    """What makes two encoded requests the same forward; one that cannot be read is like no other."""
-    if item.error is not None:
-        return index
-    types = b"" if item.type_ids is None else np.asarray(item.type_ids, dtype=np.int32).tobytes()
-    return np.asarray(item.ids, dtype=np.int32).tobytes(), tuple(item.reads), types, item.ask
+def _tokens_hash(item: Encoded) -> str:
+    """16 hex digits that tell apart what two sequences make a model read."""
+    types = () if item.type_ids is None else item.type_ids
+    return sha256(np.array([len(item.ids), *item.ids, *types], dtype=np.int64).tobytes()).hexdigest()[:16]
+
+
+def _forward_identity(item: Encoded, read: str, index: int) -> tuple[object, ...]:
+    """What has to agree for two sequences to share a forward; a family's own note is not looked into."""
+    return read, item.ask, tuple(item.reads), index if item.note is not None else None
 
 
 def _device_type(model: TokenModel) -> str:

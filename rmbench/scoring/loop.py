@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     import torch
 
 
-def forward(model: TokenModel, encoded: Sequence[Encoded], budget: int) -> Iterator[tuple[list[int], list[Reward]]]:
+def forward(
+    model: TokenModel, encoded: Sequence[Encoded], budget: int
+) -> Iterator[tuple[list[int], list[Reward] | None]]:
     """Scores every sequence, a batch at a time: yields (indices into `encoded`, their rewards).
 
-    `budget` is padded tokens a batch. A batch that does not fit into memory is halved, and so is the budget of the
-    batches after it; a single sequence that does not fit gets the status `error` and the rest goes on.
+    Rewards are None for a single sequence that does not fit into memory by itself. `budget` is padded tokens a batch.
+    A batch that does not fit is halved, and so is the budget of the batches after it.
     """
     lengths = [len(item.ids) for item in encoded]
     waiting = deque(batches(lengths, budget))
@@ -30,7 +32,7 @@ def forward(model: TokenModel, encoded: Sequence[Encoded], budget: int) -> Itera
             left = [index for some in (batch, *waiting) for index in some]
             waiting = deque([left[i] for i in some] for some in batches([lengths[i] for i in left], budget))
             continue
-        yield batch, rewards or [_too_large(item) for item in (encoded[index] for index in batch)]
+        yield batch, rewards
 
 
 def _read(model: TokenModel, encoded: Sequence[Encoded]) -> list[Reward] | None:
@@ -83,8 +85,3 @@ def _is_out_of_memory(error: Exception) -> bool:
     # torch raises its own type on an accelerator and a bare RuntimeError from the CPU allocator
     text = str(error).lower()
     return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
-
-
-def _too_large(item: Encoded) -> Reward:
-    detail = f"out of memory on a sequence of {len(item.ids):,} tokens by itself"
-    return Reward((float("nan"),), status="error", detail=detail, n_tokens=len(item.ids), truncated=item.cut)

@@ -37,7 +37,7 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
             yield _grouped(row)
         else:
             row.need(PROMPT, _WOULD_DO)
-            groups.setdefault(row.name(_GROUP) or read_prompt(row, row.first(PROMPT)), []).append(row)
+            groups.setdefault(row.name(_GROUP) or read_prompt(row), []).append(row)
     for group in groups.values():
         yield _joined(group)
 
@@ -91,10 +91,10 @@ def _labels(row: Row, values: list[Any]) -> list[bool | float | None]:
 
 def _joined(group: list[Row]) -> Example | LeftOut:
     """Rows of one candidate each."""
-    prompts = [read_prompt(row, row.first(PROMPT)) for row in group]
+    prompts = [read_prompt(row) for row in group]
     for row, prompt in zip(group, prompts, strict=True):
         if prompt != prompts[0]:
-            raise row.error(f"another prompt than in row {group[0].number} of the same group", row.first(PROMPT))
+            raise row.error(f"another prompt than in row {group[0].number} of the same group", row.filled(PROMPT))
     replies: list[Reply] = []
     labels: list[bool | float | None] = []
     for row in group:

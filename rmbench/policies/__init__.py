@@ -1,0 +1,1 @@
+"""Policies: what writes the responses. `base` has the protocol, each other module one kind."""
