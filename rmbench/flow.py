@@ -53,6 +53,12 @@ def load_tasks(
     deduplicate: bool = False,
 ) -> list[Loaded]:
     """Reads the examples of each task, from `data[name]` where given. Raises UsageError, DataError."""
+    if isinstance(tasks, str):
+        raise UsageError(f"tasks={tasks!r}: expected a list of tasks, as in [{tasks!r}]")
+    if data is not None and not isinstance(data, Mapping):
+        raise UsageError(f"data={data!r}: expected a mapping of a task's name to a file or folder")
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit={limit}: expected at least 1 example")
     found = [load_task(task) if isinstance(task, str) else task for task in tasks]
     data = dict(data or {})
     for name in data:
@@ -95,7 +101,9 @@ def evaluate(
     started = time.perf_counter()
     if name is not None and not _NAME.fullmatch(name):
         raise UsageError(f"name {name!r}: a model's id in results is letters, digits, . _ and -, as in org/model")
-    names = [task for task in tasks if not isinstance(task, Loaded)]
+    if seed < 0 or (token_budget is not None and token_budget < 1):
+        raise UsageError(f"seed={seed}, token_budget={token_budget}: expected a seed from 0 and a budget from 1")
+    names = tasks if isinstance(tasks, str) else [task for task in tasks if not isinstance(task, Loaded)]
     ready = iter(load_tasks(names, data=data, limit=limit, deduplicate=deduplicate))
     loaded = [task if isinstance(task, Loaded) else next(ready) for task in tasks]
     if out is not None:
@@ -167,17 +175,26 @@ def score(
 
 def _conversation(item: Conversation, place: int) -> Request:
     if isinstance(item, tuple) and len(item) == 2 and all(isinstance(text, str) for text in item):
-        prompt, response = item
-        return Request("reward", (Message("user", str(prompt)),), (Response(str(response)),))
-    try:
-        messages = [Message(message["role"], message["content"]) for message in item]  # type: ignore[index]
-    except (TypeError, KeyError) as error:
-        raise UsageError(
-            f"conversation {place}: expected (prompt, response) or messages with role and content"
-        ) from error
+        item = [{"role": "user", "content": str(item[0])}, {"role": "assistant", "content": str(item[1])}]
+    if isinstance(item, str) or not all(isinstance(message, Mapping) for message in item):
+        raise UsageError(f"conversation {place}: expected (prompt, response) or messages with role and content")
+    messages = [_message(message, f"conversation {place}, message {number}") for number, message in enumerate(item)]
     if len(messages) < 2 or messages[-1].role != "assistant":
         raise UsageError(f"conversation {place}: its last message must be the assistant's, after at least one other")
     return Request("reward", tuple(messages[:-1]), (Response(messages[-1].content),))
+
+
+def _message(message: Any, place: str) -> Message:
+    role, content = message.get("role"), message.get("content")
+    if role not in ("system", "user", "assistant") or not isinstance(content, str):
+        raise UsageError(
+            f"{place}: expected content, a text, and role, one of system, user, assistant; got {message!r:.80}"
+        )
+    try:
+        content.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{place}: a lone surrogate at character {error.start} is no text") from error
+    return Message(role, content)
 
 
 def _result(
@@ -249,17 +266,18 @@ def _same_tokens(answered: Sequence[tuple[Example, Sequence[Request], Sequence[R
 
 
 def _problems(answered: Sequence[tuple[Example, Sequence[Request], Sequence[Reward]]]) -> list[str]:
-    """One line per status that is not `ok`: how often, and what was said of the first."""
-    lines: dict[str, str] = {}
-    counts: Counter[str] = Counter()
+    """One line per status that is not `ok` and reason, numbers in it aside: how often, and where first."""
+    lines: dict[tuple[str, str], str] = {}
+    counts: Counter[tuple[str, str]] = Counter()
     for example, requests, rewards in answered:
         for request, reward in zip(requests, rewards, strict=True):
             if reward.status != "ok":
-                counts[reward.status] += 1
+                kind = reward.status, re.sub(r"\d[\d,.]*", "#", reward.detail or "")
+                counts[kind] += 1
                 candidates = " and ".join(str(index) for index in request.where.candidates) if request.where else "?"
                 place = f"example {example.id}, candidate {candidates}"
-                lines.setdefault(reward.status, f"first at {place}: {reward.detail or 'no reason given'}")
-    return [f"{counts[status]:,} {status}, {line}" for status, line in lines.items()]
+                lines.setdefault(kind, f"first at {place}" + (f": {reward.detail}" if reward.detail else ""))
+    return [f"{counts[kind]:,} rewards are {kind[0]}, {line}" for kind, line in lines.items()]
 
 
 def _metrics(task: Task, outcomes: Sequence[Outcome], views: Sequence[str], seed: int) -> list[Metric]:

@@ -88,6 +88,14 @@ class Comparison:
 
     def load(self, path: Path | None = None) -> Dataset:
         """The examples of `path` (file or folder), or of the task's own data. Raises DataError."""
+        data = self._load(path)
+        if not any(_has_better_and_worse(example) for example in data.examples):
+            raise DataError(
+                f"{data.source}: no usable example: none of {len(data.examples):,} has candidates with different labels"
+            )
+        return data
+
+    def _load(self, path: Path | None) -> Dataset:
         if path is not None:
             rows, source = read_rows(path), path.resolve().name
             return collect(self.read(rows), source=source, revision="local", sha256=file_sha256(path))
@@ -159,12 +167,14 @@ class Comparison:
         return [_displayed(example, pair) for pair in pairs]
 
     def _compared(self, labels: Array, requests: Sequence[Request], rewards: Sequence[Reward]) -> View:
-        """Sums each pair's win mass over the requests that showed it; the larger sum wins, equal sums tie."""
+        """Sums each pair's win mass over the answers to it; the larger sum wins, equal sums tie."""
         k = len(labels)
         lead, asked = np.zeros((k, k)), np.zeros((k, k), dtype=bool)
         statuses: list[Status] = ["ok"] * k
         for request, reward in zip(requests, rewards, strict=True):
             shown = request.where.candidates if request.where else ()
+            if reward.status == "missing":
+                shown = ()  # a score file may know one of two orders; a pair without any answer stays nan
             for i, j in combinations(range(len(shown)), 2):
                 a, b = shown[i], shown[j]
                 asked[a, b] = asked[b, a] = True
@@ -173,8 +183,8 @@ class Comparison:
                     edge = -1.0 if labels[a] > labels[b] else 1.0
                 lead[a, b] += edge
                 lead[b, a] -= edge
-            if reward.status != "ok":
-                for index in shown:
+            if reward.status != "ok" and request.where:
+                for index in request.where.candidates:
                     statuses[index] = reward.status
         beats = np.where(asked & ~np.isnan(lead), (np.sign(lead) + 1) / 2, np.nan)
         return View(None, beats, statuses)
@@ -190,6 +200,11 @@ def _request(ask: Ask, example: Example, indices: tuple[int, ...], dataset: str)
 
 def _steps(candidate: Candidate) -> tuple[str, ...] | None:
     return split_steps(candidate.text) if candidate.steps is None and candidate.text is not None else candidate.steps
+
+
+def _has_better_and_worse(example: Example) -> bool:
+    labels = _labels(example)
+    return len(labels) > 1 and bool(labels.max() > labels.min())
 
 
 def _labels(example: Example) -> Array:

@@ -418,16 +418,21 @@ def test_remote_code_only_by_flag(llama: Path) -> None:
 
 
 OWN_CODE = """
+from torch import nn
 from transformers import LlamaForSequenceClassification
 
 from .sign import SIGN
 
 
+class OwnHead(nn.Linear):
+    def forward(self, states):
+        return SIGN * super().forward(states)
+
+
 class OwnClassifier(LlamaForSequenceClassification):
-    def forward(self, *args, **kwargs):
-        output = super().forward(*args, **kwargs)
-        output.logits = SIGN * output.logits
-        return output
+    def __init__(self, config):
+        super().__init__(config)
+        self.score = OwnHead(config.hidden_size, config.num_labels, bias=False)
 """
 
 
@@ -447,14 +452,15 @@ def own_code(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def test_remote_code_is_in_the_fingerprint(own_code: Path, tmp_path: Path) -> None:
     without, trusted = (load(str(own_code), Options(trust_remote_code=trust)) for trust in (False, True))
     assert values(trusted) == approx([-value for value in values(without)])
+    assert trusted.subject.settings == without.subject.settings
     assert trusted.fingerprint != without.fingerprint
     elsewhere = shutil.copytree(own_code, tmp_path / "another-name")
     assert load(str(elsewhere), Options(trust_remote_code=True)).fingerprint == trusted.fingerprint
 
 
 def test_the_sources_of_a_class_are_its_file_and_what_that_imports(own_code: Path) -> None:
-    backbone = load(str(own_code), Options(trust_remote_code=True)).backbone
-    found = sources(type(backbone.model), transformers.LlamaForSequenceClassification)
+    model = load(str(own_code), Options(trust_remote_code=True))
+    found = sources(type(model.head[0]), transformers.LlamaForSequenceClassification)
     assert found == [
         [name, sha256((own_code / name).read_bytes()).hexdigest()] for name in ("modeling_own.py", "sign.py")
     ]
@@ -591,3 +597,20 @@ def test_requests_that_cannot_be_read_keep_their_place(llama: Path) -> None:
     encoded = load(str(llama), Options()).encode([textless, REQUESTS[0]])
     assert encoded[0] == Encoded(ids=(), reads=encoded[0].reads, error="the response has no text")
     assert encoded[1].reads == (len(encoded[1].ids) - 1,)
+
+
+def test_a_checkpoint_with_missing_or_broken_files_is_one_line_or_a_warning(llama: Path, tmp_path: Path) -> None:
+    config = json.loads((llama / "config.json").read_text())
+    (llama / "config.json").write_text(json.dumps(config | {"hidden_size": 32}))
+    with pytest.raises(ModelError, match="tensors do not have the shapes that its config.json describes"):
+        load(str(llama), Options())
+    (llama / "config.json").write_text(json.dumps(config))
+    (llama / "tokenizer_config.json").unlink()
+    with pytest.warns(UserWarning, match="no tokenizer_config.json, so its special tokens are the library's guess"):
+        load(str(llama), Options())
+    (llama / "tokenizer.json").write_text("{}")
+    with pytest.warns(UserWarning, match="guess"), pytest.raises(ModelError, match="no tokenizer can be loaded"):
+        load(str(llama), Options())
+    (tmp_path / "template.jinja").write_bytes(b"\xff")
+    with pytest.raises(UsageError, match="not UTF-8, so no Jinja template"):
+        load(str(make(tmp_path / "whole", "llama")), Options(template=str(tmp_path / "template.jinja")))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from checkpoints import make
+from rich.console import Console
 
 from rmbench.cli import main
 from rmbench.results.schema import TaskResult
@@ -95,6 +96,8 @@ def one_error(capsys: Any) -> str:
         (["-m", "length", "-t", "best_of_n", "--data", "preference=x.jsonl"], 2, "preference is not among the tasks"),
         (["-m", "scores:no.json", "-t", "best_of_n"], 1, "no.json"),
         (["-m", "length", "-t", "preference", "--data", "preference=no.jsonl"], 1, "no.jsonl"),
+        (["-m", "length@main", "-t", "best_of_n"], 2, "length is a model by itself, without source or revision"),
+        (["-m", "length:x", "-t", "best_of_n"], 2, "length is a model by itself, without source or revision"),
         (["-m", "org/name", "-t", "best_of_n"], 1, "there is no such folder, and on the hub no config.json"),
     ],
 )
@@ -163,7 +166,7 @@ def test_a_sequence_over_the_positions_is_counted_and_the_rest_is_scored(
     data = ("-t", "preference", "--data", f"preference={path}", "--out", tmp_path / "out")
     assert run("run", "-m", llama, *data) == 3
     printed = capsys.readouterr()
-    assert "no usable reward: 1 error, first at example" in " ".join(printed.out.split())
+    assert "1 rewards are error, first at example" in " ".join(printed.out.split())
     assert "--max-length" in printed.out
     assert run("run", "-m", llama, "--max-length", "64", *data) == 0
     assert "sequences were cut" in capsys.readouterr().out
@@ -223,6 +226,61 @@ def test_text_from_data_is_printed_as_it_is(tmp_path: Path, capsys: Any) -> None
     printed = capsys.readouterr().out
     assert "[red]x[/]" in printed
     assert "\x1b[31m" not in printed
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_no_width_loses_a_name(width: int, pairs: Path, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("rmbench.cli._report._console", lambda: Console(width=width))
+    rows = [{"prompt": "p", "chosen": "a", "rejected": "b"}, *PAIRS]
+    data = ("-t", "preference", "--data", f"preference={write_rows(tmp_path / 'r.jsonl', rows)}", "--out", tmp_path)
+    assert run("run", "-m", "length", "-m", "random", *data) == 0
+    printed = "".join(capsys.readouterr().out.split())
+    assert "rmbench/len" in printed
+    assert "rmbench/ran" in printed
+    assert "33.3" in printed
+
+
+def test_what_user_code_prints_is_no_result(pairs: Path, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    (tmp_path / "chatty.py").write_text("def reward(prompt, response):\n    print('hello')\n    return 1.0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    data = ("-t", "preference", "--data", f"preference={pairs}", "--json")
+    assert run("run", "-m", "python:chatty:reward", *data) == 0
+    printed = capsys.readouterr()
+    assert len(json.loads(printed.out)) == 1
+    assert "hello" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import no_such_thing", "cannot be imported: ModuleNotFoundError: No module named 'no_such_thing'"),
+        ("def f(:", "cannot be imported: SyntaxError"),
+        ("raise SystemExit(0)", "cannot be imported: SystemExit: 0"),
+        ("class f:\n    def __init__(self, needed): ...", "cannot be made: TypeError"),
+    ],
+)
+def test_code_that_cannot_be_loaded_is_one_line(
+    code: str, message: str, pairs: Path, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    (tmp_path / "broken_code.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "broken_code", raising=False)
+    assert run("run", "-m", "python:broken_code:f", "-t", "preference", "--data", f"preference={pairs}") == 1
+    assert message in one_error(capsys)
+
+
+def test_two_reasons_are_two_lines(pairs: Path, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    (tmp_path / "picky.py").write_text(
+        "def reward(prompt, response):\n    return {'4': 1, '5': 2, '7': 'x'}[response]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    data = ("-t", "preference", "--data", f"preference={pairs}", "--out", tmp_path / "out")
+    assert run("run", "-m", "python:picky:reward", *data) == 3
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "1 rewards are error, first at" in printed
+    assert "KeyError: 'It is 6.'" in printed
+    assert "could not convert string to float: 'x'" in printed
 
 
 def test_ctrl_c_says_that_nothing_is_lost(tmp_path: Path) -> None:

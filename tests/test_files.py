@@ -164,8 +164,8 @@ def test_a_response_may_be_longer_than_csv_readers_expect(tmp_path: Path) -> Non
         ("x.jsonl", b'{"a": ' + b"[" * 200_000, r"x\.jsonl, row 1: .*recursion"),
         ("x.csv", b"a,b\n1,2\n3\n", r"x\.csv, row 2: 1 fields; the header has 2"),
         ("x.csv", b"a,a\n1,2\n", r"x\.csv: two columns of one name in the header: \['a', 'a'\]"),
-        ("x.csv", b'a,b\n1,"2\n', r"x\.csv, row 1: not UTF-8 CSV: unexpected end of data"),
-        ("x.csv", b"a\n\xff\n", r"x\.csv, row 1: not UTF-8 CSV: 'utf-8' codec can't decode"),
+        ("x.csv", b'a,b\n1,"2\n', r"x\.csv, row 1: invalid CSV: unexpected end of data"),
+        ("x.csv", b"a\n\xff\n", r"x\.csv: not UTF-8: byte 0xff at line 2"),
         ("x.parquet", b"no", r"x\.parquet: not a readable Parquet file"),
     ],
 )  # fmt: skip

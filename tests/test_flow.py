@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -391,13 +392,49 @@ def test_score_takes_pairs_and_messages() -> None:
     ("conversation", "message"),
     [
         ([{"role": "user", "content": "Hi"}], "conversation 0: its last message must be the assistant's"),
-        ([{"role": "user"}], "conversation 0: expected .prompt, response. or messages"),
+        ([{"role": "user"}], "conversation 0, message 0: expected content, a text, and role"),
+        ([{"role": "alien", "content": "x"}], "conversation 0, message 0: expected content, a text, and role"),
+        ([{"role": "user", "content": [{"type": "text"}]}], "conversation 0, message 0: expected content, a text"),
+        (("p", "\ud800"), "conversation 0, message 1: a lone surrogate at character 0"),
         ("text", "conversation 0: expected .prompt, response. or messages"),
     ],
 )
 def test_score_refuses_what_is_no_conversation(conversation: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         rmbench.score("length", [conversation])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limit": 0}, "limit=0: expected at least 1"),
+        ({"limit": -1}, "limit=-1: expected at least 1"),
+        ({"seed": -1}, "expected a seed from 0"),
+        ({"token_budget": 0}, "a budget from 1"),
+        ({"data": "x.json"}, "data='x.json': expected a mapping"),
+        ({"pooling": "mean"}, "pooling='mean': one of last, hf"),
+        ({"truncation_side": "middle"}, "truncation_side='middle': one of left, right"),
+        ({"max_length": "512"}, "max_length='512': expected a number of tokens"),
+    ],
+)
+def test_an_option_that_means_nothing_is_refused(options: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        evaluate("length", [task()], **options)
+
+
+def test_tasks_are_a_list() -> None:
+    with pytest.raises(UsageError, match="tasks='preference': expected a list of tasks"):
+        evaluate("length", "preference")
+
+
+def test_one_of_two_orders_that_a_score_file_does_not_know_is_missing_and_the_other_counts() -> None:
+    def answer(request: Request) -> Reward:
+        first = (request.shown[0].text or "") < (request.shown[1].text or "")
+        return compared(request) if first else Reward((math.nan, math.nan), status="missing")
+
+    (result,) = evaluate(Scripted(answer, asks=["compare"]), [task(protocol="both_orders")])
+    assert result.statuses == {"ok": 4, "missing": 4}
+    assert result.metric("accuracy").n == 4
 
 
 def test_options_have_defaults_that_change_no_reward() -> None:

@@ -338,7 +338,7 @@ def test_progress_hears_of_every_sequence() -> None:
     heard: list[Any] = []
 
     class Ear:
-        def begin(self, total: int) -> None:
+        def begin(self, total: int, known: int) -> None:
             heard.append(total)
 
         def advance(self, sequences: int) -> None:

@@ -430,3 +430,11 @@ def test_a_file_of_another_task_is_refused_in_one_line(rmbench_data: Path) -> No
         with pytest.raises(DataError, match="row 1: no `") as error:
             load_task(name).load(rmbench_data / path)
         assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("labels", [[1, 1], [None, None], [0.5, 0.5]])
+def test_labels_that_rank_nothing_are_no_usable_example(labels: list[Any], tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": "p", "responses": ["a", "b"], "labels": labels}))
+    with pytest.raises(DataError, match="no usable example: none of 1 has candidates with different labels"):
+        load_task("best_of_n").load(path)

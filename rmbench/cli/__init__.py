@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 import warnings
@@ -52,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0, 1 failed, 2 usage, 3 incomplete, 130 interrupted."""
     context: click.Context | None = None
     warnings.showwarning = _one_line_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a name still shows the numbers
     try:
         # Not list(...): once the command of that name is imported it is what `list` means in this package
         context = cli.make_context("rmbench", [*(sys.argv[1:] if arguments is None else arguments)])

@@ -21,8 +21,10 @@ class ConsoleProgress:
         self._total = self._done = 0
         self._started = self._told = 0.0
 
-    def begin(self, total: int) -> None:
+    def begin(self, total: int, known: int) -> None:
         self._total, self._done = total, 0
+        if known:
+            self._say(f"{known:,} rewards are known from before, {total:,} are left")
         self._started = self._told = time.monotonic()
         if sys.stderr.isatty():
             columns = (

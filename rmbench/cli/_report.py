@@ -12,6 +12,7 @@ from rmbench.results.schema import Metric, TaskResult
 
 _TIE_COLUMNS = {"ties": "ties", "accuracy_ties": "ties win", "accuracy_expected": "at random"}
 _PIPED_WIDTH = 120
+_WIDE = 100  # narrower, ties are told below the table, so that no name is lost
 
 
 def print_results(results: Sequence[TaskResult]) -> None:
@@ -58,21 +59,32 @@ def _print_task(console: Console, task: str, results: Sequence[TaskResult]) -> N
     console.print(f"\n[bold]{plain(task)}[/]  {plain(_data_line(results[0]))}", highlight=False)
     rows = [(result, view) for result in results for view in _views(result)]
     tied = any(result.ties[view] for result, view in rows)
-    table = Table("model", header_style="bold", caption="[ ] 95 % interval", caption_justify="left")
-    for heading in ("accuracy %", "MRR %", "n", *(_TIE_COLUMNS.values() if tied else ())):
-        table.add_column(heading, justify="right", no_wrap=True)
+    wide = console.width >= _WIDE
+    table = Table(header_style="bold", caption="[ ] 95 % interval", caption_justify="left")
+    table.add_column("model", min_width=12, overflow="fold")
+    for heading in ("accuracy %", "MRR %", "n", *(_TIE_COLUMNS.values() if tied and wide else ())):
+        table.add_column(heading, justify="right", no_wrap=wide)
     for result, view in rows:
-        name = result.subject.id if view == "default" else f"{result.subject.id} ({view})"
         accuracy, mrr = (result.metric(name, view=view) for name in ("accuracy", "mrr"))
-        cells = [name, *(f"{_value(metric)} {_interval(metric, 100)}" for metric in (accuracy, mrr)), f"{accuracy.n:,}"]
-        if tied:
-            cells += [
-                f"{result.ties[view]:,}",
-                *(_value(result.metric(name, view=view)) for name in list(_TIE_COLUMNS)[1:]),
-            ]
-        table.add_row(*map(plain, cells))
+        cells = [_name(result, view), *(f"{_value(m)} {_interval(m, 100)}" for m in (accuracy, mrr)), f"{accuracy.n:,}"]
+        table.add_row(*map(plain, cells + (_tie_cells(result, view) if tied and wide else [])))
     console.print(table)
+    if tied and not wide:
+        for result, view in rows:
+            if result.ties[view]:
+                ties, won, drawn = _tie_cells(result, view)
+                text = f"{_name(result, view)}: {ties} ties; accuracy {won} % if ties win, {drawn} % at random"
+                console.print(f"  {plain(text)}", highlight=False)
     _print_notes(console, results)
+
+
+def _name(result: TaskResult, view: str) -> str:
+    return result.subject.id if view == "default" else f"{result.subject.id} ({view})"
+
+
+def _tie_cells(result: TaskResult, view: str) -> list[str]:
+    won, drawn = (result.metric(name, view=view) for name in ("accuracy_ties", "accuracy_expected"))
+    return [f"{result.ties[view]:,}", _value(won), _value(drawn)]
 
 
 def _views(result: TaskResult) -> list[str]:
@@ -93,7 +105,11 @@ def _print_notes(console: Console, results: Sequence[TaskResult]) -> None:
         if left_out:
             console.print(f"  {name}: examples that no metric counts: {plain(_counts(left_out))}", highlight=False)
         for problem in result.problems:
-            console.print(f"  [yellow]{name}: no usable reward: {plain(problem)}[/]", highlight=False)
+            console.print(f"  [yellow]{name}: {plain(problem)}[/]", highlight=False)
+        labels = result.config.get("labels") or ()
+        if len(labels) > 1:
+            reward = f"the reward is the head {result.config['reward']!r} of {', '.join(map(repr, labels))}"
+            console.print(f"  {name}: {plain(reward)}", highlight=False)
         if result.truncated:
             console.print(f"  [yellow]{name}: {result.truncated:,} sequences were cut[/]", highlight=False)
         if result.same_tokens:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
 def _tokens(_: click.Context, __: click.Parameter, value: str) -> int | None:
     if value == "auto":
         return None
-    if not value.isdigit() or int(value) < 1:
+    if not (value.isascii() and value.isdigit()) or int(value) < 1:
         raise click.BadParameter(f"{value!r} is neither a number of tokens nor auto")
     return int(value)
 
@@ -57,7 +59,9 @@ def _tokens(_: click.Context, __: click.Parameter, value: str) -> int | None:
 @click.option("--template", metavar="FILE", help="A Jinja chat template, or plain, or pair. [default: the tokenizer's]")
 @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")
 @click.option("--token-budget", default="auto", show_default=True, callback=_tokens, help="Padded tokens in a batch.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap and of random.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap and of random."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON and nothing else.")
 @debug_option
 @click.pass_context
@@ -78,24 +82,32 @@ def command(
     """Score every MODEL on every TASK and write one result file each."""
     from rmbench.cli._progress import ConsoleProgress
     from rmbench.cli._report import print_results
-    from rmbench.errors import RmbenchError, UsageError
+    from rmbench.errors import UsageError
     from rmbench.flow import evaluate, load_tasks
     from rmbench.models.spec import parse
 
     if name is not None and len(models) > 1:
         raise UsageError(f"--name {name} would name {len(models)} models alike; give one model, or no name")
-    loaded = load_tasks(tasks, data=data, limit=limit, deduplicate=deduplicate)
-    for model in models:
-        parse(model)
+    loaded = load_tasks(list(dict.fromkeys(tasks)), data=data, limit=limit, deduplicate=deduplicate)
+    specs = list(dict.fromkeys(models))
+    for spec in specs:
+        parse(spec)
     results, failed = [], False
-    for model in models:
+    for spec in specs:
         try:
-            progress = ConsoleProgress(model)
-            results += evaluate(
-                model, loaded, out=out, name=name, token_budget=token_budget, progress=progress, **options
-            )
-        except RmbenchError as error:
-            if len(models) == 1 or context.find_root().meta.get("debug"):
+            # What a user's code prints must not end up among the results
+            with redirect_stdout(sys.stderr):
+                results += evaluate(
+                    spec,
+                    loaded,
+                    out=out,
+                    name=name,
+                    token_budget=token_budget,
+                    progress=ConsoleProgress(spec),
+                    **options,
+                )
+        except Exception as error:
+            if len(specs) == 1 or context.find_root().meta.get("debug"):
                 raise
             show_error(error)  # the other models still have their turn
             failed = True

@@ -222,25 +222,26 @@ def _decoded(data: bytes, place: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{place}: not UTF-8: byte {data[error.start]:#04x} at offset {error.start}") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        where = f"offset {error.start}" if line == 1 else f"line {line}"
+        raise DataError(f"{place}: not UTF-8: byte {data[error.start]:#04x} at {where}") from error
 
 
 def _csv(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(2**31 - 1)  # the default, 128 KiB, is shorter than a long response
     number = 0
-    with io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
-        records = csv.reader(text, strict=True)
-        try:
-            header = next(records, [])
-            if len(set(header)) < len(header):
-                raise DataError(f"{name}: two columns of one name in the header: {shown(header)}")
-            for record in filter(None, records):
-                number += 1
-                if len(record) != len(header):
-                    raise DataError(f"{name}, row {number}: {len(record)} fields; the header has {len(header)}")
-                yield number, dict(zip(header, record, strict=True))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{name}, row {number + 1}: not UTF-8 CSV: {error}") from error
+    records = csv.reader(io.StringIO(_decoded(stream.read(), name), newline=""), strict=True)
+    try:
+        header = next(records, [])
+        if len(set(header)) < len(header):
+            raise DataError(f"{name}: two columns of one name in the header: {shown(header)}")
+        for record in filter(None, records):
+            number += 1
+            if len(record) != len(header):
+                raise DataError(f"{name}, row {number}: {len(record)} fields; the header has {len(header)}")
+            yield number, dict(zip(header, record, strict=True))
+    except csv.Error as error:
+        raise DataError(f"{name}, row {number + 1}: invalid CSV: {error}") from error
 
 
 def _parquet(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:

@@ -143,6 +143,10 @@ def _share(row: Row) -> Reward:
 
 def _with_heads(row: Row) -> Reward:
     reward = row.value.get("reward")
+    if reward is None and "status" in row.value and row.value["status"] is None:
+        raise row.error(
+            "null, like its status: this model compared, so its .comparisons.parquet is the score file", "reward"
+        )
     heads = {name: (_number(row, "heads", head),) for name, head in _pairs(row, "heads")}
     status: Status = "missing" if reward is None else "ok"
     return Reward((_number(row, "reward", reward),), heads=heads, status=status)

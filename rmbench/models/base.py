@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from rmbench.errors import UsageError
 from rmbench.types import Ask, Request, Reward
 
 
@@ -111,6 +112,14 @@ class Options:
     template: str | None = None
     trust_remote_code: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a value that no family could mean anything by."""
+        for name, choices in (("truncation_side", ("left", "right")), ("pooling", ("last", "hf"))):
+            if getattr(self, name) not in choices:
+                raise UsageError(f"{name}={getattr(self, name)!r}: one of {', '.join(choices)}")
+        if self.max_length is not None and (not isinstance(self.max_length, int) or self.max_length < 1):
+            raise UsageError(f"max_length={self.max_length!r}: expected a number of tokens")
 
 
 @dataclass(frozen=True, slots=True)

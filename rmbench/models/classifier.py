@@ -202,12 +202,19 @@ def _config(base: Checkpoint, options: Options, *, is_base: bool) -> Any:
 def _tokenizer(words: Checkpoint, options: Options) -> Any:
     from transformers import AutoTokenizer
 
+    if words.file("tokenizer_config.json") is None:
+        warnings.warn(
+            f"{words.id}: no tokenizer_config.json, so its special tokens are the library's guess and rewards may"
+            " differ from those of the complete checkpoint",
+            stacklevel=3,
+        )
     try:
         return AutoTokenizer.from_pretrained(
             words.source, revision=words.commit, trust_remote_code=options.trust_remote_code
         )
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"{words.id}: no tokenizer can be loaded: {first_line(error)}{_about_code(error)}") from None
+    except Exception as error:  # the tokenizers library raises bare Exceptions for broken files
+        cause = f"{type(error).__name__}: {first_line(error)}{_about_code(error)}"
+        raise ModelError(f"{words.id}: no tokenizer can be loaded: {cause}") from None
 
 
 def _about_code(error: Exception) -> str:
@@ -257,6 +264,8 @@ def _model(base: Checkpoint, adapter: Checkpoint | None, config: Any, options: O
                 f"{base.id}: no model.safetensors; weights are read from safetensors only, because .bin files can"
                 " execute code: convert them with save_pretrained"
             ) from None
+        if "ignore_mismatched_sizes" in str(error):
+            raise ModelError(f"{base.id}: its tensors do not have the shapes that its config.json describes") from None
         raise ModelError(f"{base.id}: {first_line(error)}{_about_code(error)}") from None
     missing = sorted(set(found["missing_keys"]) - set(brought))
     if missing:
@@ -282,13 +291,16 @@ def _listed(names: Sequence[str]) -> str:
 
 def _brought(adapter: Checkpoint) -> dict[str, int]:
     """The names of the weights that an adapter brings whole, as the model calls them, with their number of rows."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(str(adapter.file("adapter_model.safetensors")), framework="pt") as file:
-        return {
-            name.removeprefix("base_model.model."): file.get_slice(name).get_shape()[0]
-            for name in file.keys()  # noqa: SIM118
-        }
+    try:
+        with safe_open(str(adapter.file("adapter_model.safetensors")), framework="pt") as file:
+            return {
+                name.removeprefix("base_model.model."): file.get_slice(name).get_shape()[0]
+                for name in file.keys()  # noqa: SIM118
+            }
+    except SafetensorError as error:
+        raise ModelError(f"{adapter.id}: adapter_model.safetensors: {first_line(error)}") from None
 
 
 def _split(model: Any, rendering: Rendering, name: str) -> tuple[Any, Any, Pool, Literal["causal", "encoder"]]:
@@ -351,7 +363,11 @@ def _bears_padding(whole: Any, rendering: Rendering) -> bool:
         if alone.shape != (len(rows), config.num_labels):
             raise ValueError(f"logits of shape {tuple(alone.shape)} for {len(rows)} texts, {config.num_labels} labels")
         # encoder-decoders read at an EOS and want as many of them in each sequence of a batch
-        if config.get_text_config().pad_token_id is None or config.is_encoder_decoder or len(set(map(len, rows))) == 1:
+        if (
+            config.get_text_config().pad_token_id is None
+            or getattr(config, "is_encoder_decoder", False)
+            or len(set(map(len, rows))) == 1
+        ):
             return False
         try:
             batch = whole(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0]

@@ -141,8 +141,11 @@ def class_name(one: type) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error of another library, for an error message of one line."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """The first line of an error of another library, for an error message of one line; with the next after a colon."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    while len(lines) > 1 and lines[0].endswith(":"):
+        lines[:2] = [f"{lines[0]} {lines[1]}"]
+    return lines[0] if lines else type(error).__name__
 
 
 def _file_sha256(path: Path) -> str:

@@ -37,7 +37,7 @@ class PythonCallable:
         try:
             value = self.function(_prompt(request), request.shown[0].text)
             return Reward((float(value),))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # One bad row must not lose the others: it is counted, shown and scored again by the next run
             return Reward((float("nan"),), status="error", detail=f"{type(error).__name__}: {error}")
 
@@ -50,16 +50,19 @@ def load(source: str, options: Options) -> Model:
         sys.path.insert(0, os.getcwd())
     try:
         found: Any = import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and not module_name.startswith(error.name):
-            raise
-        raise UsageError(f"python:{source}: no module {module_name!r} here or among what is installed") from error
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise UsageError(f"python:{source}: no module {module_name!r} here or among what is installed") from error
+        raise ModelError(f"python:{source} cannot be imported: {type(error).__name__}: {error}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise UsageError(f"python:{source}: module {module_name!r} has no {attribute!r}")
         found = getattr(found, part)
     if isinstance(found, type):
-        found = found()
+        try:
+            found = found()
+        except Exception as error:
+            raise ModelError(f"python:{source} cannot be made: {type(error).__name__}: {error}") from error
     if isinstance(found, RewardModel | TokenModel | ScoreFile | Derived):
         return found
     if not callable(found):

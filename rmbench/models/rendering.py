@@ -294,7 +294,10 @@ def choose(tokenizer: Any, options: Options, limits: Limits, name: str) -> Rende
         path = Path(options.template)
         if not path.is_file():
             raise UsageError(f"template {options.template!r}: no such file; give plain, pair or a Jinja file")
-        source = path.read_text(encoding="utf-8")
+        try:
+            source = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"template {options.template!r}: not UTF-8, so no Jinja template") from error
     else:
         try:
             source = tokenizer.get_chat_template()

@@ -89,6 +89,8 @@ class Scores:
 def load(source: str, options: Options) -> Scores:
     """The score file at path `source`. Raises DataError."""
     path = Path(source)
+    if stem(path) + ".csv" == path.name.removesuffix(".gz"):
+        raise DataError(f"{path.name}: CSV holds text alone, no scores; JSON lines or Parquet would do")
     return Scores(list(read_entries(read_rows(path))), name=stem(path), sha256=file_sha256(path))
 
 

@@ -30,12 +30,15 @@ def parse(text: str) -> Spec:
     """Takes a spec apart; a bare id or folder gets its family from its config. Raises UsageError, ModelError."""
     family, colon, source = text.partition(":")
     known = families()
+    for name in _sourceless():
+        if text == name:
+            return Spec(text, "")
+        if text.startswith((f"{name}:", f"{name}@")):
+            raise UsageError(f"model {text!r}: {name} is a model by itself, without source or revision")
     if colon and family in known:
         if not source:
             raise UsageError(f"model {text!r} names no source; write {family}:SOURCE")
         return Spec(family, *_revision(source)) if family != "python" else Spec(family, source)
-    if text in _sourceless():
-        return Spec(text, "")
     if text in known:
         raise UsageError(f"model {text!r} names no source; write {text}:SOURCE")
     if colon and not Path(text).exists():

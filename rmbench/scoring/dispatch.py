@@ -27,9 +27,9 @@ Answers = Iterator[list[tuple[bytes, Reward]]]
 
 
 class Progress(Protocol):
-    """Told how scoring goes: `begin` once, `advance` after each batch or reply is safe, `end` once."""
+    """Told how scoring goes: how many are to run and were known, what is safe after each batch or reply, the end."""
 
-    def begin(self, total: int) -> None: ...
+    def begin(self, total: int, known: int) -> None: ...
 
     def advance(self, sequences: int) -> None: ...
 
@@ -123,7 +123,7 @@ def _through_store(
     if not todo:
         return [known[key] for key in keys]
     if progress:
-        progress.begin(len(todo))
+        progress.begin(len(todo), len(known))
     started = time.perf_counter()
     try:
         run = _forwards(model, todo, token_budget, tally) if isinstance(model, TokenModel) else _replies(model, todo)

@@ -118,6 +118,6 @@ class Store:
 
     def _unusable(self, error: Exception) -> ResultError:
         return ResultError(
-            f"cannot keep rewards in {self.path.parent} ({error}); what was committed before is kept; "
+            f"cannot keep rewards in {self.path} ({error}); what was committed before is kept; "
             "RMBENCH_CACHE names another folder"
         )

@@ -16,7 +16,7 @@ from rmbench.types import Example
 _IDS = ("id", "bon_uid", "uid", "example_id")
 _LISTS = ("candidates", "responses", "completions", "answers", "solutions", "outputs")
 _LIST_LABELS = ("labels", "is_correct", "correct", "scores", "ratings")
-_RESPONSE = ("response", "completion", "candidate", "answer", "solution", "output", "text")
+_RESPONSE = ("response", "completion", "candidate", "solution", "output", "text", "answer")
 _LABEL = ("label", "is_correct", "correct", "score", "rating")
 _GROUP = ("group_id", "group", "prompt_id", "problem_id", "example_id")
 _WOULD_DO = (
@@ -108,8 +108,13 @@ def _joined(group: list[Row]) -> Example | LeftOut:
 
 def _label(row: Row, field: str, value: Any) -> bool | float | None:
     """True or false, or how good the response is; CSV has them as text."""
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, bool | float):
         return value
+    if isinstance(value, int):
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise row.error(f"{shown(value)} is beyond the largest float", field) from error
     if isinstance(value, str):
         named = {"true": True, "false": False, "": None}
         try:
