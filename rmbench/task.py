@@ -254,8 +254,4 @@ def _columns(example: Example, requests: Sequence[Request], rewards: Sequence[Re
 
 
 def _scored(scores: Array, statuses: Sequence[Status]) -> View:
-    ahead, behind = scores[:, None], scores[None, :]
-    beats = np.where(ahead > behind, 1.0, np.where(ahead == behind, 0.5, 0.0))
-    beats[np.isnan(ahead) | np.isnan(behind)] = np.nan
-    np.fill_diagonal(beats, np.nan)
-    return View(scores, beats, list(statuses))
+    return View(scores, comparison.beats(scores), list(statuses))

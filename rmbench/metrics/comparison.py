@@ -76,6 +76,21 @@ def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
     return [function(standings) for function in METRICS]
 
 
+def wins(outcomes: Sequence[Outcome], view: str) -> Array:
+    """Strict accuracy of each outcome [n]: 1 where it is won, 0 where not, nan where it does not count."""
+    s = _standings(outcomes, view)
+    return np.where(s.reason == 0, (s.losses == 0) & (s.ties == 0), np.nan)
+
+
+def beats(scores: Array) -> Array:
+    """Who is preferred to whom [k, k] going by scores [k]: 1, .5 for a tie, 0, nan against nan and itself."""
+    ahead, behind = scores[:, None], scores[None, :]
+    result: Array = np.where(ahead > behind, 1.0, np.where(ahead == behind, 0.5, 0.0))
+    result[np.isnan(ahead) | np.isnan(behind)] = np.nan
+    np.fill_diagonal(result, np.nan)
+    return result
+
+
 def ties(outcomes: Sequence[Outcome], view: str) -> int:
     """In how many of the examples that count the best correct candidate ties with a wrong one (T > 0)."""
     return int(np.count_nonzero(_standings(outcomes, view).ties > 0))
