@@ -330,9 +330,7 @@ def _short(text: str) -> str:
 
 
 def _examples_sha256(examples: Sequence[Example]) -> str:
-    """Identity of what was judged: ids, clusters and labels in any order, whatever file or format they came from."""
-    judged = sorted(
-        [example.id, example.cluster, [None if c.label is None else float(c.label) for c in example.candidates]]
+    return provenance.examples_sha256(
+        (example.id, example.cluster, [None if c.label is None else float(c.label) for c in example.candidates])
         for example in examples
     )
-    return sha256(json.dumps(judged).encode()).hexdigest()

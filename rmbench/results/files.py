@@ -88,11 +88,14 @@ def _write_table(table: object, target: Path) -> None:
 
 
 def _read_table(path: Path) -> object:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if not path.exists():
+        raise ResultError(f"{path}: missing; a result goes with the records beside it")
     try:
-        return pq.read_table(path)
-    except OSError as error:
+        return pq.read_table(path, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
         raise ResultError(f"{path}: the records of this result cannot be read ({error})") from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +22,11 @@ def environment() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def examples_sha256(judged: Iterable[tuple[str, str | None, Sequence[float | None]]]) -> str:
+    """Identity of what was judged: (id, cluster, labels) in any order, whatever file or format they came from."""
+    return sha256(json.dumps(sorted(map(list, judged))).encode()).hexdigest()
 
 
 def now() -> str:
