@@ -1,0 +1,72 @@
+"""`rmbench leaderboard`: tables from result files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from rmbench.cli import EXIT_FAILED, debug_option
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _folder_option(command: _Command) -> _Command:
+    option = click.option(
+        "--folder",
+        type=click.Path(path_type=Path, file_okay=False),
+        default="leaderboards",
+        show_default=True,
+        help="Where the tables are; results are in its folder results.",
+    )
+    return option(command)
+
+
+@click.group()
+def command() -> None:
+    """Build and check tables of results, from result files alone."""
+
+
+@command.command()
+@_folder_option
+@debug_option
+def build(folder: Path) -> None:
+    """Make the tables again from FOLDER/results."""
+    from rmbench.leaderboard.build import build
+    from rmbench.leaderboard.check import extra
+
+    written = build(folder / "results", folder)
+    for path in written:
+        click.echo(path)
+    for name in extra(folder, {path.name: "" for path in written}):
+        click.echo(f"{folder / name}: no table of these results; remove it, or check will fail", err=True)
+
+
+@command.command()
+@_folder_option
+@debug_option
+def check(folder: Path) -> int:
+    """Fail where the tables are not what FOLDER/results gives, naming each cell."""
+    from rmbench.leaderboard.check import check
+
+    found = check(folder / "results", folder)
+    for line in found:
+        click.echo(line)
+    if found:
+        click.echo(f"{len(found):,} differences; `rmbench leaderboard build` makes the tables again", err=True)
+    return EXIT_FAILED if found else 0
+
+
+@command.command()
+@click.argument("results", metavar="RESULT.json...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_folder_option
+@debug_option
+def add(results: tuple[Path, ...], folder: Path) -> None:
+    """Check each RESULT and copy it, with its records, into FOLDER/results."""
+    from rmbench.leaderboard.entries import read_result
+    from rmbench.results import files
+
+    for result in [read_result(path) for path in results]:
+        click.echo(files.write(result, folder / "results"))

@@ -1,0 +1,178 @@
+"""`build`: from a folder of results to tables, one a task and a summary. The same results give the same bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rmbench.errors import ResultError
+from rmbench.leaderboard.columns import COLUMNS, Column, count, figure, inert, text
+from rmbench.leaderboard.entries import Row, Section, read_results, sections
+from rmbench.metrics.interval import mean_interval
+from rmbench.results import provenance
+from rmbench.results.schema import Metric
+
+_NOTE = """\
+[ ] is the 95 % interval. The best model leads tier 1, with every model that an exact cluster sign-flip test on the
+same examples (p, Holm over what the leader is compared with) cannot tell from it at 5 %; the best of the rest leads
+tier 2, and so on. Accuracy is strict: a tie is no win. `n` examples count in it, in so many independent clusters;
+`unanswered` counts requests without a reward.
+"""
+_MADE = (
+    "Made by `rmbench leaderboard build` from the files in `results/`; `rmbench leaderboard check` finds what differs."
+)
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A row of the summary: a model, and its headline figure on each task that it was run on."""
+
+    model: str
+    revision: str
+    fingerprint: str
+    figures: Mapping[str, Metric | None]
+    mean: Metric | None
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """What no other row has."""
+        return self.model, self.revision, self.fingerprint
+
+
+class Scored(NamedTuple):
+    """What was scored, whatever the task; `fingerprint` takes in the run of code that has none."""
+
+    model: str
+    revision: str | None
+    fingerprint: str
+
+
+def build(results_folder: Path, out_folder: Path) -> list[Path]:
+    """Writes the tables and returns their paths. Raises ResultError."""
+    written = []
+    for name, content in tables(results_folder).items():
+        try:
+            out_folder.mkdir(parents=True, exist_ok=True)
+            (out_folder / name).write_bytes(content.encode())
+        except OSError as error:
+            raise ResultError(f"{out_folder / name}: cannot be written ({error.strerror})") from error
+        written.append(out_folder / name)
+    return written
+
+
+def tables(results_folder: Path) -> dict[str, str]:
+    """File name -> content of every table that the results give. Raises ResultError."""
+    tasks = sections(read_results(results_folder))
+    made = {}
+    for task, parts in tasks.items():
+        made[f"{task}.md"] = "\n".join([f"# {inert(task)}\n", f"{_MADE}\n", _NOTE, *map(_section_markdown, parts)])
+        made[f"{task}.csv"] = _csv([text("section", _section_name(part)) for part in parts], parts)
+    entrants = _entrants({task: parts[0] for task, parts in tasks.items()})
+    columns = _summary_columns(list(tasks))
+    title = (
+        "# Summary\n\nStrict accuracy in %, with its 95 % interval; the mean where every task was run.\n"
+        "Of a process reward model, its primary view.\n"
+    )
+    others = [f"{task}: {len(parts) - 1}" for task, parts in tasks.items() if len(parts) > 1]
+    note = f"\nSections of other examples that are not counted here: {', '.join(others)}.\n" if others else ""
+    made["summary.md"] = f"{title}{note}\n{_MADE}\n\n{_markdown(columns, entrants)}"
+    made["summary.csv"] = _frame_csv(_frame(columns, entrants))
+    return made
+
+
+def _section_markdown(section: Section) -> str:
+    data = section.results[0].dataset
+    size = f"{data.examples:,} examples, {data.candidates:,} candidates"
+    return f"## {inert(section.name)}: {size}\n\n{_markdown(COLUMNS, section.rows)}"
+
+
+def _section_name(section: Section) -> Any:
+    return lambda _: section.name
+
+
+def _csv(names: Sequence[Column], parts: Sequence[Section]) -> str:
+    """One table with a column that names the section."""
+    import pandas as pd
+
+    frames = [_frame([name, *COLUMNS], part.rows) for name, part in zip(names, parts, strict=True)]
+    return _frame_csv(pd.concat(frames, ignore_index=True))
+
+
+def _frame(columns: Sequence[Column], rows: Sequence[Any]) -> Any:
+    import pandas as pd
+
+    return pd.DataFrame([{name: cell for c in columns for name, cell in c.csv(row).items()} for row in rows], dtype=str)
+
+
+def _frame_csv(frame: Any) -> str:
+    return str(frame.to_csv(index=False, lineterminator="\n"))
+
+
+def _markdown(columns: Sequence[Column], rows: Sequence[Any]) -> str:
+    from tabulate import tabulate
+
+    cells = [[column.markdown(row) for column in columns] for row in rows]
+    headings = [column.heading for column in columns]
+    aligned = tabulate(
+        cells, headings, tablefmt="pipe", disable_numparse=True, colalign=[column.align for column in columns]
+    )
+    return f"{aligned}\n"
+
+
+def _summary_columns(tasks: Sequence[str]) -> list[Column]:
+    return [
+        text("model", lambda entrant: entrant.model),
+        text("revision", lambda entrant: entrant.revision),
+        text("fingerprint", lambda entrant: entrant.fingerprint),
+        *(_task_column(task) for task in tasks),
+        figure("mean", lambda entrant: entrant.mean),
+        count("tasks", lambda entrant: len(entrant.figures)),
+    ]
+
+
+def _task_column(task: str) -> Column:
+    return figure(inert(task), lambda entrant: entrant.figures.get(task), name=task)
+
+
+def _entrants(parts: Mapping[str, Section]) -> list[Entrant]:
+    """Models by their mean, then by how they did; those that were not run everywhere after those that were."""
+    primary = [(task, row) for task, part in parts.items() for row in part.rows if row.view == row.result.primary_view]
+    runs = Counter((task, _scored(row)) for task, row in primary)
+    repeated = {scored for (_, scored), count in runs.items() if count > 1}
+    models: dict[tuple[str, str, str], dict[str, Metric | None]] = {}
+    for task, row in primary:
+        scored = _scored(row)
+        # run twice on one task: each configuration is a row of its own
+        revision = row.revision if scored in repeated else row.revision.rpartition("-")[0]
+        models.setdefault((scored.model, revision, scored.fingerprint), {})[task] = row.metric("accuracy")
+    entrants = [Entrant(*name, figures, _mean(list(parts), figures)) for name, figures in models.items()]
+    return sorted(entrants, key=lambda e: (*(-_rank(m) for m in (e.mean, *map(e.figures.get, parts))), *e.name))
+
+
+def _rank(metric: Metric | None) -> float:
+    return -1.0 if metric is None or metric.value is None else metric.value
+
+
+def _scored(row: Row) -> Scored:
+    subject = row.result.subject
+    code = {"fingerprint": subject.fingerprint, "run": row.result.config.get("run")}
+    return Scored(subject.id, subject.revision, provenance.short_hash(code))
+
+
+def _mean(tasks: Sequence[str], figures: Mapping[str, Metric | None]) -> Metric | None:
+    """Over every task, each counting alike; None where one was not run or has no number."""
+    found = [m for task in tasks if (m := figures.get(task)) and m.value is not None]
+    if len(found) < len(tasks):
+        return None
+    ends = [[m.value, m.ci_low, m.ci_high] for m in found]
+    mean, low, high = mean_interval(*np.array(ends, float).T)
+    known = not np.isnan(low + high)
+    return Metric(
+        name="mean", view="default", subset="all", value=mean, ci_low=low if known else None,
+        ci_high=high if known else None, n=sum(m.n for m in found), clusters=sum(m.clusters for m in found),
+    )  # fmt: skip

@@ -1,0 +1,116 @@
+"""What a leaderboard shows. A column is one line of COLUMNS, and says by itself how it looks in Markdown and in CSV."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rmbench.leaderboard.entries import Row
+from rmbench.results.schema import Metric
+
+NOTHING = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`markdown` gives a row's cell; `csv` gives its cells by name, empty where there is no number."""
+
+    heading: str
+    markdown: Callable[[Any], str]
+    csv: Callable[[Any], Mapping[str, str]]
+    align: str = "right"
+
+
+def text(heading: str, value: Callable[[Any], str]) -> Column:
+    """Words from a result file."""
+    return Column(heading, lambda row: inert(value(row)), lambda row: {heading: _no_formula(value(row))}, "left")
+
+
+def count(heading: str, value: Callable[[Any], int | None]) -> Column:
+    """A whole number."""
+    return Column(
+        heading,
+        lambda row: NOTHING if value(row) is None else f"{value(row):,}",
+        lambda row: {_csv_name(heading): "" if value(row) is None else str(value(row))},
+    )
+
+
+def number(heading: str, value: Callable[[Any], float | None], digits: int) -> Column:
+    """A number without an interval."""
+    return Column(
+        heading,
+        lambda row: NOTHING if value(row) is None else f"{value(row):.{digits}f}",
+        lambda row: {_csv_name(heading): _decimals(value(row))},
+    )
+
+
+def figure(heading: str, value: Callable[[Any], Metric | None], *, name: str = "", scale: int = 100) -> Column:
+    """A metric with its interval; in percent where `scale` is 100, in CSV always as it is in the result."""
+    name = name or _csv_name(heading)
+
+    def csv(row: Any) -> dict[str, str]:
+        metric = value(row)
+        ends = (metric.value, metric.ci_low, metric.ci_high) if metric else (None, None, None)
+        return {f"{name}{end}": _decimals(x) for end, x in zip(("", "_low", "_high"), ends, strict=True)}
+
+    return Column(heading, lambda row: _with_interval(value(row), scale), csv)
+
+
+def metric(name: str, heading: str, *, scale: int = 100) -> Column:
+    """The metric `name` of the row's view over the whole."""
+    return figure(heading, lambda row: row.metric(name), name=name, scale=scale)
+
+
+def inert(given: str) -> str:
+    """Text that Markdown shows as it is: all but plain ASCII as entities, which have no meaning."""
+    visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in given)
+    return re.sub(
+        r"[^A-Za-z0-9 _/.-]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|(?<=www)\.", lambda found: f"&#{ord(found[0])};", visible
+    )
+
+
+def _csv_name(heading: str) -> str:
+    return re.sub(r"\W+", "_", heading).strip("_")
+
+
+def _no_formula(given: str) -> str:
+    """What a spreadsheet would run as a formula, it shows behind an apostrophe."""
+    return f"'{given}" if given.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else given
+
+
+def _decimals(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
+
+
+def _with_interval(metric: Metric | None, scale: int) -> str:
+    if metric is None or metric.value is None:
+        return NOTHING
+    digits = 1 if scale == 100 else 2
+    shown = f"{scale * metric.value:.{digits}f}"
+    if metric.ci_low is None or metric.ci_high is None:
+        return shown
+    return f"{shown} [{scale * metric.ci_low:.{digits}f}, {scale * metric.ci_high:.{digits}f}]"
+
+
+def _unanswered(row: Row) -> int:
+    return sum(n for status, n in row.result.statuses.items() if status != "ok")
+
+
+COLUMNS = (
+    text("model", lambda row: row.result.subject.id),
+    text("revision", lambda row: row.revision),
+    text("view", lambda row: row.view),
+    count("tier", lambda row: row.tier),
+    number("p", lambda row: row.p, digits=3),
+    metric("accuracy", "accuracy %"),
+    metric("mrr", "MRR %"),
+    metric("auc", "AUC %"),
+    metric("accuracy_expected", "ties at random %"),
+    count("ties", lambda row: row.result.ties.get(row.view)),
+    count("n", lambda row: getattr(row.metric("accuracy"), "n", None)),
+    count("clusters", lambda row: getattr(row.metric("accuracy"), "clusters", None)),
+    count("unanswered", _unanswered),
+    count("truncated", lambda row: row.result.truncated),
+)

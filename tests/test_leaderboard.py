@@ -1,0 +1,350 @@
+"""Leaderboards: the same bytes anywhere, every edit named, and nothing compared that should not be."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rmbench
+from rmbench.cli import main
+from rmbench.errors import ResultError
+from rmbench.leaderboard import build as build_module
+from rmbench.leaderboard.build import build, tables
+from rmbench.leaderboard.check import check
+from rmbench.leaderboard.columns import COLUMNS, inert, metric
+from rmbench.results import files
+from rmbench.results.schema import TaskResult
+
+ROOT = Path(__file__).parents[1]
+COMMITTED = ROOT / "leaderboards"
+
+
+def longest(prompt: str, response: str) -> float:
+    return len(response)
+
+
+def rows(count: int, *, start: int = 0) -> list[dict[str, str]]:
+    """Pairs of which the longer response is right, the last quarter aside."""
+    return [
+        {"prompt": f"p{i}", "chosen": "x" * (1 if i % 4 == 3 else 5), "rejected": "y" * 3}
+        for i in range(start, start + count)
+    ]
+
+
+def evaluate(out: Path, model: Any, *, pairs: list[dict[str, str]] | None = None, **options: Any) -> Path:
+    """Evaluates on preference pairs and returns the result's path."""
+    data = out.parent / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in pairs or rows(40)))
+    (result,) = rmbench.evaluate(model, ["preference"], data={"preference": data}, out=out, **options)
+    return out / files.result_folder(result) / "preference.json"
+
+
+def edit(path: Path, **changes: Any) -> Path:
+    """Changes a result, and moves it to where it then belongs, as somebody might who wants another rank."""
+    result = files.read(path, tables=True)
+    changed = TaskResult.model_validate_json(json.dumps(json.loads(result.model_dump_json()) | changes))
+    changed._records, changed._comparisons = result.records, result.comparisons
+    shutil.rmtree(path.parent)
+    folder = next(parent for parent in path.parents if parent.name == "results")
+    return files.write(changed, folder)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Path:
+    """A folder with results of two models and its tables."""
+    evaluate(tmp_path / "results", "length")
+    evaluate(tmp_path / "results", "random")
+    build(tmp_path / "results", tmp_path)
+    return tmp_path
+
+
+def cells(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_the_committed_tables_are_what_their_results_give() -> None:
+    assert check(COMMITTED / "results", COMMITTED) == []
+
+
+def test_the_committed_results_are_small_and_hold_no_texts() -> None:
+    paths = [path for path in (COMMITTED / "results").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in paths) < 3_000_000
+    for path in paths:
+        if path.suffix == ".json" and "RewardMATH" in str(path):
+            records = files.read(path, tables=True).records
+            tags = {name for name in records.column_names if name.startswith("tag_")}
+            assert tags <= {"tag_source", "tag_chosen_position"}
+            assert all(len(source) < 60 for source in records["tag_source"].unique().to_pylist() if source)
+
+
+@pytest.mark.parametrize(
+    ("model", "view", "accuracy", "mrr"),
+    [
+        ("internlm2-7b-reward", "default", 37.27, 55.17),
+        ("Skywork-Reward-Llama-3.1-8B", "default", 22.15, 44.69),
+        ("ArmoRM-Llama3-8B-v0.1", "default", 20.50, 42.18),
+        ("beaver-7b-v2.0-reward", "default", 7.25, 26.59),
+        ("oasst-rm-2.1-pythia-1.4b", "default", 7.04, 27.03),
+        ("ReasonEval-7B", "prod", 18.22, 38.49),
+        ("ReasonEval-7B", "geometric_mean", 20.29, 39.26),
+        ("math-shepherd-mistral-7b-prm", "prod", 17.18, 34.68),
+        ("math-shepherd-mistral-7b-prm", "geometric_mean", 15.73, 33.61),
+        ("gpt-4o-pairwise", "default", 24.64, 48.92),
+        ("Llama-3-8B-Instruct-pairwise", "default", 0.62, 19.06),
+        ("prometheus-7b-v2.0-pairwise", "default", 2.28, 21.64),
+    ],
+)
+def test_the_committed_tables_give_the_published_figures(model: str, view: str, accuracy: float, mrr: float) -> None:
+    (row,) = (
+        row
+        for row in cells(COMMITTED / "rewardmath.csv")
+        if (row["model"], row["view"]) == (f"RewardMATH-official/{model}", view)
+    )
+    assert 100 * float(row["accuracy"]) == pytest.approx(accuracy, abs=0.006)
+    assert 100 * float(row["mrr"]) == pytest.approx(mrr, abs=0.006)
+
+
+def test_another_locale_time_zone_and_order_give_the_same_bytes(board: Path, tmp_path_factory: Any) -> None:
+    made = []
+    for place, locale, zone, seed in (("a", "C", "UTC", "1"), ("b", "tr_TR.UTF-8", "Asia/Kolkata", "2")):
+        folder = tmp_path_factory.mktemp(place)
+        found = sorted((board / "results").iterdir(), reverse=place == "b")
+        for path in found:
+            shutil.copytree(path, folder / "results" / path.name)
+        environment = os.environ | {"LC_ALL": locale, "LANG": locale, "TZ": zone, "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-m", "rmbench", "leaderboard", "build", "--folder", str(folder)]
+        subprocess.run(command, env=environment, check=True, capture_output=True, cwd=folder)
+        made.append({path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()})
+    assert made[0] == made[1]
+    assert set(made[0]) == {"preference.md", "preference.csv", "summary.md", "summary.csv"}
+    assert b"\r" not in b"".join(made[0].values())
+
+
+def test_a_hand_edited_figure_is_named(board: Path, capsys: Any) -> None:
+    (row,) = (row for row in cells(board / "preference.csv") if row["model"] == "rmbench/length")
+    for name in ("preference.csv", "preference.md"):
+        path = board / name
+        path.write_text(path.read_text().replace(row["accuracy"], "0.990000").replace("75.0 [", "99.0 ["))
+    assert run("leaderboard", "check", "--folder", board) == 1
+    printed = capsys.readouterr().out
+    assert f"column 'accuracy': found '0.990000', expected '{row['accuracy']}'" in printed
+    assert "column 'accuracy %': found '99.0 [" in printed
+    assert "rmbench/length" in printed
+    assert run("leaderboard", "build", "--folder", board) == 0
+    assert run("leaderboard", "check", "--folder", board) == 0
+
+
+def test_tables_rows_and_columns_that_are_gone_or_too_many_are_named(board: Path) -> None:
+    (board / "summary.md").unlink()
+    (board / "old.csv").write_text("a\n")
+    (board / "README.md").write_text("words\n")
+    lines = (board / "preference.csv").read_text().splitlines()
+    (board / "preference.csv").write_text("\n".join([lines[0].replace("tier", "rank"), lines[1], "v1,someone\n"]))
+    found = check(board / "results", board)
+    assert "summary.md: missing" in found
+    assert "old.csv: no table of these results" in found
+    assert any("row 'v1 someone': not in the results" in line for line in found)
+    assert sum(line.endswith(": missing") and "row" in line for line in found) == 1
+    assert any("column 'tier': found no such cell" in line for line in found)
+    (board / "preference.csv").write_text("\r\n".join([*lines, ""]))
+    assert any("differs outside its cells" in line for line in check(board / "results", board))
+    (board / "preference.csv").write_bytes(b"")
+    assert check(board / "results", board)
+
+
+def test_a_removed_parquet_is_one_clear_line(board: Path, capsys: Any) -> None:
+    (parquet, _) = sorted((board / "results").rglob("*.parquet"))
+    parquet.unlink()
+    for action in ("build", "check"):
+        assert run("leaderboard", action, "--folder", board) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert f"{parquet}: missing; a result goes with the records beside it" in error
+
+
+def test_a_broken_parquet_is_one_clear_line(board: Path) -> None:
+    (parquet, _) = sorted((board / "results").rglob("*.parquet"))
+    parquet.write_bytes(b"PAR1 no more")
+    with pytest.raises(ResultError, match="records of this result cannot be read"):
+        tables(board / "results")
+    shutil.copy(next(COMMITTED.rglob("rmbench__length/**/best_of_n.parquet")), parquet)
+    with pytest.raises(ResultError, match=r"examples or labels are not those of preference\.json"):
+        tables(board / "results")
+
+
+def test_a_figure_that_its_records_do_not_give_is_refused(board: Path) -> None:
+    (path, _) = sorted((board / "results").rglob("*.json"))
+    metrics = json.loads(path.read_text())["metrics"]
+    metrics[0] |= {"value": 0.99, "ci_high": 1.0}
+    edit(path, metrics=metrics)
+    with pytest.raises(ResultError, match=r"accuracy of view 'default' is 0\.99, its records give 0\.75"):
+        tables(board / "results")
+    metrics[0] |= {"value": 0.75, "ci_low": 0.8}
+    edit(next(path.parent.parent.rglob("*.json")), metrics=metrics)
+    with pytest.raises(ResultError, match=r"0\.75, outside its \[0\.8, 1\]"):
+        tables(board / "results")
+
+
+def test_a_result_in_the_wrong_place_and_none_at_all_are_said(board: Path, tmp_path: Path) -> None:
+    (path, _) = sorted((board / "results").rglob("*.json"))
+    path.parent.rename(path.parent.with_name("elsewhere"))
+    with pytest.raises(ResultError, match=rf"belongs at .*{path.parent.name}"):
+        tables(board / "results")
+    with pytest.raises(ResultError, match="no results"):
+        tables(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("name", ["../up", "summary", "README", "a b", ""])
+def test_a_task_that_cannot_name_a_table_is_refused(name: str, board: Path) -> None:
+    (path, _) = sorted((board / "results").rglob("*.json"))
+    content = json.loads(path.read_text())
+    content["task"]["name"] = name
+    path.write_text(json.dumps(content))
+    with pytest.raises(ResultError, match=r"task\.name"):
+        tables(board / "results")
+
+
+def test_names_are_inert(board: Path) -> None:
+    (path, _) = sorted((board / "results").rglob("*.json"))
+    name = "a|b<script>alert(1)</script>`c`[x](http://y)_z_ __w__ www.q.r\n# é"
+    edit(path, subject=json.loads(path.read_text())["subject"] | {"id": name})
+    made = tables(board / "results")
+    for file in ("preference.md", "summary.md"):
+        (line,) = (line for line in made[file].splitlines() if "alert" in line)
+        assert line.count("|") == made[file].splitlines()[-2].count("|")
+        cell = line.split("|")[1]
+        assert not set(cell) & set("<>`[]():*~!\\")
+        assert "&#124;b&#60;script&#62;" in cell
+        assert "_z" not in cell
+        assert "__" not in cell
+        assert "www." not in cell
+    build(board / "results", board)
+    assert check(board / "results", board) == []
+    assert name in [row["model"] for row in cells(board / "preference.csv")]
+
+
+def test_a_name_is_no_formula(board: Path) -> None:
+    (path, _) = sorted((board / "results").rglob("*.json"))
+    edit(path, subject=json.loads(path.read_text())["subject"] | {"id": "=cmd()"})
+    assert "'=cmd()" in tables(board / "results")["preference.csv"]
+
+
+@pytest.mark.parametrize("name", ["org/plain-name.v1", "best_of_n", "geometric_mean"])
+def test_plain_names_stay_as_they_are(name: str) -> None:
+    assert inert(name) == name
+
+
+def test_a_column_is_one_line(board: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(build_module, "COLUMNS", (*COLUMNS, metric("margin_sd", "margin (sd)", scale=1)))
+    found = check(board / "results", board)
+    assert any("preference.csv" in line and "'margin_sd_low': found no such cell" in line for line in found)
+    assert any("preference.md" in line and "'margin (sd)': found no such cell" in line for line in found)
+    build(board / "results", board)
+    assert "margin_sd" in cells(board / "preference.csv")[0]
+
+
+def test_models_that_cannot_be_told_apart_share_a_tier(tmp_path: Path) -> None:
+    evaluate(tmp_path / "results", longest, name="best", pairs=rows(120))
+    evaluate(tmp_path / "results", lambda _, text: -len(text), name="worst", pairs=rows(120))
+    evaluate(tmp_path / "results", lambda p, text: len(text) * (-1 if p == "p0" else 1), name="near", pairs=rows(120))
+    build(tmp_path / "results", tmp_path)
+    found = {row["model"]: (row["tier"], row["p"]) for row in cells(tmp_path / "preference.csv")}
+    assert found == {"best": ("1", ""), "near": ("1", "1.000000"), "worst": ("2", "")}
+
+
+def test_other_examples_are_a_section_of_their_own(board: Path) -> None:
+    evaluate(board / "results", "length", pairs=rows(10, start=100))
+    made = tables(board / "results")
+    assert made["preference.md"].count("\n## v1 both_orders ") == 2
+    sections = [line.split(",")[0] for line in made["preference.csv"].splitlines()[1:]]
+    assert sections[0] == sections[1] != sections[2]
+    assert "not counted here: preference: 1" in made["summary.md"]
+    assert len(made["summary.csv"].splitlines()) == 3
+
+
+def test_the_same_ids_with_other_responses_are_not_compared(board: Path, tmp_path: Path) -> None:
+    (path, _) = sorted((board / "results").rglob("*.json"))
+    dataset = json.loads(path.read_text())["dataset"]
+    edit(path, dataset=dataset | {"responses_sha256": None})
+    assert tables(board / "results")["preference.md"].count("\n## ") == 1
+    edit(sorted((board / "results").rglob("*.json"))[0], dataset=dataset | {"responses_sha256": "0" * 64})
+    assert tables(board / "results")["preference.md"].count("\n## ") == 2
+
+
+def test_a_mean_is_only_over_every_task(board: Path) -> None:
+    rmbench.evaluate("length", ["best_of_n"], out=board / "results")
+    build(board / "results", board)
+    length, random = cells(board / "summary.csv")
+    assert (length["model"], length["tasks"], random["model"], random["tasks"]) == (
+        "rmbench/length", "2", "rmbench/random", "1")  # fmt: skip
+    assert float(length["mean"]) == pytest.approx((float(length["preference"]) + float(length["best_of_n"])) / 2)
+    assert float(length["mean_low"]) < float(length["mean"]) < float(length["mean_high"])
+    assert (random["best_of_n"], random["mean"]) == ("", "")
+    assert " - |" in (board / "summary.md").read_text().splitlines()[-1]
+
+
+def test_two_configurations_are_two_rows(board: Path) -> None:
+    evaluate(board / "results", "length", seed=1)
+    evaluate(board / "results", "random", seed=1)
+    build(board / "results", board)
+    for name, column in (("preference.csv", "revision"), ("summary.csv", "revision")):
+        found = [row[column] for row in cells(board / name) if row["model"] == "rmbench/length"]
+        assert len(set(found)) == 2, name
+    random = [(row["revision"], row["fingerprint"]) for row in cells(board / "summary.csv") if "random" in row["model"]]
+    assert len(set(random)) == 2
+
+
+def test_heads_are_one_row_and_aggregators_are_rows(tmp_path: Path) -> None:
+    for name, field in (("heads", "heads"), ("steps", "steps")):
+        scores = [
+            {"example_id": str(i), "candidate": c, "reward": float(c == 0)}
+            | {field: {"a": 1.0, "b": 2.0} if field == "heads" else [0.5, float(c == 0)]}
+            for i in range(6)
+            for c in range(2)
+        ]
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(score) + "\n" for score in scores))
+        pairs = [{"id": str(i), "prompt": f"p{i}", "chosen": "a\n\nb", "rejected": "c\n\nd"} for i in range(6)]
+        evaluate(tmp_path / "results", f"scores:{path}", name=name, pairs=pairs)
+    build(tmp_path / "results", tmp_path)
+    found = [(row["model"], row["view"]) for row in cells(tmp_path / "preference.csv")]
+    assert [view for model, view in found if model == "heads"] == ["default"]
+    views = {view for model, view in found if model == "steps"}
+    assert views == {"prod", "geometric_mean", "mean", "min", "max", "last"}
+    assert [row["model"] for row in cells(tmp_path / "summary.csv")] == ["heads", "steps"]
+
+
+def test_add_checks_and_copies(tmp_path: Path, capsys: Any) -> None:
+    result = evaluate(tmp_path / "mine", "length")
+    shutil.move(result.parent, tmp_path / "moved")
+    folder = tmp_path / "leaderboards"
+    assert run("leaderboard", "add", tmp_path / "moved" / "preference.json", "--folder", folder) == 0
+    (added,) = (folder / "results").rglob("*.json")
+    assert added.relative_to(folder / "results") == result.relative_to(tmp_path / "mine")
+    assert added.read_text() == (tmp_path / "moved" / "preference.json").read_text()
+    assert run("leaderboard", "build", "--folder", folder) == 0
+    assert run("leaderboard", "check", "--folder", folder) == 0
+    (tmp_path / "moved" / "preference.parquet").unlink()
+    capsys.readouterr()
+    assert run("leaderboard", "add", tmp_path / "moved" / "preference.json", "--folder", tmp_path / "other") == 1
+    assert "preference.parquet: missing" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_an_old_table_is_mentioned_by_build(board: Path, capsys: Any) -> None:
+    (board / "old.md").write_text("old\n")
+    assert run("leaderboard", "build", "--folder", board) == 0
+    assert "old.md: no table of these results; remove it" in capsys.readouterr().err
