@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test prove bench lint clean
+.PHONY: demo test prove bench lint leaderboard clean
 
 demo: .venv/ready .demo/tiny-llama
 	$(BIN)/rmbench run -m length -m random -m .demo/tiny-llama -t best_of_n --out .demo/results
@@ -23,6 +23,9 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+leaderboard: .venv/ready
+	$(BIN)/rmbench leaderboard build
 
 # torch is named first and alone: any wider request makes pip fetch gigabytes of CUDA
 .venv/ready: pyproject.toml constraints.txt
