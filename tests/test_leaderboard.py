@@ -17,9 +17,10 @@ import rmbench
 from rmbench.cli import main
 from rmbench.errors import ResultError
 from rmbench.leaderboard import build as build_module
+from rmbench.leaderboard import columns
 from rmbench.leaderboard.build import build, tables
 from rmbench.leaderboard.check import check
-from rmbench.leaderboard.columns import COLUMNS, inert, metric
+from rmbench.leaderboard.columns import inert
 from rmbench.results import files
 from rmbench.results.schema import TaskResult
 
@@ -192,9 +193,9 @@ def test_a_figure_that_its_records_do_not_give_is_refused(board: Path) -> None:
     edit(path, metrics=metrics)
     with pytest.raises(ResultError, match=r"accuracy of view 'default' is 0\.99, its records give 0\.75"):
         tables(board / "results")
-    metrics[0] |= {"value": 0.75, "ci_low": 0.8}
+    metrics[0] |= {"value": 0.75, "ci_low": 0.7}
     edit(next(path.parent.parent.rglob("*.json")), metrics=metrics)
-    with pytest.raises(ResultError, match=r"0\.75, outside its \[0\.8, 1\]"):
+    with pytest.raises(ResultError, match=r"accuracy of view 'default', ci_low, is 0\.7, its records give 0\.59"):
         tables(board / "results")
 
 
@@ -247,13 +248,33 @@ def test_plain_names_stay_as_they_are(name: str) -> None:
     assert inert(name) == name
 
 
+def section(title: str) -> list[str]:
+    """The indented lines of a section of CONTRIBUTING.md."""
+    part = (ROOT / "CONTRIBUTING.md").read_text().split(f"## {title}\n")[1].split("\n## ")[0]
+    return [line.strip() for line in part.splitlines() if line.startswith("    ")]
+
+
 def test_a_column_is_one_line(board: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(build_module, "COLUMNS", (*COLUMNS, metric("margin_sd", "margin (sd)", scale=1)))
+    (line,) = section("Add a leaderboard column")
+    source = Path(columns.__file__).read_text()
+    assert source.endswith(",\n)\n")
+    changed: dict[str, Any] = {"__name__": "rmbench.leaderboard.columns"}
+    exec(source.removesuffix(")\n") + f"    {line}\n)\n", changed)
+    monkeypatch.setattr(build_module, "COLUMNS", changed["COLUMNS"])
     found = check(board / "results", board)
     assert any("preference.csv" in line and "'margin_sd_low': found no such cell" in line for line in found)
     assert any("preference.md" in line and "'margin (sd)': found no such cell" in line for line in found)
     build(board / "results", board)
     assert "margin_sd" in cells(board / "preference.csv")[0]
+
+
+def test_submitting_a_result_goes_as_contributing_says(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    for line in section("Submit a result"):
+        command = line.replace("org/model", "length").replace("org__model", "rmbench__length").split()
+        arguments = [path for word in command[1:] for path in (sorted(tmp_path.glob(word)) if "*" in word else [word])]
+        assert run(*arguments) == 0
+    assert cells(tmp_path / "leaderboards" / "summary.csv")[0]["model"] == "rmbench/length"
 
 
 def test_models_that_cannot_be_told_apart_share_a_tier(tmp_path: Path) -> None:
