@@ -5,8 +5,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: demo test prove bench lint leaderboard clean
 
-demo: .venv/ready .demo/tiny-llama
-	$(BIN)/rmbench run -m length -m random -m .demo/tiny-llama -t best_of_n --out .demo/results
+demo: .venv/ready
+	$(BIN)/rmbench run -m demo -m length -m random -t rewardmath_mini -t best_of_n --out .demo/results
+	$(BIN)/rmbench leaderboard build --folder .demo
+	cat .demo/summary.md
 
 test: .venv/ready
 	$(BIN)/pytest
@@ -34,9 +36,6 @@ leaderboard: .venv/ready
 	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
-
-.demo/tiny-llama: .venv/ready
-	$(BIN)/python benchmarks/checkpoints.py llama $@
 
 clean:
 	rm -rf .venv .demo .prove build dist *.egg-info

@@ -9,7 +9,7 @@ evaluate() {  # exit code 3: some verdicts could not be read, which the result c
     rmbench run --out leaderboards/results "$@" || [ $? -eq 3 ]
 }
 
-evaluate -m length -m random -t best_of_n
+evaluate -m demo -m length -m random -t rewardmath_mini -t best_of_n
 # One file's rows are the data of all, so that every model is judged on the same 483 problems
 while read -r file name; do
     evaluate -m "scores:$scores/${file}_reward.json" --name "RewardMATH-official/$name" \

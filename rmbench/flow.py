@@ -211,7 +211,7 @@ def _result(
     rewards = [reward for _, _, some in answered for reward in some]
     statuses = Counter(reward.status for reward in rewards)
     result = TaskResult(
-        task=TaskInfo(name=task.name, version=task.version, protocol=task.protocol),
+        task=TaskInfo(name=task.name, version=task.version, protocol=task.protocol, null_verdict=task.null_verdict),
         dataset=DatasetInfo(
             source=data.source,
             revision=data.revision,

@@ -46,6 +46,9 @@ class Task(Protocol):
     @property
     def protocol(self) -> str | None: ...
 
+    @property
+    def null_verdict(self) -> Literal["no answer", "loss"] | None: ...
+
     def load(self, path: Path | None = None) -> Dataset: ...
 
     def requests(self, example: Example, asks: frozenset[Ask], dataset: str) -> list[Request]: ...
@@ -167,27 +170,17 @@ class Comparison:
         return [_displayed(example, pair) for pair in pairs]
 
     def _compared(self, labels: Array, requests: Sequence[Request], rewards: Sequence[Reward]) -> View:
-        """Sums each pair's win mass over the answers to it; the larger sum wins, equal sums tie."""
-        k = len(labels)
-        lead, asked = np.zeros((k, k)), np.zeros((k, k), dtype=bool)
-        statuses: list[Status] = ["ok"] * k
-        for request, reward in zip(requests, rewards, strict=True):
-            shown = request.where.candidates if request.where else ()
-            if reward.status == "missing":
-                shown = ()  # a score file may know one of two orders; a pair without any answer stays nan
-            for i, j in combinations(range(len(shown)), 2):
-                a, b = shown[i], shown[j]
-                asked[a, b] = asked[b, a] = True
-                edge = reward.values[i] - reward.values[j] if reward.status == "ok" else np.nan
-                if reward.status == "refused" and self.null_verdict == "loss":
-                    edge = -1.0 if labels[a] > labels[b] else 1.0
-                lead[a, b] += edge
-                lead[b, a] -= edge
-            if reward.status != "ok" and request.where:
-                for index in request.where.candidates:
-                    statuses[index] = reward.status
-        beats = np.where(asked & ~np.isnan(lead), (np.sign(lead) + 1) / 2, np.nan)
-        return View(None, beats, statuses)
+        answers = [
+            (request.where.candidates, reward.values, reward.status)
+            for request, reward in zip(requests, rewards, strict=True)
+            if request.where
+        ]
+        statuses: list[Status] = ["ok"] * len(labels)
+        for shown, _, status in answers:
+            if status != "ok":
+                for index in shown:
+                    statuses[index] = status
+        return View(None, comparison.beats_of_masses(labels, answers, self.null_verdict), statuses)
 
 
 def _request(ask: Ask, example: Example, indices: tuple[int, ...], dataset: str) -> Request:

@@ -20,7 +20,7 @@ LAYERS = [
     ["rmbench.tasks", "rmbench.data_cards"],
     ["rmbench.flow"],
     ["rmbench.leaderboard"],
-    ["rmbench.cli", "rmbench.__main__", "rmbench"],
+    ["rmbench.cli", "rmbench.demo", "rmbench.__main__", "rmbench"],
 ]
 NEVER = [("rmbench.tasks", "rmbench.models"), ("rmbench.scoring", "rmbench.data")]
 ONLY = {
@@ -38,7 +38,11 @@ Sources = Mapping[str, str]
 def sources() -> dict[str, str]:
     """Module name -> source of the whole project."""
     found = {}
-    for folder, package in ((ROOT / "rmbench", "rmbench"), (ROOT / "tasks", "rmbench.tasks")):
+    for folder, package in (
+        (ROOT / "rmbench", "rmbench"),
+        (ROOT / "tasks", "rmbench.tasks"),
+        (ROOT / "demo", "rmbench.demo"),
+    ):
         for path in folder.rglob("*.py"):
             parts = path.relative_to(folder).with_suffix("").parts
             found[".".join([package, *(part for part in parts if part != "__init__")])] = path.read_text()

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```\w+\n(?:# |<!-- )(\S+)(?: -->)?\n(.*?)```", re.DOTALL)
 EXAMPLES = dict(BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text()))
-ROOMS = {"tasks/": "rmbench/tasks/", "data_cards/": "rmbench/data_cards/"}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PLACES = PROJECT["tool"]["setuptools"]["package-dir"]
+ROOMS = {f"{folder}/": package.replace(".", "/") + "/" for package, folder in PLACES.items() if folder != "rmbench"}
 
 
 @pytest.fixture

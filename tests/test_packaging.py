@@ -14,7 +14,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def test_every_package_on_disk_is_in_the_wheel() -> None:
-    folders = {"rmbench": ROOT / "rmbench", "rmbench.tasks": ROOT / "tasks", "rmbench.data_cards": ROOT / "data_cards"}
+    mapped = PROJECT["tool"]["setuptools"]["package-dir"]
+    folders = {package: ROOT / folder for package, folder in mapped.items()}
     on_disk = {
         ".".join([package, *path.parent.relative_to(folder).parts])
         for package, folder in folders.items()

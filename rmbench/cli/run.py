@@ -40,7 +40,7 @@ def _tokens(_: click.Context, __: click.Parameter, value: str) -> int | None:
     multiple=True,
     required=True,
     metavar="MODEL",
-    help="length, random, a hub id, a folder, scores:FILE, python:module:attribute, ... (repeatable).",
+    help="demo, length, random, a hub id, a folder, scores:FILE, python:module:attribute, ... (repeatable).",
 )
 @click.option("-t", "--task", "tasks", multiple=True, required=True, metavar="TASK", help="See rmbench list tasks.")
 @click.option("--data", multiple=True, metavar="TASK=PATH", callback=_files, help="Run TASK on a file or folder.")

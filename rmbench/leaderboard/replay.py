@@ -10,7 +10,7 @@ import numpy as np
 from rmbench.metrics import comparison
 from rmbench.metrics.aggregate import VIEWS, aggregate
 from rmbench.results.schema import TaskResult
-from rmbench.types import Array, Outcome, View
+from rmbench.types import Array, Outcome, Status, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +35,34 @@ def examples_of(result: TaskResult) -> list[Judged]:
 
 
 def outcomes_of(result: TaskResult, view: str) -> list[Outcome]:
-    """What the metrics of a comparison task saw of one view, one outcome an example.
-
-    Whether a verdict that could not be read is no answer or a loss is the task's to define; the result shows which: the
-    examples with such verdicts count in its metrics, or they do not.
-    """
+    """What the metrics of a comparison task saw of one view, one outcome an example."""
     examples = examples_of(result)
     if result.comparisons is None:
         given = _scores(result, view)
         scores = [given[example.rows] for example in examples]
         return [_outcome(e, view, View(s, comparison.beats(s), ())) for e, s in zip(examples, scores, strict=True)]
-    found = _compared(result, examples, view, refused_loses=False)
-    if np.isfinite(comparison.wins(found, view)).sum() < result.metric("accuracy", view=view).n:
-        found = _compared(result, examples, view, refused_loses=True)
-    return found
+    answers: dict[str, list[tuple[tuple[int, int], tuple[float, float], Status]]] = {}
+    for row in result.comparisons.to_pylist():
+        shown, masses = (row["first"], row["second"]), (row["win_first"], row["win_second"])
+        answers.setdefault(row["example_id"], []).append((shown, masses, row["status"]))
+    return [
+        _outcome(example, view, View(None, _beats(result, example, answers.get(example.id, [])), ()))
+        for example in examples
+    ]
+
+
+def _beats(
+    result: TaskResult, example: Judged, answers: Sequence[tuple[tuple[int, int], tuple[float, float], Status]]
+) -> Array:
+    return comparison.beats_of_masses(_labels(example), answers, result.task.null_verdict)
+
+
+def _labels(example: Judged) -> Array:
+    return np.array([np.nan if label is None else label for label in example.labels], float)
 
 
 def _outcome(example: Judged, view: str, seen: View) -> Outcome:
-    labels = np.array([np.nan if label is None else label for label in example.labels])
-    return Outcome(example.id, None, example.cluster or example.id, labels, {view: seen})
+    return Outcome(example.id, None, example.cluster or example.id, _labels(example), {view: seen})
 
 
 def _scores(result: TaskResult, view: str) -> Array:
@@ -65,26 +74,3 @@ def _scores(result: TaskResult, view: str) -> Array:
     else:
         given = [dict(heads or ()).get(view) for heads in result.records["heads"].to_pylist()]
     return np.array([np.nan if value is None else value for value in given], float)
-
-
-def _compared(result: TaskResult, examples: Sequence[Judged], view: str, *, refused_loses: bool) -> list[Outcome]:
-    """Sums each pair's win mass over the answers to it; the larger sum wins, equal sums tie, a failed one is nan."""
-    labels = {example.id: example.labels for example in examples}
-    leads = {name: np.zeros((len(some), len(some))) for name, some in labels.items()}
-    asked = {name: np.zeros((len(some), len(some)), dtype=bool) for name, some in labels.items()}
-    for row in result.comparisons.to_pylist() if result.comparisons is not None else ():
-        name, a, b = row["example_id"], row["first"], row["second"]
-        if row["status"] == "missing":
-            continue
-        edge = row["win_first"] - row["win_second"] if row["status"] == "ok" else np.nan
-        if row["status"] == "refused" and refused_loses:
-            edge = -1.0 if (labels[name][a] or 0.0) > (labels[name][b] or 0.0) else 1.0
-        asked[name][a, b] = asked[name][b, a] = True
-        leads[name][a, b] += edge
-        leads[name][b, a] -= edge
-    return [
-        _outcome(
-            example, view, View(None, np.where(asked[example.id], (np.sign(leads[example.id]) + 1) / 2, np.nan), ())
-        )
-        for example in examples
-    ]

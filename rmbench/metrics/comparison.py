@@ -17,14 +17,15 @@ correct candidate: the one with the fewest losses, then the fewest ties, against
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rmbench.metrics.interval import Kind, Statistic, mean
-from rmbench.types import Array, Outcome
+from rmbench.types import Array, Outcome, Status
 
 _ENTRIES = 1 << 21  # entries of `beats` held at once: 16 MiB
 _REASONS = (
@@ -88,6 +89,32 @@ def beats(scores: Array) -> Array:
     result: Array = np.where(ahead > behind, 1.0, np.where(ahead == behind, 0.5, 0.0))
     result[np.isnan(ahead) | np.isnan(behind)] = np.nan
     np.fill_diagonal(result, np.nan)
+    return result
+
+
+def beats_of_masses(
+    labels: Array, answers: Iterable[tuple[Sequence[int], Sequence[float], Status]], null_verdict: str | None
+) -> Array:
+    """Who is preferred to whom [k, k] going by comparisons: each pair's win mass summed over the answers to it.
+
+    An answer is (candidates in the order shown, win mass of each, status). The larger sum wins, equal sums tie; a pair
+    that was not asked or has a failed answer is nan, one that is missing counts as not asked, because a score file may
+    know one of two orders. With `null_verdict` "loss" a `refused` answer is a loss of the one with the higher label.
+    """
+    k = len(labels)
+    lead, asked = np.zeros((k, k)), np.zeros((k, k), dtype=bool)
+    for shown, masses, status in answers:
+        if status == "missing":
+            continue
+        for i, j in combinations(range(len(shown)), 2):
+            a, b = shown[i], shown[j]
+            asked[a, b] = asked[b, a] = True
+            edge = masses[i] - masses[j] if status == "ok" else np.nan
+            if status == "refused" and null_verdict == "loss":
+                edge = -1.0 if labels[a] > labels[b] else 1.0
+            lead[a, b] += edge
+            lead[b, a] -= edge
+    result: Array = np.where(asked & ~np.isnan(lead), (np.sign(lead) + 1) / 2, np.nan)
     return result
 
 

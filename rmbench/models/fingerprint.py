@@ -63,12 +63,12 @@ class Checkpoint:
         return content
 
     def content(self) -> str:
-        """What pins the weights: `id@commit` on the hub, the sha256 of weights, configs and code of a local folder."""
+        """What pins the weights: `id@commit` on the hub, the sha256 of weights and configs of a local folder."""
         if self.commit:
             return f"{self.source}@{self.commit}"
         folder = Path(self.source)
         files = [folder / name for name in ("config.json", "adapter_config.json") if (folder / name).is_file()]
-        files += sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.py"))
+        files += sorted(folder.glob("*.safetensors"))  # code is hashed where it is used, see `sources`
         with ThreadPoolExecutor() as pool:  # hashing releases the GIL, and shards are gigabytes
             return digest(dict(zip((file.name for file in files), pool.map(_file_sha256, files), strict=True)))
 

@@ -18,11 +18,15 @@ class _Part(BaseModel):
 
 
 class TaskInfo(_Part):
-    """`version` rises whenever the same rows would give other examples; `protocol` is how pairs are shown."""
+    """`version` rises whenever the same rows would give other examples.
+
+    `protocol` is how pairs are shown, `null_verdict` what a verdict that could not be read is.
+    """
 
     name: str
     version: int
     protocol: str | None = None
+    null_verdict: Literal["no answer", "loss"] | None = None
 
 
 class DatasetInfo(_Part):

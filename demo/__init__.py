@@ -1,0 +1,1 @@
+"""The demo reward model: its checkpoint, its card, and the script that trains it."""
