@@ -95,7 +95,7 @@ def one_error(capsys: Any) -> str:
         (["-m", "length", "-m", "random", "--name", "x", "-t", "best_of_n"], 2, "--name x would name 2 models alike"),
         (["-m", "length", "-t", "best_of_n", "--data", "preference=x.jsonl"], 2, "preference is not among the tasks"),
         (["-m", "scores:no.json", "-t", "best_of_n"], 1, "no.json"),
-        (["-m", "length", "-t", "preference", "--data", "preference=no.jsonl"], 1, "no.jsonl"),
+        (["-m", "length", "-t", "preference", "--data", "preference=no.jsonl"], 1, "no.jsonl: no such file or folder"),
         (["-m", "length@main", "-t", "best_of_n"], 2, "length is a model by itself, without source or revision"),
         (["-m", "length:x", "-t", "best_of_n"], 2, "length is a model by itself, without source or revision"),
         (["-m", "org/name", "-t", "best_of_n"], 1, "there is no such folder, and on the hub no config.json"),

@@ -105,9 +105,10 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 def file_sha256(path: Path) -> str:
     """Hex sha256 of a file's bytes; of a folder, over the names and hashes of the files that `read_rows` reads."""
+    files = _files(path)
     if not path.is_dir():
         return _bytes_sha256(path)
-    listing = "".join(f"{_name(file, path)}\0{_bytes_sha256(file)}\n" for file in _files(path))
+    listing = "".join(f"{_name(file, path)}\0{_bytes_sha256(file)}\n" for file in files)
     return sha256(listing.encode()).hexdigest()
 
 

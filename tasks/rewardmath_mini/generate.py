@@ -123,11 +123,6 @@ class Problem:
         return " ".join([*self.templates, *re.findall(r"\d+", self.text)])
 
     @property
-    def normalised(self) -> str:
-        """The text without what does not matter to its solution."""
-        return re.sub(rf"\b({'|'.join(_NAMES + _ITEMS)})\b", "_", self.text).lower()
-
-    @property
     def held_out(self) -> bool:
         """Whether it is on the bundled side; problems to train on are not."""
         return sha256(self.signature.encode()).digest()[0] % _HELD_OUT == 0
