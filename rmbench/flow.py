@@ -7,9 +7,9 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -17,14 +17,16 @@ from typing import Any
 from uuid import uuid4
 
 from rmbench import scoring
+from rmbench.calibration.fit import Calibrated, calibrate
 from rmbench.data.dataset import Dataset
 from rmbench.errors import UsageError
+from rmbench.metrics import scale
 from rmbench.metrics.interval import estimate
 from rmbench.models.base import Derived, Model, subject_of
 from rmbench.models.spec import load_model, run_identity
 from rmbench.plugins import load_task
 from rmbench.results import files, provenance, records
-from rmbench.results.schema import DatasetInfo, Metric, SubjectInfo, TaskInfo, TaskResult, Timing
+from rmbench.results.schema import DatasetInfo, Metric, Scale, SubjectInfo, TaskInfo, TaskResult, Timing
 from rmbench.scoring import Progress, Store, Tally, cache_folder
 from rmbench.task import Task
 from rmbench.types import STATUSES, Example, Message, Outcome, Request, Response, Reward
@@ -32,8 +34,6 @@ from rmbench.types import STATUSES, Example, Message, Outcome, Request, Response
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 Conversation = tuple[str, str] | Sequence[Mapping[str, str]]
-
-UNCALIBRATED = "this version of rmbench fits no calibration"
 
 
 @dataclass(frozen=True)
@@ -111,25 +111,21 @@ def evaluate(
     spec = model if isinstance(model, str) else None
     model = load_model(model, seed=seed, **options)
     subject = subject_of(model) if name is None else replace(subject_of(model), id=name)
-    fingerprint = _fingerprint(model)
-    # Code without a fingerprint may change: only the same file continues a run, and no run overwrites another's result
-    run = None if fingerprint else _short(run_identity(spec) if spec else uuid4().hex)
+    run = run_of(model, spec)
 
     asked = [
         [(example, item.task.requests(example, model.asks, item.data.sha256)) for example in item.data.examples]
         for item in loaded
     ]
     tally = Tally()
-    with ExitStack() as stack:
-        store = stack.enter_context(Store(cache_folder() / "rewards.sqlite"))
-        journal = stack.enter_context(Store(cache_folder() / "journals" / f"{run}.sqlite")) if run and spec else None
+    with kept(run if spec else None) as (store, journal):
         rewards = iter(
             scoring.score(
                 model,
                 [request for examples in asked for _, requests in examples for request in requests],
+                token_budget=token_budget,
                 store=store,
                 journal=journal,
-                token_budget=token_budget,
                 progress=progress,
                 tally=tally,
             )
@@ -142,15 +138,13 @@ def evaluate(
                 id=subject.id,
                 family=subject.family,
                 revision=subject.revision,
-                fingerprint=fingerprint,
+                fingerprint=fingerprint(model),
             )
             config = {**subject.settings, **item.choice, "seed": seed} | ({"run": run} if run else {})
             results.append(_result(item, answered, info, config, tally, time.perf_counter() - started))
         if out is not None:
             for result in results:
                 files.write(result, Path(out))
-        if journal is not None:
-            journal.clear()
     return results
 
 
@@ -167,10 +161,44 @@ def score(
     `model` and `options` are those of `evaluate`. Rewards are kept in the store. Raises UsageError for a conversation
     that is neither.
     """
+    spec = model if isinstance(model, str) else None
     model = load_model(model, **options)
     requests = [_conversation(item, place) for place, item in enumerate(conversations)]
-    with Store(cache_folder() / "rewards.sqlite") as store:
-        return scoring.score(model, requests, store=store, token_budget=token_budget, progress=progress)
+    with kept(run_of(model, spec) if spec else None) as (store, journal):
+        return scoring.score(
+            model, requests, store=store, journal=journal, token_budget=token_budget, progress=progress
+        )
+
+
+@contextmanager
+def kept(run: str | None) -> Iterator[tuple[Store, Store | None]]:
+    """Where scoring keeps what it has: the store, and the journal of `run`, emptied once all went well."""
+    with ExitStack() as stack:
+        store = stack.enter_context(Store(cache_folder() / "rewards.sqlite"))
+        journal = stack.enter_context(Store(cache_folder() / "journals" / f"{run}.sqlite")) if run else None
+        yield store, journal
+        if journal is not None:
+            journal.clear()
+
+
+def run_of(model: Model, spec: str | None) -> str | None:
+    """What a run of code without a fingerprint is known again by, None for a model that has one.
+
+    Such code may change: only the same file continues a run, and no run overwrites another's result.
+    """
+    if fingerprint(model):
+        return None
+    return sha256((run_identity(spec) if spec else uuid4().hex).encode()).hexdigest()[:12]
+
+
+def fingerprint(model: Model) -> str | None:
+    """A Derived's with its members', so that another member or setting is another result."""
+    if not isinstance(model, Derived):
+        return model.fingerprint
+    parts = [model.fingerprint, *(fingerprint(member) for member in model.members)]
+    if None in parts:
+        return None
+    return sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _conversation(item: Conversation, place: int) -> Request:
@@ -208,6 +236,11 @@ def _result(
     task, data = item.task, item.data
     outcomes = [task.outcome(example, requests, rewards) for example, requests, rewards in answered]
     views = list(dict.fromkeys(view for outcome in outcomes for view in outcome.views))
+    primary = task.primary_view(views)
+    calibrated = Calibrated(reason=task.uncalibrated)
+    if task.uncalibrated is None:
+        calibrated = calibrate(outcomes, primary, seed=config["seed"])
+    described = scale.describe(outcomes, primary)
     rewards = [reward for _, _, some in answered for reward in some]
     statuses = Counter(reward.status for reward in rewards)
     result = TaskResult(
@@ -224,14 +257,16 @@ def _result(
             noted=dict(data.noted),
         ),
         subject=subject,
-        primary_view=task.primary_view(views),
+        primary_view=primary,
         metrics=_metrics(task, outcomes, views, config["seed"]),
         left_out={view: reasons for view in views if (reasons := task.left_out(outcomes, view))},
         statuses={status: statuses[status] for status in STATUSES if statuses[status]},
         truncated=sum(reward.truncated > 0 for reward in rewards),
         ties={view: task.ties(outcomes, view) for view in views},
         same_tokens=_same_tokens(answered),
-        calibration_reason=UNCALIBRATED,
+        scale=None if described is None else Scale(**asdict(described)),
+        calibration=calibrated.report,
+        calibration_reason=calibrated.reason,
         timing=Timing(
             seconds=round(seconds, 3),
             scoring_seconds=round(tally.seconds, 3),
@@ -247,7 +282,7 @@ def _result(
         config={**config, "task_version": task.version, "protocol": task.protocol},
         created=provenance.now(),
     )
-    result._records = records.candidate_table(answered)
+    result._records = records.candidate_table(answered, calibrated.probabilities)
     result._comparisons = records.comparison_table(answered)
     result._problems = _problems(answered)
     return result
@@ -288,6 +323,7 @@ def _metrics(task: Task, outcomes: Sequence[Outcome], views: Sequence[str], seed
     return [
         Metric(
             name=found.name,
+            kind=found.kind,
             view=view,
             subset=subset,
             value=_number(found.value),
@@ -295,6 +331,7 @@ def _metrics(task: Task, outcomes: Sequence[Outcome], views: Sequence[str], seed
             ci_high=_number(found.ci_high),
             n=found.n,
             clusters=found.clusters,
+            p=found.p,
         )
         for view in views
         for subset, some in subsets.items()
@@ -307,26 +344,12 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _fingerprint(model: Model) -> str | None:
-    """A Derived's with its members', so that another member or setting is another result."""
-    if not isinstance(model, Derived):
-        return model.fingerprint
-    parts = [model.fingerprint, *(_fingerprint(member) for member in model.members)]
-    if None in parts:
-        return None
-    return sha256(json.dumps(parts).encode()).hexdigest()
-
-
 def _responses_sha256(examples: Sequence[Example]) -> str | None:
     """Identity of the texts that were judged; None where a score file does not tell them."""
     texts = sorted([example.id, [candidate.text for candidate in example.candidates]] for example in examples)
     if any(text is None for _, some in texts for text in some):
         return None
     return sha256(json.dumps(texts).encode()).hexdigest()
-
-
-def _short(text: str) -> str:
-    return sha256(text.encode()).hexdigest()[:12]
 
 
 def _examples_sha256(examples: Sequence[Example]) -> str:

@@ -6,12 +6,13 @@ A kind owns what is asked of a model (`requests`) and what becomes of the answer
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import combinations
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from rmbench.data.files import Row, file_sha256, read_rows
 from rmbench.data.hub import HubSet
 from rmbench.data.steps import split_steps
 from rmbench.errors import DataError, ModelError
-from rmbench.metrics import comparison
+from rmbench.metrics import comparison, probe, summary
 from rmbench.metrics.aggregate import aggregate
 from rmbench.metrics.interval import Statistic
 from rmbench.types import Array, Ask, Candidate, Example, Outcome, Request, Response, Reward, Status, View, Where
@@ -49,6 +50,9 @@ class Task(Protocol):
     @property
     def null_verdict(self) -> Literal["no answer", "loss"] | None: ...
 
+    @property
+    def uncalibrated(self) -> str | None: ...
+
     def load(self, path: Path | None = None) -> Dataset: ...
 
     def requests(self, example: Example, asks: frozenset[Ask], dataset: str) -> list[Request]: ...
@@ -65,17 +69,14 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Prompts with k >= 2 candidates, of which some are better: best-of-n groups and preference pairs.
+class _Judging(ABC):
+    """What the kinds share: prompts with candidates, of which a reward model is asked what they are worth.
 
-    A model is asked for the reward of each candidate, else for the rewards of its steps, else to compare:
-    `official` shows every (right, wrong) pair once, in the order the data states (tag `chosen_position`) or one drawn
-    from the example's id; `round_robin` shows every pair once, `both_orders` every pair twice, whatever the labels.
+    A model is asked for the reward of each candidate, else for the rewards of its steps, else to compare pairs.
 
     `read` turns rows into examples; the rows come from a file the user names, else from `bundled` (a file beside the
-    task's module), else from `hub`. `null_verdict` says what a verdict that could not be read is: no answer, or, where
-    a benchmark defines it so, a loss of the right answer. `step_view` is the step aggregator to look at first.
-    `version` rises whenever the same rows would give other examples.
+    task's module), else from `hub`. `step_view` is the step aggregator to look at first. `version` rises whenever the
+    same rows would give other examples.
     """
 
     name: str
@@ -85,9 +86,12 @@ class Comparison:
     read: Callable[[Iterable[Row]], Iterator[Example | LeftOut]]
     hub: HubSet | None = None
     bundled: Path | None = None
-    protocol: Order = "official"
     null_verdict: Literal["no answer", "loss"] = "no answer"
     step_view: str = "prod"
+
+    @abstractmethod
+    def pairs(self, example: Example) -> list[tuple[int, ...]]:
+        """Which candidates are shown to a model that only compares, in the order shown."""
 
     def load(self, path: Path | None = None) -> Dataset:
         """The examples of `path` (file or folder), or of the task's own data. Raises DataError."""
@@ -116,7 +120,7 @@ class Comparison:
             ask: Ask = "reward" if "reward" in asks else "steps"
             shown: list[tuple[int, ...]] = [(index,) for index in range(len(example.candidates))]
         elif "compare" in asks:
-            ask, shown = "compare", self._pairs(example)
+            ask, shown = "compare", self.pairs(example)
         else:
             answers = ", ".join(sorted(asks)) or "nothing"
             raise ModelError(f"{self.name}: the model answers {answers}; this task asks reward, steps or compare")
@@ -144,30 +148,9 @@ class Comparison:
             step_labels=[np.array(c.step_labels or (), dtype=float) for c in example.candidates],
         )
 
-    def statistics(self, outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
-        """The metrics of one view, ready for intervals."""
-        return comparison.statistics(outcomes, view)
-
-    def left_out(self, outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
-        """How many examples no metric counts, by reason."""
-        return comparison.left_out(outcomes, view)
-
-    def ties(self, outcomes: Sequence[Outcome], view: str) -> int:
-        """How many examples a tie decides."""
-        return comparison.ties(outcomes, view)
-
     def primary_view(self, views: Sequence[str]) -> str:
         """The view to look at first."""
         return "default" if "default" in views else self.step_view
-
-    def _pairs(self, example: Example) -> list[tuple[int, ...]]:
-        pairs = list(combinations(range(len(example.candidates)), 2))
-        if self.protocol == "both_orders":
-            return [order for first, second in pairs for order in ((first, second), (second, first))]
-        if self.protocol == "official":
-            labels = _labels(example)
-            pairs = [(a, b) if labels[a] > labels[b] else (b, a) for a, b in pairs if labels[a] != labels[b]]
-        return [_displayed(example, pair) for pair in pairs]
 
     def _compared(self, labels: Array, requests: Sequence[Request], rewards: Sequence[Reward]) -> View:
         answers = [
@@ -181,6 +164,73 @@ class Comparison:
                 for index in shown:
                     statuses[index] = status
         return View(None, comparison.beats_of_masses(labels, answers, self.null_verdict), statuses)
+
+
+@dataclass(frozen=True)
+class Comparison(_Judging):
+    """Prompts with k >= 2 candidates, of which some are better: best-of-n groups and preference pairs.
+
+    A model that compares is shown: `official`, every (right, wrong) pair once, in the order the data states (tag
+    `chosen_position`) or one drawn from the example's id; `round_robin`, every pair once, `both_orders` every pair
+    twice, whatever the labels. `null_verdict` says what a verdict that could not be read is: no answer, or, where a
+    benchmark defines it so, a loss of the right answer.
+    """
+
+    protocol: Order = "official"
+    uncalibrated: ClassVar[str | None] = None
+
+    def statistics(self, outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
+        """The metrics of one view, ready for intervals."""
+        return summary.statistics(outcomes, view)
+
+    def left_out(self, outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
+        """How many examples no metric counts, by reason."""
+        return comparison.left_out(outcomes, view)
+
+    def ties(self, outcomes: Sequence[Outcome], view: str) -> int:
+        """How many examples a tie decides."""
+        return comparison.ties(outcomes, view)
+
+    def pairs(self, example: Example) -> list[tuple[int, ...]]:
+        pairs = list(combinations(range(len(example.candidates)), 2))
+        if self.protocol == "both_orders":
+            return [order for first, second in pairs for order in ((first, second), (second, first))]
+        if self.protocol == "official":
+            labels = _labels(example)
+            pairs = [(a, b) if labels[a] > labels[b] else (b, a) for a, b in pairs if labels[a] != labels[b]]
+        return [_displayed(example, pair) for pair in pairs]
+
+
+@dataclass(frozen=True)
+class Probe(_Judging):
+    """Edits of a response that a reward should, or should not, follow: one base a prompt, and its edits.
+
+    The base is the candidate whose tag `edit` is `sufficient`; a model that compares is shown every other one against
+    it, in both orders. `measure` gives the metrics of one view.
+    """
+
+    measure: Callable[[Sequence[Outcome], str], list[Statistic]] = field(kw_only=True)
+    protocol: ClassVar[None] = None
+    uncalibrated: ClassVar[str | None] = "a probe's responses are made to mislead, no sample of what a model will meet"
+
+    def statistics(self, outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
+        """The metrics of one view, ready for intervals."""
+        return self.measure(outcomes, view)
+
+    def left_out(self, outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
+        """How many examples lack an answer that a metric needs."""
+        return probe.left_out(outcomes, view)
+
+    def ties(self, outcomes: Sequence[Outcome], view: str) -> int:
+        """In how many examples an edit is worth just what its base is."""
+        return probe.ties(outcomes, view)
+
+    def pairs(self, example: Example) -> list[tuple[int, ...]]:
+        """Every candidate against the base, in both orders."""
+        edits = [candidate.tags.get("edit") for candidate in example.candidates]
+        base = edits.index("sufficient")
+        others = [index for index in range(len(edits)) if index != base]
+        return [order for other in others for order in ((base, other), (other, base))]
 
 
 def _request(ask: Ask, example: Example, indices: tuple[int, ...], dataset: str) -> Request:
@@ -247,4 +297,4 @@ def _columns(example: Example, requests: Sequence[Request], rewards: Sequence[Re
 
 
 def _scored(scores: Array, statuses: Sequence[Status]) -> View:
-    return View(scores, comparison.beats(scores), list(statuses))
+    return View(scores, None, list(statuses))

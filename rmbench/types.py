@@ -122,13 +122,13 @@ class Reward:
 class View:
     """One way of turning a model's answers into scores of the k candidates of an example.
 
-    `scores` is [k], or None where only comparisons were asked. `beats` is [k, k]: 1 where the row's candidate is
-    preferred to the column's, 0 where it is not, .5 for a tie, nan where it was not asked or has no answer.
-    `status` has one entry per candidate.
+    `scores` is [k], or None where only comparisons were asked. Then `beats` is [k, k]: 1 where the row's candidate is
+    preferred to the column's, 0 where it is not, .5 for a tie, nan where it was not asked or has no answer; it is None
+    where the scores say who is preferred. `status` has one entry per candidate.
     """
 
     scores: Array | None
-    beats: Array
+    beats: Array | None
     status: Sequence[Status]
 
 

@@ -7,30 +7,41 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"torch", "transformers", "datasets", "pandas", "scipy", "sklearn", "pyarrow", "tokenizers", "peft", "tabulate"}
+HEAVY = {"torch", "transformers", "datasets", "pandas", "scipy", "sklearn", "pyarrow", "tokenizers", "peft", "tabulate",
+         "altair", "vl_convert"}  # fmt: skip
 
 # Each layer may import itself and those before it; a module belongs to the longest prefix that it has here
 LAYERS = [
     ["rmbench.errors", "rmbench.types"],
-    ["rmbench.plugins", "rmbench.metrics", "rmbench.data", "rmbench.results"],
+    ["rmbench.plugins", "rmbench.metrics", "rmbench.calibration", "rmbench.data", "rmbench.results"],
     ["rmbench.models.base", "rmbench.policies.base"],
     ["rmbench.models", "rmbench.policies"],
     ["rmbench.scoring"],
     ["rmbench.task"],
     ["rmbench.tasks", "rmbench.data_cards"],
     ["rmbench.flow"],
-    ["rmbench.leaderboard"],
+    ["rmbench.rewards"],
+    ["rmbench.leaderboard", "rmbench.compare", "rmbench.report"],
     ["rmbench.cli", "rmbench.demo", "rmbench.__main__", "rmbench"],
 ]
 NEVER = [("rmbench.tasks", "rmbench.models"), ("rmbench.scoring", "rmbench.data")]
 ONLY = {
     "rmbench.leaderboard": (
         "rmbench.leaderboard",
+        "rmbench.calibration",
         "rmbench.results",
         "rmbench.metrics",
         "rmbench.errors",
         "rmbench.types",
-    )
+    ),
+    "rmbench.report": (
+        "rmbench.report",
+        "rmbench.results",
+        "rmbench.metrics",
+        "rmbench.calibration",
+        "rmbench.errors",
+        "rmbench.types",
+    ),
 }
 Sources = Mapping[str, str]
 

@@ -14,6 +14,7 @@ from checkpoints import make
 from rich.console import Console
 
 from rmbench.cli import main
+from rmbench.report import page
 from rmbench.results.schema import TaskResult
 
 PAIRS = [
@@ -50,6 +51,37 @@ def test_a_run_prints_a_table_and_writes_its_files(pairs: Path, tmp_path: Path, 
     assert "50.0 [9.5, 90.5]" in printed.out
     assert "length: 4/4 sequences in" in printed.err
     assert len(list((tmp_path / "out").rglob("preference.json"))) == 2
+
+
+def test_a_run_says_what_length_and_margins_are_worth(tmp_path: Path, capsys: Any) -> None:
+    assert run("run", "-m", "length", "-m", "random", "-t", "best_of_n", "--out", tmp_path) == 0
+    printed = capsys.readouterr().out
+    assert "at equal length %" in printed
+    assert "ECE % as it is" in printed
+    assert "always longer: 19.4 %" in printed  # the accuracy of the model that scores by length
+
+
+def test_a_probe_has_a_row_a_metric_and_a_star_where_an_effect_is_no_chance(tmp_path: Path, capsys: Any) -> None:
+    assert run("run", "-m", "length", "-m", "random", "-t", "length_bias", "--out", tmp_path) == 0
+    lines = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if line.count("│") > 2}
+    stars = {name: [cell.strip().endswith("*") for cell in line.split("│")[2:4]] for name, line in lines.items()}
+    assert stars["effect padding"] == [True, False]
+    assert stars["effect wrong"] == [False, False]
+    assert lines["flip rate %"].split("│")[2].strip().startswith("100.0 [")
+
+
+def test_a_run_writes_a_page_and_without_the_extra_says_what_to_install(
+    tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"prompt": "q", "chosen": "short", "rejected": "longer and wrong"}])
+    arguments = ("run", "-m", "length", "-t", "preference", "--data", f"preference={rows}", "--out")
+    assert run(*arguments, tmp_path / "with") == 0
+    assert "longer and wrong" in (tmp_path / "with" / "report.html").read_text()
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    page._library.cache_clear()
+    assert run(*arguments, tmp_path / "without") == 0
+    assert "no report: report.html needs altair and vl-convert-python: pip install" in capsys.readouterr().err
+    assert not (tmp_path / "without" / "report.html").exists()
 
 
 def test_json_is_json_alone(pairs: Path, tmp_path: Path, capsys: Any) -> None:

@@ -13,19 +13,14 @@ from hypothesis import strategies as st
 from rmbench.metrics import comparison
 from rmbench.metrics.aggregate import aggregate
 from rmbench.metrics.interval import estimate
-from rmbench.types import Array, Outcome, View
+from rmbench.types import Outcome, View
 
 RANKS = ["accuracy", "accuracy_ties", "accuracy_expected", "mrr", "mrr_expected", "mean_rank", "auc"]
 
 
-def preferences(scores: Array) -> Array:
-    row, column = scores[:, None], scores[None, :]
-    return np.where(np.isnan(row) | np.isnan(column), np.nan, (row > column) + 0.5 * (row == column))
-
-
 def scored(labels, scores) -> Outcome:
     scores = np.array(scores, float)
-    view = View(scores, preferences(scores), ["ok"] * len(scores))
+    view = View(scores, None, ["ok"] * len(scores))
     return Outcome("id", None, "c", np.array(labels, float), {"default": view})
 
 

@@ -298,7 +298,7 @@ def test_an_error_in_plain_code_loses_one_reward() -> None:
 
 
 def test_a_json_that_is_no_result_is_one_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text('{"schema_version": 1}')
+    (tmp_path / "x.json").write_text('{"schema_version": 2}')
     with pytest.raises(ResultError, match="x.json: no result file: task: Field required"):
         files.read(tmp_path / "x.json")
 
@@ -307,8 +307,8 @@ def test_newer_and_unknown_fields_are_refused(tmp_path: Path) -> None:
     evaluate("length", [task()], out=tmp_path)
     (path,) = tmp_path.rglob("*.json")
     good = json.loads(path.read_text())
-    path.write_text(json.dumps(good | {"schema_version": 2}))
-    with pytest.raises(ResultError, match="schema version 2; this rmbench reads 1"):
+    path.write_text(json.dumps(good | {"schema_version": 3}))
+    with pytest.raises(ResultError, match="schema version 3; this rmbench reads 2"):
         files.read(path)
     path.write_text(json.dumps(good | {"extra": 1}))
     with pytest.raises(ResultError, match="extra: Extra inputs are not permitted"):

@@ -1,4 +1,4 @@
-"""Paired tests against enumeration, and tiers on made-up models."""
+"""Paired tests against enumeration and statsmodels, intervals and ranks in simulation, tiers of made-up models."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtri
 from scipy.stats import binomtest
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 
-from rmbench.metrics.interval import mean_interval, wilson_interval
-from rmbench.metrics.paired import holm, sign_flip_p, tiers
+from rmbench.metrics.interval import Kind, estimate, mean, mean_interval, wilson_interval
+from rmbench.metrics.paired import Difference, difference, holm, mcnemar_p, overlap, ranks, tiers
+from rmbench.metrics.sign_flip import sign_flip_p
+from rmbench.types import Array
 
 
 def enumerated(differences: list[int]) -> float:
@@ -52,6 +57,12 @@ def test_holm_is_the_worked_example() -> None:
     assert holm([0.9, 0.8]) == [1.0, 1.0]
 
 
+@pytest.mark.parametrize("count", [1, 2, 7, 30])
+def test_holm_is_that_of_statsmodels(count: int) -> None:
+    p = np.random.default_rng(count).random(count) ** 3
+    assert holm(p.tolist()) == pytest.approx(multipletests(p, method="holm")[1])
+
+
 def test_a_null_model_is_told_apart_no_more_often_than_stated() -> None:
     rng = np.random.default_rng(0)
     alone = np.arange(200)
@@ -86,3 +97,200 @@ def test_the_interval_of_a_mean_covers_what_it_says() -> None:
     found = [mean_interval(*x) for x in zip(wins.mean(-1), low, high, strict=True)]
     covered = np.mean([a <= truth.mean() <= b for _, a, b in found])
     assert 0.93 <= covered <= 0.985
+
+
+def latent(rng: np.random.Generator, clusters: int, size: int) -> Array:
+    """Standard normal values [clusters, size]; those of a cluster correlate by 0.3."""
+    return np.sqrt(0.3) * rng.normal(size=(clusters, 1)) + np.sqrt(0.7) * rng.normal(size=(clusters, size))
+
+
+def two_models(rng: np.random.Generator, clusters: int, size: int, theirs: float, ours: float) -> tuple[Array, Array]:
+    """Right answers [n, 1] of two models of these accuracies, which find the same examples hard."""
+    hard = latent(rng, clusters, size)
+    right = [np.sqrt(0.6) * hard + np.sqrt(0.4) * latent(rng, clusters, size) < ndtri(p) for p in (theirs, ours)]
+    return right[0].reshape(-1, 1).astype(float), right[1].reshape(-1, 1).astype(float)
+
+
+def simulate(repeats: int, clusters: int, size: int, theirs: float, ours: float) -> list[Difference]:
+    """The differences found in `repeats` samples."""
+    rng, codes = np.random.default_rng(clusters + size), np.repeat(np.arange(clusters), size)
+    samples = (two_models(rng, clusters, size, theirs, ours) for _ in range(repeats))
+    return [difference(b, a, codes, kind="proportion") for a, b in samples]
+
+
+def coverage(found: list[Difference], truth: float) -> float:
+    return float(np.mean([one.ci_low <= truth <= one.ci_high for one in found]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mcnemar_is_that_of_statsmodels(seed: int) -> None:
+    theirs, ours = np.random.default_rng(seed).binomial(1, 0.6, (2, 80, 1)).astype(float)
+    table = [[np.sum((ours == a) & (theirs == b)) for b in (1, 0)] for a in (1, 0)]
+    expected = mcnemar(table, exact=True).pvalue
+    assert mcnemar_p((ours - theirs).ravel()) == pytest.approx(expected, rel=1e-9)
+    found = difference(ours, theirs, np.arange(80), kind="proportion")
+    assert found.mcnemar_p == pytest.approx(expected, rel=1e-9)
+    assert found.p == pytest.approx(expected, rel=1e-9)
+
+
+def test_mcnemar_is_silent_where_its_rows_are_not_independent_or_not_right_and_wrong() -> None:
+    ours, theirs = np.array([[1.0], [1.0], [0.0]]), np.array([[0.0], [1.0], [0.0]])
+    assert difference(ours, theirs, np.array([4, 7, 9])).mcnemar_p == 1.0
+    assert difference(ours, theirs, np.array([4, 4, 9])).mcnemar_p is None
+    assert difference(ours / 2, theirs, np.arange(3)).mcnemar_p is None
+    assert difference(np.hstack([ours, ours]), theirs, np.arange(3)).mcnemar_p is None
+
+
+def test_a_difference_of_other_means_is_that_of_their_differences() -> None:
+    rng, clusters = np.random.default_rng(6), np.repeat(np.arange(30), 2)
+    ours, theirs = 1 / rng.integers(1, 11, (2, 60, 1))
+    found = difference(ours, theirs, clusters, kind="fraction")
+    [expected] = estimate([mean("", (ours - theirs).ravel())], clusters)
+    due = expected.value, expected.ci_low, expected.ci_high
+    assert (found.value, found.ci_low, found.ci_high) == pytest.approx(due)
+    assert (found.n, found.clusters) == (60, 30)
+    swapped = difference(theirs, ours, clusters, kind="fraction")
+    assert (swapped.value, swapped.p, swapped.detectable) == pytest.approx((-found.value, found.p, found.detectable))
+
+
+@pytest.mark.parametrize("kind", ["proportion", "number"])
+def test_models_that_are_alike_on_every_row_do_not_differ(kind: Kind) -> None:
+    values = np.random.default_rng(7).binomial(1, 0.5, (50, 1)).astype(float)
+    found = difference(values, values, np.arange(50), kind=kind)
+    assert (found.value, found.p, found.mcnemar_p) == (0.0, 1.0, 1.0)
+    assert np.isnan(found.detectable)
+    assert found.ci_low == pytest.approx(-0.057, abs=1e-3) if kind == "proportion" else np.isnan(found.ci_low)
+
+
+def test_one_cluster_says_nothing_of_others() -> None:
+    for runs in (1, 2):
+        found = difference(np.ones((6, runs)), np.zeros((6, 1)), np.zeros(6, int), kind="proportion")
+        assert (found.value, found.p, found.clusters) == (1.0, 1.0, 1)
+        assert np.isnan([found.ci_low, found.ci_high, found.detectable]).all()
+
+
+@pytest.mark.parametrize(("size", "theirs", "ours"), [(1, 0.3, 0.4), (5, 0.93, 0.95), (1, 0.5, 0.5)])
+def test_the_interval_of_a_difference_covers_what_it_says(size: int, theirs: float, ours: float) -> None:
+    assert 0.93 <= coverage(simulate(1000, 100, size, theirs, ours), ours - theirs) <= 0.985
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("clusters", [100, 500])
+@pytest.mark.parametrize("size", [1, 5])
+@pytest.mark.parametrize(("theirs", "ours"), [(0.5, 0.5), (0.3, 0.4), (0.93, 0.95), (0.99, 0.995)])
+def test_intervals_of_differences_cover(clusters: int, size: int, theirs: float, ours: float) -> None:
+    covered = coverage(simulate(2000, clusters, size, theirs, ours), ours - theirs)
+    often_differ = clusters * size * abs(1 - (theirs + ours) / 2) >= 25
+    assert covered >= 0.93
+    assert covered <= 0.97 or not often_differ, "rare differences are covered more often than need be, never less"
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_equal_models_are_told_apart_at_the_nominal_rate(size: int) -> None:
+    found = simulate(1000, 100, size, 0.6, 0.6)
+    assert 0.025 <= np.mean([one.p <= 0.05 for one in found]) <= 0.07
+
+
+@pytest.mark.parametrize(("clusters", "size"), [(200, 1), (100, 4)])
+def test_the_smallest_detectable_difference_is_found_in_four_of_five_samples(clusters: int, size: int) -> None:
+    smallest = float(np.mean([one.detectable for one in simulate(100, clusters, size, 0.5, 0.6)]))
+    found = simulate(600, clusters, size, 0.5, 0.5 + smallest)
+    assert 0.75 <= np.mean([one.p <= 0.05 for one in found]) <= 0.86
+
+
+def seeds_of_a_model(rng: np.random.Generator, level: float, hard: Array, runs: int, spread: float) -> Array:
+    """Right answers [n, runs] of a model whose runs differ in how good they are, by a standard deviation `spread`."""
+    own = hard + 0.5 * rng.normal(size=len(hard))
+    quality = level * np.sqrt(1.74 + spread**2) + rng.normal(0, spread, runs)
+    return (own[:, None] + 0.7 * rng.normal(size=(len(hard), runs)) < quality).astype(float)
+
+
+@pytest.mark.parametrize(("ours_runs", "spread"), [(3, 0.2), (5, 0.2), (3, 0.0)])
+def test_an_interval_over_seeds_covers_other_seeds(ours_runs: int, spread: float) -> None:
+    rng, clusters, truth = np.random.default_rng(ours_runs), np.arange(200), 0.5 - 0.5792597
+    found, only_examples = [], []
+    for _ in range(600):
+        hard = rng.normal(size=200)
+        theirs = seeds_of_a_model(rng, 0.2, hard, 3, spread)
+        ours = seeds_of_a_model(rng, 0.0, hard, ours_runs, spread)
+        found.append(difference(ours, theirs, clusters, kind="proportion"))
+        averages = [values.mean(axis=1, keepdims=True) for values in (ours, theirs)]
+        only_examples.append(difference(averages[0], averages[1], clusters, kind="proportion"))
+    assert 0.93 <= coverage(found, truth) <= 0.99
+    assert coverage(only_examples, truth) < 0.9 or spread == 0, "a test that cannot tell would prove nothing"
+
+
+def test_what_runs_do_by_chance_on_each_example_is_counted_once() -> None:
+    rng, found = np.random.default_rng(14), []
+    for _ in range(600):
+        ours, theirs = (rng.random((150, 4)) < 0.5).astype(float), (rng.random((150, 4)) < 0.5).astype(float)
+        found.append(difference(ours, theirs, np.arange(150)))
+    due = 2 * 1.96 * np.sqrt(2 * 0.25 / 600)
+    # Twice would be 1.5: some is left, because half of all samples vary more between runs than is due, and none less
+    assert np.mean([one.ci_high - one.ci_low for one in found]) == pytest.approx(1.26 * due, rel=0.05)
+
+
+def test_seeds_that_vary_are_no_difference() -> None:
+    rng = np.random.default_rng(8)
+    told, told_by_examples = [], []
+    for _ in range(400):
+        hard = rng.normal(size=300)
+        ours, theirs = (seeds_of_a_model(rng, 0.0, hard, 3, 0.3) for _ in range(2))
+        told.append(difference(ours, theirs, np.arange(300), kind="proportion").p <= 0.05)
+        told_by_examples.append(sign_flip_p(ours.sum(axis=1) - theirs.sum(axis=1)) <= 0.05)
+    assert np.mean(told) <= 0.08
+    assert np.mean(told_by_examples) > 0.2
+
+
+def test_one_run_twice_is_not_two_seeds_of_evidence() -> None:
+    ours, theirs = np.random.default_rng(9).binomial(1, [[0.6], [0.4]], (2, 100)).astype(float)[..., None]
+    once = difference(ours, theirs, np.arange(100), kind="proportion")
+    twice = difference(np.hstack([ours, ours]), theirs, np.arange(100), kind="proportion")
+    assert (twice.ci_low, twice.ci_high) == pytest.approx((once.ci_low, once.ci_high), abs=0.001)
+
+
+def test_overlap_counts_who_is_wrong() -> None:
+    ours, theirs = np.array([[1.0], [1.0], [0.0], [0.0], [0.0]]), np.array([[1.0], [0.0], [1.0], [0.0], [0.0]])
+    found = overlap(ours, theirs)
+    assert (found.only_theirs, found.only_ours, found.both, found.neither) == (1, 1, 2, 1)
+    assert found.common == 0.5
+    assert found.common_if_independent == pytest.approx(0.36 / 0.84)
+
+
+def test_overlap_of_runs_is_the_mean_over_pairs_of_them() -> None:
+    ours, theirs = np.random.default_rng(10).binomial(1, 0.6, (2, 30, 3)).astype(float)
+    pairs = [overlap(ours[:, [i]], theirs[:, [j]]) for i, j in product(range(3), repeat=2)]
+    found = overlap(ours, theirs)
+    for name in ("only_theirs", "only_ours", "both", "neither"):
+        assert getattr(found, name) == pytest.approx(np.mean([getattr(pair, name) for pair in pairs]))
+
+
+def test_without_errors_there_is_nothing_to_share() -> None:
+    found = overlap(np.ones((4, 1)), np.ones((4, 1)))
+    assert found.neither == 4
+    assert np.isnan([found.common, found.common_if_independent]).all()
+
+
+def test_independent_errors_are_common_as_often_as_they_would_be() -> None:
+    ours, theirs = np.random.default_rng(11).binomial(1, 0.7, (2, 20_000, 1)).astype(float)
+    found = overlap(ours, theirs)
+    assert found.common == pytest.approx(found.common_if_independent, abs=0.01)
+
+
+def test_ranks_of_models_far_apart_and_of_copies() -> None:
+    rng = np.random.default_rng(12)
+    level = rng.random((400, 1))
+    found = ranks([(level < p).astype(float) for p in (0.5, 0.9, 0.5, 0.1)], np.arange(400))
+    assert [(one.rank, one.low, one.high) for one in found] == [(2, 2, 3), (1, 1, 1), (2, 2, 3), (4, 4, 4)]
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.02, 0.1])
+def test_rank_intervals_hold_the_true_ranks(gap: float) -> None:
+    rng, quality = np.random.default_rng(13), 0.5 + gap * np.arange(5)
+    held = 0
+    for _ in range(200):
+        level = rng.random((150, 1))
+        values = [(0.5 * level + 0.5 * rng.random((150, 1)) < p).astype(float) for p in quality]
+        held += all(one.low <= 5 - i <= one.high or (gap == 0 and (one.low, one.high) == (1, 5))
+                    for i, one in enumerate(ranks(values, np.arange(150))))  # fmt: skip
+    assert held / 200 >= 0.93

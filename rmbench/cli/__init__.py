@@ -77,13 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code if isinstance(error, RmbenchError) else EXIT_FAILED
 
 
-def show_error(error: Exception) -> None:
+def show_error(error: Exception, what: str = "error") -> None:
     """One line on standard error; an error that nobody foresaw says that it is one."""
     if isinstance(error, RmbenchError):
         text = str(error)
     else:
         text = f"unexpected {type(error).__name__}: {error}; --debug shows where (please report it)"
-    click.echo(f"rmbench: error: {' '.join(text.split())}", err=True)
+    click.echo(f"rmbench: {what}: {' '.join(text.split())}", err=True)
 
 
 def _one_line_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rmbench.results.schema import Metric, TaskResult
+from rmbench.results.schema import CalibrationMap, Figure, Metric, TaskResult
 
 _TIE_COLUMNS = {"ties": "ties", "accuracy_ties": "ties win", "accuracy_expected": "at random"}
+NOTHING = "-"
+_EFFECTS = "effects in SDs of the unpadded answers' rewards; * differs from 0 at 5 % (sign flips, Holm)"
+_METRIC_WIDTH, _MODEL_WIDTH = 34, 26
 _PIPED_WIDTH = 120
 _WIDE = 100  # narrower, ties are told below the table, so that no name is lost
 
@@ -29,13 +32,12 @@ def print_details(result: TaskResult) -> None:
     console.print(plain(_data_line(result)))
     table = Table("view", "subset", "metric", "value", "95 % interval", "n", "clusters", header_style="bold")
     for metric in result.metrics:
-        low_high = _interval(metric, 100 if _is_fraction(metric) else 1)
         cells = (
             metric.view,
             metric.subset,
             metric.name,
             _value(metric),
-            low_high,
+            _interval(metric),
             f"{metric.n:,}",
             f"{metric.clusters:,}",
         )
@@ -57,7 +59,16 @@ def _console() -> Console:
 
 def _print_task(console: Console, task: str, results: Sequence[TaskResult]) -> None:
     console.print(f"\n[bold]{plain(task)}[/]  {plain(_data_line(results[0]))}", highlight=False)
-    rows = [(result, view) for result in results for view in _views(result)]
+    if results[0].task.protocol is None:
+        _print_probe(console, results)
+    else:
+        rows = [(result, view) for result in results for view in _views(result)]
+        _print_accuracy(console, rows)
+        _print_beside(console, rows)
+    _print_notes(console, results)
+
+
+def _print_accuracy(console: Console, rows: Sequence[tuple[TaskResult, str]]) -> None:
     tied = any(result.ties[view] for result, view in rows)
     wide = console.width >= _WIDE
     table = Table(header_style="bold", caption="[ ] 95 % interval", caption_justify="left")
@@ -66,7 +77,7 @@ def _print_task(console: Console, task: str, results: Sequence[TaskResult]) -> N
         table.add_column(heading, justify="right", no_wrap=wide)
     for result, view in rows:
         accuracy, mrr = (result.metric(name, view=view) for name in ("accuracy", "mrr"))
-        cells = [_name(result, view), *(f"{_value(m)} {_interval(m, 100)}" for m in (accuracy, mrr)), f"{accuracy.n:,}"]
+        cells = [_name(result, view), _cell(accuracy), _cell(mrr), f"{accuracy.n:,}"]
         table.add_row(*map(plain, cells + (_tie_cells(result, view) if tied and wide else [])))
     console.print(table)
     if tied and not wide:
@@ -75,7 +86,99 @@ def _print_task(console: Console, task: str, results: Sequence[TaskResult]) -> N
                 ties, won, drawn = _tie_cells(result, view)
                 text = f"{_name(result, view)}: {ties} ties; accuracy {won} % if ties win, {drawn} % at random"
                 console.print(f"  {plain(text)}", highlight=False)
-    _print_notes(console, results)
+
+
+def _print_beside(console: Console, rows: Sequence[tuple[TaskResult, str]]) -> None:
+    """What else moves the reward, and what a margin is worth."""
+    columns: tuple[tuple[str, Callable[[TaskResult, str], str]], ...] = (
+        ("model", _name),
+        ("at equal length %", lambda result, view: _cell(_find(result, "accuracy_length_controlled", view))),
+        ("r of length", lambda result, view: _cell(_find(result, "length_pearson", view))),
+        ("ECE % as it is", lambda result, view: _error(result, view, "raw")),
+        ("calibrated", lambda result, view: _error(result, view, "temperature")),
+        ("temperature", _temperature),
+    )
+    if console.width < _WIDE:
+        columns = columns[:-1]
+    cells = [[cell(*row) for _, cell in columns] for row in rows]
+    if all(cell == NOTHING for row in cells for cell in row[1:]):
+        return
+    rules = {_rule(result, view) for result, view in rows} - {None}
+    said = " or ".join(sorted(rule for rule in rules if rule))
+    caption = [f"always longer: {said} %"] if said else []
+    caption += ["bound: rewards tell nothing of what is right, or everything"] if "bound" in str(cells) else []
+    table = Table(header_style="bold", caption="; ".join(caption), caption_justify="left")
+    for number, (heading, _) in enumerate(columns):
+        table.add_column(heading, justify="right" if number else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*map(plain, row))
+    console.print(table)
+
+
+def _print_probe(console: Console, results: Sequence[TaskResult]) -> None:
+    """One row a metric and one column a model, as many beside each other as the terminal holds."""
+    fitting = max(1, (console.width - _METRIC_WIDTH) // _MODEL_WIDTH)
+    for start in range(0, len(results), fitting):
+        some = results[start : start + fitting]
+        table = Table(header_style="bold", caption=_EFFECTS, caption_justify="left")
+        table.add_column("metric", no_wrap=True)
+        for result in some:
+            table.add_column(plain(_name(result, result.primary_view)), justify="right", overflow="fold")
+        kept = {(result.subject.id, i): _adjusted(result) for i, result in enumerate(some)}
+        names = dict.fromkeys(metric.name for result in some for metric in _whole(result))
+        for name in names:
+            cells, unit = [], ""
+            for i, result in enumerate(some):
+                metric = _find(result, name, result.primary_view)
+                star = " *" if kept[result.subject.id, i].get(name, 1.0) < 0.05 else ""
+                cells.append(_cell(metric) + star)
+                unit = " %" if metric is not None and _is_fraction(metric) else ""
+            table.add_row(*map(plain, [name.replace("_", " ") + unit, *cells]))
+        console.print(table)
+
+
+def _whole(result: TaskResult) -> list[Metric]:
+    return [m for m in result.metrics if (m.view, m.subset) == (result.primary_view, "all")]
+
+
+def _adjusted(result: TaskResult) -> dict[str, float]:
+    """The effects' p by name, Holm over all of them."""
+    from rmbench.metrics.paired import holm
+
+    tested = {metric.name: metric.p for metric in _whole(result) if metric.p is not None}
+    return dict(zip(tested, holm(list(tested.values())), strict=True))
+
+
+def _find(result: TaskResult, name: str, view: str) -> Metric | None:
+    try:
+        return result.metric(name, view=view)
+    except KeyError:
+        return None
+
+
+def _map(result: TaskResult, view: str, how: str) -> CalibrationMap | None:
+    """Of the kind that `probability` has; temperature where there is one."""
+    calibration = result.calibration
+    if calibration is None or calibration.view != view:
+        return None
+    return calibration.of("pairs", how)
+
+
+def _error(result: TaskResult, view: str, how: str) -> str:
+    found = _map(result, view, how)
+    return NOTHING if found is None else _cell(found.figure("ece"))
+
+
+def _temperature(result: TaskResult, view: str) -> str:
+    found = _map(result, view, "temperature")
+    if found is None:
+        return NOTHING
+    return f"{found.parameters['temperature']:.3g}" + (" (bound)" if found.note else "")
+
+
+def _rule(result: TaskResult, view: str) -> str | None:
+    rule = _find(result, "accuracy_always_longer", view)
+    return None if rule is None or rule.value is None else _value(rule)
 
 
 def _name(result: TaskResult, view: str) -> str:
@@ -104,6 +207,8 @@ def _print_notes(console: Console, results: Sequence[TaskResult]) -> None:
         left_out = result.left_out.get(result.primary_view)
         if left_out:
             console.print(f"  {name}: examples that no metric counts: {plain(_counts(left_out))}", highlight=False)
+        if result.task.protocol is not None and result.calibration is None:
+            console.print(f"  {name}: not calibrated: {plain(result.calibration_reason or '')}", highlight=False)
         for problem in result.problems:
             console.print(f"  [yellow]{name}: {plain(problem)}[/]", highlight=False)
         labels = result.config.get("labels") or ()
@@ -127,18 +232,28 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
-def _is_fraction(metric: Metric) -> bool:
-    return metric.name not in ("mean_rank", "margin_sd")
+def _is_fraction(figure: Figure) -> bool:
+    """A probability's error is a fraction too; other figures of a calibration are shown nowhere here."""
+    return not isinstance(figure, Metric) or figure.kind != "number"
 
 
-def _value(metric: Metric) -> str:
-    if metric.value is None:
-        return "-"
-    return f"{100 * metric.value:.1f}" if _is_fraction(metric) else f"{metric.value:.2f}"
+def _cell(figure: Figure | None) -> str:
+    if figure is None or figure.value is None:
+        return NOTHING
+    return f"{_value(figure)} {_interval(figure)}".rstrip()
 
 
-def _interval(metric: Metric, scale: float) -> str:
-    if metric.ci_low is None or metric.ci_high is None:
+def _value(figure: Figure) -> str:
+    if figure.value is None:
+        return NOTHING
+    return _scaled(figure, figure.value)
+
+
+def _interval(figure: Figure) -> str:
+    if figure.ci_low is None or figure.ci_high is None:
         return ""
-    digits = 1 if scale == 100 else 2
-    return f"[{scale * metric.ci_low:.{digits}f}, {scale * metric.ci_high:.{digits}f}]"
+    return f"[{_scaled(figure, figure.ci_low)}, {_scaled(figure, figure.ci_high)}]"
+
+
+def _scaled(figure: Figure, value: float) -> str:
+    return f"{100 * value:.1f}" if _is_fraction(figure) else f"{value:.2f}"

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from rmbench.cli import EXIT_FAILED, EXIT_INCOMPLETE, debug_option, show_error
+from rmbench.cli._options import MODEL_HELP, model_options
 
 
 def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -24,14 +25,6 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
     return found
 
 
-def _tokens(_: click.Context, __: click.Parameter, value: str) -> int | None:
-    if value == "auto":
-        return None
-    if not (value.isascii() and value.isdigit()) or int(value) < 1:
-        raise click.BadParameter(f"{value!r} is neither a number of tokens nor auto")
-    return int(value)
-
-
 @click.command()
 @click.option(
     "-m",
@@ -40,7 +33,7 @@ def _tokens(_: click.Context, __: click.Parameter, value: str) -> int | None:
     multiple=True,
     required=True,
     metavar="MODEL",
-    help="demo, length, random, a hub id, a folder, scores:FILE, python:module:attribute, ... (repeatable).",
+    help=f"{MODEL_HELP} (repeatable).",
 )
 @click.option("-t", "--task", "tasks", multiple=True, required=True, metavar="TASK", help="See rmbench list tasks.")
 @click.option("--data", multiple=True, metavar="TASK=PATH", callback=_files, help="Run TASK on a file or folder.")
@@ -48,20 +41,7 @@ def _tokens(_: click.Context, __: click.Parameter, value: str) -> int | None:
 @click.option("--deduplicate", is_flag=True, help="Drop repeated examples and count them.")
 @click.option("--out", type=click.Path(path_type=Path), default="results", show_default=True, help="Result folder.")
 @click.option("--name", help="The model's id in results; with one model only.")
-@click.option("--device", help="cpu, cuda, cuda:N, mps, or auto to spread over all GPUs. [default: the best one here]")
-@click.option("--dtype", help="float32, bfloat16 or float16. [default: the checkpoint's own]")
-@click.option("--head-dtype", default="float32", show_default=True, help="dtype of the reward head.")
-@click.option("--max-length", type=click.IntRange(min=2), metavar="N", help="Cut longer sequences; cuts are counted.")
-@click.option("--truncation-side", type=click.Choice(["left", "right"]), default="left", show_default=True)
-@click.option(
-    "--pooling", type=click.Choice(["last", "hf"]), default="last", show_default=True, help="hf: as transformers."
-)
-@click.option("--template", metavar="FILE", help="A Jinja chat template, or plain, or pair. [default: the tokenizer's]")
-@click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")
-@click.option("--token-budget", default="auto", show_default=True, callback=_tokens, help="Padded tokens in a batch.")
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap and of random."
-)
+@model_options
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON and nothing else.")
 @debug_option
 @click.pass_context
@@ -85,6 +65,7 @@ def command(
     from rmbench.errors import UsageError
     from rmbench.flow import evaluate, load_tasks
     from rmbench.models.spec import parse
+    from rmbench.report import page
 
     if name is not None and len(models) > 1:
         raise UsageError(f"--name {name} would name {len(models)} models alike; give one model, or no name")
@@ -111,11 +92,19 @@ def command(
                 raise
             show_error(error)  # the other models still have their turn
             failed = True
+    if results:
+        texts = {item.task.name: {example.id: example for example in item.data.examples} for item in loaded}
+        try:
+            page.write(results, texts, out / "report.html")
+        except Exception as error:  # the results are safe, and a page can be had later
+            if context.find_root().meta.get("debug"):
+                raise
+            show_error(error, "no report")
     if as_json:
         click.echo("[" + ",\n".join(result.model_dump_json() for result in results) + "]")
     elif results:
         print_results(results)
-        click.echo(f"\nResults and records are in {out}")
+        click.echo(f"\nResults and records are in {out}; `rmbench view {out}` shows them with plots and failures")
     if failed:
         return EXIT_FAILED
     return EXIT_INCOMPLETE if any(set(result.statuses) - {"ok"} for result in results) else 0

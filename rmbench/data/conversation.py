@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rmbench.data.dataset import LeftOut
+from rmbench.data.dataset import LeftOut, content_id
 from rmbench.data.files import Row, shown
 from rmbench.types import Candidate, Example, Message
 
@@ -29,6 +29,20 @@ PROMPT = (
     "messages",
     "input",
 )
+
+
+RESPONSE = ("response", "completion", "candidate", "solution", "output", "text", "answer")
+RESPONSES = ("candidates", "responses", "completions", "answers", "solutions", "outputs")
+_IDS = ("id", "example_id", "pair_uid", "pair_id", "bon_uid", "uid")
+
+
+@dataclass(frozen=True, slots=True)
+class Responses:
+    """The texts of a row that answer one prompt. `id` is the row's own, else a hash of prompt and texts."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +94,39 @@ def read_reply(row: Row, name: str, value: Any) -> Reply:
         policy = holder.name(POLICY)
         return Reply(reply.prompt, reply.text, {"policy": policy} if policy else {})
     return _last_turn(_messages(row, name, value))
+
+
+def read_responses(row: Row) -> Responses:
+    """Every response of a row: the last turn of a conversation, one, a list, or chosen and rejected.
+
+    Raises DataError for a row without a response or without a prompt, and for responses to different prompts.
+    """
+    asked = read_prompt(row)
+    listed, single = row.filled(RESPONSES), row.filled(RESPONSE)
+    if asked and asked[-1].role == "assistant":
+        replies = [_last_turn(asked)]
+    elif listed is not None and isinstance(row.value[listed], list):
+        replies = [read_reply(row, listed, value) for value in row.value[listed]]
+    elif row.first(("chosen",)):
+        replies = [
+            read_reply(row, side, row.value[side]) for side in ("chosen", "rejected", "reject") if side in row.value
+        ]
+    elif single is not None:
+        replies = [read_reply(row, single, row.value[single])]
+    else:
+        replies = [Reply((), None)]
+    found = f"found {', '.join(f'`{name}`' for name in list(row.value)[:12]) or 'nothing'}"
+    if any(reply.text is None for reply in replies):
+        raise row.error(f"no response; {found}; `messages` that end with the assistant's turn, or a `prompt` and a "
+                        "`response`, or a list of `responses`, or `chosen` and `rejected` would do")  # fmt: skip
+    if any(reply.prompt != replies[0].prompt for reply in replies):
+        raise row.error("its responses answer different prompts; give them rows of their own")
+    prompt = replies[0].prompt or asked
+    if not prompt:
+        raise row.error(f"no prompt; {found}; `prompt` would do", "prompt")
+    texts = tuple(str(reply.text) for reply in replies)
+    name = row.name(_IDS) or content_id(Example("", prompt, tuple(Candidate(text) for text in texts)))
+    return Responses(name, prompt, texts)
 
 
 def to_example(

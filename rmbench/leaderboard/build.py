@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rmbench.errors import ResultError
-from rmbench.leaderboard.columns import COLUMNS, Column, count, figure, inert, text
-from rmbench.leaderboard.entries import Row, Section, read_results, sections
+from rmbench.leaderboard.columns import COLUMNS, NOTHING, Column, count, figure, inert, text
+from rmbench.leaderboard.entries import Row, Section, is_comparison, read_results, sections
 from rmbench.metrics.interval import mean_interval
 from rmbench.results import provenance
 from rmbench.results.schema import Metric
@@ -21,7 +21,9 @@ _NOTE = """\
 [ ] is the 95 % interval. The best model leads tier 1, with every model that an exact cluster sign-flip test on the
 same examples (p, Holm over what the leader is compared with) cannot tell from it at 5 %; the best of the rest leads
 tier 2, and so on. Accuracy is strict: a tie is no win. `n` examples count in it, in so many independent clusters;
-`unanswered` counts requests without a reward.
+`unanswered` counts requests without a reward. ECE is the debiased calibration error of reward differences, taken as log
+odds and after a temperature fitted out of fold; at equal length is accuracy with the effect of length taken out. A
+column without a value is not shown.
 """
 _MADE = (
     "Made by `rmbench leaderboard build` from the files in `results/`; `rmbench leaderboard check` finds what differs."
@@ -72,13 +74,15 @@ def tables(results_folder: Path) -> dict[str, str]:
     for task, parts in tasks.items():
         made[f"{task}.md"] = "\n".join([f"# {inert(task)}\n", f"{_MADE}\n", _NOTE, *map(_section_markdown, parts)])
         made[f"{task}.csv"] = _csv([text("section", _section_name(part)) for part in parts], parts)
-    entrants = _entrants({task: parts[0] for task, parts in tasks.items()})
-    columns = _summary_columns(list(tasks))
+    # a probe is no benchmark: what it measures has no place in a mean of accuracies
+    benchmarks = {task: parts for task, parts in tasks.items() if is_comparison(parts[0].results[0])}
+    entrants = _entrants({task: parts[0] for task, parts in benchmarks.items()})
+    columns = _summary_columns(list(benchmarks))
     title = (
         "# Summary\n\nStrict accuracy in %, with its 95 % interval; the mean where every task was run.\n"
         "Of a process reward model, its primary view.\n"
     )
-    others = [f"{task}: {len(parts) - 1}" for task, parts in tasks.items() if len(parts) > 1]
+    others = [f"{task}: {len(parts) - 1}" for task, parts in benchmarks.items() if len(parts) > 1]
     note = f"\nSections of other examples that are not counted here: {', '.join(others)}.\n" if others else ""
     made["summary.md"] = f"{title}{note}\n{_MADE}\n\n{_markdown(columns, entrants)}"
     made["summary.csv"] = _frame_csv(_frame(columns, entrants))
@@ -88,7 +92,8 @@ def tables(results_folder: Path) -> dict[str, str]:
 def _section_markdown(section: Section) -> str:
     data = section.results[0].dataset
     size = f"{data.examples:,} examples, {data.candidates:,} candidates"
-    return f"## {inert(section.name)}: {size}\n\n{_markdown(COLUMNS, section.rows)}"
+    shown = [column for column in COLUMNS if any(column.markdown(row) != NOTHING for row in section.rows)]
+    return f"## {inert(section.name)}: {size}\n\n{_markdown(shown, section.rows)}"
 
 
 def _section_name(section: Section) -> Any:
@@ -173,6 +178,6 @@ def _mean(tasks: Sequence[str], figures: Mapping[str, Metric | None]) -> Metric 
     mean, low, high = mean_interval(*np.array(ends, float).T)
     known = not np.isnan(low + high)
     return Metric(
-        name="mean", view="default", subset="all", value=mean, ci_low=low if known else None,
+        name="mean", view="default", subset="all", kind="fraction", value=mean, ci_low=low if known else None,
         ci_high=high if known else None, n=sum(m.n for m in found), clusters=sum(m.clusters for m in found),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rmbench.leaderboard.entries import Row
-from rmbench.results.schema import Metric
+from rmbench.results.schema import Figure
 
 NOTHING = "-"
 
@@ -46,7 +46,7 @@ def number(heading: str, value: Callable[[Any], float | None], digits: int) -> C
     )
 
 
-def figure(heading: str, value: Callable[[Any], Metric | None], *, name: str = "", scale: int = 100) -> Column:
+def figure(heading: str, value: Callable[[Any], Figure | None], *, name: str = "", scale: int = 100) -> Column:
     """A metric with its interval; in percent where `scale` is 100, in CSV always as it is in the result."""
     name = name or _csv_name(heading)
 
@@ -61,6 +61,19 @@ def figure(heading: str, value: Callable[[Any], Metric | None], *, name: str = "
 def metric(name: str, heading: str, *, scale: int = 100) -> Column:
     """The metric `name` of the row's view over the whole."""
     return figure(heading, lambda row: row.metric(name), name=name, scale=scale)
+
+
+def calibration_error(name: str, heading: str, how: str) -> Column:
+    """The calibration error of the map `how` from differences of rewards to probabilities."""
+
+    def value(row: Row) -> Figure | None:
+        calibration = row.result.calibration
+        if calibration is None or calibration.view != row.view:
+            return None
+        found = next((m for m in calibration.maps if (m.scope, m.map) == ("pairs", how)), None)
+        return None if found is None else found.figure("ece")
+
+    return figure(heading, value, name=name)
 
 
 def inert(given: str) -> str:
@@ -84,7 +97,7 @@ def _decimals(value: float | None) -> str:
     return "" if value is None else f"{value:.6f}"
 
 
-def _with_interval(metric: Metric | None, scale: int) -> str:
+def _with_interval(metric: Figure | None, scale: int) -> str:
     if metric is None or metric.value is None:
         return NOTHING
     digits = 1 if scale == 100 else 2
@@ -108,6 +121,12 @@ COLUMNS = (
     metric("mrr", "MRR %"),
     metric("auc", "AUC %"),
     metric("accuracy_expected", "ties at random %"),
+    metric("accuracy_length_controlled", "at equal length %"),
+    metric("length_pearson", "r of length", scale=1),
+    calibration_error("ece_raw", "ECE %", "raw"),
+    calibration_error("ece_calibrated", "ECE calibrated %", "temperature"),
+    metric("effect_padding", "padding (sd)", scale=1),
+    metric("padded_wrong_preferred", "padded wrong preferred %"),
     count("ties", lambda row: row.result.ties.get(row.view)),
     count("n", lambda row: getattr(row.metric("accuracy"), "n", None)),
     count("clusters", lambda row: getattr(row.metric("accuracy"), "clusters", None)),

@@ -11,20 +11,21 @@ from typing import Any
 
 import numpy as np
 
+from rmbench.calibration.fit import calibrate
 from rmbench.errors import ResultError
-from rmbench.leaderboard.replay import examples_of, outcomes_of
-from rmbench.metrics import comparison
+from rmbench.metrics import comparison, summary
 from rmbench.metrics.aggregate import VIEWS
 from rmbench.metrics.interval import estimate
 from rmbench.metrics.paired import tiers
 from rmbench.results import files, provenance
+from rmbench.results.replay import examples_of, outcomes_of
 from rmbench.results.schema import Metric, TaskResult
 from rmbench.types import Array
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9]\w*(-\w+)*", re.ASCII)
 _NO_TASK = {"summary", "readme", "model", "revision", "fingerprint", "mean", "tasks"}  # names that tables have
 _RECORDS = {"example_id", "candidate", "subset", "cluster", "label", "reward", "heads", "steps", "probability",
-            "status", "n_tokens", "truncated"}  # fmt: skip
+            "status", "n_tokens", "truncated", "characters"}  # fmt: skip
 _COMPARISONS = {"example_id", "first", "second", "win_first", "win_second", "status"}
 
 
@@ -97,6 +98,7 @@ def read_result(path: Path) -> TaskResult:
             raise ResultError(f"{records}: its examples or labels are not those of {path.name}")
         for view in shown_views(result):
             _check_figures(path, result, view)
+        _check_calibration(path, result)
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ResultError(f"{records}: no records of a result ({type(error).__name__}: {error})") from error
     return result
@@ -140,7 +142,7 @@ def _ranked(results: Sequence[TaskResult]) -> list[Row]:
     known = {
         i: found
         for i, row in enumerate(rows)
-        if _is_comparison(row.result) and np.isfinite(found := _wins(row.result, row.view)).any()
+        if is_comparison(row.result) and np.isfinite(found := _wins(row.result, row.view)).any()
     }
     if known:
         first = next(iter(known))
@@ -156,7 +158,7 @@ def _value(row: Row) -> float:
     return -1.0 if accuracy is None or accuracy.value is None else accuracy.value
 
 
-def _is_comparison(result: TaskResult) -> bool:
+def is_comparison(result: TaskResult) -> bool:
     """Whether the task ranks candidates by their labels, so that what was won follows from the records."""
     return result.task.protocol is not None
 
@@ -173,20 +175,35 @@ def _check_figures(path: Path, result: TaskResult, view: str) -> None:
 
     Ends of bootstrap intervals are not compared: they belong to the numpy that drew them.
     """
-    if not _is_comparison(result):
+    if not is_comparison(result):
         return
     stated = {metric.name: metric for metric in result.metrics if (metric.view, metric.subset) == (view, "all")}
     outcomes = outcomes_of(result, view)
-    statistics = comparison.statistics(outcomes, view)
+    statistics = summary.statistics(outcomes, view)
     estimates = estimate(statistics, [outcome.cluster for outcome in outcomes], draws=2)
     for statistic, due in zip(statistics, estimates, strict=True):
-        ends = ("ci_low", "ci_high") if statistic.kind == "proportion" else ()
+        drawn = statistic.kind != "proportion" and statistic.interval is None
+        ends = () if drawn else ("ci_low", "ci_high")
         for field in ("value", *ends, "n", "clusters") if statistic.name in stated else ():
             found, expected = getattr(stated[statistic.name], field), getattr(due, field)
             found = np.nan if found is None else found
             if not np.isclose(found, expected, rtol=1e-6, atol=1e-9, equal_nan=True):
                 name = f"{statistic.name} of view {view!r}" + (f", {field}," if field != "value" else "")
                 raise ResultError(f"{path}: {name} is {found:.6g}, its records give {expected:.6g}")
+
+
+def _check_calibration(path: Path, result: TaskResult) -> None:
+    """Raises ResultError where a calibration error is not what the records give."""
+    if result.calibration is None:
+        return
+    view = result.calibration.view
+    due = calibrate(outcomes_of(result, view), view, seed=result.config.get("seed", 0)).report
+    for stated in result.calibration.maps:
+        expected = None if due is None else due.of(stated.scope, stated.map).figure("ece").value
+        found = stated.figure("ece").value
+        if expected is None or found is None or not np.isclose(found, expected, rtol=1e-4, atol=1e-6):
+            name = f"calibration error of {stated.scope}, {stated.map}"
+            raise ResultError(f"{path}: {name} is {found}, its records give {expected}")
 
 
 def _check_columns(path: Path, table: Any, due: set[str]) -> None:

@@ -61,6 +61,28 @@ class Standings:
         return mean(name, np.where(self.reason == 0, values, np.nan), kind)
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Outcomes `rows` [g] of k candidates each in one view: `labels` and `scores` [g, k], `beats` [g, k, k]; nan where
+    there is none.
+    """
+
+    rows: NDArray[np.intp]
+    labels: Array
+    scores: Array
+    beats: Array
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Which candidates have the highest label of their example [g, k]."""
+        return np.asarray(self.labels == self.labels.max(axis=1, initial=-np.inf)[:, None])
+
+    @property
+    def pairs(self) -> NDArray[np.bool_]:
+        """Which pairs are of a correct and a wrong candidate [g, k, k]."""
+        return self.correct[:, :, None] & ~self.correct[:, None, :]
+
+
 Metric = Callable[[Standings], Statistic]
 METRICS: list[Metric] = []
 
@@ -73,22 +95,42 @@ def metric(function: Metric) -> Metric:
 
 def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
     """Every metric of one view of `outcomes` [n], ready for `interval.estimate` with the clusters of the outcomes."""
-    standings = _standings(outcomes, view)
-    return [function(standings) for function in METRICS]
+    found = standings(outcomes, view)
+    return [function(found) for function in METRICS]
+
+
+def standings(outcomes: Sequence[Outcome], view: str) -> Standings:
+    """Where the best correct candidate of each of `outcomes` [n] stands."""
+    columns = np.full((7, len(outcomes)), np.nan)
+    reason = np.zeros(len(outcomes), np.intp)
+    for group in groups(outcomes, view):
+        columns[:, group.rows], reason[group.rows] = _stand(group)
+    return Standings(reason, *columns)
+
+
+def groups(outcomes: Sequence[Outcome], view: str) -> Iterator[Group]:
+    """The outcomes, those with the same number of candidates together, in chunks of bounded memory."""
+    rows_of: dict[int, list[int]] = {}
+    for i, outcome in enumerate(outcomes):
+        rows_of.setdefault(len(outcome.labels), []).append(i)
+    for k, rows in rows_of.items():
+        chunk = max(1, _ENTRIES // max(1, k * k))
+        for start in range(0, len(rows), chunk):
+            yield _group(outcomes, view, rows[start : start + chunk], k)
 
 
 def wins(outcomes: Sequence[Outcome], view: str) -> Array:
     """Strict accuracy of each outcome [n]: 1 where it is won, 0 where not, nan where it does not count."""
-    s = _standings(outcomes, view)
+    s = standings(outcomes, view)
     return np.where(s.reason == 0, (s.losses == 0) & (s.ties == 0), np.nan)
 
 
 def beats(scores: Array) -> Array:
-    """Who is preferred to whom [k, k] going by scores [k]: 1, .5 for a tie, 0, nan against nan and itself."""
-    ahead, behind = scores[:, None], scores[None, :]
+    """Who is preferred to whom [..., k, k] going by scores [..., k]: 1, .5 for a tie, 0, nan against nan and itself."""
+    ahead, behind = scores[..., :, None], scores[..., None, :]
     result: Array = np.where(ahead > behind, 1.0, np.where(ahead == behind, 0.5, 0.0))
-    result[np.isnan(ahead) | np.isnan(behind)] = np.nan
-    np.fill_diagonal(result, np.nan)
+    unknown = np.isnan(ahead) | np.isnan(behind) | np.eye(scores.shape[-1], dtype=bool)
+    result[unknown] = np.nan
     return result
 
 
@@ -120,7 +162,7 @@ def beats_of_masses(
 
 def ties(outcomes: Sequence[Outcome], view: str) -> int:
     """In how many of the examples that count the best correct candidate ties with a wrong one (T > 0)."""
-    return int(np.count_nonzero(_standings(outcomes, view).ties > 0))
+    return int(np.count_nonzero(standings(outcomes, view).ties > 0))
 
 
 def left_out(outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
@@ -128,7 +170,7 @@ def left_out(outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
 
     `no answer`: a (correct, wrong) pair whose `beats` is nan, or an outcome without that view.
     """
-    counts = np.bincount(_standings(outcomes, view).reason, minlength=len(_REASONS))
+    counts = np.bincount(standings(outcomes, view).reason, minlength=len(_REASONS))
     return {reason: int(count) for reason, count in zip(_REASONS[1:], counts[1:], strict=True) if count}
 
 
@@ -184,37 +226,23 @@ def auc(s: Standings) -> Statistic:
     return s.mean("auc", s.auc, "fraction")
 
 
-def _standings(outcomes: Sequence[Outcome], view: str) -> Standings:
-    columns = np.full((7, len(outcomes)), np.nan)
-    reason = np.zeros(len(outcomes), np.intp)
-    for k, rows in _groups(outcomes):
-        labels = np.concatenate([outcomes[i].labels for i in rows]).astype(float).reshape(len(rows), k)
-        scores, beats = np.full((len(rows), k), np.nan), np.full((len(rows), k, k), np.nan)
-        for at, i in enumerate(rows):
-            if (seen := outcomes[i].views.get(view)) is not None:
-                beats[at] = seen.beats
-                if seen.scores is not None:
-                    scores[at] = seen.scores
-        columns[:, rows], reason[rows] = _stand(labels, scores, beats)
-    return Standings(reason, *columns)
+def _group(outcomes: Sequence[Outcome], view: str, rows: list[int], k: int) -> Group:
+    seen = [outcomes[i].views.get(view) for i in rows]
+    labels = np.concatenate([outcomes[i].labels for i in rows]).astype(float).reshape(len(rows), k)
+    unknown = np.full(k, np.nan)
+    scores = np.array([unknown if v is None or v.scores is None else v.scores for v in seen])
+    preferred = beats(scores)
+    for at, v in enumerate(seen):
+        if v is not None and v.beats is not None:
+            preferred[at] = v.beats
+    return Group(np.array(rows), labels, scores, preferred)
 
 
-def _groups(outcomes: Sequence[Outcome]) -> Iterator[tuple[int, list[int]]]:
-    """Indices of outcomes with the same number of candidates, in chunks of bounded memory."""
-    groups: dict[int, list[int]] = {}
-    for i, outcome in enumerate(outcomes):
-        groups.setdefault(len(outcome.labels), []).append(i)
-    for k, rows in groups.items():
-        chunk = max(1, _ENTRIES // max(1, k * k))
-        yield from ((k, rows[start : start + chunk]) for start in range(0, len(rows), chunk))
-
-
-def _stand(labels: Array, scores: Array, beats: Array) -> tuple[Array, NDArray[np.intp]]:
-    """Columns of `Standings` [7, g] and reasons [g] of g examples: labels and scores are [g, k], beats [g, k, k]."""
+def _stand(group: Group) -> tuple[Array, NDArray[np.intp]]:
+    """Columns of `Standings` [7, g] and reasons [g]."""
+    labels, beats, correct, pairs = group.labels, group.beats, group.correct, group.pairs
     k = labels.shape[1]
     top, bottom = labels.max(axis=1, initial=-np.inf), labels.min(axis=1, initial=np.inf)
-    correct = labels == top[:, None]
-    pairs = correct[:, :, None] & ~correct[:, None, :]
     reason = np.select(
         [np.isnan(top), (top == 1) & (bottom == 1), (top == 0) & (bottom == 0) | (k == 0), top == bottom],
         [1, 2, 3, 4],
@@ -229,7 +257,7 @@ def _stand(labels: Array, scores: Array, beats: Array) -> tuple[Array, NDArray[n
     ranks = np.stack([best // (k + 1), best % (k + 1), level, won])
 
     with np.errstate(over="ignore", invalid="ignore"):  # too large to square is left out as not finite
-        sizes = _sizes(correct, scores)
+        sizes = _sizes(correct, group.scores)
     columns = np.concatenate([ranks, sizes])
     return np.where(reason == 0, columns, np.nan), reason
 

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rmbench.metrics.sign_flip import sign_flip_p
 from rmbench.types import Array
 
 Kind = Literal["proportion", "fraction", "number"]
@@ -27,17 +28,25 @@ class Statistic:
       random, only makes the interval wider than it need be);
     - `fraction`: anything with values in [0, 1];
     - `number`: anything else.
+
+    `effects` [n], where given, are what a test against zero flips the signs of: each row's part in the effect.
+    `interval`, where given, replaces that of the kind: from the sums [c, s] of c clusters to both ends.
     """
 
     name: str
     columns: Array
     value: Callable[[Array], Array]
     kind: Kind = "number"
+    effects: Array | None = None
+    interval: Callable[[Array], tuple[float, float]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """`n` rows in `clusters` clusters gave `value`; nan where there is none, or too little for an interval."""
+    """`n` rows in `clusters` clusters gave `value`; nan where there is none, or too little for an interval.
+
+    `p` is that of the cluster sign-flip test against zero, None where the statistic is no effect.
+    """
 
     name: str
     value: float
@@ -45,6 +54,8 @@ class Estimate:
     ci_high: float
     n: int
     clusters: int
+    p: float | None = None
+    kind: Kind = "number"
 
 
 def mean(name: str, values: Array, kind: Kind = "number") -> Statistic:
@@ -73,10 +84,10 @@ def estimate(
     """
     codes = _codes(clusters)
     tables = [_cluster_sums(statistic, codes) for statistic in statistics]
-    resampled = [i for i, statistic in enumerate(statistics) if statistic.kind != "proportion"]
+    resampled = [i for i, one in enumerate(statistics) if one.kind != "proportion" and one.interval is None]
     replicates = dict(zip(resampled, _resample([tables[i][0] for i in resampled], draws, seed), strict=True))
     return [
-        _estimate(statistic, sums, rows, replicates.get(i))
+        _estimate(statistic, sums, rows, replicates.get(i), _effects(statistic, codes), seed)
         for i, (statistic, (sums, rows)) in enumerate(zip(statistics, tables, strict=True))
     ]
 
@@ -159,24 +170,37 @@ def _resample(tables: Sequence[Array], draws: int, seed: int) -> list[Array]:
     return np.split(sums, np.cumsum([t.shape[1] for t in tables])[:-1], axis=1)
 
 
-def _estimate(statistic: Statistic, sums: Array, rows: Array, replicates: Array | None) -> Estimate:
+def _effects(statistic: Statistic, codes: NDArray[np.intp]) -> Array | None:
+    """The sum of the effects of each cluster, over the rows that count."""
+    if statistic.effects is None:
+        return None
+    counted = np.isfinite(statistic.columns).all(axis=1) & np.isfinite(statistic.effects)
+    return np.bincount(codes[counted], weights=statistic.effects[counted], minlength=1).astype(float)
+
+
+def _estimate(
+    statistic: Statistic, sums: Array, rows: Array, replicates: Array | None, effects: Array | None, seed: int
+) -> Estimate:
     n, clusters = int(rows.sum()), int(np.count_nonzero(rows))
     if n == 0:
-        return Estimate(statistic.name, np.nan, np.nan, np.nan, 0, 0)
+        return Estimate(statistic.name, np.nan, np.nan, np.nan, 0, 0, kind=statistic.kind)
     with np.errstate(all="ignore"):  # a ratio over an empty sum is nan, in a draw as in the whole
         value = float(statistic.value(sums.sum(axis=0)))
-        if replicates is None:
+        if statistic.interval is not None:
+            low, high = map(np.asarray, statistic.interval(sums[rows > 0]))
+        elif replicates is None:
             low, high = wilson_interval(sums[rows > 0, 0], rows[rows > 0])
         else:
             low, high = _percentiles(statistic, value, statistic.value(replicates), clusters)
-    return Estimate(statistic.name, value, float(low), float(high), n, clusters)
+    p = None if effects is None else sign_flip_p(effects, seed=seed)
+    return Estimate(statistic.name, value, float(low), float(high), n, clusters, p, statistic.kind)
 
 
 def _percentiles(statistic: Statistic, value: float, drawn: Array, clusters: int) -> tuple[Array, Array]:
     from scipy.special import ndtr, ndtri, stdtrit
 
     drawn = drawn[np.isfinite(drawn)]
-    if not np.isfinite(value) or not drawn.size or np.ptp(drawn) <= 1e-12 * max(1.0, abs(value)):
+    if clusters < 2 or not np.isfinite(value) or not drawn.size or np.ptp(drawn) <= 1e-12 * max(1.0, abs(value)):
         if statistic.kind == "fraction" and clusters > 1 and np.isfinite(value):
             at = np.asarray(np.clip(value, 0.0, 1.0))
             return _wilson(at, np.asarray(float(clusters)), ndtri(0.5 + LEVEL / 2))

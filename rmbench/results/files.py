@@ -5,17 +5,22 @@ The JSON is written last, so where there is a result its tables are there too.
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from rmbench.errors import ResultError
+from rmbench.errors import ResultError, UsageError
 from rmbench.results.provenance import short_hash
 from rmbench.results.schema import SCHEMA_VERSION, TaskResult
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def result_folder(result: TaskResult) -> Path:
@@ -58,6 +63,21 @@ def write(result: TaskResult, out: Path) -> Path:
     return target
 
 
+def check_table(path: Path) -> None:
+    """Raises ResultError where `write_table` could not write `path`; better before scoring than after."""
+    if path.suffix not in _TABLES:
+        raise UsageError(f"{path}: cannot tell what to write; {' or '.join(_TABLES)} would do")
+    check_writable(path.parent)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Writes a table as `.jsonl` or `.parquet`, whichever the path says. Raises ResultError."""
+    try:
+        _TABLES[path.suffix](table, path)
+    except OSError as error:
+        raise ResultError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
 def read(path: Path, *, tables: bool = False) -> TaskResult:
     """Reads a result file, and its tables if asked. Raises ResultError naming the field that is wrong."""
     try:
@@ -81,7 +101,12 @@ def read(path: Path, *, tables: bool = False) -> TaskResult:
     return result
 
 
-def _write_table(table: object, target: Path) -> None:
+def _write_lines(table: pa.Table, target: Path) -> None:
+    rows = (json.dumps({k: dict(v) if k == "heads" else v for k, v in row.items()}) for row in table.to_pylist())
+    _atomically(target, lambda path: path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8"))
+
+
+def _write_table(table: pa.Table, target: Path) -> None:
     import pyarrow.parquet as pq
 
     _atomically(target, lambda path: pq.write_table(table, path, compression="zstd"))
@@ -108,3 +133,6 @@ def _atomically(target: Path, write_to: Callable[[Path], object]) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+_TABLES: Mapping[str, Callable[[pa.Table, Path], None]] = {".jsonl": _write_lines, ".parquet": _write_table}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rmbench.types import Example, Request, Reward
+from rmbench.types import Array, Example, Request, Reward
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -13,14 +14,17 @@ if TYPE_CHECKING:
 Asked = Sequence[tuple[Example, Sequence[Request], Sequence[Reward]]]
 
 
-def candidate_table(asked: Asked) -> pa.Table:
-    """One row a candidate, in the order of the data: what is known of it and what it was given."""
+def candidate_table(asked: Asked, probabilities: Sequence[Array] | None) -> pa.Table:
+    """One row a candidate, in the order of the data: what is known of it and what it was given.
+
+    `probabilities` has one number per candidate of each example, nan where there is none; None without calibration.
+    """
     import pyarrow as pa
 
     columns: dict[str, list[Any]] = {name: [] for name in _candidate_types()}
     tag_names = dict.fromkeys(tag for example, _, _ in asked for c in example.candidates for tag in c.tags)
     tags: dict[str, list[Any]] = {f"tag_{name}": [] for name in tag_names}
-    for example, requests, rewards in asked:
+    for at, (example, requests, rewards) in enumerate(asked):
         alone = {r.where.candidates[0]: reward for r, reward in _placed(requests, rewards) if len(r.shown) == 1}
         for index, candidate in enumerate(example.candidates):
             reward = alone.get(index)
@@ -33,10 +37,11 @@ def candidate_table(asked: Asked) -> pa.Table:
                 "reward": reward.value if reward else None,
                 "heads": [(name, head[0]) for name, head in reward.heads.items()] if reward else None,
                 "steps": list(reward.steps) if reward and reward.steps else None,
-                "probability": None,
+                "probability": _known(probabilities[at][index]) if probabilities else None,
                 "status": reward.status if reward else None,
                 "n_tokens": reward.n_tokens if reward else None,
                 "truncated": reward.truncated if reward else None,
+                "characters": None if candidate.text is None else len(candidate.text),
             }
             for name, value in row.items():
                 columns[name].append(value)
@@ -95,7 +100,12 @@ def _candidate_types() -> Mapping[str, pa.DataType]:
         "status": pa.string(),
         "n_tokens": pa.int32(),
         "truncated": pa.int32(),
+        "characters": pa.int32(),
     }
+
+
+def _known(probability: float) -> float | None:
+    return None if math.isnan(probability) else float(probability)
 
 
 def _tag_array(values: Sequence[Any]) -> pa.Array:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 class _Part(BaseModel):
@@ -58,20 +58,100 @@ class SubjectInfo(_Part):
     fingerprint: str | None
 
 
-class Metric(_Part):
-    """One number with its 95 % interval. Values are fractions; null where no example gives one.
+class Figure(_Part):
+    """One number with its 95 % interval; null where there is none, or too little for an interval.
 
-    `n` counts examples that count in it, `clusters` the independent groups among them; the whole is subset `all`.
+    `n` counts the rows that count in it, `clusters` the independent groups among them.
     """
 
     name: str
-    view: str
-    subset: str
     value: float | None
     ci_low: float | None
     ci_high: float | None
     n: int
     clusters: int
+
+
+class Metric(Figure):
+    """A figure over the examples of a subset, seen in one view; the whole is subset `all`.
+
+    `kind` is `number`, or, for what lies between 0 and 1, `proportion` (a share of examples) or `fraction`. `p` is that
+    of a cluster sign-flip test against zero, where the figure is an effect; not adjusted for how many are looked at.
+    """
+
+    view: str
+    subset: str
+    kind: Literal["proportion", "fraction", "number"]
+    p: float | None = None
+
+
+class ReliabilityBin(_Part):
+    """Rows of like probability: their mean `predicted` one and the share `observed` to be right, with its interval."""
+
+    predicted: float
+    observed: float
+    ci_low: float
+    ci_high: float
+    n: int
+
+
+class CalibrationMap(_Part):
+    """One map from rewards to probabilities, judged on rewards that it was not fitted on.
+
+    `scope` says of what: `pairs`, that the first of two responses to a prompt is the better one, from the difference
+    of their rewards; `softmax`, that a response is the one right among those to its prompt; `pooled`, that a response
+    is right, whatever its prompt. `map` says how: `raw` is the sigmoid or softmax of rewards as they are,
+    `temperature` divides them first, `isotonic` is any rising function, straight between the ends of its steps, `platt`
+    a sigmoid with slope and intercept. `parameters` are those of the fit on everything, which `rmbench score
+    --calibrator` applies. The figure `reliability`, an unbiased estimate, may be negative.
+    """
+
+    scope: Literal["pairs", "softmax", "pooled"]
+    map: Literal["raw", "temperature", "isotonic", "platt"]
+    parameters: dict[str, float | list[float]]
+    figures: list[Figure]
+    reliability: list[ReliabilityBin]
+    note: str | None = None
+
+    def figure(self, name: str) -> Figure:
+        """The figure called `name`. Raises KeyError where it was not measured."""
+        for figure in self.figures:
+            if figure.name == name:
+                return figure
+        raise KeyError(f"no figure {name!r}")
+
+
+class Calibration(_Part):
+    """What a reward of the primary view is worth as a probability; see `rmbench.calibration`.
+
+    `kind` is the scope of `probability` in the records, and `map` the map of it. Fits are made in `folds` folds of
+    whole `clusters`, each judged by the others' fit.
+    """
+
+    kind: Literal["softmax", "pooled"]
+    map: Literal["temperature", "isotonic"]
+    view: str
+    folds: int
+    clusters: int
+    maps: list[CalibrationMap]
+
+    def of(self, scope: str, how: str) -> CalibrationMap:
+        """The map `how` of `scope`. Raises KeyError where there is none."""
+        for found in self.maps:
+            if (found.scope, found.map) == (scope, how):
+                return found
+        raise KeyError(f"no map {how!r} of {scope!r}")
+
+
+class Scale(_Part):
+    """The rewards of the primary view as numbers: how many, how many of them differ, and how many stand at an end."""
+
+    rewards: int
+    distinct: int
+    minimum: float | None
+    maximum: float | None
+    at_minimum: int
+    at_maximum: int
 
 
 class Timing(_Part):
@@ -92,11 +172,11 @@ class TaskResult(_Part):
     """One model on one task.
 
     `statuses` counts requests, `ties` and `left_out` examples per view, `truncated` cut sequences, `same_tokens`
-    responses whose text differs from another's of their example only in what the tokenizer drops. `reports` holds what
-    a task says beyond metrics.
+    responses whose text differs from another's of their example only in what the tokenizer drops. Where `calibration`
+    is null, `calibration_reason` says why. `scale` is null where nothing but comparisons was asked.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     task: TaskInfo
     dataset: DatasetInfo
     subject: SubjectInfo
@@ -107,9 +187,9 @@ class TaskResult(_Part):
     truncated: int
     ties: dict[str, int]
     same_tokens: int
-    reports: dict[str, Any] = {}
-    calibration: dict[str, Any] | None = None
-    calibration_reason: str | None = None
+    scale: Scale | None
+    calibration: Calibration | None
+    calibration_reason: str | None
     timing: Timing
     environment: dict[str, str]
     config: dict[str, Any]

@@ -7,16 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rmbench.data.conversation import POLICY, PROMPT, Reply, read_prompt, read_reply, to_example
+from rmbench.data.conversation import POLICY, PROMPT, RESPONSE, RESPONSES, Reply, read_prompt, read_reply, to_example
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row, shown
 from rmbench.task import Comparison
 from rmbench.types import Example
 
 _IDS = ("id", "bon_uid", "uid", "example_id")
-_LISTS = ("candidates", "responses", "completions", "answers", "solutions", "outputs")
 _LIST_LABELS = ("labels", "is_correct", "correct", "scores", "ratings")
-_RESPONSE = ("response", "completion", "candidate", "solution", "output", "text", "answer")
 _LABEL = ("label", "is_correct", "correct", "score", "rating")
 _GROUP = ("group_id", "group", "prompt_id", "problem_id", "example_id")
 _WOULD_DO = (
@@ -33,7 +31,7 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
             yield _rmb(row)
         elif solutions := _solutions(row):
             yield _gsm8k(row, solutions)
-        elif row.first(_LISTS):
+        elif row.first(RESPONSES):
             yield _grouped(row)
         else:
             row.need(PROMPT, _WOULD_DO)
@@ -66,7 +64,7 @@ def _gsm8k(row: Row, columns: list[str]) -> Example | LeftOut:
 
 
 def _grouped(row: Row) -> Example | LeftOut:
-    field = row.need(_LISTS, _WOULD_DO)
+    field = row.need(RESPONSES, _WOULD_DO)
     values = row.value[field]
     if not isinstance(values, list):
         raise row.error(f"{shown(values)} is no list of responses", field)
@@ -98,7 +96,7 @@ def _joined(group: list[Row]) -> Example | LeftOut:
     replies: list[Reply] = []
     labels: list[bool | float | None] = []
     for row in group:
-        response, label = row.need(_RESPONSE, _WOULD_DO), row.need(_LABEL, _WOULD_DO)
+        response, label = row.need(RESPONSE, _WOULD_DO), row.need(_LABEL, _WOULD_DO)
         reply = read_reply(row, response, row.value[response])
         policy = row.name(POLICY)
         replies.append(replace(reply, tags={"policy": policy}) if policy else reply)

@@ -1,0 +1,253 @@
+"""The ways from rewards to probabilities: each is fitted to rows, and is nothing but its parameters afterwards.
+
+What a row is depends on the scope, see `Rows`. Bradley-Terry rewards are known only up to an offset per prompt, so that
+`pairs` and `softmax` see differences within a prompt alone, and `pooled` believes that prompts share their zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmbench.results.schema import Calibration
+from rmbench.types import Array
+
+Scope = Literal["pairs", "softmax", "pooled"]
+How = Literal["raw", "temperature", "isotonic", "platt"]
+Parameters = Mapping[str, float | list[float]]
+
+HOWS: Mapping[Scope, tuple[How, ...]] = {
+    "pairs": ("raw", "temperature", "isotonic"),
+    "softmax": ("raw", "temperature"),
+    "pooled": ("raw", "isotonic", "platt"),
+}
+LARGEST = 1e150  # rewards beyond it cannot be squared, and are taken as not finite
+BOUND = 100.0  # a temperature stays within this factor of the root mean square of what it divides
+_NEWTON = 100
+_CLOSE = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What maps are fitted to; arrays are [n].
+
+    - `pairs`: one row a (right, wrong) pair, x the absolute difference of their rewards, y 1 where the right one has
+      the larger, .5 where they are equal. The same pair in the other orientation is (-x, 1 - y) and says nothing new,
+      as long as maps are held to f(-x) = 1 - f(x).
+    - `softmax`: one row a candidate, x its reward, y 1 for the one that is right; all candidates of a prompt.
+    - `pooled`: one row a candidate, x its reward, y whether it is right.
+
+    `prompt` numbers prompts; rows of a prompt stand together.
+    """
+
+    x: Array
+    y: Array
+    weight: Array
+    prompt: NDArray[np.intp]
+
+    def where(self, chosen: NDArray[np.bool_]) -> Rows:
+        return Rows(self.x[chosen], self.y[chosen], self.weight[chosen], self.prompt[chosen])
+
+
+class Fit(NamedTuple):
+    """What `apply` needs, and what should be known about how it came about."""
+
+    parameters: Parameters
+    note: str | None = None
+
+
+def fit(scope: Scope, how: How, rows: Rows) -> Fit:
+    """Fits one map of `HOWS[scope]` to at least one row."""
+    match scope, how:
+        case _, "raw":
+            return Fit({})
+        case "softmax", "temperature":
+            starts = _starts(rows.prompt)
+            x = _behind(rows, starts)
+            return _temperature(x, rows, lambda scaled: _softmax(scaled, starts))
+        case _, "temperature":
+            return _temperature(rows.x, rows, _sigmoid)
+        case "pairs", "isotonic":
+            return _isotonic(rows, least=0.5)
+        case _, "isotonic":
+            return _isotonic(rows, least=_smallest(rows))
+        case _:
+            return _platt(rows)
+
+
+def apply(scope: Scope, how: How, parameters: Parameters, x: Array, prompt: NDArray[np.intp] | None = None) -> Array:
+    """Probabilities [n] of `x` [n]: differences of rewards of any sign for `pairs`, else rewards.
+
+    `prompt` [n] as in `Rows` says over what a softmax is taken: over all of `x` without it.
+    """
+    if how == "isotonic":
+        p = np.interp(np.abs(x) if scope == "pairs" else x, parameters["x"], parameters["probability"])
+        return np.where(x < 0, 1 - p, p) if scope == "pairs" else p
+    scaled = logits(scope, how, parameters, x)
+    if scope != "softmax":
+        return _sigmoid(scaled)
+    return _softmax(scaled, _starts(np.zeros(len(x), np.intp) if prompt is None else prompt))
+
+
+def logits(scope: Scope, how: How, parameters: Parameters, x: Array) -> Array:
+    """What `apply` takes the sigmoid of, or the softmax [n]: precise where probabilities are all but 0 or 1."""
+    match how:
+        case "raw":
+            return x
+        case "temperature":
+            return x / _number(parameters["temperature"])
+        case "platt":
+            return _number(parameters["slope"]) * x + _number(parameters["intercept"])
+        case "isotonic":
+            p = apply(scope, how, parameters, x)
+            return np.log(p) - np.log1p(-p)
+
+
+def probabilities(calibration: Calibration, rewards: Sequence[Array]) -> list[Array]:
+    """The probability of each response to be right, for `rewards` [k] of the responses to each prompt.
+
+    nan where the reward is not finite, and for `softmax` throughout a prompt with a reward that is not, or with a
+    single response.
+    """
+    used = calibration.of(calibration.kind, calibration.map)
+    sizes = [len(some) for some in rewards]
+    x = np.concatenate([np.zeros(0), *rewards])
+    prompt = np.repeat(np.arange(len(sizes)), sizes)
+    known = np.abs(x) < LARGEST
+    if used.scope == "softmax":
+        known = complete(known, prompt)
+    result = np.full(len(x), np.nan)
+    result[known] = apply(used.scope, used.map, used.parameters, x[known], prompt[known])
+    return np.split(result, np.cumsum(sizes)[:-1]) if sizes else []
+
+
+def complete(known: NDArray[np.bool_], prompt: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which rows [n] are of a prompt with at least two rows, all of which are `known` [n]."""
+    rows = np.bincount(prompt)
+    whole: NDArray[np.bool_] = (rows > 1) & (np.bincount(prompt, weights=known) == rows)
+    return whole[prompt]
+
+
+def _temperature(x: Array, rows: Rows, predict: Callable[[Array], Array]) -> Fit:
+    """The T of `predict(x / T)` with the least log loss, which is convex in 1 / T."""
+    from scipy.optimize import brentq
+
+    largest = float(np.abs(x).max())
+    if largest == 0:
+        return Fit({"temperature": 1.0}, "all rewards of a prompt are equal: the temperature means nothing")
+    weight = rows.weight / rows.weight.sum()
+    scale = largest * float(np.sqrt(weight @ np.square(x / largest)))
+    x = x / scale
+
+    weighted = weight * x
+
+    def slope(log_inverse: float) -> float:
+        """Of the log loss, at scale / T."""
+        return float(weighted @ (predict(np.exp(log_inverse) * x) - rows.y))
+
+    bound = float(np.log(BOUND))
+    if slope(bound) <= 0:
+        note = (
+            f"the temperature is at its lower bound, 1/{BOUND:g} of the spread: hardly any pair is in the wrong order"
+        )
+        return Fit({"temperature": scale / BOUND}, note)
+    if slope(-bound) >= 0:
+        note = f"the temperature is at its upper bound, {BOUND:g} times the spread: larger rewards are no better"
+        return Fit({"temperature": scale * BOUND}, note)
+    return Fit({"temperature": scale / float(np.exp(brentq(slope, -bound, bound, xtol=1e-12)))})
+
+
+def _isotonic(rows: Rows, least: float) -> Fit:
+    """The rising function with the least squared error that stays between `least` and 1 - 1 / (2 n).
+
+    Without those bounds the mean of its values is that of y: what AutoCal-R (Landesberg, 2025) calls mean preserving.
+    They keep a log loss finite, and move the mean by less than half a row. Equal x have one value (Zadrozny and Elkan,
+    KDD 2002). Steps are kept by their ends, and joined by straight lines.
+    """
+    from scipy.optimize import isotonic_regression
+
+    at, of = np.unique(rows.x, return_inverse=True)
+    weight = np.bincount(of, weights=rows.weight)
+    shares = np.bincount(of, weights=rows.weight * rows.y) / weight
+    found = isotonic_regression(shares, weights=weight)
+    values = np.clip(found.x, least, 1 - _smallest(rows))
+    changes = np.flatnonzero(np.diff(values)) + 1
+    ends = np.unique(np.concatenate([[0], changes - 1, changes, [len(values) - 1]]))
+    at, values = at[ends], values[ends]
+    if least == 0.5 and at[0] > 0:  # f(0) = 1/2 whatever the data, by symmetry
+        at, values = np.append(0.0, at), np.append(0.5, values)
+    note = "larger rewards are no better: the map is flat" if np.ptp(values) == 0 else None
+    return Fit({"x": at.tolist(), "probability": values.tolist()}, note)
+
+
+def _platt(rows: Rows) -> Fit:
+    """The sigmoid of slope * x + intercept with the least log loss against Platt's smoothed y, by Newton's method.
+
+    Platt (1999) replaces 1 by (n1 + 1) / (n1 + 2) and 0 by 1 / (n0 + 2), so that separable data stay finite. Steps that
+    do not lower the loss are halved (Lin, Lin and Weng, Machine Learning 68, 2007).
+    """
+    largest = max(float(np.abs(rows.x).max()), np.finfo(float).tiny)
+    centre = float(np.average(rows.x / largest, weights=rows.weight))
+    spread = float(np.sqrt(np.average(np.square(rows.x / largest - centre), weights=rows.weight))) or 1.0
+    inputs = np.column_stack([(rows.x / largest - centre) / spread, np.ones(len(rows.x))])
+    right, wrong = float(rows.weight @ rows.y), float(rows.weight @ (1 - rows.y))
+    target = rows.y * (right + 1) / (right + 2) + (1 - rows.y) / (wrong + 2)
+
+    def loss(given: Array) -> float:
+        logits = inputs @ given
+        return float(rows.weight @ (np.logaddexp(0, logits) - target * logits))
+
+    beta = np.array([0.0, np.log((right + 1) / (wrong + 1))])
+    now = loss(beta)
+    for _ in range(_NEWTON):
+        p = _sigmoid(inputs @ beta)
+        gradient = inputs.T @ (rows.weight * (p - target))
+        hessian = (inputs * (rows.weight * p * (1 - p))[:, None]).T @ inputs
+        step = np.linalg.lstsq(hessian, gradient)[0]  # singular where x is constant: the slope then stays 0
+        while (lower := loss(beta - step)) > now and np.abs(step).max() > _CLOSE:
+            step = step / 2
+        beta, now = beta - step, lower
+        if np.abs(step).max() <= _CLOSE * (1 + np.abs(beta).max()):
+            break
+    slope = float(beta[0] / spread / largest)
+    note = "the slope is negative: larger rewards are more often wrong" if slope < 0 else None
+    return Fit({"slope": slope, "intercept": float(beta[1] - beta[0] * centre / spread)}, note)
+
+
+def _smallest(rows: Rows) -> float:
+    """The least probability that n rows let a step function claim."""
+    return 1 / (2 * len(rows.x))
+
+
+def _number(value: float | list[float]) -> float:
+    return float(value) if not isinstance(value, list) else value[0]
+
+
+def _sigmoid(logits: Array) -> Array:
+    from scipy.special import expit
+
+    result: Array = expit(logits)
+    return result
+
+
+def _softmax(logits: Array, starts: NDArray[np.intp]) -> Array:
+    sizes = np.diff(starts, append=len(logits))
+    powers = np.exp(logits - np.repeat(np.maximum.reduceat(logits, starts), sizes))
+    result: Array = powers / np.repeat(np.add.reduceat(powers, starts), sizes)
+    return result
+
+
+def _behind(rows: Rows, starts: NDArray[np.intp]) -> Array:
+    """How far each reward is above the right one of its prompt, which itself is exactly 0."""
+    right = np.add.reduceat(rows.x * rows.y, starts)
+    result: Array = rows.x - np.repeat(right, np.diff(starts, append=len(rows.x)))
+    return result
+
+
+def _starts(prompt: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Where each prompt's rows begin."""
+    return np.flatnonzero(np.diff(prompt, prepend=-1))

@@ -1,0 +1,210 @@
+"""`rmbench compare`: do models differ?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rmbench.cli import debug_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from rmbench.compare.report import Contrast, Report, TaskComparison
+
+_PIPED_WIDTH = 120
+_WIDE = 100  # narrower, an interval stands below its difference, so that it stays whole
+_CAPTION = (
+    "[ ] 95 % interval; p two-sided, over clusters, of that one test. detectable: the difference that one test at 5 %, "
+    "before Holm, finds in 80 % of such samples, (t.975 + t.8) standard errors."
+)
+_RANK_CAPTION = " Of a rank, [ ] is what tests of all pairs, after Holm, leave open."
+
+
+def _groups(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for value in given:
+        name, _equals, paths = value.partition("=")
+        if not name or not all(paths.split(",")):
+            raise click.BadParameter(f"{value!r} is not NAME=PATH[,PATH...], as in mine=out/seed1,out/seed2")
+        if name in found:
+            raise click.BadParameter(f"{name} is given twice; put its paths in one, with commas between them")
+        found[name] = [Path(path) for path in paths.split(",")]
+    return found
+
+
+@click.command()
+@click.argument("paths", metavar="A B [C ...]", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--group", "groups", multiple=True, metavar="NAME=PATH[,PATH...]", callback=_groups,
+    help="Seeds or checkpoints of one model, compared as one, after A B C (repeatable).",
+)  # fmt: skip
+@click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="Only this one (repeatable).")
+@click.option("--view", help="A head or step aggregator. [default: each model's primary one, then all in common]")
+@click.option("--metric", default="accuracy", show_default=True, help="Any metric that is a mean over examples.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn.")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON and nothing else.")
+@debug_option
+def command(
+    paths: tuple[Path, ...],
+    groups: Mapping[str, Sequence[Path]],
+    tasks: tuple[str, ...],
+    view: str | None,
+    metric: str,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Compare A with B, and with every other, on the same examples of the tasks that they share.
+
+    Each is a result file, or a folder with results, in which every model takes part.
+    """
+    from rmbench.compare.entrants import read_models
+    from rmbench.compare.report import compare
+    from rmbench.plugins import load_task
+
+    models = read_models(paths, groups)
+    report = compare(models, lambda task: load_task(task).statistics, metric=metric, tasks=tasks, view=view, seed=seed)
+    if as_json:
+        click.echo(report.json())
+        return
+    _print(report)
+    for line in report.refused:
+        click.echo(f"rmbench: {line}", err=True)
+
+
+def _print(report: Report) -> None:
+    """A legend of letters, then for each task its sentences, table, overlap of errors, ranking and notes."""
+    from rich.console import Console
+
+    from rmbench.cli._report import plain
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PIPED_WIDTH)
+    letters = {name: _letter(place) for place, name in enumerate(report.models)}
+    for name, letter in letters.items():
+        runs = len(report.models[name])
+        console.print(plain(f"{letter}  {name}{f', {runs} runs' if runs > 1 else ''}"), highlight=False)
+    for task in report.tasks:
+        console.print(f"\n[bold]{plain(task.task)}[/] v{task.version}  {task.examples:,} examples", highlight=False)
+        for contrast in task.contrasts:
+            if contrast.headline:
+                console.print(plain(_sentence(contrast, task, report)), highlight=False)
+        console.print(_table(task, letters, report.metric, " " if console.width >= _WIDE else "\n"))
+        for contrast in task.contrasts:
+            if contrast.headline and contrast.overlap:
+                console.print(f"  {plain(_overlap(contrast, letters))}", highlight=False)
+        _print_ranking(console, task, letters)
+        for note in task.notes:
+            console.print(f"  {plain(note)}", highlight=False)
+    ranked = any(task.ranking for task in report.tasks)
+    console.print(f"\n{plain(_CAPTION + (_RANK_CAPTION if ranked else ''))}", highlight=False)
+
+
+def _letter(place: int) -> str:
+    return chr(ord("A") + place) if place < 26 else f"M{place + 1}"
+
+
+def _sentence(contrast: Contrast, task: TaskComparison, report: Report) -> str:
+    """What the numbers of a headline say, the higher model first, and no more."""
+    found = contrast.difference
+    if found is None:
+        return f"{contrast.model} and {contrast.baseline}: no example counts for both"
+    names, low, high = (contrast.model, contrast.baseline), found.ci_low, found.ci_high
+    if found.value < 0:
+        names, low, high = names[::-1], -found.ci_high, -found.ci_low
+    size = f"{_number(abs(found.value), task)}{' points' if _is_percent(task) else ''}"
+    interval = "" if math.isnan(found.ci_low) else f" [{_number(low, task)}, {_number(high, task)}]"
+    where = "level with" if found.value == 0 else f"{size} above"
+    holm = contrast.p_holm
+    adjusted = f" ({_p(holm)} after Holm)" if holm is not None and _p(holm) != _p(found.p) else ""
+    direction = f" in {report.metric}{', where less is better' if report.lower_is_better else ''}"
+    told = "a difference" if contrast.is_told else "no difference shown"
+    return f"{names[0]} is {where} {names[1]}{direction}{interval}, p {_p(found.p, '= ')}{adjusted}: {told}"
+
+
+def _table(task: TaskComparison, letters: Mapping[str, str], metric: str, space: str) -> Table:
+    from rich.table import Table
+
+    from rmbench.cli._report import plain
+
+    table = Table(header_style="bold")
+    unit = " %" if _is_percent(task) else ""
+    table.add_column("examples", overflow="fold")
+    for heading in ("", f"{metric}{unit}", "difference", "p", "detectable", "n"):
+        table.add_column(heading, justify="right", overflow="fold")
+    for contrast in task.contrasts:
+        where, *numbers = _cells(contrast, task, letters, space)
+        table.add_row(plain(where), *numbers)
+    return table
+
+
+def _cells(contrast: Contrast, task: TaskComparison, letters: Mapping[str, str], space: str) -> list[str]:
+    baseline, model = letters[contrast.baseline], letters[contrast.model]
+    views = list(dict.fromkeys([contrast.model_view, contrast.baseline_view]))
+    where = contrast.subset if views == ["default"] else f"{contrast.subset} ({' - '.join(views)})"
+    found, values = contrast.difference, (contrast.model_value, contrast.baseline_value)
+    if found is None:
+        return [where, f"{model} - {baseline}", "-", "-", "-", "-", "0"]
+    interval = (
+        "" if math.isnan(found.ci_low) else f"{space}[{_number(found.ci_low, task)}, {_number(found.ci_high, task)}]"
+    )
+    return [
+        where,
+        f"{model} - {baseline}",
+        " - ".join(_number(value, task) for value in values if value is not None),
+        f"{_number(found.value, task)}{interval}",
+        _p(found.p),
+        "-" if math.isnan(found.detectable) else _number(found.detectable, task),
+        f"{contrast.n:,}" + (f" (-{contrast.dropped:,})" if contrast.dropped else ""),
+    ]
+
+
+def _overlap(contrast: Contrast, letters: Mapping[str, str]) -> str:
+    errors: Any = contrast.overlap
+    baseline, model = letters[contrast.baseline], letters[contrast.model]
+    counts = f"only {baseline} {_count(errors.only_theirs)}, only {model} {_count(errors.only_ours)}"
+    line = f"wrong: {counts}, both {_count(errors.both)}, neither {_count(errors.neither)}"
+    if math.isnan(errors.common):
+        return line
+    shares = f"{100 * errors.common:.0f} %, {100 * errors.common_if_independent:.0f} % if independent"
+    exact = contrast.difference.mcnemar_p if contrast.difference else None
+    return f"{line}; both of what either gets wrong: {shares}" + (
+        "" if exact is None else f"; McNemar p {_p(exact, '= ')}"
+    )
+
+
+def _print_ranking(console: Console, task: TaskComparison, letters: Mapping[str, str]) -> None:
+    from rmbench.cli._report import plain
+
+    for place in task.ranking:
+        rank = place.rank
+        open_ranks = f"{rank.low}" if rank.low == rank.high else f"{rank.low} to {rank.high}"
+        value = f"{_number(place.value, task)}{' %' if _is_percent(task) else ''}"
+        line = f"rank {rank.rank} [{open_ranks}]  {letters[place.model]}  {value}  {place.model}"
+        console.print(f"  {plain(line)}", highlight=False)
+
+
+def _is_percent(task: TaskComparison) -> bool:
+    return task.kind != "number"
+
+
+def _number(value: float, task: TaskComparison) -> str:
+    return f"{100 * value:.1f}" if _is_percent(task) else f"{value:.2f}"
+
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}" if number == round(number) else f"{number:,.1f}"
+
+
+def _p(p: float, equals: str = "") -> str:
+    if math.isnan(p):
+        return f"{equals}-"
+    if p < 0.0001:
+        return "< 0.0001"
+    return f"{equals}{p:.4f}" if p < 0.01 else f"{equals}{p:.2f}"

@@ -1,0 +1,45 @@
+"""`rmbench score`: any conversations in, rewards out."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rmbench.cli import EXIT_INCOMPLETE, debug_option
+from rmbench.cli._options import MODEL_HELP, model_options
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-m", "--model", required=True, metavar="MODEL", help=MODEL_HELP)
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A .jsonl or .parquet file.")
+@click.option(
+    "--calibrator",
+    type=click.Path(path_type=Path),
+    metavar="RESULT.json",
+    help="A result of the same model: its calibration gives each reward a probability.",
+)
+@model_options
+@debug_option
+def command(file: Path, model: str, out: Path, calibrator: Path | None, **options: Any) -> int:
+    """Score every response in FILE: JSON, JSON lines, CSV or Parquet, or a folder of them.
+
+    A row is a conversation that ends with the assistant's turn (`messages`), or a `prompt` with a `response`, with a
+    list of `responses`, or with `chosen` and `rejected`.
+    """
+    from rmbench import rewards
+    from rmbench.cli._progress import ConsoleProgress
+    from rmbench.results import files
+
+    files.check_table(out)
+    with redirect_stdout(sys.stderr):  # what a user's code prints is no result
+        scored = rewards.score_file(model, file, calibrator=calibrator, progress=ConsoleProgress(model), **options)
+    files.write_table(scored.table, out)
+    for line in scored.notes:
+        click.echo(f"rmbench: {line}", err=True)
+    click.echo(f"{scored.table.num_rows:,} rewards of {scored.prompts:,} prompts are in {out}")
+    return EXIT_INCOMPLETE if scored.failed else 0

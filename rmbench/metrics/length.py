@@ -1,0 +1,276 @@
+"""What length has to do with the reward, beside what is right: nothing more is asked of the model for it.
+
+Length is in characters. An example counts where the length of every candidate is known.
+
+- `length_pearson`, `length_spearman`, `length_kendall`: correlation of reward and length within prompts given the
+  label, that is, the partial correlation where all three are centred in their example and pooled: of values, of ranks
+  within the example over its size, and of the signs of differences between two candidates (Kendall, Biometrika 32,
+  1942). A label of more than two levels is held level by level (of more than ten, tenth by tenth). It is an
+  association: where the difficulty of a prompt moves both gaps, reward and length go together without a cause.
+- `reward_per_100_characters`: the slope of the reward on length, prompt and label held; `reward_sd_per_100_characters`
+  is the same in standard deviations of the rewards within prompts.
+- `accuracy_right_longer`, `accuracy_right_shorter`, `accuracy_alike_length`: the share of an example's (correct, wrong)
+  pairs of that sort that are won strictly, then the mean over examples. Lengths within 10 % of the longer are alike.
+- `accuracy_length_controlled`: the chance to win a pair of equal lengths, by a ridge logistic regression of winning on
+  tanh(length difference / its standard deviation), the term of length in Dubois et al., Length-Controlled AlpacaEval
+  (2024). Each example weighs 1. A weak prior (variance 10 of the slope, a tenth of a win and of a loss at equal
+  lengths) keeps both finite where length, or nothing at all, separates wins from losses.
+- `accuracy_always_longer`, `accuracy_always_shorter`: `accuracy` of these rules on the examples that count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmbench.metrics import comparison
+from rmbench.metrics.comparison import Group
+from rmbench.metrics.interval import LEVEL, Statistic, mean
+from rmbench.types import Array, Outcome
+
+_ALIKE = 0.1
+_FLAT = 1e-12  # of a sum of squares: what is left of it is rounding
+_LEVELS = 10
+_PRIOR = 0.1
+_STEPS = 50
+
+
+def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
+    """Every length metric of one view of `outcomes` [n]; nothing where no example tells its lengths."""
+    measured, n = list(_measured(outcomes, view)), len(outcomes)
+    if not measured:
+        return []
+    counted = np.asarray(comparison.standings(outcomes, view).reason == 0)
+    pairs = _pairs(measured, counted)
+    return [*_correlations(measured, n), *_by_length(pairs, n), _controlled(pairs, n), *_rules(measured, counted)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """Outcomes of k candidates each whose lengths [g, k] are known."""
+
+    group: Group
+    lengths: Array
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """(Correct, wrong) pairs [m] of the examples that count: `example` numbers the outcome, `won` is 1, .5 or 0,
+    `difference` is the length of the correct one minus the other's, `longer` that of the longer.
+    """
+
+    example: NDArray[np.intp]
+    won: Array
+    difference: Array
+    longer: Array
+
+
+def _measured(outcomes: Sequence[Outcome], view: str) -> Iterator[_Measured]:
+    for group in comparison.groups(outcomes, view):
+        k = group.labels.shape[1]
+        unknown = np.full(k, np.nan)
+        lengths = np.array([outcomes[i].columns.get("characters", unknown) for i in group.rows], float)
+        known = np.isfinite(lengths).all(axis=1)
+        if k > 1 and known.any():
+            kept = Group(group.rows[known], group.labels[known], group.scores[known], group.beats[known])
+            yield _Measured(kept, lengths[known])
+
+
+def _correlations(measured: Sequence[_Measured], n: int) -> list[Statistic]:
+    """Partial correlations and slopes from sums of products within examples."""
+    thresholds = _thresholds(np.concatenate([one.group.labels.ravel() for one in measured]))
+    size = 2 + len(thresholds)
+    values, ranks, signs = (np.full((n, size * size + 1), np.nan) for _ in range(3))
+    for one in measured:
+        rows, scores, labels = one.group.rows, one.group.scores, one.group.labels
+        k = scores.shape[1]
+        known = np.asarray(np.isfinite(scores).all(axis=1) & np.isfinite(labels).all(axis=1))
+        steps = [(labels >= threshold).astype(float) for threshold in thresholds]
+        together = np.stack([np.where(known[:, None], scores, 0.0), one.lengths, *steps])
+        with np.errstate(over="ignore", invalid="ignore"):  # too large to square is left out as not finite
+            apart = np.sign(together[:, :, :, None] - together[:, :, None, :])
+            centred = together - together.mean(axis=2, keepdims=True)
+            found = _products(centred), _products(apart.sum(axis=3) / k), _products(apart.reshape(size, len(rows), -1))
+        for sums, products in zip((values, ranks, signs), found, strict=True):
+            sums[rows] = np.column_stack([products, np.full(len(rows), k - 1.0)])
+            sums[rows[~known]] = np.nan
+    return [
+        *(
+            Statistic(f"length_{name}", columns, _partial, interval=_fisher_interval)
+            for name, columns in (("pearson", values), ("spearman", ranks), ("kendall", signs))
+        ),
+        Statistic("reward_per_100_characters", values, lambda sums: 100 * _slope(sums)),
+        Statistic("reward_sd_per_100_characters", values, lambda sums: 100 * _slope(sums) / _sd_within(sums)),
+    ]
+
+
+def _thresholds(labels: Array) -> Array:
+    """Every level of the labels but the lowest; of more than ten the tenths."""
+    levels = np.unique(labels[np.isfinite(labels)])
+    if len(levels) > _LEVELS:
+        levels = np.unique(np.quantile(labels[np.isfinite(labels)], np.arange(_LEVELS) / _LEVELS))
+    return np.asarray(levels[1:])
+
+
+def _products(together: Array) -> Array:
+    """Sums of products [g, v * v] of each two of v variables [v, g, m]: reward, length, and steps of the label."""
+    products: Array = np.einsum("agm,bgm->gab", together, together)
+    return products.reshape(len(products), -1)
+
+
+def _given_label(sums: Array) -> tuple[Array, Array, Array]:
+    """Sums of squares of rewards and of lengths, and of their products, after the label is taken out."""
+    size = math.isqrt(sums.shape[-1] - 1)
+    products = sums[..., :-1].reshape(*sums.shape[:-1], size, size)
+    left = products[..., :2, :2]
+    if size > 2:
+        with_label = products[..., :2, 2:]
+        left = left - with_label @ np.linalg.pinv(products[..., 2:, 2:], hermitian=True) @ np.swapaxes(
+            with_label, -1, -2
+        )
+    whole = np.diagonal(products, axis1=-2, axis2=-1)
+    known = (left[..., 0, 0] > _FLAT * whole[..., 0]) & (left[..., 1, 1] > _FLAT * whole[..., 1])
+    return np.where(known, left[..., 0, 0], np.nan), np.where(known, left[..., 1, 1], np.nan), left[..., 0, 1]
+
+
+def _partial(sums: Array) -> Array:
+    left_r, left_l, both = _given_label(sums)
+    result: Array = np.clip(both / np.sqrt(left_r * left_l), -1.0, 1.0)
+    return result
+
+
+def _fisher_interval(sums: Array) -> tuple[float, float]:
+    """Fisher's z with the jackknife's standard error over clusters, never below that of independent normal pairs.
+
+    A bootstrap of signs that hardly ever disagree covers far too little: a cell of the table that is empty stays so.
+    """
+    from scipy.special import stdtrit
+
+    c, whole = len(sums), sums.sum(axis=0)
+    if c < 2:
+        return np.nan, np.nan
+    freedom = whole[-1]
+    most = 1 - 0.5 / freedom  # at 1 its z, and nothing about it, would be infinite
+    z = np.arctanh(np.clip(_partial(np.vstack([whole, whole - sums])), -most, most))
+    error = np.sqrt((c - 1) * np.nanvar(z[1:])) if np.isfinite(z[1:]).any() else 0.0
+    half = stdtrit(c - 1, 0.5 + LEVEL / 2) * max(error, 1 / np.sqrt(freedom))
+    value = _partial(whole)
+    return float(np.minimum(np.tanh(z[0] - half), value)), float(np.maximum(np.tanh(z[0] + half), value))
+
+
+def _slope(sums: Array) -> Array:
+    _, left_l, both = _given_label(sums)
+    return both / left_l
+
+
+def _sd_within(sums: Array) -> Array:
+    return np.asarray(np.sqrt(sums[..., 0] / sums[..., -1]))
+
+
+def _pairs(measured: Sequence[_Measured], counted: NDArray[np.bool_]) -> _Pairs:
+    parts = []
+    for one in measured:
+        at, right, wrong = np.nonzero(one.group.pairs & counted[one.group.rows][:, None, None])
+        longer = np.maximum(one.lengths[at, right], one.lengths[at, wrong])
+        difference = one.lengths[at, right] - one.lengths[at, wrong]
+        parts.append((one.group.rows[at], one.group.beats[at, right, wrong], difference, longer))
+    return _Pairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _by_length(pairs: _Pairs, n: int) -> list[Statistic]:
+    alike = np.abs(pairs.difference) <= _ALIKE * pairs.longer
+    sorts = {
+        "accuracy_right_longer": ~alike & (pairs.difference > 0),
+        "accuracy_right_shorter": ~alike & (pairs.difference < 0),
+        "accuracy_alike_length": alike,
+    }
+    found = []
+    for name, sort in sorts.items():
+        among = np.bincount(pairs.example[sort], minlength=n)
+        won = np.bincount(pairs.example[sort], weights=pairs.won[sort] == 1, minlength=n)
+        share = np.divide(won, among, out=np.full(n, np.nan), where=among > 0)
+        whole = bool(np.isin(share[among > 0], (0, 1)).all())
+        found.append(mean(name, share, "proportion" if whole else "fraction"))
+    return found
+
+
+def _controlled(pairs: _Pairs, n: int) -> Statistic:
+    among = np.bincount(pairs.example, minlength=n).astype(float)
+    spread = float(pairs.difference.std()) if len(pairs.difference) else 0.0
+    x = np.tanh(pairs.difference / spread) if spread > 0 else np.zeros_like(pairs.difference)
+    terms = _terms(x, pairs.won, 1 / among[pairs.example])
+    fitted = _fitted(terms)
+    columns = np.full((n, 5), np.nan)
+    for column, term in zip(columns.T, terms(fitted), strict=True):
+        column[:] = np.bincount(pairs.example, weights=term, minlength=n)
+    columns[among == 0] = np.nan
+
+    def interval(sums: Array) -> tuple[float, float]:
+        """Normal on the scale of log odds, over clusters; never narrower than the curvature of the fit says."""
+        from scipy.special import stdtrit
+
+        c = len(sums)
+        if c < 2:
+            return np.nan, np.nan
+        inverse = np.linalg.inv(_curvature(sums.sum(axis=0), fitted))
+        between = c * np.var((sums[:, :2] @ inverse)[:, 0], ddof=1)
+        half = stdtrit(c - 1, 0.5 + LEVEL / 2) * np.sqrt(max(between, inverse[0, 0]))
+        return float(_chance(fitted[0] - half)), float(_chance(fitted[0] + half))
+
+    return Statistic("accuracy_length_controlled", columns, lambda _: _chance(fitted[0]), "fraction", interval=interval)
+
+
+def _chance(log_odds: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-log_odds)))
+
+
+def _terms(x: Array, won: Array, weight: Array) -> Callable[[Array], Array]:
+    """Gradient (2) and Hessian (aa, ab, bb) of the log-likelihood of each pair [5, m], at (intercept, slope)."""
+
+    def at(point: Array) -> Array:
+        p = _chance(point[0] + point[1] * x)
+        miss, curve = weight * (won - p), weight * p * (1 - p)
+        return np.stack([miss, miss * x, curve, curve * x, curve * x * x])
+
+    return at
+
+
+def _fitted(terms: Callable[[Array], Array]) -> Array:
+    point = np.zeros(2)
+    for _ in range(_STEPS):
+        step = _step(terms(point).sum(axis=1), point)
+        point = point + np.clip(step, -2, 2)  # far from the fit the curve is too flat for a whole step
+        if np.abs(step).max() < 1e-10:
+            break
+    return point
+
+
+def _step(sums: Array, point: Array) -> Array:
+    """The Newton step [..., 2] from `point`, given sums of the terms [..., 5]; the priors are added here."""
+    slope = sums[..., :2] + [_PRIOR * (1 - 2 * _chance(point[0])), -_PRIOR * point[1]]
+    return np.linalg.solve(_curvature(sums, point), slope[..., None])[..., 0]
+
+
+def _curvature(sums: Array, point: Array) -> Array:
+    """The negative Hessian [..., 2, 2] at `point`, priors and all."""
+    p = _chance(point[0])
+    _, _, aa, ab, bb = np.moveaxis(sums, -1, 0)
+    aa, bb = aa + 2 * _PRIOR * p * (1 - p), bb + _PRIOR
+    return np.stack([np.stack([aa, ab], axis=-1), np.stack([ab, bb], axis=-1)], axis=-2)
+
+
+def _rules(measured: Sequence[_Measured], counted: NDArray[np.bool_]) -> list[Statistic]:
+    longer, shorter = np.full(len(counted), np.nan), np.full(len(counted), np.nan)
+    for one in measured:
+        correct, rows = one.group.correct, one.group.rows
+        for won, lengths in ((longer, one.lengths), (shorter, -one.lengths)):
+            best = np.where(correct, lengths, -np.inf).max(axis=1)
+            won[rows] = best > np.where(correct, -np.inf, lengths).max(axis=1)
+    return [
+        mean("accuracy_always_longer", np.where(counted, longer, np.nan), "proportion"),
+        mean("accuracy_always_shorter", np.where(counted, shorter, np.nan), "proportion"),
+    ]

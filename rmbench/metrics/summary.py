@@ -1,0 +1,14 @@
+"""Every metric of a comparison task, in the order of results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rmbench.metrics import comparison, length, scale
+from rmbench.metrics.interval import Statistic
+from rmbench.types import Outcome
+
+
+def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
+    """What one view of `outcomes` [n] gives, ready for `interval.estimate` with the clusters of the outcomes."""
+    return [statistic for topic in (comparison, length, scale) for statistic in topic.statistics(outcomes, view)]

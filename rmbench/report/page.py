@@ -1,0 +1,341 @@
+"""The run report: one HTML file with everything in it, which asks nothing of any network.
+
+What comes from data is escaped by Jinja; a Content-Security-Policy lets only the page's own scripts and styles, known
+by their hashes, run at all. Plots are drawn by Vega with its expression interpreter, so nothing needs `eval`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import Any
+
+from rmbench.errors import ResultError
+from rmbench.report import charts, curves
+from rmbench.report.failures import Failure, worst
+from rmbench.results import files
+from rmbench.results.replay import outcomes_of
+from rmbench.results.schema import Calibration, CalibrationMap, Figure, Metric, TaskResult
+from rmbench.types import Example
+
+_FOLD, _LONGEST = 600, 20_000  # characters of a text shown at once, and at all
+_SHOWN = 3  # failures that are not folded
+_SUBSET_ROWS = 500
+_HEADLINES = {
+    "accuracy": "accuracy %",
+    "mrr": "MRR %",
+    "accuracy_length_controlled": "accuracy at equal length %",
+    "accuracy_always_longer": "always the longer %",
+}
+_PROBE_HEADLINES = {
+    "effect_padding": "effect of padding",
+    "accuracy": "accuracy %",
+    "padded_wrong_preferred": "padded wrong preferred %",
+    "flip_rate": "flipped %",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A plot by the `key` of its specification; where it has none, `missing` says why."""
+
+    title: str
+    caption: str
+    key: str | None
+    missing: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPart:
+    """All that the page says of one model on one task."""
+
+    anchor: str
+    name: str
+    result: TaskResult
+    plots: Sequence[Plot]
+    calibrations: Sequence[CalibrationMap]
+    failures: Sequence[Failure]
+    has_texts: bool
+    metrics: Sequence[Metric]
+    subsets: Sequence[Metric]
+    subsets_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPart:
+    """A task with its models: `headlines` maps columns of its table to one figure a model, None where it has none.
+
+    `comparable` is whether all of them judged the same examples.
+    """
+
+    anchor: str
+    name: str
+    versions: Sequence[int]
+    comparable: bool
+    headlines: Mapping[str, Sequence[Figure | None]]
+    models: Sequence[ModelPart]
+
+
+def write(results: Sequence[TaskResult], texts: Mapping[str, Mapping[str, Example]], path: Path) -> None:
+    """Writes the page of `results` (with their tables) to `path`.
+
+    `texts` maps a task's name to its examples by id; where it is empty, failures are shown without texts. Raises
+    ResultError where there is nothing to show, the page cannot be written, or the extra `site` is not installed.
+    """
+    if not results:
+        raise ResultError(f"{path}: no results to report")
+    library = _library()
+    page = _render(results, texts, library)
+    try:
+        # A lone surrogate, which a response may hold, becomes a reference that browsers show as a replacement
+        path.write_bytes(page.encode("utf-8", "xmlcharrefreplace"))
+    except OSError as error:
+        raise ResultError(f"{path}: cannot write the report ({error.strerror or error})") from error
+
+
+@cache
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, which sets `vegaEmbed`."""
+    try:
+        import altair  # noqa: F401
+        import vl_convert
+    except ImportError as error:
+        raise ResultError("report.html needs altair and vl-convert-python: pip install 'rmbench[site]'") from error
+    script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return script
+
+
+def _render(results: Sequence[TaskResult], texts: Mapping[str, Mapping[str, Example]], library: str) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    specs: dict[str, charts.Spec] = {}
+    tasks = [
+        _task_part(f"task-{number}", [result for result in results if result.task.name == name], texts, specs)
+        for number, name in enumerate(dict.fromkeys(result.task.name for result in results), 1)
+    ]
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "number": _number,
+        "percent": lambda value: "-" if value is None else f"{100 * value:.1f}",
+        "p_value": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
+    }
+    script, style, library = (_inline(text) for text in (_own("page.js"), _own("page.css"), library))
+    policy = (
+        f"default-src 'none'; script-src {_hash(library)} {_hash(script)}; style-src {_hash(style)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return environment.from_string(_own("page.html.jinja")).render(
+        tasks=tasks,
+        policy=policy,
+        style=style,
+        script=script,
+        library=library,
+        specs=_json(specs),
+        made=max(result.created for result in results),
+        fold=_FOLD,
+        shown=_SHOWN,
+        longest=_LONGEST,
+    )
+
+
+def _task_part(
+    anchor: str,
+    results: Sequence[TaskResult],
+    texts: Mapping[str, Mapping[str, Example]],
+    specs: dict[str, charts.Spec],
+) -> TaskPart:
+    name = results[0].task.name
+    ids = Counter(result.subject.id for result in results)
+    models = []
+    for number, result in enumerate(results, 1):
+        # Two configurations of one model are told apart as their folders are
+        more = f" ({files.result_folder(result).name})" if ids[result.subject.id] > 1 else ""
+        label = result.subject.id + more
+        models.append(_model_part(f"{anchor}-model-{number}", label, result, texts.get(name, {}), specs))
+    versions = sorted({result.task.version for result in results})
+    judged = {(r.task.version, r.task.protocol, r.dataset.examples_sha256) for r in results}
+    return TaskPart(anchor, name, versions, len(judged) == 1, _headlines(results), models)
+
+
+def _model_part(
+    anchor: str, name: str, result: TaskResult, texts: Mapping[str, Example], specs: dict[str, charts.Spec]
+) -> ModelPart:
+    primary = [metric for metric in result.metrics if metric.view == result.primary_view]
+    subsets = [metric for metric in primary if metric.subset != "all"]
+    return ModelPart(
+        anchor=anchor,
+        name=name,
+        result=result,
+        plots=_plots(result, _Board(anchor, name, specs)),
+        calibrations=result.calibration.maps if result.calibration else (),
+        failures=worst(result, texts),
+        has_texts=bool(texts),
+        metrics=[metric for metric in primary if metric.subset == "all"],
+        subsets=subsets[:_SUBSET_ROWS],
+        subsets_left=len(subsets[_SUBSET_ROWS:]),
+    )
+
+
+def _headlines(results: Sequence[TaskResult]) -> dict[str, list[Figure | None]]:
+    """The columns of a task's table, those that any of its results has."""
+    wanted = _PROBE_HEADLINES if results[0].task.protocol is None else _HEADLINES
+    columns = {title: [_figure(result, name) for result in results] for name, title in wanted.items()}
+    return {title: figures for title, figures in columns.items() if any(figures)}
+
+
+def _whole(result: TaskResult) -> list[Metric]:
+    return [metric for metric in result.metrics if (metric.view, metric.subset) == (result.primary_view, "all")]
+
+
+def _figure(result: TaskResult, name: str) -> Figure | None:
+    return next((metric for metric in _whole(result) if metric.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Board:
+    """Where the plots of one model are put: their specifications into those of the page, keys after its `anchor`."""
+
+    anchor: str
+    name: str
+    specs: dict[str, charts.Spec]
+
+    def plot(self, title: str, caption: str, spec: charts.Spec | None, missing: str = "") -> Plot:
+        """A plot, or the reason that there is none."""
+        if spec is None:
+            return Plot(title, caption, None, missing)
+        key = f"{self.anchor}-plot-{len(self.specs) + 1}"
+        self.specs[key] = {"description": f"{title}, {self.name}. {caption}", **spec}
+        return Plot(title, caption, key)
+
+
+def _plots(result: TaskResult, board: _Board) -> list[Plot]:
+    if result.task.protocol is None:
+        return _probe_plots(result, board)
+    return [*_reliability_plots(result, board), *_reward_plots(result, board)]
+
+
+def _probe_plots(result: TaskResult, board: _Board) -> list[Plot]:
+    known = [metric for metric in _whole(result) if metric.value is not None]
+    effects = [metric for metric in known if metric.name.startswith("effect_")]
+    rates = [metric for metric in known if metric.kind != "number"]
+    return [
+        board.plot(
+            "Effects",
+            "What each edit does to the reward, against the unedited answer, in standard deviations within prompts, "
+            "with 95 % intervals.",
+            charts.dots(effects, "change in SDs") if effects else None,
+            "no effect could be measured: no prompt has all the rewards it takes",
+        ),
+        board.plot(
+            "Rates",
+            "Shares of prompts, with 95 % intervals.",
+            charts.dots(rates, "share of prompts", ends=(0.0, 1.0)) if rates else None,
+            "no rate could be measured: no prompt has all the answers it takes",
+        ),
+    ]
+
+
+def _reliability_plots(result: TaskResult, board: _Board) -> list[Plot]:
+    """One plot for each scope that was calibrated: rewards as they are, and after the map that is kept."""
+    found = result.calibration
+    if found is None:
+        return [
+            board.plot("Reliability", "", None, f"not calibrated: {result.calibration_reason or 'no reason was given'}")
+        ]
+    captions = {
+        "pairs": "How often the response with the higher reward is the better one, against the probability for it.",
+        "softmax": "How often a response is the one right among those to its prompt, against its softmax.",
+        "pooled": "How often a response is right, whatever its prompt, against the probability made of its reward.",
+    }
+    plots = []
+    for scope in dict.fromkeys(each.scope for each in found.maps):
+        before, after = _before_and_after(found, scope)
+        if before.reliability:
+            text = f"{captions[scope]} Judged out of fold, with 95 % intervals. {_errors(before, after)}"
+            plots.append(board.plot(f"Reliability: {scope}", text, charts.reliability(before, after)))
+    return plots
+
+
+def _before_and_after(found: Calibration, scope: str) -> tuple[CalibrationMap, CalibrationMap | None]:
+    maps = {each.map: each for each in found.maps if each.scope == scope}
+    before = maps.pop("raw", None)
+    after = maps.get(found.map) or next(iter(maps.values()), None)
+    if before is None:
+        assert after is not None  # noqa: S101  a scope has a map
+        return after, None
+    return before, after
+
+
+def _errors(before: CalibrationMap, after: CalibrationMap | None) -> str:
+    errors = []
+    for when, found in (("before", before), ("after", after)):
+        figure = next((each for each in found.figures if each.name == "ece"), None) if found else None
+        if figure is not None and figure.value is not None:
+            errors.append(f"{_number(figure.value)} {when}")
+    return f"Calibration error {', '.join(errors)}." if errors else ""
+
+
+def _reward_plots(result: TaskResult, board: _Board) -> list[Plot]:
+    titles = ("Reward and length", "Margins", "Right answers by rank")
+    if result.comparisons is not None:
+        return [board.plot(title, "", None, "this model compared pairs and gave no rewards") for title in titles]
+    rewards = curves.rewards_of(outcomes_of(result, result.primary_view), result.primary_view)
+    if rewards is None:
+        reason = "no example has a right and a wrong answer and a finite reward for each"
+        return [board.plot(title, "", None, reason) for title in titles]
+    left_out = f" Examples left out because a reward or one kind of answer is missing: {rewards.left_out:,}."
+    left_out = left_out if rewards.left_out else ""
+    length, margins = curves.length_curve(rewards), curves.margins(rewards)
+    beyond = f" Margins beyond the ends count in the outermost bars: {margins.beyond:,}." if margins.beyond else ""
+    return [
+        board.plot(
+            titles[0],
+            "Mean reward by length, both within prompts, in bins of like counts with 95 % intervals." + left_out,
+            charts.length_curve(length) if length else None,
+            "the lengths of the responses are not known",
+        ),
+        board.plot(
+            titles[1],
+            "Right of zero the best right answer has the highest reward." + beyond + left_out,
+            charts.margins(margins.bars) if margins.bars else None,
+            "no margin is finite",
+        ),
+        board.plot(
+            titles[2],
+            "A reward that knows what is right has all of it at rank 1; the dashed line is chance." + left_out,
+            charts.by_rank(curves.by_rank(rewards), curves.share_right(rewards)),
+        ),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _own(name: str) -> str:
+    return resources("rmbench.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _inline(text: str) -> str:
+    """A script or style that means the same and neither ends its element nor changes on its way through a parser."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--").replace("</style", "<\\/style")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def _json(value: Any) -> str:
+    """JSON for a script element: nothing in it can end the element or a line of it."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text

@@ -1,0 +1,132 @@
+"""The rewards of the responses in a file as a table, with probabilities where a calibrator is given."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rmbench import flow, scoring
+from rmbench.calibration.maps import probabilities
+from rmbench.data.conversation import Responses, read_responses
+from rmbench.data.files import read_rows
+from rmbench.errors import UsageError
+from rmbench.models.base import ScoreFile, subject_of
+from rmbench.models.spec import load_model
+from rmbench.results import files
+from rmbench.results.schema import Calibration
+from rmbench.scoring import Progress
+from rmbench.types import Array, Request, Response, Reward
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Scored:
+    """`table` has one row a response, in the order of the file; `failed` counts those without a finite reward."""
+
+    table: pa.Table
+    prompts: int
+    failed: int
+    notes: Sequence[str]
+
+
+def score_file(
+    model: str,
+    file: Path,
+    *,
+    calibrator: Path | None = None,
+    token_budget: int | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Scored:
+    """Scores every response of a data file or folder; `options` are those of `load_model`.
+
+    `calibrator` is a result file of the same model, whose `probability` is the calibration's: a softmax over the
+    responses to a prompt (a row's own, or those of the rows of one prompt that have one response each), or what the
+    reward is worth by itself. Raises DataError, ModelError, ResultError, and UsageError for a calibrator of another
+    model or without calibration.
+    """
+    loaded = load_model(model, **options)
+    if isinstance(loaded, ScoreFile):
+        raise UsageError(
+            f"model {model!r} looks rewards up by example; rmbench run -t TASK takes it, score needs a model"
+        )
+    run = flow.run_of(loaded, model)
+    calibration = (
+        None if calibrator is None else _calibration(calibrator, subject_of(loaded).id, (flow.fingerprint(loaded), run))
+    )
+    rows = [read_responses(row) for row in read_rows(file)]
+    requests = [Request("reward", row.prompt, (Response(text),)) for row in rows for text in row.texts]
+    with flow.kept(run) as (store, journal):
+        given = scoring.score(
+            loaded, requests, store=store, journal=journal, token_budget=token_budget, progress=progress
+        )
+    statuses = Counter(reward.status for reward in given if reward.status != "ok")
+    notes = [f"{count:,} rewards are {status}" for status, count in statuses.items()]
+    table = _table(rows, given)
+    if calibration is not None:
+        known = _probabilities(calibration, rows, given)
+        table = table.append_column("probability", [[None if math.isnan(p) else p for p in known.tolist()]])
+        lost = sum(math.isfinite(reward.value) and math.isnan(p) for reward, p in zip(given, known, strict=True))
+        if lost:
+            notes.append(
+                f"{lost:,} rewards have no probability: a softmax needs every reward of at least two responses"
+            )
+    return Scored(table, len({row.prompt for row in rows}), statuses.total(), notes)
+
+
+def _calibration(path: Path, name: str, identity: tuple[str | None, str | None]) -> Calibration:
+    result = files.read(path)
+    if (result.subject.fingerprint, result.config.get("run")) != identity:
+        raise UsageError(
+            f"--calibrator {path}: it was fitted to {result.subject.id}, as it was loaded then, not to {name}"
+        )
+    if result.calibration is None:
+        raise UsageError(f"--calibrator {path}: the result has no calibration: {result.calibration_reason}")
+    if result.calibration.view != "default":
+        raise UsageError(
+            f"--calibrator {path}: it is of the view {result.calibration.view!r}, not of the reward itself"
+        )
+    return result.calibration
+
+
+def _table(rows: Sequence[Responses], given: Sequence[Reward]) -> pa.Table:
+    import pyarrow as pa
+
+    places = [(row.id, candidate) for row in rows for candidate in range(len(row.texts))]
+    heads = pa.map_(pa.string(), pa.float64())
+    return pa.table(
+        {
+            "example_id": pa.array([name for name, _ in places], pa.string()),
+            "candidate": pa.array([candidate for _, candidate in places], pa.int32()),
+            "reward": pa.array([None if math.isnan(r.value) else r.value for r in given], pa.float64()),
+            "heads": pa.array([[(h, v[0]) for h, v in r.heads.items()] for r in given], heads),
+            "status": pa.array([reward.status for reward in given], pa.string()),
+            "n_tokens": pa.array([reward.n_tokens for reward in given], pa.int32()),
+            "truncated": pa.array([reward.truncated for reward in given], pa.int32()),
+        }
+    )
+
+
+def _probabilities(calibration: Calibration, rows: Sequence[Responses], given: Sequence[Reward]) -> Array:
+    """One probability a response, nan where there is none."""
+    groups: dict[object, list[int]] = {}
+    place = 0
+    for number, row in enumerate(rows):
+        key = row.prompt if len(row.texts) == 1 else number
+        groups.setdefault(key, []).extend(range(place, place + len(row.texts)))
+        place += len(row.texts)
+    values = np.array([reward.value for reward in given], float)
+    known = np.full(len(given), np.nan)
+    for group, found in zip(
+        groups.values(), probabilities(calibration, [values[g] for g in groups.values()]), strict=True
+    ):
+        known[group] = found
+    return known

@@ -1,0 +1,403 @@
+"""`rmbench compare` through the command line: what it says, what it refuses, and that it finds nothing in noise."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rmbench
+from rmbench.cli import main
+from rmbench.results import files
+from rmbench.results.schema import TaskResult
+
+Reward = Callable[[str, str], float]
+
+
+def pairs(count: int, *, start: int = 0) -> list[dict[str, str]]:
+    """Pairs in two subsets, of which `right` is the better one."""
+    return [
+        {"id": f"e{i}", "prompt": f"p{i}", "chosen": "right", "rejected": "wrong", "subset": "ab"[i % 2]}
+        for i in range(start, start + count)
+    ]
+
+
+def right_on(*prompts: int) -> Reward:
+    """A model that prefers the better response to these prompts, and the other one elsewhere."""
+    return lambda prompt, response: float((response == "right") == (int(prompt[1:]) in prompts))
+
+
+def evaluate(out: Path, model: Any, name: str, *, rows: list[dict[str, str]] | None = None, **options: Any) -> Path:
+    """Evaluates on preference pairs and returns the result's path."""
+    data = out.parent / f"{out.name}.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows or pairs(40)))
+    (result,) = rmbench.evaluate(model, ["preference"], data={"preference": data}, out=out, name=name, **options)
+    return out / files.result_folder(result) / "preference.json"
+
+
+def edit(path: Path, target: Path, **changes: dict[str, Any]) -> Path:
+    """A copy of a result, with its records, in which parts of its JSON are changed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for table in path.parent.glob("*.parquet"):
+        shutil.copy(table, target.with_suffix(".parquet"))
+    content = json.loads(path.read_text())
+    target.write_text(json.dumps({name: value | changes.get(name, {}) if name in changes else value
+                                  for name, value in content.items()}))  # fmt: skip
+    return target
+
+
+def run(*arguments: object) -> int:
+    return main(["compare", *map(str, arguments)])
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    """A is right on 30 of 40 examples, B on 12, 10 of them A's."""
+    a = evaluate(tmp_path / "a", right_on(*range(30)), "org/a")
+    return a, evaluate(tmp_path / "b", right_on(*range(20, 32)), "org/b")
+
+
+def document(capsys: Any, *arguments: object) -> Any:
+    capsys.readouterr()
+    assert run(*arguments, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys: Any, *arguments: object, code: int = 1) -> str:
+    """The one line that it says."""
+    capsys.readouterr()
+    assert run(*arguments) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    return str(printed.err)
+
+
+def test_the_difference_its_test_and_who_is_wrong(two: tuple[Path, Path], capsys: Any) -> None:
+    (task,) = document(capsys, *two)["tasks"]
+    whole, subset_a, subset_b = task["contrasts"]
+    assert (whole["baseline_value"], whole["model_value"], whole["n"], whole["dropped"]) == (0.75, 0.3, 40, 0)
+    found = whole["difference"]
+    assert found["value"] == pytest.approx(-0.45)
+    assert found["ci_low"] < -0.45 < found["ci_high"] < 0
+    # 20 are A's alone and 2 are B's: twice the chance of at most 2 heads in 22
+    assert found["p"] == pytest.approx(2 * (1 + 22 + 231) / 2**22)
+    assert found["mcnemar_p"] == pytest.approx(found["p"])
+    assert whole["p_holm"] == found["p"]
+    assert whole["overlap"] == {
+        "only_theirs": 2, "only_ours": 20, "both": 8, "neither": 10,
+        "common": pytest.approx(8 / 30), "common_if_independent": pytest.approx(7 / 31),
+    }  # fmt: skip
+    assert [c["subset"] for c in (whole, subset_a, subset_b)] == ["all", "a", "b"]
+    assert (subset_a["n"], subset_a["headline"], subset_a["p_holm"]) == (20, False, None)
+
+
+def test_the_sentence_names_the_higher_model_first(two: tuple[Path, Path], capsys: Any) -> None:
+    assert run(*two) == 0
+    forward = capsys.readouterr().out
+    assert run(*reversed(two)) == 0
+    backward = capsys.readouterr().out
+    for printed in (forward, backward):
+        assert "org/a is 45.0 points above org/b in accuracy [" in " ".join(printed.split())
+        assert "p = 0.0001: a difference" in " ".join(printed.split())
+    assert "-45.0 [" in forward
+    assert "-45.0 [" not in backward
+
+
+def test_no_more_is_said_than_the_numbers_do(tmp_path: Path, capsys: Any) -> None:
+    a = evaluate(tmp_path / "a", right_on(*range(20)), "a")
+    b = evaluate(tmp_path / "b", right_on(*range(1, 22)), "b")
+    same = evaluate(tmp_path / "same", right_on(*range(20)), "same")
+    assert run(a, b) == 0
+    assert "b is 2.5 points above a in accuracy [-8.9, 13.9], p = 1.00: no difference shown" in capsys.readouterr().out
+    assert run(a, same) == 0
+    assert "same is level with a in accuracy [-7.2, 7.2], p = 1.00: no difference shown" in capsys.readouterr().out
+
+
+def test_more_than_two_are_ranked(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    c = evaluate(tmp_path / "c", right_on(*range(29)), "org/c")
+    (task,) = document(capsys, *two, c)["tasks"]
+    headlines = [c for c in task["contrasts"] if c["headline"]]
+    assert [(c["baseline"], c["model"]) for c in headlines] == [("org/a", "org/b"), ("org/a", "org/c")]
+    assert headlines[0]["p_holm"] == pytest.approx(2 * headlines[0]["difference"]["p"])
+    places = [(place["model"], *place["rank"].values()) for place in task["ranking"]]
+    assert places == [("org/a", 1, 1, 2), ("org/c", 2, 1, 2), ("org/b", 3, 3, 3)]
+    assert run(*two, c) == 0
+    assert "rank 1 [1 to 2]  A  75.0 %  org/a" in capsys.readouterr().out
+
+
+def test_the_lowest_mean_rank_is_the_best(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    c = evaluate(tmp_path / "c", right_on(*range(29)), "org/c")
+    report = document(capsys, *two, c, "--metric", "mean_rank")
+    assert report["lower_is_better"]
+    assert [place["model"] for place in report["tasks"][0]["ranking"]] == ["org/a", "org/c", "org/b"]
+    assert [c["overlap"] for c in report["tasks"][0]["contrasts"] if c["headline"]] == [None, None]
+    assert run(*two, "--metric", "mean_rank") == 0
+    assert "org/b is 0.45 above org/a in mean_rank, where less is better [0." in capsys.readouterr().out
+
+
+def test_a_folder_is_the_models_under_it(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    evaluate(tmp_path / "many", right_on(1), "c")
+    evaluate(tmp_path / "many", right_on(2), "d")
+    assert list(document(capsys, tmp_path / "a", tmp_path / "b")["models"]) == ["org/a", "org/b"]
+    assert list(document(capsys, two[0], tmp_path / "many")["models"]) == ["org/a", "c", "d"]
+    assert list(document(capsys, tmp_path / "many")["models"]) == ["c", "d"]
+
+
+def test_two_configurations_of_one_model_have_two_names(tmp_path: Path, capsys: Any) -> None:
+    for seed in (0, 1):
+        evaluate(tmp_path / "out", "random", "r", seed=seed)
+    names = list(document(capsys, tmp_path / "out")["models"])
+    assert len(set(names)) == 2
+    assert all(name.startswith("r (") for name in names)
+
+
+def test_tasks_are_a_family_of_tests(tmp_path: Path, capsys: Any) -> None:
+    for model in ("length", "random"):
+        evaluate(tmp_path / "out", model, model)
+        rmbench.evaluate(model, ["best_of_n"], out=tmp_path / "out", name=model)
+    report = document(capsys, tmp_path / "out")
+    assert [task["task"] for task in report["tasks"]] == ["best_of_n", "preference"]
+    found = [c for task in report["tasks"] for c in task["contrasts"] if c["headline"]]
+    p = [c["difference"]["p"] for c in found]
+    least = int(np.argmin(p))
+    assert found[least]["p_holm"] == pytest.approx(min(1, 2 * p[least]))
+    (only,) = document(capsys, tmp_path / "out", "-t", "preference")["tasks"]
+    assert only["contrasts"][0]["p_holm"] == only["contrasts"][0]["difference"]["p"]
+
+
+def test_only_what_counts_for_both_is_compared(tmp_path: Path, capsys: Any) -> None:
+    a = evaluate(tmp_path / "a", right_on(*range(30)), "a")
+    b = evaluate(tmp_path / "b", lambda p, r: float("nan") if p in ("p3", "p4") else right_on(*range(9))(p, r), "b")
+    whole = document(capsys, a, b)["tasks"][0]["contrasts"][0]
+    assert (whole["n"], whole["dropped"]) == (38, 2)
+    assert (whole["baseline_value"], whole["model_value"]) == (28 / 38, 7 / 38)
+    assert run(a, b) == 0
+    assert "38 (-2)" in capsys.readouterr().out
+
+
+def test_examples_of_one_prompt_are_one_cluster(tmp_path: Path, capsys: Any) -> None:
+    rows = [
+        row | {"prompt": f"p{i // 4}", "chosen": f"right{i}", "rejected": f"wrong{i}"}
+        for i, row in enumerate(pairs(40))
+    ]
+
+    def knows(*prompts: int) -> Reward:
+        return lambda prompt, response: float(response.startswith("right") == (int(prompt[1:]) in prompts))
+
+    a = evaluate(tmp_path / "a", knows(*range(6)), "a", rows=rows)
+    b = evaluate(tmp_path / "b", knows(), "b", rows=rows)
+    found = document(capsys, a, b)["tasks"][0]["contrasts"][0]["difference"]
+    assert (found["n"], found["clusters"], found["mcnemar_p"]) == (40, 10, None)
+    assert found["p"] == pytest.approx(2 / 2**6)
+
+
+def test_seeds_are_averaged_and_widen_the_interval(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    seeds = [evaluate(tmp_path / f"s{i}", right_on(*range(5 + 12 * i)), f"seed{i}") for i in range(3)]
+    report = document(capsys, two[0], "--group", f"mine={','.join(map(str, seeds))}")
+    found = report["tasks"][0]["contrasts"][0]
+    assert found["model_value"] == pytest.approx(17 / 40)
+    assert (found["model"], len(report["models"]["mine"])) == ("mine", 3)
+    alone = document(capsys, two[0], seeds[1])["tasks"][0]["contrasts"][0]["difference"]
+    assert alone["value"] == found["difference"]["value"]
+    assert alone["p"] < 0.05 < found["difference"]["p"]
+    assert found["difference"]["ci_high"] - found["difference"]["ci_low"] > 2 * (alone["ci_high"] - alone["ci_low"])
+    assert any(note.startswith("of one run") and note.endswith(": org/a") for note in report["tasks"][0]["notes"])
+
+
+def test_other_examples_responses_versions_and_protocols_are_refused(
+    two: tuple[Path, Path], tmp_path: Path, capsys: Any
+) -> None:
+    a, b = two
+    others = evaluate(tmp_path / "c", right_on(1), "c", rows=pairs(40, start=5))
+    line = refused(capsys, a, others)
+    assert f"{a} and {others} have different examples: " in line
+    for what, changes in {
+        "responses": {"dataset": {"responses_sha256": "0" * 64}},
+        "task versions": {"task": {"version": 9}},
+        "protocols": {"task": {"protocol": "official"}},
+    }.items():
+        changed = edit(b, tmp_path / what / "preference.json", **changes)
+        assert f"{a} and {changed} have different {what}: " in refused(capsys, a, changed)
+    unknown = edit(b, tmp_path / "unknown" / "preference.json", dataset={"responses_sha256": None})
+    assert run(a, unknown) == 0
+
+
+def test_members_of_a_group_that_differ_are_refused(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    a, b = two
+    others = evaluate(tmp_path / "c", right_on(1), "c", rows=pairs(40, start=5))
+    line = refused(capsys, a, "--group", f"g={b},{others}")
+    assert "g is not compared" in line
+    assert f"{others} have different examples" in line
+
+
+def test_no_task_in_common_is_said(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    rmbench.evaluate("length", ["best_of_n"], out=tmp_path / "c", name="c")
+    line = refused(capsys, two[0], tmp_path / "c")
+    assert "no task in common: org/a has preference; c has best_of_n" in line
+
+
+def test_the_same_result_twice_is_refused(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    a, b = two
+    assert f"the same result twice: {a} and {a}" in refused(capsys, a, a)
+    copied = edit(a, tmp_path / "copy" / "preference.json")
+    assert f"the same result twice: {a} and {copied}" in refused(capsys, a, copied)
+    assert "the same result twice" in refused(capsys, b, "--group", f"g={a},{copied}")
+    assert run(tmp_path / "a", b, tmp_path / "copy") == 0
+    assert "org/a (copy) is not compared: the same result twice: " in capsys.readouterr().err
+
+
+def test_missing_and_foreign_records_are_refused(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    a, b = two
+    edited = edit(b, tmp_path / "edited" / "preference.json")
+    metrics = json.loads(edited.read_text())
+    metrics["metrics"][0]["value"] = 0.99
+    edited.write_text(json.dumps(metrics))
+    assert f"{edited}: accuracy of view 'default' is 0.99, its records give 0.3" in refused(capsys, a, edited)
+    parquet = b.with_suffix(".parquet")
+    parquet.unlink()
+    assert f"{parquet}: missing" in refused(capsys, a, b)
+    shutil.copy(evaluate(tmp_path / "c", right_on(1), "c", rows=pairs(9)).with_suffix(".parquet"), parquet)
+    assert f"{parquet}: its examples or labels are not those of preference.json" in refused(capsys, a, b)
+
+
+def test_what_is_mistyped_is_a_usage_error(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    assert "only org/a is given; a comparison needs two" in refused(capsys, two[0], code=2)
+    assert "nothing is given" in refused(capsys, code=2)
+    assert "did you mean 'accuracy'?" in refused(capsys, *two, "--metric", "acuracy", code=2)
+    assert "'margin_sd'" in refused(capsys, *two, "--metric", "margin_sd", code=2)
+    assert "did you mean 'default'?" in refused(capsys, *two, "--view", "defalt", code=2)
+    assert "did you mean 'preference'?" in refused(capsys, *two, "-t", "preferences", code=2)
+    assert "a model has that name" in refused(capsys, *two, "--group", f"org/a={two[1]}", code=2)
+    assert run(*two, "--group", "nameless") == 2
+    (tmp_path / "empty").mkdir()
+    assert "no result files under it" in refused(capsys, two[0], tmp_path / "empty")
+
+
+def test_a_task_that_cannot_be_compared_does_not_stop_the_others(tmp_path: Path, capsys: Any) -> None:
+    for i, model in enumerate(("length", "random")):
+        evaluate(tmp_path / model, model, model, rows=pairs(20, start=i))
+        rmbench.evaluate(model, ["best_of_n"], out=tmp_path / model, name=model)
+    assert run(tmp_path / "length", tmp_path / "random") == 0
+    printed = capsys.readouterr()
+    assert "best_of_n v1" in printed.out
+    assert "preference v1" not in printed.out
+    assert "preference: random is not compared: " in printed.err
+    (line,) = document(capsys, tmp_path / "length", tmp_path / "random")["refused"]
+    assert "have different examples" in line
+
+
+def test_an_aggregator_against_a_plain_reward_and_aggregators_against_each_other(tmp_path: Path, capsys: Any) -> None:
+    rows = [row | {"chosen": "a\n\nb", "rejected": "c\n\nd"} for row in pairs(12)]
+    paths = []
+    for name, last in (("one", 1.0), ("two", 0.0)):
+        scores = [
+            {"example_id": row["id"], "candidate": c, "reward": 0.0, "steps": [1 - c, last * (1 - c)]}
+            for row in rows
+            for c in (0, 1)
+        ]
+        file = tmp_path / f"{name}.scores.jsonl"
+        file.write_text("".join(json.dumps(score) + "\n" for score in scores))
+        paths.append(evaluate(tmp_path / name, f"scores:{file}", name, rows=rows))
+    plain = evaluate(tmp_path / "plain", "length", "plain", rows=rows)
+    (task,) = document(capsys, *paths)["tasks"]
+    found = {c["model_view"]: c["difference"]["value"] for c in task["contrasts"] if c["subset"] == "all"}
+    assert found == {"prod": -1, "geometric_mean": -1, "mean": 0, "min": -1, "max": 0, "last": -1}
+    assert [c["model_view"] for c in task["contrasts"] if c["headline"]] == ["prod"]
+    (task,) = document(capsys, *paths, "--view", "max")["tasks"]
+    assert {c["model_view"] for c in task["contrasts"]} == {"max"}
+    (task,) = document(capsys, paths[0], plain)["tasks"]
+    assert {(c["baseline_view"], c["model_view"]) for c in task["contrasts"]} == {("prod", "default")}
+
+
+def test_names_do_not_colour_the_terminal(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    evil = edit(two[1], tmp_path / "evil" / "preference.json", subject={"id": "[red]x\x1b[31m[/red]"})
+    assert run(two[0], evil) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "[red]x\\x1b[31m[/red]" in printed
+
+
+def test_noise_is_told_apart_at_the_nominal_rate(tmp_path: Path) -> None:
+    from rmbench.compare.entrants import read_models
+    from rmbench.compare.report import compare
+
+    path = evaluate(tmp_path / "a", right_on(), "a", rows=pairs(60))
+    result = files.read(path, tables=True)
+    rng, told, trials = np.random.default_rng(0), 0, 120
+    for trial in range(trials):
+        made = [noise(result, tmp_path / f"{trial}{name}", name, rng) for name in "ab"]
+        told += compare(read_models(made, {}), lambda task: lambda outcomes, view: []).tasks[0].contrasts[0].is_told
+    assert told / trials <= 0.09
+
+
+def noise(result: TaskResult, folder: Path, name: str, rng: np.random.Generator) -> Path:
+    """A result of the same examples whose rewards are random, with the figures that they give."""
+    import pyarrow as pa
+
+    rewards = rng.normal(size=result.records.num_rows)
+    records = result.records.set_column(result.records.column_names.index("reward"), "reward", pa.array(rewards))
+    won = float(np.mean(rewards[0::2] > rewards[1::2]))
+    metrics = [
+        metric.model_copy(update={"value": won}) if (metric.name, metric.subset) == ("accuracy", "all") else metric
+        for metric in result.metrics
+    ]
+    subject = result.subject.model_copy(update={"id": name})
+    made = result.model_copy(update={"metrics": metrics, "subject": subject})
+    made._records, made._comparisons = records, None
+    return files.write(made, folder)
+
+
+@pytest.fixture
+def official(rmbench_data: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """The result of one of RewardMATH's official score files, on the problems of internlm2's."""
+    scores = rmbench_data / "rewardmath" / "scores"
+
+    def evaluated(model: str) -> Path:
+        data = {"rewardmath": scores / "internlm2_reward.json"}
+        (result,) = rmbench.evaluate(
+            f"scores:{scores / model}_reward.json", ["rewardmath"], data=data, out=tmp_path / model, name=model
+        )
+        return tmp_path / model / files.result_folder(result)
+
+    return evaluated
+
+
+def test_internlm2_against_skywork_on_rewardmath(official: Callable[[str], Path], capsys: Any) -> None:
+    internlm, skywork = official("internlm2"), official("skywork_llama3")
+    whole = document(capsys, internlm, skywork)["tasks"][0]["contrasts"][0]
+    assert (whole["n"], whole["dropped"]) == (483, 0)
+    assert 100 * whole["baseline_value"] == pytest.approx(37.27, abs=0.006)
+    assert 100 * whole["model_value"] == pytest.approx(22.15, abs=0.006)
+    found = whole["difference"]
+    assert 100 * found["value"] == pytest.approx(22.15 - 37.27, abs=0.01)
+    assert 100 * found["ci_low"] == pytest.approx(-20.2, abs=0.2)
+    assert 100 * found["ci_high"] == pytest.approx(-10.0, abs=0.2)
+    assert found["p"] == pytest.approx(found["mcnemar_p"]) == pytest.approx(1.213e-8, rel=1e-3)
+    assert run(internlm, skywork) == 0
+    line = "internlm2 is 15.1 points above skywork_llama3 in accuracy [10.0, 20.2], p < 0.0001: a difference"
+    assert line in capsys.readouterr().out
+
+
+def test_a_judge_of_pairs_is_compared_with_a_reward(official: Callable[[str], Path], capsys: Any) -> None:
+    whole = document(capsys, official("internlm2"), official("gpt4o_pairwise"))["tasks"][0]["contrasts"][0]
+    assert 100 * whole["model_value"] == pytest.approx(24.64, abs=0.006)
+
+
+def test_a_probe_is_compared_by_its_rates_and_its_effects_are_refused(tmp_path: Path, capsys: Any) -> None:
+    for model in ("length", "random"):
+        rmbench.evaluate(model, ["length_bias"], out=tmp_path / model)
+    paths = tmp_path / "length", tmp_path / "random"
+    (task,) = document(capsys, *paths, "--metric", "padded_wrong_preferred")["tasks"]
+    whole = task["contrasts"][0]
+    assert whole["baseline_value"] == 1.0
+    assert whole["difference"]["ci_high"] < 0
+    assert (whole["overlap"], task["ranking"]) == (None, [])
+    assert "unknown mean over examples 'effect_padding'" in refused(
+        capsys, *paths, "--metric", "effect_padding", code=2
+    )
