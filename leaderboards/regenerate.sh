@@ -5,11 +5,14 @@ set -eu
 cd "$(dirname "$0")/.."
 scores="${RMBENCH_DATA:?names the folder that holds rewardmath/scores}/rewardmath/scores"
 
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+
 evaluate() {  # exit code 3: some verdicts could not be read, which the result counts
-    rmbench run --out leaderboards/results "$@" || [ $? -eq 3 ]
+    rmbench run --out "$out" "$@" || [ $? -eq 3 ]
 }
 
-evaluate -m demo -m length -m random -t rewardmath_mini -t best_of_n
+evaluate -m demo -m length -m random -t rewardmath_mini -t best_of_n -t length_bias
 # One file's rows are the data of all, so that every model is judged on the same 483 problems
 while read -r file name; do
     evaluate -m "scores:$scores/${file}_reward.json" --name "RewardMATH-official/$name" \
@@ -30,4 +33,5 @@ prometheus_7B_pairwise prometheus-7b-v2.0-pairwise
 skywork_llama3 Skywork-Reward-Llama-3.1-8B
 MODELS
 
+find "$out" -name '*.json' -exec rmbench leaderboard add {} +
 rmbench leaderboard build
