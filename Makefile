@@ -16,6 +16,8 @@ test: .venv/ready
 prove: .venv/ready
 	$(BIN)/pytest -m prove -s
 	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/calibration.py
+	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/startup.py
 
 bench: .venv/ready
