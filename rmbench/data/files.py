@@ -55,6 +55,14 @@ class Row:
             raise self.error(f"no `{fields[0]}`; found {found}; {would_do}")
         return field
 
+    def objects(self, field: str, would_do: str) -> list[dict[str, Any]]:
+        """The objects listed in `field`. Raises DataError where it is no such list."""
+        self.need((field,), would_do)
+        value = self.value[field]
+        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+            raise self.error(f"{shown(value)} is no list of objects; {would_do}", field)
+        return value
+
     def filled(self, fields: tuple[str, ...]) -> str | None:
         """The first of `fields` that is neither null nor empty."""
         for field in fields:

@@ -28,10 +28,7 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
     """One example a row. A candidate's tags are `edit`, `words` and, where it is padded, `strength`."""
     for row in rows:
         row.need(("prompt",), _WOULD_DO)
-        row.need(("candidates",), _WOULD_DO)
-        candidates = row.value["candidates"]
-        if not isinstance(candidates, list) or not all(isinstance(one, dict) for one in candidates):
-            raise row.error(f"{shown(candidates)} is no list of objects; {_WOULD_DO}", "candidates")
+        candidates = row.objects("candidates", _WOULD_DO)
         answers = tuple(_answer(row, one) for one in candidates)
         edits = [(answer.tags["edit"], answer.tags.get("strength")) for answer in answers]
         if repeated := next((edit for edit in edits if edits.count(edit) > 1), None):

@@ -19,10 +19,7 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
     """One example a row. A wrong solution's `kind` is its own error, the last of the `errors` in it."""
     for row in rows:
         row.need(("prompt",), _WOULD_DO)
-        row.need(("candidates",), _WOULD_DO)
-        candidates = row.value["candidates"]
-        if not isinstance(candidates, list) or not all(isinstance(one, dict) for one in candidates):
-            raise row.error(f"{shown(candidates)} is no list of objects; {_WOULD_DO}", "candidates")
+        candidates = row.objects("candidates", _WOULD_DO)
         solutions = tuple(_solution(row, one) for one in candidates)
         if [solution.label for solution in solutions].count(True) != 1:
             yield LeftOut("not one right solution")
