@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rmbench import flow, scoring
-from rmbench.calibration.maps import probabilities
+from rmbench.calibration.maps import Kind, probabilities
 from rmbench.data.conversation import Responses, read_responses
 from rmbench.data.files import read_rows
 from rmbench.errors import UsageError
@@ -49,8 +49,9 @@ def score_file(
     """Scores every response of a data file or folder; `options` are those of `load_model`.
 
     `calibrator` is a result file of the same model, whose `probability` is the calibration's: a softmax over the
-    responses to a prompt (a row's own, or those of the rows of one prompt that have one response each), or what the
-    reward is worth by itself. Raises DataError, ModelError, ResultError, and UsageError for a calibrator of another
+    different responses to a prompt (a row's own, or those of the rows of one prompt that have one response each), as if
+    exactly one were right, or what a reward is worth by itself. The latter is `probability_pooled` beside a softmax.
+    Raises DataError, ModelError, ResultError, and UsageError for a calibrator of another
     model or without calibration.
     """
     loaded = load_model(model, **options)
@@ -62,7 +63,7 @@ def score_file(
     calibration = (
         None if calibrator is None else _calibration(calibrator, subject_of(loaded).id, (flow.fingerprint(loaded), run))
     )
-    rows = [read_responses(row) for row in read_rows(file)]
+    rows = _distinct([read_responses(row) for row in read_rows(file)])
     requests = [Request("reward", row.prompt, (Response(text),)) for row in rows for text in row.texts]
     with flow.kept(run) as (store, journal):
         given = scoring.score(
@@ -72,14 +73,26 @@ def score_file(
     notes = [f"{count:,} rewards are {status}" for status, count in statuses.items()]
     table = _table(rows, given)
     if calibration is not None:
-        known = _probabilities(calibration, rows, given)
-        table = table.append_column("probability", [[None if math.isnan(p) else p for p in known.tolist()]])
-        lost = sum(math.isfinite(reward.value) and math.isnan(p) for reward, p in zip(given, known, strict=True))
-        if lost:
-            notes.append(
-                f"{lost:,} rewards have no probability: a softmax needs every reward of at least two responses"
-            )
+        for name, kind in _columns(calibration).items():
+            known = _probabilities(calibration, kind, rows, given)
+            table = table.append_column(name, [[None if math.isnan(p) else p for p in known.tolist()]])
+            lost = sum(math.isfinite(reward.value) and math.isnan(p) for reward, p in zip(given, known, strict=True))
+            if lost and kind == "softmax":
+                notes.append(
+                    f"{lost:,} rewards have no softmax, which takes two different responses, all with rewards; "
+                    "`probability_pooled` is what a reward is worth by itself"
+                )
     return Scored(table, len({row.prompt for row in rows}), statuses.total(), notes)
+
+
+def _distinct(rows: Sequence[Responses]) -> list[Responses]:
+    """The rows, an id that stood before with `#2`, `#3`, ... behind it."""
+    times: Counter[str] = Counter()
+    found = []
+    for row in rows:
+        times[row.id] += 1
+        found.append(row if times[row.id] == 1 else replace(row, id=f"{row.id}#{times[row.id]}"))
+    return found
 
 
 def _calibration(path: Path, name: str, identity: tuple[str | None, str | None]) -> Calibration:
@@ -115,18 +128,27 @@ def _table(rows: Sequence[Responses], given: Sequence[Reward]) -> pa.Table:
     )
 
 
-def _probabilities(calibration: Calibration, rows: Sequence[Responses], given: Sequence[Reward]) -> Array:
-    """One probability a response, nan where there is none."""
-    groups: dict[object, list[int]] = {}
+def _columns(calibration: Calibration) -> dict[str, Kind]:
+    """The columns of probabilities that a calibration gives."""
+    pooled: dict[str, Kind] = {"probability_pooled": "pooled"} if calibration.kind == "softmax" else {}
+    return {"probability": calibration.kind, **pooled}
+
+
+def _probabilities(calibration: Calibration, kind: Kind, rows: Sequence[Responses], given: Sequence[Reward]) -> Array:
+    """One probability a response, nan where there is none; the same response of a prompt counts once."""
+    groups: dict[object, dict[str, list[int]]] = {}
     place = 0
     for number, row in enumerate(rows):
-        key = row.prompt if len(row.texts) == 1 else number
-        groups.setdefault(key, []).extend(range(place, place + len(row.texts)))
-        place += len(row.texts)
+        group = groups.setdefault(row.prompt if len(row.texts) == 1 else number, {})
+        for text in row.texts:
+            group.setdefault(text, []).append(place)
+            place += 1
+    firsts = [[places[0] for places in group.values()] for group in groups.values()]
     values = np.array([reward.value for reward in given], float)
     known = np.full(len(given), np.nan)
     for group, found in zip(
-        groups.values(), probabilities(calibration, [values[g] for g in groups.values()]), strict=True
+        groups.values(), probabilities(calibration, [values[f] for f in firsts], kind=kind), strict=True
     ):
-        known[group] = found
+        for places, probability in zip(group.values(), found.tolist(), strict=True):
+            known[places] = probability
     return known

@@ -129,7 +129,7 @@ class _Judging(ABC):
     def outcome(self, example: Example, requests: Sequence[Request], rewards: Sequence[Reward]) -> Outcome:
         """What metrics see of an example, given the answers to its `requests`, in the same order."""
         labels = _labels(example)
-        match requests[0].ask if requests else "reward":
+        match requests[0].ask if requests else "compare":  # only pairs may leave nothing to ask
             case "compare":
                 views = {"default": self._compared(labels, requests, rewards)}
             case "steps":
@@ -206,10 +206,11 @@ class Probe(_Judging):
     """Edits of a response that a reward should, or should not, follow: one base a prompt, and its edits.
 
     The base is the candidate whose tag `edit` is `sufficient`; a model that compares is shown every other one against
-    it, in both orders. `measure` gives the metrics of one view.
+    it, in both orders. `measure` gives the metrics of one view, of which `headline` is the one to look at first.
     """
 
     measure: Callable[[Sequence[Outcome], str], list[Statistic]] = field(kw_only=True)
+    headline: str = field(kw_only=True)
     protocol: ClassVar[None] = None
     uncalibrated: ClassVar[str | None] = "a probe's responses are made to mislead, no sample of what a model will meet"
 

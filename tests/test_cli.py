@@ -61,6 +61,40 @@ def test_a_run_says_what_length_and_margins_are_worth(tmp_path: Path, capsys: An
     assert "always longer: 19.4 %" in printed  # the accuracy of the model that scores by length
 
 
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (50, "`probability` in the records is pooled over all prompts (isotonic)"),
+        (2, "not calibrated: 2 independent clusters are too few"),
+    ],
+)
+def test_a_model_that_sees_the_prompt_alone_has_no_pairs_to_calibrate_and_still_a_report(
+    rows: int, says: str, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    (tmp_path / "prompt_alone.py").write_text("def reward(prompt, response):\n    return len(prompt)\n")
+    monkeypatch.chdir(tmp_path)
+    data = [
+        {"prompt": "q" * (n + 1), "candidates": ["a", "b", "c"], "labels": [True, n % 2 == 0, False]}
+        for n in range(rows)
+    ]
+    path = write_rows(tmp_path / "rows.jsonl", data)
+    out = tmp_path / "out"
+    assert (
+        run("run", "-m", "python:prompt_alone:reward", "-t", "best_of_n", "--data", f"best_of_n={path}", "--out", out)
+        == 0
+    )
+    assert says in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_constant_reward_is_said_to_be_one(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    (tmp_path / "constant.py").write_text("def reward(prompt, response):\n    return 1.0\n")
+    monkeypatch.chdir(tmp_path)
+    assert run("run", "-m", "python:constant:reward", "-t", "length_bias", "--out", tmp_path / "out") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "every reward is the same, 1" in printed
+    assert "in 120 examples an edit is rewarded just as what it was made from" in printed
+
+
 def test_a_probe_has_a_row_a_metric_and_a_star_where_an_effect_is_no_chance(tmp_path: Path, capsys: Any) -> None:
     assert run("run", "-m", "length", "-m", "random", "-t", "length_bias", "--out", tmp_path) == 0
     lines = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if line.count("│") > 2}

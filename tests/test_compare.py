@@ -134,7 +134,7 @@ def test_more_than_two_are_ranked(two: tuple[Path, Path], tmp_path: Path, capsys
 def test_the_lowest_mean_rank_is_the_best(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
     c = evaluate(tmp_path / "c", right_on(*range(29)), "org/c")
     report = document(capsys, *two, c, "--metric", "mean_rank")
-    assert report["lower_is_better"]
+    assert report["tasks"][0]["lower_is_better"]
     assert [place["model"] for place in report["tasks"][0]["ranking"]] == ["org/a", "org/c", "org/b"]
     assert [c["overlap"] for c in report["tasks"][0]["contrasts"] if c["headline"]] == [None, None]
     assert run(*two, "--metric", "mean_rank") == 0
@@ -276,7 +276,7 @@ def test_what_is_mistyped_is_a_usage_error(two: tuple[Path, Path], tmp_path: Pat
     assert "a model has that name" in refused(capsys, *two, "--group", f"org/a={two[1]}", code=2)
     assert run(*two, "--group", "nameless") == 2
     (tmp_path / "empty").mkdir()
-    assert "no result files under it" in refused(capsys, two[0], tmp_path / "empty")
+    assert "no result files, with their records, under it" in refused(capsys, two[0], tmp_path / "empty")
 
 
 def test_a_task_that_cannot_be_compared_does_not_stop_the_others(tmp_path: Path, capsys: Any) -> None:
@@ -389,7 +389,7 @@ def test_a_judge_of_pairs_is_compared_with_a_reward(official: Callable[[str], Pa
     assert 100 * whole["model_value"] == pytest.approx(24.64, abs=0.006)
 
 
-def test_a_probe_is_compared_by_its_rates_and_its_effects_are_refused(tmp_path: Path, capsys: Any) -> None:
+def test_a_probe_is_compared_by_its_headline_effect_and_by_its_rates(tmp_path: Path, capsys: Any) -> None:
     for model in ("length", "random"):
         rmbench.evaluate(model, ["length_bias"], out=tmp_path / model)
     paths = tmp_path / "length", tmp_path / "random"
@@ -398,6 +398,27 @@ def test_a_probe_is_compared_by_its_rates_and_its_effects_are_refused(tmp_path: 
     assert whole["baseline_value"] == 1.0
     assert whole["difference"]["ci_high"] < 0
     assert (whole["overlap"], task["ranking"]) == (None, [])
-    assert "unknown mean over examples 'effect_padding'" in refused(
-        capsys, *paths, "--metric", "effect_padding", code=2
+    (task,) = document(capsys, *paths)["tasks"]
+    assert (task["metric"], task["lower_is_better"]) == ("effect_padding", True)
+    stated = [files.read(next(path.rglob("*.json"))).metric("effect_padding").value for path in paths]
+    whole = task["contrasts"][0]
+    assert [whole["baseline_value"], whole["model_value"]] == pytest.approx(stated)
+    assert whole["difference"]["ci_high"] < 0
+    assert whole["difference"]["p"] < 0.001
+
+
+def test_a_view_that_only_one_model_has_is_compared_with_the_others_primary_one(tmp_path: Path, capsys: Any) -> None:
+    rows = pairs(30)
+    steps = tmp_path / "steps.jsonl"
+    steps.write_text(
+        "".join(
+            json.dumps({"example_id": f"e{i}", "candidate": k, "reward": 0.5, "steps": [1.0 - k]}) + "\n"
+            for i in range(30)
+            for k in (0, 1)
+        )
     )
+    a = evaluate(tmp_path / "a", right_on(*range(20)), "org/a", rows=rows)
+    b = evaluate(tmp_path / "b", f"scores:{steps}", "org/b", rows=rows)
+    whole = document(capsys, a, b, "--view", "last")["tasks"][0]["contrasts"][0]
+    assert (whole["baseline_view"], whole["model_view"]) == ("default", "last")
+    assert (whole["baseline_value"], whole["model_value"]) == (pytest.approx(2 / 3), 1.0)

@@ -110,8 +110,29 @@ def test_a_calibrator_turns_the_rewards_of_a_prompt_into_probabilities(results: 
 def test_a_response_alone_has_no_softmax_and_is_counted(results: Path, tmp_path: Path, capsys: Any) -> None:
     rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "q", "response": "ab"}])
     run("score", rows, "-m", "length", "-o", tmp_path / "out.jsonl", "--calibrator", results)
-    assert lines(tmp_path / "out.jsonl")[0]["probability"] is None
-    assert "1 rewards have no probability: a softmax needs every reward" in capsys.readouterr().err
+    (alone,) = lines(tmp_path / "out.jsonl")
+    assert alone["probability"] is None
+    assert 0 < alone["probability_pooled"] < 1
+    assert "1 rewards have no softmax, which takes two different responses" in capsys.readouterr().err
+
+
+def test_the_same_response_twice_counts_once(results: Path, tmp_path: Path) -> None:
+    once = write_rows(tmp_path / "once.jsonl", [{"prompt": "q", "response": text} for text in ("ab", "abcdefgh")])
+    again = write_rows(tmp_path / "again.jsonl", [{"prompt": "q", "response": t} for t in ("ab", "ab", "abcdefgh")])
+    for rows in (once, again):
+        run("score", rows, "-m", "length", "-o", rows.with_suffix(".out.jsonl"), "--calibrator", results)
+    due = [row["probability"] for row in lines(once.with_suffix(".out.jsonl"))]
+    found = lines(again.with_suffix(".out.jsonl"))
+    assert [row["probability"] for row in found] == [due[0], due[0], due[1]]
+    assert len({(row["example_id"], row["candidate"]) for row in found}) == 3
+
+
+def test_an_infinite_reward_is_valid_json(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "endless.py").write_text("def reward(prompt, response):\n    return float('-inf')\n")
+    monkeypatch.chdir(tmp_path)
+    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "q", "response": ""}])
+    assert run("score", rows, "-m", "python:endless:reward", "-o", tmp_path / "out.jsonl") == 3
+    assert lines(tmp_path / "out.jsonl")[0]["reward"] == "-inf"
 
 
 def test_what_cannot_be_done_is_one_line(results: Path, tmp_path: Path, capsys: Any) -> None:
@@ -121,6 +142,7 @@ def test_what_cannot_be_done_is_one_line(results: Path, tmp_path: Path, capsys: 
          ["-m", "random", "-o", out, "--calibrator", results]),
         (2, "out.xml: cannot tell what to write; .jsonl or .parquet", ["-m", "length", "-o", tmp_path / "out.xml"]),
         (2, "looks rewards up by example", ["-m", f"scores:{results.with_suffix('.parquet')}", "-o", out]),
+        (2, "would write over the responses", ["-m", "length", "-o", rows]),
         (1, "no result file", ["-m", "length", "-o", out, "--calibrator", rows]),
     ]  # fmt: skip
     for code, words, arguments in cases:

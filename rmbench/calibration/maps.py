@@ -17,6 +17,7 @@ from rmbench.results.schema import Calibration
 from rmbench.types import Array
 
 Scope = Literal["pairs", "softmax", "pooled"]
+Kind = Literal["softmax", "pooled"]
 How = Literal["raw", "temperature", "isotonic", "platt"]
 Parameters = Mapping[str, float | list[float]]
 
@@ -107,13 +108,15 @@ def logits(scope: Scope, how: How, parameters: Parameters, x: Array) -> Array:
             return np.log(p) - np.log1p(-p)
 
 
-def probabilities(calibration: Calibration, rewards: Sequence[Array]) -> list[Array]:
+def probabilities(calibration: Calibration, rewards: Sequence[Array], *, kind: Kind | None = None) -> list[Array]:
     """The probability of each response to be right, for `rewards` [k] of the responses to each prompt.
 
+    `kind` is the calibration's own unless told: `pooled` is there whatever that is, `softmax` only where it is that.
     nan where the reward is not finite, and for `softmax` throughout a prompt with a reward that is not, or with a
     single response.
     """
-    used = calibration.of(calibration.kind, calibration.map)
+    kind = calibration.kind if kind is None else kind
+    used = calibration.of(kind, "temperature" if kind == "softmax" else "isotonic")
     sizes = [len(some) for some in rewards]
     x = np.concatenate([np.zeros(0), *rewards])
     prompt = np.repeat(np.arange(len(sizes)), sizes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,7 +12,16 @@ from rmbench.results.schema import CalibrationMap, Figure, Metric, TaskResult
 
 _TIE_COLUMNS = {"ties": "ties", "accuracy_ties": "ties win", "accuracy_expected": "at random"}
 NOTHING = "-"
-_EFFECTS = "effects in SDs of the unpadded answers' rewards; * differs from 0 at 5 % (sign flips, Holm)"
+_EFFECTS = (
+    "effects in SDs of the unpadded answers' rewards; tokens are words and punctuation marks; * differs from 0 at 5 % "
+    "(sign flips, Holm)"
+)
+_PAIRS = "ECE: of the chance that the right one of a pair has the larger reward, from differences as log odds"
+_BOUNDS = {
+    "upper bound": "upper bound: larger rewards are no better",
+    "lower bound": "lower bound: hardly a pair in the wrong order",
+}
+_KINDS = {"softmax": "a softmax over a prompt's responses", "pooled": "pooled over all prompts"}
 _METRIC_WIDTH, _MODEL_WIDTH = 34, 26
 _PIPED_WIDTH = 120
 _WIDE = 100  # narrower, ties are told below the table, so that no name is lost
@@ -103,10 +112,8 @@ def _print_beside(console: Console, rows: Sequence[tuple[TaskResult, str]]) -> N
     cells = [[cell(*row) for _, cell in columns] for row in rows]
     if all(cell == NOTHING for row in cells for cell in row[1:]):
         return
-    rules = {_rule(result, view) for result, view in rows} - {None}
-    said = " or ".join(sorted(rule for rule in rules if rule))
-    caption = [f"always longer: {said} %"] if said else []
-    caption += ["bound: rewards tell nothing of what is right, or everything"] if "bound" in str(cells) else []
+    said = dict.fromkeys(_rules(result, view) for result, view in rows)
+    caption = [*filter(None, said), _PAIRS, *(said for end, said in _BOUNDS.items() if f"({end})" in str(cells))]
     table = Table(header_style="bold", caption="; ".join(caption), caption_justify="left")
     for number, (heading, _) in enumerate(columns):
         table.add_column(heading, justify="right" if number else "left", overflow="fold")
@@ -157,11 +164,11 @@ def _find(result: TaskResult, name: str, view: str) -> Metric | None:
 
 
 def _map(result: TaskResult, view: str, how: str) -> CalibrationMap | None:
-    """Of the kind that `probability` has; temperature where there is one."""
+    """From differences of rewards to the chance that the larger is the right one's; None where no pair tells."""
     calibration = result.calibration
     if calibration is None or calibration.view != view:
         return None
-    return calibration.of("pairs", how)
+    return next((found for found in calibration.maps if (found.scope, found.map) == ("pairs", how)), None)
 
 
 def _error(result: TaskResult, view: str, how: str) -> str:
@@ -173,12 +180,16 @@ def _temperature(result: TaskResult, view: str) -> str:
     found = _map(result, view, "temperature")
     if found is None:
         return NOTHING
-    return f"{found.parameters['temperature']:.3g}" + (" (bound)" if found.note else "")
+    bound = next(
+        (f" ({end})" for end in _BOUNDS if (found.note or "").startswith(f"the temperature is at its {end}")), ""
+    )
+    return f"{found.parameters['temperature']:.3g}{bound}"
 
 
-def _rule(result: TaskResult, view: str) -> str | None:
-    rule = _find(result, "accuracy_always_longer", view)
-    return None if rule is None or rule.value is None else _value(rule)
+def _rules(result: TaskResult, view: str) -> str:
+    """The accuracy of going by length alone."""
+    rules = {how: _find(result, f"accuracy_always_{how}", view) for how in ("longer", "shorter")}
+    return ", ".join(f"always {how}: {_value(rule)} %" for how, rule in rules.items() if rule is not None)
 
 
 def _name(result: TaskResult, view: str) -> str:
@@ -207,8 +218,8 @@ def _print_notes(console: Console, results: Sequence[TaskResult]) -> None:
         left_out = result.left_out.get(result.primary_view)
         if left_out:
             console.print(f"  {name}: examples that no metric counts: {plain(_counts(left_out))}", highlight=False)
-        if result.task.protocol is not None and result.calibration is None:
-            console.print(f"  {name}: not calibrated: {plain(result.calibration_reason or '')}", highlight=False)
+        for line in _beside(result):
+            console.print(f"  {name}: {plain(line)}", highlight=False)
         for problem in result.problems:
             console.print(f"  [yellow]{name}: {plain(problem)}[/]", highlight=False)
         labels = result.config.get("labels") or ()
@@ -220,6 +231,25 @@ def _print_notes(console: Console, results: Sequence[TaskResult]) -> None:
         if result.same_tokens:
             count = f"{result.same_tokens:,}"
             console.print(f"  {name}: {count} responses have the tokens of another with other text", highlight=False)
+
+
+def _beside(result: TaskResult) -> Iterator[str]:
+    """What is behind a dash, and what `probability` is."""
+    scale, calibration = result.scale, result.calibration
+    if scale is not None and scale.distinct == 1:
+        yield f"every reward is the same, {scale.minimum:g}"
+    if result.task.protocol is None:
+        if tied := result.ties.get(result.primary_view):
+            yield f"in {tied:,} examples an edit is rewarded just as what it was made from, which is no rise and no win"
+        return
+    if _find(result, "length_pearson", result.primary_view) is None:
+        yield "nothing is said of length: the responses' texts are not known"
+    if calibration is None:
+        yield f"not calibrated: {result.calibration_reason}"
+    else:
+        used = calibration.of(calibration.kind, calibration.map)
+        kind = f"{_KINDS[calibration.kind]} ({calibration.map})"
+        yield f"`probability` in the records is {kind}, ECE {_cell(used.figure('ece'))} %"
 
 
 def _data_line(result: TaskResult) -> str:
@@ -256,4 +286,7 @@ def _interval(figure: Figure) -> str:
 
 
 def _scaled(figure: Figure, value: float) -> str:
-    return f"{100 * value:.1f}" if _is_fraction(figure) else f"{value:.2f}"
+    if _is_fraction(figure):
+        return f"{100 * value:.1f}"
+    shown = f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+    return shown.removeprefix("-") if float(shown) == 0 else shown

@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rmbench.cli import debug_option
+from rmbench.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from rmbench.compare.report import Contrast, Report, TaskComparison
+    from rmbench.task import Probe
 
 _PIPED_WIDTH = 120
 _WIDE = 100  # narrower, an interval stands below its difference, so that it stays whole
 _CAPTION = (
     "[ ] 95 % interval; p two-sided, over clusters, of that one test. detectable: the difference that one test at 5 %, "
-    "before Holm, finds in 80 % of such samples, (t.975 + t.8) standard errors."
+    "before Holm, finds in 80 % of such samples, (t.975 + t.8) standard errors. With few examples interval and "
+    "p, which are not made from one another, may fall on either side of 5 %."
 )
 _RANK_CAPTION = " Of a rank, [ ] is what tests of all pairs, after Holm, leave open."
 
@@ -46,7 +49,7 @@ def _groups(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> di
 )  # fmt: skip
 @click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="Only this one (repeatable).")
 @click.option("--view", help="A head or step aggregator. [default: each model's primary one, then all in common]")
-@click.option("--metric", default="accuracy", show_default=True, help="Any metric that is a mean over examples.")
+@click.option("--metric", help="Any metric that is a mean over examples. [default: accuracy, or a probe's headline]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON and nothing else.")
 @debug_option
@@ -55,7 +58,7 @@ def command(
     groups: Mapping[str, Sequence[Path]],
     tasks: tuple[str, ...],
     view: str | None,
-    metric: str,
+    metric: str | None,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -65,16 +68,25 @@ def command(
     """
     from rmbench.compare.entrants import read_models
     from rmbench.compare.report import compare
-    from rmbench.plugins import load_task
 
     models = read_models(paths, groups)
-    report = compare(models, lambda task: load_task(task).statistics, metric=metric, tasks=tasks, view=view, seed=seed)
+    report = compare(models, _probe, metric=metric, tasks=tasks, view=view, seed=seed)
     if as_json:
         click.echo(report.json())
         return
     _print(report)
     for line in report.refused:
         click.echo(f"rmbench: {line}", err=True)
+
+
+def _probe(name: str) -> Probe:
+    from rmbench.plugins import load_task
+    from rmbench.task import Probe
+
+    task = load_task(name)
+    if not isinstance(task, Probe):
+        raise UsageError(f"{name} is no probe here; its results were made by another task of that name")
+    return task
 
 
 def _print(report: Report) -> None:
@@ -94,8 +106,8 @@ def _print(report: Report) -> None:
         console.print(f"\n[bold]{plain(task.task)}[/] v{task.version}  {task.examples:,} examples", highlight=False)
         for contrast in task.contrasts:
             if contrast.headline:
-                console.print(plain(_sentence(contrast, task, report)), highlight=False)
-        console.print(_table(task, letters, report.metric, " " if console.width >= _WIDE else "\n"))
+                console.print(plain(_sentence(contrast, task)), highlight=False)
+        console.print(_table(task, letters, " " if console.width >= _WIDE else "\n"))
         for contrast in task.contrasts:
             if contrast.headline and contrast.overlap:
                 console.print(f"  {plain(_overlap(contrast, letters))}", highlight=False)
@@ -110,7 +122,7 @@ def _letter(place: int) -> str:
     return chr(ord("A") + place) if place < 26 else f"M{place + 1}"
 
 
-def _sentence(contrast: Contrast, task: TaskComparison, report: Report) -> str:
+def _sentence(contrast: Contrast, task: TaskComparison) -> str:
     """What the numbers of a headline say, the higher model first, and no more."""
     found = contrast.difference
     if found is None:
@@ -123,12 +135,12 @@ def _sentence(contrast: Contrast, task: TaskComparison, report: Report) -> str:
     where = "level with" if found.value == 0 else f"{size} above"
     holm = contrast.p_holm
     adjusted = f" ({_p(holm)} after Holm)" if holm is not None and _p(holm) != _p(found.p) else ""
-    direction = f" in {report.metric}{', where less is better' if report.lower_is_better else ''}"
+    direction = f" in {task.metric}{', where less is better' if task.lower_is_better else ''}"
     told = "a difference" if contrast.is_told else "no difference shown"
     return f"{names[0]} is {where} {names[1]}{direction}{interval}, p {_p(found.p, '= ')}{adjusted}: {told}"
 
 
-def _table(task: TaskComparison, letters: Mapping[str, str], metric: str, space: str) -> Table:
+def _table(task: TaskComparison, letters: Mapping[str, str], space: str) -> Table:
     from rich.table import Table
 
     from rmbench.cli._report import plain
@@ -136,7 +148,7 @@ def _table(task: TaskComparison, letters: Mapping[str, str], metric: str, space:
     table = Table(header_style="bold")
     unit = " %" if _is_percent(task) else ""
     table.add_column("examples", overflow="fold")
-    for heading in ("", f"{metric}{unit}", "difference", "p", "detectable", "n"):
+    for heading in ("", f"{task.metric}{unit}", "difference", "p", "detectable", "n"):
         table.add_column(heading, justify="right", overflow="fold")
     for contrast in task.contrasts:
         where, *numbers = _cells(contrast, task, letters, space)
@@ -154,13 +166,14 @@ def _cells(contrast: Contrast, task: TaskComparison, letters: Mapping[str, str],
     interval = (
         "" if math.isnan(found.ci_low) else f"{space}[{_number(found.ci_low, task)}, {_number(found.ci_high, task)}]"
     )
+    beyond = _is_percent(task) and found.detectable > 1  # no share differs by more than all of it
     return [
         where,
         f"{model} - {baseline}",
         " - ".join(_number(value, task) for value in values if value is not None),
         f"{_number(found.value, task)}{interval}",
         _p(found.p),
-        "-" if math.isnan(found.detectable) else _number(found.detectable, task),
+        "-" if math.isnan(found.detectable) or beyond else _number(found.detectable, task),
         f"{contrast.n:,}" + (f" (-{contrast.dropped:,})" if contrast.dropped else ""),
     ]
 

@@ -92,10 +92,12 @@ def command(
                 raise
             show_error(error)  # the other models still have their turn
             failed = True
+    reported = False
     if results:
         texts = {item.task.name: {example.id: example for example in item.data.examples} for item in loaded}
         try:
             page.write(results, texts, out / "report.html")
+            reported = True
         except Exception as error:  # the results are safe, and a page can be had later
             if context.find_root().meta.get("debug"):
                 raise
@@ -104,7 +106,8 @@ def command(
         click.echo("[" + ",\n".join(result.model_dump_json() for result in results) + "]")
     elif results:
         print_results(results)
-        click.echo(f"\nResults and records are in {out}; `rmbench view {out}` shows them with plots and failures")
+        shown = f"; `rmbench view {out}` shows this run with plots and failures" if reported else ""
+        click.echo(f"\nResults and records are in {out}{shown}")
     if failed:
         return EXIT_FAILED
     return EXIT_INCOMPLETE if any(set(result.statuses) - {"ok"} for result in results) else 0

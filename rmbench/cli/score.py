@@ -33,9 +33,12 @@ def command(file: Path, model: str, out: Path, calibrator: Path | None, **option
     """
     from rmbench import rewards
     from rmbench.cli._progress import ConsoleProgress
+    from rmbench.errors import UsageError
     from rmbench.results import files
 
     files.check_table(out)
+    if out.resolve() == file.resolve() or file.resolve() in out.resolve().parents:
+        raise UsageError(f"-o {out} would write over the responses; name another file")
     with redirect_stdout(sys.stderr):  # what a user's code prints is no result
         scored = rewards.score_file(model, file, calibrator=calibrator, progress=ConsoleProgress(model), **options)
     files.write_table(scored.table, out)

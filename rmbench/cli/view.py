@@ -17,18 +17,24 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--all", "everything", is_flag=True, help="Make it anew of all results in DIR, not of the last run.")
 @click.option("--no-browser", is_flag=True, help="Only say where the report is.")
 @debug_option
-def command(folder: Path, no_browser: bool) -> None:
-    """Open the report of the results in DIR, which is made where there is none."""
+def command(folder: Path, everything: bool, no_browser: bool) -> None:
+    """Open the report of the last run into DIR; where there is none, it is made of the results in DIR.
+
+    Texts of failures are on the page of a run, and on one made here where the task's own data were scored.
+    """
     import webbrowser
 
     from rmbench.report import page
 
     report = folder / "report.html"
-    if not report.is_file():
+    if everything or not report.is_file():
         results = _results(folder)
         page.write(results, _texts(results), report)
+    elif (more := len(_paths(folder)) - page.count(report)) > 0:
+        click.echo(f"{more:,} more results are in {folder}; --all makes a page of everything", err=True)
     click.echo(report)
     if not no_browser and not webbrowser.open(report.resolve().as_uri()):
         click.echo("no browser could be opened here", err=True)
@@ -41,10 +47,14 @@ def _results(folder: Path) -> list[TaskResult]:
 
     if not folder.is_dir():
         raise ResultError(f"{folder}: no such folder; expected one with results, as `rmbench run --out` writes")
-    paths = sorted(path for path in folder.rglob("*.json") if path.with_suffix(".parquet").exists())
+    paths = _paths(folder)
     if not paths:
         raise ResultError(f"{folder}: no results in it; `rmbench run --out {folder}` writes some")
     return [files.read(path, tables=True) for path in paths]
+
+
+def _paths(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.json") if path.with_suffix(".parquet").exists())
 
 
 def _texts(results: Sequence[TaskResult]) -> Mapping[str, Mapping[str, Example]]:

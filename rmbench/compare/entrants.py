@@ -116,9 +116,10 @@ def unknown(what: str, name: str, names: Sequence[str]) -> str:
 
 def _runs(path: Path) -> list[Run]:
     """The runs that a result file, or a folder with result files under it, holds."""
-    paths = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+    found_in = sorted(path.rglob("*.json")) if path.is_dir() else []
+    paths = [file for file in found_in if file.with_suffix(".parquet").exists()] if path.is_dir() else [path]
     if not paths:
-        raise ResultError(f"{path}: no result files under it")
+        raise ResultError(f"{path}: no result files, with their records, under it")
     found: list[tuple[tuple[str, str], dict[str, Path]]] = []
     for file in paths:
         result = files.read(file)
@@ -183,9 +184,19 @@ def _check_comparable(one: tuple[Path, TaskResult], other: tuple[Path, TaskResul
     ):
         unknown = what == "responses" and None in (a, b)
         if a != b and not unknown:
-            raise ResultError(f"{path} and {other_path} have different {what}: {_short(a)} and {_short(b)}")
+            raise ResultError(
+                f"{path} and {other_path} have different {what}: {_short(a)} and {_short(b)} "
+                f"({_data(ours)}; {_data(theirs)})"
+            )
     if _identity(ours) == _identity(theirs) and ours.records.equals(theirs.records):
         raise ResultError(f"the same result twice: {path} and {other_path}")
+
+
+def _data(result: TaskResult) -> str:
+    chosen = {name: value for name in ("limit", "deduplicate") if (value := result.config.get(name))}
+    return ", ".join(
+        [f"{result.dataset.source}: {result.dataset.examples:,} examples", *(f"{n}={v}" for n, v in chosen.items())]
+    )
 
 
 def _short(value: object) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,20 @@ from rmbench.results.replay import examples_of, outcomes_of
 from rmbench.results.schema import TaskResult
 from rmbench.types import Array, Outcome
 
-LOWER_IS_BETTER = {"mean_rank"}
+_LOWER_IS_BETTER = re.compile(
+    "mean_rank|flip_rate|padded_wrong_preferred|rise_rate_.*|reward_.*_tokens|effect_(?!tight).*"
+)
 
 Measure = Callable[[Sequence[Outcome], str], list[Statistic]]
+
+
+class Probe(Protocol):
+    """What a comparison asks of a probe: its metrics, and the one to look at first."""
+
+    @property
+    def headline(self) -> str: ...
+
+    def statistics(self, outcomes: Sequence[Outcome], view: str) -> list[Statistic]: ...
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,8 @@ class TaskComparison:
 
     task: str
     version: int
+    metric: str
+    lower_is_better: bool
     examples: int
     kind: Kind
     contrasts: Sequence[Contrast]
@@ -79,8 +93,6 @@ class TaskComparison:
 class Report:
     """All that was found. `models` has the runs of each, `refused` a line for what cannot be compared."""
 
-    metric: str
-    lower_is_better: bool
     models: Mapping[str, Sequence[str]]
     tasks: Sequence[TaskComparison]
     refused: Sequence[str]
@@ -92,17 +104,18 @@ class Report:
 
 def compare(
     models: Sequence[Model],
-    probes: Callable[[str], Measure],
+    probes: Callable[[str], Probe],
     *,
-    metric: str = "accuracy",
+    metric: str | None = None,
     tasks: Sequence[str] = (),
     view: str | None = None,
     seed: int = 0,
 ) -> Report:
     """Compares the first of `models` with each other one, on `tasks`, else on every task that it shares with one.
 
-    `probes` gives the metrics of a probe by its name; those of other tasks are `comparison.statistics`. A task, or a
-    model on a task, that cannot be compared is a line of the report. Where nothing can, raises UsageError if there
+    `metric` is accuracy unless told, and a probe's headline. `probes` finds a probe by its name; the metrics of other
+    tasks are `comparison.statistics`. An effect is compared with the scale of each model held at what it is. A task,
+    or a model on a task, that cannot be compared is a line of the report. Where nothing can, raises UsageError if there
     is no such task, view or metric, else ResultError.
     """
     found, refused, misnamed = list[TaskComparison](), list[str](), False
@@ -118,11 +131,11 @@ def compare(
     if not found:
         raise (UsageError if misnamed else ResultError)("; ".join(refused))
     runs = {model.name: [run.name for run in model.runs] for model in models}
-    return Report(metric, metric in LOWER_IS_BETTER, runs, _adjusted(found), refused)
+    return Report(runs, _adjusted(found), refused)
 
 
 def _compared(
-    sides: Sequence[Side], probes: Callable[[str], Measure], metric: str, view: str | None, seed: int
+    sides: Sequence[Side], probes: Callable[[str], Probe], wanted: str | None, view: str | None, seed: int
 ) -> TaskComparison:
     """The primary views, else `view`, of each side against those of the first; then every view that all have."""
     results = [result for side in sides for _, result in side.results]
@@ -134,8 +147,16 @@ def _compared(
         alone = ", ".join(side.name for side in sides if len(side.results) == 1)
         notes.append(f"of one run, so no interval says how far other seeds would be from it: {alone}")
     info = results[0].task
-    measure = comparison.statistics if info.protocol else probes(info.name)
-    first = [_Measured.of(side, view or side.primary_view, metric, measure) for side in sides]
+    probe = None if info.protocol else probes(info.name)
+    measure: Measure = probe.statistics if probe else comparison.statistics
+    metric = wanted or (probe.headline if probe else "accuracy")
+    if view is not None and not any(view in side.views for side in sides):
+        raise UsageError(unknown("view", view, list(dict.fromkeys(name for side in sides for name in side.views))))
+    lower = _LOWER_IS_BETTER.fullmatch(metric) is not None
+    views = [view if view in side.views else side.primary_view for side in sides]
+    first = [
+        _Measured.of(side, seen or side.primary_view, metric, measure) for side, seen in zip(sides, views, strict=True)
+    ]
     contrasts = _contrasts(first, frame, seed, headline=True)
     for name in _further_views(sides, [measured.view for measured in first]) if view is None else []:
         try:
@@ -146,8 +167,10 @@ def _compared(
             contrasts += _contrasts(further, frame, seed, headline=False)
     # Whether more is better is known of a comparison's metrics only
     ranked = len(sides) > 2 and info.protocol is not None
-    ranking = _ranking(first, frame, seed, -1 if metric in LOWER_IS_BETTER else 1) if ranked else []
-    return TaskComparison(info.name, info.version, len(frame.ids), first[0].kind, contrasts, ranking, notes)
+    ranking = _ranking(first, frame, seed, -1 if lower else 1) if ranked else []
+    return TaskComparison(
+        info.name, info.version, metric, lower, len(frame.ids), first[0].kind, contrasts, ranking, notes
+    )
 
 
 def _further_views(sides: Sequence[Side], shown: Sequence[str]) -> list[str]:
@@ -193,11 +216,10 @@ class _Measured:
         runs, kinds = list[Array](), list[Kind]()
         for path, result in side.results:
             outcomes = sorted(outcomes_of(result, view), key=lambda outcome: outcome.example_id)
-            means = {s.name: s for s in measure(outcomes, view) if _is_mean(s)}
+            means = {s.name: s for s in measure(outcomes, view) if _is_mean(s) or s.effects is not None}
             if metric not in means:
                 raise UsageError(unknown("mean over examples", metric, list(means)))
-            columns = means[metric].columns
-            values = np.where(np.isfinite(columns).all(axis=1), columns[:, 0], np.nan)
+            values = _values(means[metric])
             stated = result.metric(metric, view=view).value
             due = float(np.nanmean(values)) if np.isfinite(values).any() else None
             if stated != due and (stated is None or due is None or not np.isclose(stated, due, rtol=1e-6, atol=1e-9)):
@@ -205,6 +227,18 @@ class _Measured:
             runs.append(values)
             kinds.append(means[metric].kind)
         return cls(side.name, view, metric, np.stack(runs, axis=1), kinds[0])
+
+
+def _values(statistic: Statistic) -> Array:
+    """The value of each example [n] whose mean is the statistic, nan where it does not count."""
+    counted = np.isfinite(statistic.columns).all(axis=1)
+    if statistic.effects is None:
+        return np.where(counted, statistic.columns[:, 0], np.nan)
+    effects = np.where(counted, statistic.effects, np.nan)
+    middle = float(np.mean(effects[counted])) if counted.any() else 0.0
+    with np.errstate(all="ignore"):  # an effect over no spread is nan
+        value = float(statistic.value(statistic.columns[counted].sum(axis=0)))
+    return effects * (value / middle) if middle else np.where(np.isnan(effects), np.nan, 0.0)
 
 
 def _is_mean(statistic: Statistic) -> bool:

@@ -102,7 +102,8 @@ def read_responses(row: Row) -> Responses:
     Raises DataError for a row without a response or without a prompt, and for responses to different prompts.
     """
     asked = read_prompt(row)
-    listed, single = row.filled(RESPONSES), row.filled(RESPONSE)
+    listed = row.filled(RESPONSES)
+    single = next((name for name in RESPONSE if row.value.get(name) is not None), None)  # an empty one is one
     if asked and asked[-1].role == "assistant":
         replies = [_last_turn(asked)]
     elif listed is not None and isinstance(row.value[listed], list):

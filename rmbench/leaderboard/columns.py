@@ -122,6 +122,8 @@ COLUMNS = (
     metric("auc", "AUC %"),
     metric("accuracy_expected", "ties at random %"),
     metric("accuracy_length_controlled", "at equal length %"),
+    metric("accuracy_always_longer", "always longer %"),
+    metric("accuracy_always_shorter", "always shorter %"),
     metric("length_pearson", "r of length", scale=1),
     calibration_error("ece_raw", "ECE %", "raw"),
     calibration_error("ece_calibrated", "ECE calibrated %", "temperature"),

@@ -14,7 +14,8 @@ Length is in characters. An example counts where the length of every candidate i
 - `accuracy_length_controlled`: the chance to win a pair of equal lengths, by a ridge logistic regression of winning on
   tanh(length difference / its standard deviation), the term of length in Dubois et al., Length-Controlled AlpacaEval
   (2024). Each example weighs 1. A weak prior (variance 10 of the slope, a tenth of a win and of a loss at equal
-  lengths) keeps both finite where length, or nothing at all, separates wins from losses.
+  lengths) keeps both finite where length, or nothing at all, separates wins from losses. Where length decides more than
+  what is right, so that this curve fits badly, it comes out some points too high.
 - `accuracy_always_longer`, `accuracy_always_shorter`: `accuracy` of these rules on the examples that count.
 """
 

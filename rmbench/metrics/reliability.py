@@ -61,7 +61,7 @@ def figures(p: Array, y: Array, weight: Array, clusters: Codes, folds: Codes | N
     blocks = list(_blocks(p, y, share, code, count, np.zeros(len(p), int) if folds is None else folds))
     error, low, high = _squared_error(blocks, count)
     squares = np.square(1 - p), np.square(p)
-    brier = _mean("brier", _losses(*squares, y), _losses(*squares, 1 - y), share, code, count)
+    brier = _mean("brier", _losses(*squares, y), _losses(*squares, 1 - y), share, code, count, most=1.0)
     observed = float(share @ y)
     uncertainty, n = observed * (1 - observed), len(p)
     resolution = error + uncertainty - brier.value
@@ -161,7 +161,8 @@ def _squared_error(blocks: list[_Block], count: int) -> tuple[float, float, floa
     z = _quantile(count)
     middle = error + z * z * (first / plugged if plugged > 0 else 0.0) / 2
     half = float(np.sqrt(np.maximum(0.0, middle * middle - error * error + z * z * chance)))
-    return error, float(np.minimum(error, middle - half)), float(np.maximum(error, middle + half))
+    low, high = middle - half, np.minimum(middle + half, 1.0)  # no probability is further than 1 from what happens
+    return error, float(np.minimum(error, low)), float(np.maximum(error, high))
 
 
 def _at_least(covariance: Array, least: Array) -> Array:
@@ -175,7 +176,9 @@ def _losses(right: Array, wrong: Array, y: Array) -> Array:
     return y * right + (1 - y) * wrong
 
 
-def _mean(name: str, losses: Array, flipped: Array, share: Array, code: Codes, count: int) -> Estimate:
+def _mean(
+    name: str, losses: Array, flipped: Array, share: Array, code: Codes, count: int, most: float = np.inf
+) -> Estimate:
     """The mean of `losses` [n]; its interval is Student's with two clusters more, one of them with y `flipped`.
 
     That is Agresti and Coull's idea (1998) for losses: where nearly all went well, the interval knows what it would
@@ -186,8 +189,8 @@ def _mean(name: str, losses: Array, flipped: Array, share: Array, code: Codes, c
     influence = _sums(share * (losses - middle), code, count) * count / (count + 2)
     parts = np.append(influence, np.array([value - middle, other - middle]) / (count + 2))
     half = _quantile(count) * float(np.sqrt((count + 2) / (count + 1) * np.square(parts).sum()))
-    low, high = np.minimum(value, middle - half), np.maximum(value, middle + half)
-    return Estimate(name, value, float(low), float(high), len(losses), count)
+    low, high = np.maximum(0.0, middle - half), np.minimum(most, middle + half)  # nan stays nan
+    return Estimate(name, value, float(np.minimum(value, low)), float(np.maximum(value, high)), len(losses), count)
 
 
 def _wilson(y: Array, weight: Array, code: Codes) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,6 +101,12 @@ def write(results: Sequence[TaskResult], texts: Mapping[str, Mapping[str, Exampl
         raise ResultError(f"{path}: cannot write the report ({error.strerror or error})") from error
 
 
+def count(path: Path) -> int:
+    """How many results a page is of; 0 for a file that is none."""
+    found = re.search(r'<meta name="results" content="(\d+)">', path.read_text(encoding="utf-8", errors="replace"))
+    return int(found[1]) if found else 0
+
+
 @cache
 def _library() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, which sets `vegaEmbed`."""
@@ -133,6 +140,7 @@ def _render(results: Sequence[TaskResult], texts: Mapping[str, Mapping[str, Exam
     )
     return environment.from_string(_own("page.html.jinja")).render(
         tasks=tasks,
+        results=results,
         policy=policy,
         style=style,
         script=script,

@@ -6,12 +6,13 @@ The JSON is written last, so where there is a result its tables are there too.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -102,8 +103,20 @@ def read(path: Path, *, tables: bool = False) -> TaskResult:
 
 
 def _write_lines(table: pa.Table, target: Path) -> None:
-    rows = (json.dumps({k: dict(v) if k == "heads" else v for k, v in row.items()}) for row in table.to_pylist())
+    rows = (json.dumps(_json_row(row), allow_nan=False) for row in table.to_pylist())
     _atomically(target, lambda path: path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8"))
+
+
+def _json_row(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: it is a text there, as `float` reads it."""
+    heads = {"heads": {name: _json_number(value) for name, value in row["heads"]}} if "heads" in row else {}
+    return {name: _json_number(value) for name, value in row.items()} | heads
+
+
+def _json_number(value: Any) -> Any:
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else str(value)
 
 
 def _write_table(table: pa.Table, target: Path) -> None:

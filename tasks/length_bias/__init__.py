@@ -67,4 +67,5 @@ TASK = Probe(
     read=read,
     bundled=Path(__file__).parent / "rows.jsonl",
     measure=padding.statistics,
+    headline="effect_padding",
 )
