@@ -29,12 +29,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scored:
-    """`table` has one row a response, in the order of the file; `failed` counts those without a finite reward."""
+    """`table` has one row a response of `rows`, in their order; `failed` counts those without a finite reward."""
 
     table: pa.Table
-    prompts: int
+    rows: Sequence[Responses]
     failed: int
     notes: Sequence[str]
+
+    @property
+    def prompts(self) -> int:
+        """How many different prompts there are."""
+        return len({row.prompt for row in self.rows})
 
 
 def score_file(
@@ -82,7 +87,7 @@ def score_file(
                     f"{lost:,} rewards have no softmax, which takes two different responses, all with rewards; "
                     "`probability_pooled` is what a reward is worth by itself"
                 )
-    return Scored(table, len({row.prompt for row in rows}), statuses.total(), notes)
+    return Scored(table, rows, statuses.total(), notes)
 
 
 def _distinct(rows: Sequence[Responses]) -> list[Responses]:

@@ -7,12 +7,12 @@ A kind owns what is asked of a model (`requests`) and what becomes of the answer
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import combinations
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from rmbench.data.dataset import Dataset, LeftOut, collect
 from rmbench.data.files import Row, file_sha256, read_rows
 from rmbench.data.hub import HubSet
 from rmbench.data.steps import split_steps
-from rmbench.errors import DataError, ModelError
+from rmbench.errors import DataError, ModelError, UsageError
 from rmbench.metrics import comparison, probe, summary
 from rmbench.metrics.aggregate import aggregate
 from rmbench.metrics.interval import Statistic
@@ -69,14 +69,11 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True)
-class _Judging(ABC):
-    """What the kinds share: prompts with candidates, of which a reward model is asked what they are worth.
-
-    A model is asked for the reward of each candidate, else for the rewards of its steps, else to compare pairs.
+class _Reading:
+    """What all kinds share: where the examples come from.
 
     `read` turns rows into examples; the rows come from a file the user names, else from `bundled` (a file beside the
-    task's module), else from `hub`. `step_view` is the step aggregator to look at first. `version` rises whenever the
-    same rows would give other examples.
+    task's module), else from `hub`. `version` rises whenever the same rows would give other examples.
     """
 
     name: str
@@ -86,6 +83,28 @@ class _Judging(ABC):
     read: Callable[[Iterable[Row]], Iterator[Example | LeftOut]]
     hub: HubSet | None = None
     bundled: Path | None = None
+
+    def _load(self, path: Path | None) -> Dataset:
+        if path is not None:
+            rows, source = read_rows(path), path.resolve().name
+            return collect(self.read(rows), source=source, revision="local", sha256=file_sha256(path))
+        if self.bundled is not None:
+            rows = read_rows(self.bundled)
+            return collect(self.read(rows), source="bundled", revision=None, sha256=file_sha256(self.bundled))
+        if self.hub is not None:
+            hub = self.hub.load(self.name)
+            return collect(self.read(hub.rows), source=hub.source, revision=hub.revision, sha256=hub.sha256)
+        raise DataError(f"{self.name}: no data of its own; give --data {self.name}=FILE")
+
+
+@dataclass(frozen=True)
+class _Judging(_Reading, ABC):
+    """What the kinds for reward models share: prompts with candidates, of which one is asked what they are worth.
+
+    A model is asked for the reward of each candidate, else for the rewards of its steps, else to compare pairs.
+    `step_view` is the step aggregator to look at first.
+    """
+
     null_verdict: Literal["no answer", "loss"] = "no answer"
     step_view: str = "prod"
 
@@ -101,18 +120,6 @@ class _Judging(ABC):
                 f"{data.source}: no usable example: none of {len(data.examples):,} has candidates with different labels"
             )
         return data
-
-    def _load(self, path: Path | None) -> Dataset:
-        if path is not None:
-            rows, source = read_rows(path), path.resolve().name
-            return collect(self.read(rows), source=source, revision="local", sha256=file_sha256(path))
-        if self.bundled is not None:
-            rows = read_rows(self.bundled)
-            return collect(self.read(rows), source="bundled", revision=None, sha256=file_sha256(self.bundled))
-        if self.hub is not None:
-            hub = self.hub.load(self.name)
-            return collect(self.read(hub.rows), source=hub.source, revision=hub.revision, sha256=hub.sha256)
-        raise DataError(f"{self.name}: no data of its own; give --data {self.name}=FILE")
 
     def requests(self, example: Example, asks: frozenset[Ask], dataset: str) -> list[Request]:
         """What to ask of a model that answers `asks`; `dataset` is the data set's sha256. Raises ModelError."""
@@ -232,6 +239,38 @@ class Probe(_Judging):
         base = edits.index("sufficient")
         others = [index for index in range(len(edits)) if index != base]
         return [order for other in others for order in ((base, other), (other, base))]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt(Example):
+    """An example without candidates, for a policy to answer, and the condition that it puts the policy in.
+
+    Each condition is a view of the results; in prompts of one cluster nothing else is to differ. `tags` go into the
+    records.
+    """
+
+    condition: str = "default"
+    tags: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Generation(_Reading):
+    """Prompts that a policy answers, to see how long it writes; `cap` is the most new tokens unless a run says.
+
+    `contrasts` are effects to measure within clusters: name, condition, and the condition it is compared with.
+    """
+
+    cap: int = field(kw_only=True)
+    contrasts: tuple[tuple[str, str, str], ...] = ()
+    protocol: ClassVar[None] = None
+
+    def load(self, path: Path | None = None) -> Dataset:
+        """The prompts of `path` (file or folder), or of the task's own data. Raises DataError."""
+        return self._load(path)
+
+    def requests(self, example: Example, asks: frozenset[Ask], dataset: str) -> list[Request]:
+        """Raises UsageError: there is nothing to ask a reward model."""
+        raise UsageError(f"{self.name} is answered by a policy, not judged by a reward model; give one with -p")
 
 
 def _request(ask: Ask, example: Example, indices: tuple[int, ...], dataset: str) -> Request:

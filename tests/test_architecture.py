@@ -20,8 +20,9 @@ LAYERS = [
     ["rmbench.task"],
     ["rmbench.tasks", "rmbench.data_cards"],
     ["rmbench.flow"],
-    ["rmbench.rewards"],
-    ["rmbench.leaderboard", "rmbench.compare", "rmbench.report"],
+    ["rmbench.rewards", "rmbench.generation"],
+    ["rmbench.rejection"],
+    ["rmbench.leaderboard", "rmbench.compare", "rmbench.correlate", "rmbench.report"],
     ["rmbench.cli", "rmbench.demo", "rmbench.__main__", "rmbench"],
 ]
 NEVER = [("rmbench.tasks", "rmbench.models"), ("rmbench.scoring", "rmbench.data")]
@@ -29,6 +30,21 @@ ONLY = {
     "rmbench.leaderboard": (
         "rmbench.leaderboard",
         "rmbench.calibration",
+        "rmbench.correlate",
+        "rmbench.results",
+        "rmbench.metrics",
+        "rmbench.errors",
+        "rmbench.types",
+    ),
+    "rmbench.compare": (
+        "rmbench.compare",
+        "rmbench.results",
+        "rmbench.metrics",
+        "rmbench.errors",
+        "rmbench.types",
+    ),
+    "rmbench.correlate": (
+        "rmbench.correlate",
         "rmbench.results",
         "rmbench.metrics",
         "rmbench.errors",

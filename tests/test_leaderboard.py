@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from statsmodels.api import OLS, add_constant
 
 import rmbench
 from rmbench.cli import main
@@ -21,6 +22,7 @@ from rmbench.leaderboard import columns
 from rmbench.leaderboard.build import build, tables
 from rmbench.leaderboard.check import check
 from rmbench.leaderboard.columns import inert
+from rmbench.leaderboard.predicted import predict
 from rmbench.results import files
 from rmbench.results.schema import TaskResult
 
@@ -369,3 +371,32 @@ def test_an_old_table_is_mentioned_by_build(board: Path, capsys: Any) -> None:
     (board / "old.md").write_text("old\n")
     assert run("leaderboard", "build", "--folder", board) == 0
     assert "old.md: no table of these results; remove it" in capsys.readouterr().err
+
+
+ARENA = [
+    (1216, "Athene-RM-70B"),
+    (1209, "Athene-RM-8B"),
+    (1204, "InternLM2-7B-Reward"),
+    (1200, "Llama-3-OffsetBias-RM-8B"),
+    (1189, "ArmoRM-Llama3-8B-v0.1"),
+    (1176, "Skywork/Skywork-Reward-Llama-3.1-8B"),
+]
+
+
+def test_the_predicted_score_is_that_of_a_line_through_the_models_that_policies_were_trained_on() -> None:
+    accuracies = [0.81, 0.7, 0.66, 0.5, 0.61, 0.4]
+    figures = [*zip((name for _, name in ARENA), accuracies, strict=True), ("org/new", 0.55), ("org/none", None)]
+    found = predict(figures, "Chatbot Arena")
+    fitted = OLS([score for score, _ in ARENA], add_constant(accuracies)).fit()
+    due = fitted.get_prediction([[1, 0.55]]).summary_frame(alpha=0.05).iloc[0]
+    assert found[6] is not None
+    assert (found[6].value, found[6].ci_low, found[6].ci_high, found[6].n) == pytest.approx(
+        (due["mean"], due["obs_ci_lower"], due["obs_ci_upper"], 6)
+    )
+    assert found[7] is None
+
+
+def test_five_models_in_common_predict_nothing() -> None:
+    figures = [(name, i / 10) for i, (_, name) in enumerate(ARENA[:5])]
+    assert predict([*figures, ("org/new", 0.55)], "Chatbot Arena") == [None] * 6
+    assert "| predicted Arena |" in " ".join((COMMITTED / "rewardmath.md").read_text().split())

@@ -24,7 +24,7 @@ class ConsoleProgress:
     def begin(self, total: int, known: int) -> None:
         self._total, self._done = total, 0
         if known:
-            self._say(f"{known:,} rewards are known from before, {total:,} are left")
+            self._say(f"{known:,} are known from before, {total:,} are left")
         self._started = self._told = time.monotonic()
         if sys.stderr.isatty():
             columns = (

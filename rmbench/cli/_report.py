@@ -255,7 +255,8 @@ def _beside(result: TaskResult) -> Iterator[str]:
 def _data_line(result: TaskResult) -> str:
     data = result.dataset
     revision = f" @ {data.revision[:12]}" if data.revision and data.revision != "local" else ""
-    return f"{data.source}{revision}: {data.examples:,} examples, {data.candidates:,} candidates"
+    size = "prompts" if result.subject.kind == "policy" else f"examples, {data.candidates:,} candidates"
+    return f"{data.source}{revision}: {data.examples:,} {size}"
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rmbench.cli import EXIT_FAILED, EXIT_INCOMPLETE, debug_option, show_error
 from rmbench.cli._options import MODEL_HELP, model_options
+from rmbench.cli.generate import POLICY_HELP, sampling_options
+
+if TYPE_CHECKING:
+    from rmbench.flow import Loaded
+    from rmbench.results.schema import TaskResult
 
 
 def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -31,16 +36,17 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
     "--model",
     "models",
     multiple=True,
-    required=True,
     metavar="MODEL",
     help=f"{MODEL_HELP} (repeatable).",
 )
+@click.option("-p", "--policy", "policies", multiple=True, metavar="POLICY", help=f"{POLICY_HELP} (repeatable).")
 @click.option("-t", "--task", "tasks", multiple=True, required=True, metavar="TASK", help="See rmbench list tasks.")
 @click.option("--data", multiple=True, metavar="TASK=PATH", callback=_files, help="Run TASK on a file or folder.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N examples of each task.")
 @click.option("--deduplicate", is_flag=True, help="Drop repeated examples and count them.")
 @click.option("--out", type=click.Path(path_type=Path), default="results", show_default=True, help="Result folder.")
 @click.option("--name", help="The model's id in results; with one model only.")
+@sampling_options
 @model_options
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON and nothing else.")
 @debug_option
@@ -49,65 +55,119 @@ def command(
     context: click.Context,
     /,
     models: tuple[str, ...],
+    policies: tuple[str, ...],
     tasks: tuple[str, ...],
     data: dict[str, str],
     limit: int | None,
     deduplicate: bool,
     out: Path,
     name: str | None,
+    samples: int | None,
+    cap: int | None,
+    temperature: float | None,
+    top_p: float | None,
+    count_with: str | None,
     token_budget: int | None,
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Score every MODEL on every TASK and write one result file each."""
+    """Score every MODEL on every TASK of responses and have every POLICY answer every TASK of prompts."""
+    from rmbench.cli._policies import print_policies
     from rmbench.cli._progress import ConsoleProgress
     from rmbench.cli._report import print_results
     from rmbench.errors import UsageError
     from rmbench.flow import evaluate, load_tasks
+    from rmbench.generation import Sampling, evaluate_policy
     from rmbench.models.spec import parse
-    from rmbench.report import page
+    from rmbench.policies import spec as policy_spec
+    from rmbench.task import Generation
 
-    if name is not None and len(models) > 1:
-        raise UsageError(f"--name {name} would name {len(models)} models alike; give one model, or no name")
+    sampling = Sampling(samples, cap, temperature, top_p, options["seed"])
+    specs, writers = list(dict.fromkeys(models)), list(dict.fromkeys(policies))
+    if name is not None and len(specs) + len(writers) > 1:
+        raise UsageError(f"--name {name} would name {len(specs) + len(writers)} models alike; give one, or no name")
+    if not writers and (count_with, sampling) != (None, Sampling(seed=sampling.seed)):
+        raise UsageError("--samples, --max-new-tokens, --temperature, --top-p and --count-with are for a policy (-p)")
+    if not specs and options["max_length"] is not None:
+        raise UsageError(f"--max-length {options['max_length']} is for a reward model; --max-new-tokens caps a policy")
     loaded = load_tasks(list(dict.fromkeys(tasks)), data=data, limit=limit, deduplicate=deduplicate)
-    specs = list(dict.fromkeys(models))
-    for spec in specs:
-        parse(spec)
+    judged = [item for item in loaded if not isinstance(item.task, Generation)]
+    answered = [item for item in loaded if isinstance(item.task, Generation)]
+    _check_subjects(specs, writers, [item.task.name for item in judged], [item.task.name for item in answered])
+    for parsing, some in ((parse, specs), (policy_spec.parse, writers)):
+        for spec in some:
+            parsing(spec)
+
+    def score(spec: str) -> list[TaskResult]:
+        progress = ConsoleProgress(spec)
+        return evaluate(spec, judged, out=out, name=name, token_budget=token_budget, progress=progress, **options)
+
+    def write(spec: str) -> list[TaskResult]:
+        loading = {option: options[option] for option in ("device", "dtype", "template", "trust_remote_code")}
+        return evaluate_policy(
+            spec,
+            answered,
+            sampling,
+            out=out,
+            name=name,
+            progress=ConsoleProgress(spec),
+            token_budget=token_budget,
+            count_with=count_with,
+            **loading,
+        )
+
     results, failed = [], False
-    for spec in specs:
+    for run, spec in [*((score, spec) for spec in specs), *((write, spec) for spec in writers)]:
         try:
             # What a user's code prints must not end up among the results
             with redirect_stdout(sys.stderr):
-                results += evaluate(
-                    spec,
-                    loaded,
-                    out=out,
-                    name=name,
-                    token_budget=token_budget,
-                    progress=ConsoleProgress(spec),
-                    **options,
-                )
+                results += run(spec)
         except Exception as error:
-            if len(specs) == 1 or context.find_root().meta.get("debug"):
+            if len(specs) + len(writers) == 1 or context.find_root().meta.get("debug"):
                 raise
-            show_error(error)  # the other models still have their turn
+            show_error(error)  # the others still have their turn
             failed = True
-    reported = False
-    if results:
-        texts = {item.task.name: {example.id: example for example in item.data.examples} for item in loaded}
-        try:
-            page.write(results, texts, out / "report.html")
-            reported = True
-        except Exception as error:  # the results are safe, and a page can be had later
-            if context.find_root().meta.get("debug"):
-                raise
-            show_error(error, "no report")
+    scored = [result for result in results if result.subject.kind == "reward_model"]
+    reported = bool(scored) and _write_page(scored, judged, out, debug=bool(context.find_root().meta.get("debug")))
     if as_json:
         click.echo("[" + ",\n".join(result.model_dump_json() for result in results) + "]")
     elif results:
-        print_results(results)
-        shown = f"; `rmbench view {out}` shows this run with plots and failures" if reported else ""
-        click.echo(f"\nResults and records are in {out}{shown}")
+        print_results(scored)
+        print_policies([result for result in results if result.subject.kind == "policy"])
+        viewed = f"; `rmbench view {out}` shows this run with plots and failures" if reported else ""
+        click.echo(f"\nResults and records are in {out}{viewed}")
     if failed:
         return EXIT_FAILED
     return EXIT_INCOMPLETE if any(set(result.statuses) - {"ok"} for result in results) else 0
+
+
+def _write_page(results: list[TaskResult], loaded: list[Loaded], out: Path, *, debug: bool) -> bool:
+    """Whether it could be written."""
+    from rmbench.report import page
+
+    texts = {item.task.name: {example.id: example for example in item.data.examples} for item in loaded}
+    try:
+        page.write(results, texts, out / "report.html")
+    except Exception as error:  # the results are safe, and a page can be had later
+        if debug:
+            raise
+        show_error(error, "no report")
+        return False
+    return True
+
+
+def _check_subjects(models: list[str], policies: list[str], judged: list[str], answered: list[str]) -> None:
+    """Raises UsageError for a task without a subject of its kind, and for a subject without a task."""
+    from rmbench.errors import UsageError
+
+    if not models and not policies:
+        raise UsageError("nothing to run: give a reward model with -m, or a policy with -p")
+    if judged and not models:
+        raise UsageError(f"{', '.join(judged)}: judged by a reward model, and none is given; -m names one")
+    if answered and not policies:
+        raise UsageError(f"{', '.join(answered)}: answered by a policy, and none is given; -p names one")
+    if models and not judged:
+        raise UsageError(f"{models[0]} is a reward model, and {', '.join(answered)} asks only policies")
+    if policies and not answered:
+        others = "overflow and lengths ask policies"
+        raise UsageError(f"{policies[0]} is a policy, and {', '.join(judged)} asks only reward models; {others}")

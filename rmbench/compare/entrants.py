@@ -97,7 +97,7 @@ def sides_of(task: str, models: Sequence[Model]) -> tuple[list[Side], list[str]]
         try:
             side = _side(task, model)
             for one, other in combinations([result for some in (*sides, side) for result in some.results], 2):
-                _check_comparable(one, other)
+                check_comparable(one, other)
         except ResultError as error:
             if not sides:
                 raise
@@ -158,11 +158,13 @@ def _side(task: str, model: Model) -> Side:
     for run in model.runs:
         if task not in run.files:
             raise ResultError(f"{run.name} was not run on it")
-    return Side(model.name, [(run.files[task], _read(run.files[task])) for run in model.runs])
+    return Side(model.name, [(run.files[task], read_checked(run.files[task])) for run in model.runs])
 
 
-def _read(path: Path) -> TaskResult:
+def read_checked(path: Path) -> TaskResult:
     result = files.read(path, tables=True)
+    if result.subject.kind == "policy":
+        raise ResultError(f"{path}: a result of a policy; reward models are compared")
     try:
         judged = ((example.id, example.cluster, example.labels) for example in examples_of(result))
         agrees = provenance.examples_sha256(judged) == result.dataset.examples_sha256
@@ -173,7 +175,7 @@ def _read(path: Path) -> TaskResult:
     return result
 
 
-def _check_comparable(one: tuple[Path, TaskResult], other: tuple[Path, TaskResult]) -> None:
+def check_comparable(one: tuple[Path, TaskResult], other: tuple[Path, TaskResult]) -> None:
     """Raises ResultError with the first reason why two results of a task say nothing of each other."""
     (path, ours), (other_path, theirs) = one, other
     for what, a, b in (

@@ -21,7 +21,8 @@ from rmbench.results.schema import TaskResult
 from rmbench.types import Array, Outcome
 
 _LOWER_IS_BETTER = re.compile(
-    "mean_rank|flip_rate|padded_wrong_preferred|rise_rate_.*|reward_.*_tokens|effect_(?!tight).*"
+    "mean_rank|flip_rate|padded_wrong_preferred|overflow_preferred|rise_rate_.*|reward_.*_tokens|reward_overflow|"
+    "selected_length_ratio_.*|effect_(?!tight).*"
 )
 
 Measure = Callable[[Sequence[Outcome], str], list[Statistic]]

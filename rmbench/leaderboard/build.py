@@ -21,9 +21,11 @@ _NOTE = """\
 [ ] is the 95 % interval. The best model leads tier 1, with every model that an exact cluster sign-flip test on the
 same examples (p, Holm over what the leader is compared with) cannot tell from it at 5 %; the best of the rest leads
 tier 2, and so on. Accuracy is strict: a tie is no win. `n` examples count in it, in so many independent clusters;
-`unanswered` counts requests without a reward. ECE is the debiased calibration error of reward differences, taken as log
-odds and after a temperature fitted out of fold; at equal length is accuracy with the effect of length taken out. A
-column without a value is not shown.
+`unanswered` counts requests without a reward. ECE is the debiased calibration error of reward differences, taken as
+log odds and after a temperature fitted out of fold; at equal length is accuracy with the effect of length taken out.
+Predicted Arena is the score of a policy trained on the reward, by a line through the models here that
+`policy_results/` knows, with a prediction interval; a dash where they are fewer than 6. Other columns without a value
+are not shown.
 """
 _MADE = (
     "Made by `rmbench leaderboard build` from the files in `results/`; `rmbench leaderboard check` finds what differs."
@@ -92,7 +94,9 @@ def tables(results_folder: Path) -> dict[str, str]:
 def _section_markdown(section: Section) -> str:
     data = section.results[0].dataset
     size = f"{data.examples:,} examples, {data.candidates:,} candidates"
-    shown = [column for column in COLUMNS if any(column.markdown(row) != NOTHING for row in section.rows)]
+    shown = [
+        column for column in COLUMNS if column.always or any(column.markdown(row) != NOTHING for row in section.rows)
+    ]
     return f"## {inert(section.name)}: {size}\n\n{_markdown(shown, section.rows)}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rmbench.leaderboard.entries import Row
@@ -15,12 +15,16 @@ NOTHING = "-"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`markdown` gives a row's cell; `csv` gives its cells by name, empty where there is no number."""
+    """`markdown` gives a row's cell; `csv` gives its cells by name, empty where there is no number.
+
+    A table leaves out a column in which no row has anything, unless it is `always` there.
+    """
 
     heading: str
     markdown: Callable[[Any], str]
     csv: Callable[[Any], Mapping[str, str]]
     align: str = "right"
+    always: bool = False
 
 
 def text(heading: str, value: Callable[[Any], str]) -> Column:
@@ -127,6 +131,7 @@ COLUMNS = (
     metric("length_pearson", "r of length", scale=1),
     calibration_error("ece_raw", "ECE %", "raw"),
     calibration_error("ece_calibrated", "ECE calibrated %", "temperature"),
+    replace(figure("predicted Arena", lambda row: row.arena, scale=1), always=True),
     metric("effect_padding", "padding (sd)", scale=1),
     metric("padded_wrong_preferred", "padded wrong preferred %"),
     count("ties", lambda row: row.result.ties.get(row.view)),

@@ -13,13 +13,14 @@ import numpy as np
 
 from rmbench.calibration.fit import calibrate
 from rmbench.errors import ResultError
+from rmbench.leaderboard.predicted import predict
 from rmbench.metrics import comparison, summary
 from rmbench.metrics.aggregate import VIEWS
 from rmbench.metrics.interval import estimate
 from rmbench.metrics.paired import tiers
 from rmbench.results import files, provenance
 from rmbench.results.replay import examples_of, outcomes_of
-from rmbench.results.schema import Metric, TaskResult
+from rmbench.results.schema import Figure, Metric, TaskResult
 from rmbench.types import Array
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9]\w*(-\w+)*", re.ASCII)
@@ -31,12 +32,16 @@ _COMPARISONS = {"example_id", "first", "second", "win_first", "win_second", "sta
 
 @dataclass(frozen=True)
 class Row:
-    """One view of one result, with its place among the others. `p` is None for the best of a tier."""
+    """One view of one result, with its place among the others. `p` is None for the best of a tier.
+
+    `arena` is the Chatbot Arena score predicted for a policy trained on it, of the primary view alone.
+    """
 
     result: TaskResult
     view: str
     tier: int | None = None
     p: float | None = None
+    arena: Figure | None = None
 
     @property
     def revision(self) -> str:
@@ -83,6 +88,8 @@ def read_results(folder: Path) -> list[TaskResult]:
 def read_result(path: Path) -> TaskResult:
     """A result with its tables. Raises ResultError where they do not hold what the result says."""
     result = files.read(path, tables=True)
+    if result.subject.kind == "policy":
+        raise ResultError(f"{path}: a result of a policy; a leaderboard is of reward models")
     if not _FILE_NAME.fullmatch(result.task.name) or result.task.name.lower() in _NO_TASK:
         raise ResultError(f"{path}: task.name: {result.task.name!r} cannot name a table and its column")
     records = path.with_suffix(".parquet")
@@ -150,6 +157,10 @@ def _ranked(results: Sequence[TaskResult]) -> list[Row]:
         _, clusters = np.unique([example.cluster or example.id for example in examples], return_inverse=True)
         for i, (tier, p) in zip(known, tiers(list(known.values()), clusters), strict=True):
             rows[i] = replace(rows[i], tier=tier, p=p)
+    primary = [i for i, row in enumerate(rows) if row.view == row.result.primary_view]
+    figures = [(rows[i].result.subject.id, getattr(rows[i].metric("accuracy"), "value", None)) for i in primary]
+    for i, arena in zip(primary, predict(figures, "Chatbot Arena"), strict=True):
+        rows[i] = replace(rows[i], arena=arena)
     return sorted(rows, key=lambda row: -_value(row))
 
 

@@ -108,7 +108,7 @@ def wilson_interval(successes: Array, rows: Array) -> tuple[Array, Array]:
     p = successes.sum(-1) / n
     clustered = (rows > 1).any(-1)
     if c == 1:
-        low, high = _wilson(p, n, ndtri(0.5 + LEVEL / 2))
+        low, high = wilson(p, n, ndtri(0.5 + LEVEL / 2))
         return np.where(clustered, 0.0, low), np.where(clustered, 1.0, high)
     between = c / (c - 1) * np.square(successes - p[..., None] * rows).sum(-1) / np.square(n)
     binomial = p * (1 - p) / n
@@ -116,7 +116,7 @@ def wilson_interval(successes: Array, rows: Array) -> tuple[Array, Array]:
         effect = np.where(binomial > 0, np.maximum(between / binomial, 1.0), n / c)
     effect = np.where(clustered, effect, 1.0)
     quantile = np.where(clustered, stdtrit(c - 1, 0.5 + LEVEL / 2), ndtri(0.5 + LEVEL / 2))
-    return _wilson(p, n / effect, quantile)
+    return wilson(p, n / effect, quantile)
 
 
 def mean_interval(values: Array, lows: Array, highs: Array) -> tuple[float, float, float]:
@@ -131,7 +131,7 @@ def mean_interval(values: Array, lows: Array, highs: Array) -> tuple[float, floa
     return mean_value, mean_value - below, mean_value + above
 
 
-def _wilson(p: Array, n: Array, quantile: Array) -> tuple[Array, Array]:
+def wilson(p: Array, n: Array, quantile: Array) -> tuple[Array, Array]:
     square = np.square(quantile) / n
     centre = (p + square / 2) / (1 + square)
     half = np.sqrt(square * (p * (1 - p) + square / 4)) / (1 + square)
@@ -203,7 +203,7 @@ def _percentiles(statistic: Statistic, value: float, drawn: Array, clusters: int
     if clusters < 2 or not np.isfinite(value) or not drawn.size or np.ptp(drawn) <= 1e-12 * max(1.0, abs(value)):
         if statistic.kind == "fraction" and clusters > 1 and np.isfinite(value):
             at = np.asarray(np.clip(value, 0.0, 1.0))
-            return _wilson(at, np.asarray(float(clusters)), ndtri(0.5 + LEVEL / 2))
+            return wilson(at, np.asarray(float(clusters)), ndtri(0.5 + LEVEL / 2))
         return np.asarray(np.nan), np.asarray(np.nan)
     # Percentiles of few clusters are too narrow: the expansion makes them as wide as Student's interval of a mean.
     tail = ndtr(np.sqrt(clusters / (clusters - 1)) * stdtrit(clusters - 1, (1 - LEVEL) / 2))

@@ -11,8 +11,8 @@ import copy
 import importlib.util
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +20,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Options, Subject
+from rmbench.models.checkpoint import (
+    about_code,
+    listed,
+    named_dtype,
+    own_dtype,
+    pick_device,
+    positions,
+    quiet,
+    read_config,
+    read_tokenizer,
+)
 from rmbench.models.fingerprint import Checkpoint, class_name, digest, first_line, locate, sources, tokenizer_hash
 from rmbench.models.rendering import Limits, Rendering, choose, warn_if_rebuilt
 from rmbench.types import Ask, Message, Request, Response, Reward, Status
@@ -29,7 +40,6 @@ if TYPE_CHECKING:
 
 VERSION = 2  # of how this module reads a model; a change of any reward raises it
 
-_DTYPES = ("float32", "bfloat16", "float16", "float64")
 _NO_CLASSIFIER = ("ForCausalLM", "ForConditionalGeneration", "ForMaskedLM", "LMHeadModel")
 _PROBE = "Is 17 a prime number? Yes, no smaller prime divides it."
 
@@ -105,16 +115,16 @@ def load(source: str, options: Options) -> Classifier:
     checkpoint = locate(source, options.revision)
     adapter = checkpoint.json("adapter_config.json")
     base = checkpoint if adapter is None else _base_of(checkpoint, adapter)
-    options = replace(options, device=_device(options.device))
+    options = replace(options, device=pick_device(options.device))
     words = checkpoint if checkpoint.file("tokenizer_config.json") else base
     if options.trust_remote_code:
         _check_code(base, words)
-    with _quiet():
+    with quiet():
         config = _config(base, options, is_base=adapter is not None)
-        dtype = _dtype("dtype", options.dtype or _own_dtype(config))
-        head_dtype = _dtype("head dtype", options.head_dtype)
+        dtype = named_dtype("dtype", options.dtype or own_dtype(config))
+        head_dtype = named_dtype("head dtype", options.head_dtype)
         model = _model(base, None if adapter is None else checkpoint, config, options, dtype)
-        tokenizer = _tokenizer(words, options)
+        tokenizer = read_tokenizer(words, trust_remote_code=options.trust_remote_code)
     warn_if_rebuilt(tokenizer, words.file("tokenizer.json"), words.id)
     rendering = choose(tokenizer, options, _limits(model, options, checkpoint.id), checkpoint.id)
     _check_max_length(rendering)
@@ -182,14 +192,7 @@ def _check_code(base: Checkpoint, words: Checkpoint) -> None:
 
 
 def _config(base: Checkpoint, options: Options, *, is_base: bool) -> Any:
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(
-            base.source, revision=base.commit, trust_remote_code=options.trust_remote_code
-        )
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"{base.id}: {first_line(error)}{_about_code(error)}") from None
+    config = read_config(base, trust_remote_code=options.trust_remote_code)
     for architecture in config.architectures or ():
         if architecture.endswith(_NO_CLASSIFIER) and not is_base:
             raise ModelError(
@@ -197,28 +200,6 @@ def _config(base: Checkpoint, options: Options, *, is_base: bool) -> Any:
                 " checkpoint, a PEFT adapter that brings the head, or a callable as python:module:attribute"
             )
     return config
-
-
-def _tokenizer(words: Checkpoint, options: Options) -> Any:
-    from transformers import AutoTokenizer
-
-    if words.file("tokenizer_config.json") is None:
-        warnings.warn(
-            f"{words.id}: no tokenizer_config.json, so its special tokens are the library's guess and rewards may"
-            " differ from those of the complete checkpoint",
-            stacklevel=3,
-        )
-    try:
-        return AutoTokenizer.from_pretrained(
-            words.source, revision=words.commit, trust_remote_code=options.trust_remote_code
-        )
-    except Exception as error:  # the tokenizers library raises bare Exceptions for broken files
-        cause = f"{type(error).__name__}: {first_line(error)}{_about_code(error)}"
-        raise ModelError(f"{words.id}: no tokenizer can be loaded: {cause}") from None
-
-
-def _about_code(error: Exception) -> str:
-    return "; --trust-remote-code runs it" if "trust_remote_code" in str(error) else ""
 
 
 def _base_of(adapter: Checkpoint, config: dict[str, Any]) -> Checkpoint:
@@ -266,15 +247,15 @@ def _model(base: Checkpoint, adapter: Checkpoint | None, config: Any, options: O
             ) from None
         if "ignore_mismatched_sizes" in str(error):
             raise ModelError(f"{base.id}: its tensors do not have the shapes that its config.json describes") from None
-        raise ModelError(f"{base.id}: {first_line(error)}{_about_code(error)}") from None
+        raise ModelError(f"{base.id}: {first_line(error)}{about_code(error)}") from None
     missing = sorted(set(found["missing_keys"]) - set(brought))
     if missing:
         raise ModelError(
-            f"{(adapter or base).id}: {_listed(missing)} not in the checkpoint; its rewards would be random"
+            f"{(adapter or base).id}: {listed(missing)} not in the checkpoint; its rewards would be random"
         )
     unused = sorted(set(found["unexpected_keys"]) - {"lm_head.weight"})
     if unused:
-        warnings.warn(f"{base.id}: {_listed(unused)} in the checkpoint but no part of the model", stacklevel=3)
+        warnings.warn(f"{base.id}: {listed(unused)} in the checkpoint but no part of the model", stacklevel=3)
     if adapter is not None:
         from peft import PeftModel
 
@@ -282,11 +263,6 @@ def _model(base: Checkpoint, adapter: Checkpoint | None, config: Any, options: O
     if options.device != "auto":
         model.to(options.device)
     return model.eval().requires_grad_(False)
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{rest} {'is' if len(names) == 1 else 'are'}"
 
 
 def _brought(adapter: Checkpoint) -> dict[str, int]:
@@ -478,20 +454,7 @@ def _limits(model: Any, options: Options, name: str) -> Limits:
         raise ModelError(
             f"{name}: {type(model).__name__} has no table of token embeddings; it cannot be read"
         ) from None
-    return Limits(_positions(model), rows, options.max_length, options.truncation_side)
-
-
-def _positions(model: Any) -> int | None:
-    import torch
-
-    positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
-            # RoBERTa and its kin count positions from behind the pad id
-            first = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - first
-    # XLNet says -1 for no limit
-    return positions if positions is not None and positions > 0 else None
+    return Limits(positions(model), rows, options.max_length, options.truncation_side)
 
 
 def _check_max_length(rendering: Rendering) -> None:
@@ -502,55 +465,3 @@ def _check_max_length(rendering: Rendering) -> None:
     if asked < least or (positions is not None and asked > positions):
         most = "" if positions is None else f" and at most {positions}, the model's positions"
         raise UsageError(f"max length {asked}: this model takes at least {least}{most}")
-
-
-def _own_dtype(config: Any) -> str:
-    own = config.dtype or config.get_text_config().dtype or "float32"
-    return str(own).removeprefix("torch.")
-
-
-def _dtype(what: str, name: str) -> torch.dtype:
-    import torch
-
-    if name not in _DTYPES:
-        raise UsageError(f"{what} {name!r}: one of {', '.join(_DTYPES)}")
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
-
-
-def _device(asked: str | None) -> str:
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if asked is None:
-        return next(name for name, is_there in there.items() if is_there)
-    if asked == "auto":
-        if importlib.util.find_spec("accelerate") is None:
-            raise ModelError("device auto spreads a model over devices with accelerate: pip install accelerate")
-        return asked
-    kind, _, index = asked.partition(":")
-    if kind not in there or (index and not (kind == "cuda" and index.isdecimal())):
-        raise UsageError(f"device {asked!r}: one of cpu, cuda, cuda:N, mps, auto")
-    if not there[kind] or (index and int(index) >= torch.cuda.device_count()):
-        raise UsageError(f"device {asked!r} is not there; here are {', '.join(name for name in there if there[name])}")
-    return asked
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' report on what it loaded, which is an error here where it matters, and without what the
-    libraries tell one another about coming versions.
-    """
-    from transformers.utils import logging
-
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()

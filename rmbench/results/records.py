@@ -80,6 +80,18 @@ def comparison_table(asked: Asked) -> pa.Table | None:
     return pa.Table.from_pylist(rows, schema=pa.schema(types)) if rows else None
 
 
+def generation_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """One row a sample of a policy: what is known of it and how long it is, its tags last. No texts.
+
+    `candidate` counts the samples of a prompt, `tokens` and `cap` are in the result's unit.
+    """
+    import pyarrow as pa
+
+    tags = dict.fromkeys(tag for row in rows for tag in row["tags"])
+    arrays = {name: pa.array([row[name] for row in rows], kind) for name, kind in _generation_types().items()}
+    return pa.table(arrays | {f"tag_{tag}": _tag_array([row["tags"].get(tag) for row in rows]) for tag in tags})
+
+
 def _placed(requests: Sequence[Request], rewards: Sequence[Reward]) -> list[tuple[Any, Reward]]:
     return [pair for pair in zip(requests, rewards, strict=True) if pair[0].where is not None]
 
@@ -101,6 +113,25 @@ def _candidate_types() -> Mapping[str, pa.DataType]:
         "n_tokens": pa.int32(),
         "truncated": pa.int32(),
         "characters": pa.int32(),
+    }
+
+
+def _generation_types() -> Mapping[str, pa.DataType]:
+    import pyarrow as pa
+
+    return {
+        "example_id": pa.string(),
+        "candidate": pa.int32(),
+        "subset": pa.string(),
+        "cluster": pa.string(),
+        "condition": pa.string(),
+        "status": pa.string(),
+        "refused": pa.bool_(),
+        "empty": pa.bool_(),
+        "tokens": pa.int32(),
+        "characters": pa.int32(),
+        "finish": pa.string(),
+        "cap": pa.int32(),
     }
 
 

@@ -59,8 +59,18 @@ def _solutions(row: Row) -> list[str]:
 
 
 def _gsm8k(row: Row, columns: list[str]) -> Example | LeftOut:
-    replies = [replace(read_reply(row, name, row.value[name]), tags={"policy": name}) for name in columns]
+    replies = [read_reply(row, name, row.value[name]) for name in columns]
+    replies = [
+        replace(reply, tags={"policy": name, **_final_answer(reply.text)})
+        for name, reply in zip(columns, replies, strict=True)
+    ]
     return to_example(row, replies, [_label(row, name, row.value[name]["is_correct"]) for name in columns], _IDS)
+
+
+def _final_answer(text: str | None) -> dict[str, str]:
+    """GSM8K's solutions end with `A: ` and the answer; one that does not has none."""
+    _, mark, answer = (text or "").rpartition("\nA: ")
+    return {"answer": answer.strip()} if mark else {}
 
 
 def _grouped(row: Row) -> Example | LeftOut:

@@ -1,0 +1,170 @@
+"""`rmbench correlate`: do metrics of reward models predict the policies made with them?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rmbench.cli import debug_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from rmbench.correlate.report import Downstream, Pair, Report
+
+_RESULTS = Path("leaderboards/results")
+_PIPED_WIDTH = 140
+_WIDE = 110  # narrower, an interval stands below its number, so that it stays whole
+_CAPTION = (
+    "r: Pearson over models, [ ] its 95 % interval for figures as noisy as these. p: two-sided permutation test of r; "
+    "Holm: adjusted for every p shown. rho: Spearman. tau: Kendall's tau-b. D: Somers' D over the pairs of models that "
+    "the downstream figure tells apart, then over those that the metric does. Of a rank, [ ] is what tests between all "
+    "metrics, after Holm, leave open."
+)
+_LOWER = "v: less is better, so the rank is that of -r."
+
+
+@click.command()
+@click.option(
+    "--metrics", multiple=True, metavar="CSV", type=click.Path(path_type=Path),
+    help="Figures of reward models, in place of those that come with rmbench (repeatable).",
+)  # fmt: skip
+@click.option(
+    "--policy-results", multiple=True, metavar="CSV", type=click.Path(path_type=Path),
+    help="Figures of policies made with them, in place of those that come with rmbench (repeatable).",
+)  # fmt: skip
+@click.option(
+    "--results", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False),
+    help="Results of rmbench's own, whose metrics are added.  [default: ./leaderboards/results if it is there]",
+)  # fmt: skip
+@click.option(
+    "--aliases", metavar="TOML", type=click.Path(path_type=Path),
+    help='Other names of a model, added to those that come with rmbench: "name" = ["other", ...].',
+)  # fmt: skip
+@click.option("--downstream", multiple=True, metavar="BENCHMARK", help="Only this one (repeatable).")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn.")
+@click.option("--json", "as_json", is_flag=True, help="Print every pair as JSON and nothing else.")
+@click.option(
+    "--plots", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
+    help="Write a scatter plot of every pair into DIR.",
+)  # fmt: skip
+@debug_option
+def command(
+    metrics: tuple[Path, ...],
+    policy_results: tuple[Path, ...],
+    results: Path | None,
+    aliases: Path | None,
+    downstream: tuple[str, ...],
+    seed: int,
+    as_json: bool,
+    plots: Path | None,
+) -> None:
+    """Correlate metrics of reward models with what was measured on policies made with them.
+
+    Models are matched by name, letter by letter. Tables have the columns rm, benchmark, metric, value, low, high, n,
+    source; those of policies also policy and method. low and high, the ends of a 95 % interval, and n may be empty.
+    """
+    from rmbench.correlate import tables
+    from rmbench.correlate.plots import draw
+    from rmbench.correlate.report import correlate
+
+    folder = results or (_RESULTS if _RESULTS.is_dir() else None)
+    measured = [row for path in metrics for row in tables.read_table(path, "metrics")] or tables.shipped("metrics")
+    policies = [row for path in policy_results for row in tables.read_table(path, "policy results")]
+    report = correlate(
+        measured + (tables.read_results(folder) if folder else []),
+        policies or tables.shipped("policy results"),
+        tables.read_aliases(aliases),
+        downstream=downstream,
+        seed=seed,
+    )
+    if as_json:
+        click.echo(report.json())
+    else:
+        _print(report)
+    if plots:
+        click.echo(f"rmbench: {len(draw(report, plots)):,} plots in {plots}", err=True)
+
+
+def _print(report: Report) -> None:
+    """For each downstream figure its table, best predictor first, and why the rest has no number."""
+    from rich.console import Console
+
+    from rmbench.cli._report import plain
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PIPED_WIDTH)
+    for found in report.downstream:
+        how = f"{found.models} models; {found.method}, policy {found.policy}; {found.source}"
+        console.print(f"[bold]{plain(found.name)}[/]  {plain(how)}", highlight=False)
+        shown = [pair for pair in found.pairs if pair.n]
+        if shown:
+            console.print(_table(shown, wide=console.width >= _WIDE))
+        _print_reasons(console, found)
+        console.print()
+    for name, other in report.near.items():
+        console.print(plain(f"{name!r} has no policy result; is it {other!r}? --aliases would say so"), highlight=False)
+    lower = any(pair.lower_is_better and pair.rank for pair in report.pairs)
+    console.print(plain(f"{_CAPTION} {_LOWER if lower else ''}"), highlight=False)
+
+
+def _table(pairs: Sequence[Pair], *, wide: bool) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    from rmbench.cli._report import plain
+
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if wide else 0))
+    space = " " if wide else "\n"
+    table.add_column("rank", no_wrap=True)
+    table.add_column("metric", overflow="fold")
+    for heading in ("n", "r", "r2", "rho", "tau", "D", "p", "Holm"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for pair in pairs:
+        table.add_row(*_cells(pair, plain(pair.metric), space))
+    return table
+
+
+def _cells(pair: Pair, name: str, space: str) -> list[str]:
+    if pair.pearson is None:
+        return ["-", name, str(pair.n), *["-"] * 7]
+    interval = "" if pair.ci_low is None else f"{space}\\[{pair.ci_low:.2f}, {pair.ci_high:.2f}]"
+    return [
+        f"{pair.rank}{space}\\[{pair.rank_low}, {pair.rank_high}]",
+        f"{name}{' v' if pair.lower_is_better else ''}",
+        str(pair.n),
+        f"{pair.pearson:.3f}{interval}",
+        f"{pair.r_squared:.2f}",
+        f"{pair.spearman:.2f}",
+        f"{pair.kendall:.2f}",
+        f"{pair.somers_d:.2f}{space}{pair.somers_d_of_metric:.2f}",
+        _p(pair.p),
+        _p(pair.p_holm),
+    ]
+
+
+def _print_reasons(console: Console, found: Downstream) -> None:
+    from rmbench.cli._report import plain
+
+    without: dict[str, list[str]] = {}
+    for pair in found.pairs:
+        if pair.reason and pair.n:
+            without.setdefault(pair.reason, []).append(pair.metric)
+    for reason, metrics in without.items():
+        console.print(f"  -: {plain(reason)}: {plain(', '.join(metrics))}", highlight=False)
+    apart = sum(pair.n == 0 for pair in found.pairs)
+    if apart:
+        console.print(f"  not shown, because no model is in both: metrics {apart:,}", highlight=False)
+
+
+def _p(p: float | None) -> str:
+    if p is None:
+        return "-"
+    if p < 0.0001:
+        return "<.0001"
+    return f"{p:.4f}" if p < 0.01 else f"{p:.2f}"

@@ -1,0 +1,187 @@
+"""What selecting among n by a reward is worth, from result files alone: `selection_at_n` of several rewards."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rmbench.compare.entrants import check_comparable, read_checked, unknown
+from rmbench.errors import ResultError
+from rmbench.metrics import selection
+from rmbench.metrics.interval import Estimate, estimate
+from rmbench.results.replay import outcomes_of
+from rmbench.results.schema import TaskResult
+from rmbench.types import Outcome
+
+_EACH_UP_TO = 16
+
+
+@dataclass(frozen=True)
+class AtN:
+    """What the choice among `n` gives: by each model's reward, how far that is above chance, and without a reward.
+
+    `majority` is None where no response has an answer, `kl` where it was not asked for.
+    """
+
+    n: int
+    selected: Mapping[str, Estimate]
+    gain: Mapping[str, Estimate]
+    reward: Mapping[str, Estimate]
+    oracle: Estimate
+    majority: Estimate | None
+    kl: float | None
+
+
+@dataclass(frozen=True)
+class TaskSelection:
+    """One task: the `examples` that count for every model, those left out by reason, and what each n gives."""
+
+    task: str
+    version: int
+    models: Sequence[str]
+    examples: int
+    left_out: Mapping[str, int]
+    random: Estimate
+    rows: Sequence[AtN]
+
+    def json(self) -> str:
+        """Everything in it; what is no number is null."""
+        return json.dumps(_plain(asdict(self)), indent=1)
+
+
+def select(
+    paths: Sequence[Path], *, up_to: int | None = None, view: str | None = None, kl: bool = False, seed: int = 0
+) -> list[TaskSelection]:
+    """`selection_at_n` of the results in `paths`, result files or folders of them; one entry a task.
+
+    Every n is over the same examples. n goes to the smallest number of candidates of an example, or to `up_to`, and
+    then examples with fewer candidates are left out. An example without a reward by one of the models is left out for
+    all. `view` is each model's primary one unless told. With `kl` each n has the KL divergence of best-of-n from its
+    policy. Raises ResultError where results did not judge the same examples, where a model only compared, where no
+    example counts, and, with `kl`, where the responses are not all by one policy.
+    """
+    tasks: dict[str, list[tuple[Path, TaskResult]]] = {}
+    for path in _result_files(paths):
+        result = read_checked(path)
+        tasks.setdefault(result.task.name, []).append((path, result))
+    return [_select(task, results, up_to, view, kl, seed) for task, results in tasks.items()]
+
+
+def _select(
+    task: str, results: Sequence[tuple[Path, TaskResult]], up_to: int | None, view: str | None, kl: bool, seed: int
+) -> TaskSelection:
+    (first_path, first), *others = results
+    for other in others:
+        check_comparable(results[0], other)
+    names = _names([path for path, _ in results], [result for _, result in results])
+    views = [_view(path, result, view) for path, result in results]
+    seen = [outcomes_of(result, one) for (_, result), one in zip(results, views, strict=True)]
+    seen, left_out = _counted(seen, views, up_to)
+    if not seen[0]:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in left_out.items())
+        raise ResultError(
+            f"{task}: no example of {first_path} says anything of a selection: {reasons or 'it has none'}"
+        )
+    if kl:
+        _check_one_policy(task, first_path, seen[0])
+    sizes = _sizes(up_to or min(len(outcome.labels) for outcome in seen[0]))
+    found = {name: _figures(outcomes, one, sizes, seed) for name, outcomes, one in zip(names, seen, views, strict=True)}
+    rows = [_at(n, found, kl) for n in sizes]
+    random = found[names[0]]["selection_random"]
+    return TaskSelection(task, first.task.version, names, len(seen[0]), left_out, random, rows)
+
+
+def _result_files(paths: Sequence[Path]) -> list[Path]:
+    found = [file for path in paths for file in (sorted(path.rglob("*.json")) if path.is_dir() else [path])]
+    if not found:
+        raise ResultError(f"{paths[0]}: no result files under it")
+    return list({path.resolve(): path for path in found}.values())
+
+
+def _names(paths: Sequence[Path], results: Sequence[TaskResult]) -> list[str]:
+    """A model's id, with the folder of its result where another has that id too."""
+    ids = [result.subject.id for result in results]
+    return [
+        name if ids.count(name) == 1 else f"{name} ({path.parent.name})" for name, path in zip(ids, paths, strict=True)
+    ]
+
+
+def _view(path: Path, result: TaskResult, view: str | None) -> str:
+    if result.comparisons is not None:
+        raise ResultError(
+            f"{path}: {result.subject.id} only compared pairs; a selection needs a reward of each response"
+        )
+    views = list(result.ties)
+    if view is not None and view not in views:
+        raise ResultError(f"{path}: {unknown('view', view, views)}")
+    return view or result.primary_view
+
+
+def _counted(
+    seen: Sequence[Sequence[Outcome]], views: Sequence[str], up_to: int | None
+) -> tuple[list[list[Outcome]], dict[str, int]]:
+    """The outcomes of the examples that count for every model, in one order, and how many do not, by reason."""
+    by_id = [{outcome.example_id: outcome for outcome in outcomes} for outcomes in seen]
+    kept, left_out = list[str](), Counter[str]()
+    for name in by_id[0]:
+        reasons = [
+            selection.reason_left_out(some[name], view, up_to or 1) for some, view in zip(by_id, views, strict=True)
+        ]
+        reason = next(filter(None, reasons), "")
+        if reason:
+            left_out[reason] += 1
+        else:
+            kept.append(name)
+    return [[some[name] for name in kept] for some in by_id], dict(left_out)
+
+
+def _check_one_policy(task: str, path: Path, outcomes: Sequence[Outcome]) -> None:
+    wrote = selection.policies(outcomes)
+    if len(wrote) == 1 and None not in wrote:
+        return
+    told = ", ".join(f"{policy or 'not said'} {count:,}" for policy, count in wrote.most_common(4))
+    more = ", ..." if len(wrote) > 4 else ""
+    raise ResultError(
+        f"{task}: {path}: --kl is of best-of-n from one policy, tag `policy`; these responses are by {told}{more}"
+    )
+
+
+def _sizes(most: int) -> list[int]:
+    """Every n to 16, then doubling, and the last."""
+    doubled = [_EACH_UP_TO << step for step in range(1, most.bit_length()) if _EACH_UP_TO << step < most]
+    last = [most] if most > _EACH_UP_TO else []
+    return [*range(1, min(most, _EACH_UP_TO) + 1), *doubled, *last]
+
+
+def _figures(outcomes: Sequence[Outcome], view: str, sizes: Sequence[int], seed: int) -> dict[str, Estimate]:
+    found = selection.statistics(selection.choices(outcomes, view, sizes, seed=seed))
+    return {one.name: one for one in estimate(found, [outcome.cluster for outcome in outcomes], seed=seed)}
+
+
+def _at(n: int, found: Mapping[str, Mapping[str, Estimate]], kl: bool) -> AtN:
+    name = f"selection_at_{n}"
+    first = next(iter(found.values()))
+    return AtN(
+        n,
+        selected={model: figures[name] for model, figures in found.items()},
+        gain={model: figures[f"{name}_gain"] for model, figures in found.items()},
+        reward={model: figures[f"{name}_reward"] for model, figures in found.items()},
+        oracle=first[f"{name}_oracle"],
+        majority=first[f"{name}_majority"] if first[f"{name}_majority"].n else None,
+        kl=float(selection.best_of_n_kl(np.asarray(float(n)))) if kl else None,
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

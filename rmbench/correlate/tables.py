@@ -1,0 +1,276 @@
+"""What is known of reward models, and of the policies made with them: CSV tables, results of rmbench's own, aliases."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Literal
+
+from rmbench.errors import DataError, ResultError
+from rmbench.results import files
+from rmbench.results.schema import TaskResult
+
+Kind = Literal["metrics", "policy results"]
+
+METRICS = ("rm", "benchmark", "metric", "value", "low", "high", "n", "source")
+POLICY_RESULTS = ("rm", "policy", "method", "benchmark", "metric", "value", "low", "high", "n", "source")
+_COLUMNS: Mapping[Kind, tuple[str, ...]] = {"metrics": METRICS, "policy results": POLICY_RESULTS}
+_SHIPPED = "rmbench.policy_results"
+_MAY_BE_EMPTY = {"low", "high", "n"}
+_QUANTILES = 3.92  # standard errors between the ends of a normal's 95 % interval
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """One figure of a reward model, or of a `policy` made with it by `method`; `low` to `high` is its 95 % interval."""
+
+    rm: str
+    benchmark: str
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+    n: int | None
+    source: str
+    place: str
+    policy: str = ""
+    method: str = ""
+
+    @property
+    def error(self) -> float:
+        """The standard error that the interval gives, 0 where there is none."""
+        return 0.0 if self.low is None or self.high is None else (self.high - self.low) / _QUANTILES
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One metric, or one thing measured on policies, with its figure by reward model."""
+
+    name: str
+    benchmark: str
+    metric: str
+    policy: str
+    method: str
+    figures: Mapping[str, Reported]
+
+    @property
+    def source(self) -> str:
+        """Where its figures are from."""
+        return "; ".join(dict.fromkeys(figure.source for figure in self.figures.values()))
+
+
+def read_table(path: Path | Traversable, kind: Kind) -> list[Reported]:
+    """The rows of a CSV table of that kind. Raises DataError naming file, row and field; row 1 is below the heading."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        heading = next(rows, [])
+        _check_heading(path.name, heading, kind)
+        found = [_reported(_cells(path.name, i, heading, row)) for i, row in enumerate(rows, 1) if row]
+    except csv.Error as error:
+        raise DataError(f"{path.name}, line {rows.line_num}: no CSV ({error})") from error
+    if not found:
+        raise DataError(f"{path.name}: no rows in it")
+    return found
+
+
+def shipped(kind: Kind) -> list[Reported]:
+    """The rows of that kind that come with rmbench, as published."""
+    found = sorted(resources.files(_SHIPPED).iterdir(), key=lambda file: file.name)
+    tables = [file for file in found if file.name.endswith(".csv")]
+    return [
+        row
+        for file in tables
+        if file.name.endswith("_metrics.csv") == (kind == "metrics")
+        for row in read_table(file, kind)
+    ]
+
+
+def read_results(folder: Path) -> list[Reported]:
+    """Every metric over the whole, in its primary view, of every reward model's result under `folder`.
+
+    A task whose results did not all judge the same examples is a benchmark for each set of them. Raises ResultError
+    where there is none.
+    """
+    results = [(path, files.read(path)) for path in sorted(folder.rglob("*.json"))]
+    if not results:
+        raise ResultError(f"{folder}: no results; `rmbench run --out` writes some, --results names their folder")
+    judged: dict[str, set[str]] = {}
+    for _, result in results:
+        judged.setdefault(result.task.name, set()).add(_examples(result))
+    return [
+        Reported(
+            result.subject.id, f"{name} {_examples(result)}" if len(judged[name]) > 1 else name, metric.name,
+            metric.value, metric.ci_low, metric.ci_high, metric.n, "rmbench", str(path),
+        )
+        for path, result in results
+        if result.subject.kind == "reward_model"
+        for name in [result.task.name]
+        for metric in result.metrics
+        if (metric.view, metric.subset) == (result.primary_view, "all") and metric.value is not None
+    ]  # fmt: skip
+
+
+def read_aliases(path: Path | None = None) -> dict[str, str]:
+    """Other name -> the name that counts: those that come with rmbench, and those of the TOML file at `path`.
+
+    A line of it is `"name" = ["other name", ...]`. Raises DataError where a name stands for two.
+    """
+    aliases: dict[str, str] = {}
+    for file in [resources.files(_SHIPPED).joinpath("aliases.toml"), *([path] if path else [])]:
+        for name, others in _read_toml(file).items():
+            if not isinstance(others, list) or not all(isinstance(other, str) for other in others):
+                raise DataError(f'{file.name}: {name!r} = {others!r}; a list would do: "name" = ["other name", ...]')
+            for other in others:
+                if aliases.setdefault(other, name) != name:
+                    raise DataError(
+                        f"{file.name}: {other!r} stands for {aliases[other]!r} and for {name!r}; one would do"
+                    )
+    for other, name in aliases.items():
+        if name in aliases and name != other:
+            raise DataError(
+                f"aliases: {other!r} stands for {name!r}, which stands for {aliases[name]!r}; list both there"
+            )
+    return aliases
+
+
+def series(rows: Sequence[Reported], aliases: Mapping[str, str]) -> list[Series]:
+    """Rows put together by what they measure, under the names that count.
+
+    Raises DataError where one model has two different figures.
+    """
+    found: dict[_Key, dict[str, Reported]] = {}
+    for row in rows:
+        figures = found.setdefault((row.benchmark, row.metric, row.policy, row.method), {})
+        name = aliases.get(row.rm, row.rm)
+        first = figures.setdefault(name, row)
+        if (first.value, first.low, first.high) != (row.value, row.low, row.high):
+            raise DataError(
+                f"{row.place}: {row.benchmark} {row.metric} of {_both(row.rm, name)} is {row.value:g}, but "
+                f"{first.value:g} at {first.place}; one figure a model would do"
+            )
+    return [Series(_name(key, list(found)), *key, figures) for key, figures in found.items()]
+
+
+def near_matches(names: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+    """Name -> one of `known` that is spelt nearly like it, with the same numbers; for `names` that are not known."""
+    plain = {_plain(name): name for name in known}
+    found = {}
+    for name in sorted(set(names) - set(known)):
+        alike = [other for other in plain if _numbers(other) == _numbers(_plain(name))]
+        for close in get_close_matches(_plain(name), alike, n=1, cutoff=0.8):
+            found[name] = plain[close]
+    return found
+
+
+_Key = tuple[str, str, str, str]  # benchmark, metric, policy, method
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """One row of a table."""
+
+    file: str
+    number: int
+    values: Mapping[str, str]
+
+    def error(self, field: str, problem: str) -> DataError:
+        return DataError(f"{self.file}, row {self.number}, `{field}`: {problem}")
+
+    def optional(self, field: str) -> float | None:
+        return self.required(field) if self.values[field] else None
+
+    def required(self, field: str) -> float:
+        try:
+            number = float(self.values[field])
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise self.error(field, f"{self.values[field]!r} is no finite number")
+        return number
+
+
+def _cells(file: str, number: int, heading: Sequence[str], row: Sequence[str]) -> _Cells:
+    if len(row) != len(heading):
+        raise DataError(f"{file}, row {number}: {len(row)} cells; {len(heading)} would do, one a column")
+    return _Cells(file, number, {column: cell.strip() for column, cell in zip(heading, row, strict=True)})
+
+
+def _reported(cells: _Cells) -> Reported:
+    for field, text in cells.values.items():
+        if not text and field not in _MAY_BE_EMPTY:
+            raise cells.error(field, "empty; only `low`, `high` and `n` may be")
+    value, low, high, n = cells.required("value"), *(cells.optional(field) for field in ("low", "high", "n"))
+    if (low is None) != (high is None):
+        raise cells.error(
+            "low" if low is None else "high", "empty, but the other end is not; both ends or none would do"
+        )
+    if low is not None and high is not None and not low <= value <= high:
+        raise cells.error("low" if low > value else "high", f"[{low:g}, {high:g}] does not hold the value {value:g}")
+    if n is not None and (n < 1 or n != int(n)):
+        raise cells.error("n", f"{cells.values['n']!r} is no whole number from 1")
+    names = {
+        field: cells.values.get(field, "") for field in ("rm", "benchmark", "metric", "source", "policy", "method")
+    }
+    place = f"{cells.file}, row {cells.number}"
+    return Reported(value=value, low=low, high=high, n=None if n is None else int(n), place=place, **names)
+
+
+def _check_heading(file: str, heading: Sequence[str], kind: Kind) -> None:
+    due, would_do = _COLUMNS[kind], f"the columns of {kind} are {', '.join(_COLUMNS[kind])}"
+    for column in heading:
+        if column not in due:
+            close = get_close_matches(column, due, n=1)
+            raise DataError(f"{file}: unknown column {column!r}; {f'{close[0]}? ' if close else ''}{would_do}")
+        if list(heading).count(column) > 1:
+            raise DataError(f"{file}: column {column!r} twice; {would_do}")
+    for column in due:
+        if column not in heading:
+            raise DataError(f"{file}: no column {column!r}; {would_do}")
+
+
+def _read_toml(file: Path | Traversable) -> dict[str, object]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"{file.name}: invalid TOML: {error}") from error
+
+
+def _examples(result: TaskResult) -> str:
+    """What results of a task must share to be compared."""
+    return " ".join(filter(None, [f"v{result.task.version}", result.task.protocol, result.dataset.examples_sha256[:8]]))
+
+
+def _name(key: _Key, keys: Sequence[_Key]) -> str:
+    """Benchmark and metric, and the policy and method where there are several."""
+    benchmark, metric, policy, method = key
+    several = sum(other[:2] == key[:2] for other in keys) > 1
+    return f"{benchmark} {metric}" + (f" ({policy}, {method})" if several else "")
+
+
+def _both(given: str, name: str) -> str:
+    return repr(given) if given == name else f"{given!r}, that is {name!r},"
+
+
+def _plain(name: str) -> str:
+    """A name without its organisation, in small letters."""
+    return name.rpartition("/")[2].lower()
+
+
+def _numbers(name: str) -> list[str]:
+    """The numbers in a name: models of one family differ in nothing else."""
+    return re.findall(r"\d+", name)

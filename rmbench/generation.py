@@ -1,0 +1,498 @@
+"""From a policy and prompts to what it wrote, and from that to results: `rmbench generate` and `rmbench run -p`."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+
+from rmbench.errors import UsageError
+from rmbench.flow import Loaded, kept, load_tasks
+from rmbench.metrics import tails
+from rmbench.metrics.interval import Estimate, estimate, mean
+from rmbench.models.base import Subject, subject_of
+from rmbench.plugins import task_names
+from rmbench.policies import base
+from rmbench.policies.base import Policy
+from rmbench.policies.outputs import Outputs
+from rmbench.policies.spec import load_policy
+from rmbench.results import files, provenance, records
+from rmbench.results.schema import DatasetInfo, Metric, SubjectInfo, TaskInfo, TaskResult, Timing
+from rmbench.scoring import Progress, Tally
+from rmbench.scoring.generation import generate
+from rmbench.task import Generation, Prompt, Task
+from rmbench.types import Message, Response
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SATURATION = (1000, 3000, 5000)  # the k of CSR@k
+LEVELS = (0.5, 0.9, 0.99)
+
+_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_REFUSAL = re.compile(  # with a straight apostrophe, a curly one or none
+    r"\W*(i(['\u2019]?| a)m sorry|sorry,|i apologi[sz]e|unfortunately,? i|as an ai|i must decline|"
+    r"i (can(no|['\u2019])?t|can not|won['\u2019]t|will not)|i( a|['\u2019])m (unable|not able))",
+    re.IGNORECASE,
+)
+_LONGEST_REFUSAL = 1000  # characters
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a policy writes: `samples` a prompt, at most `cap` new tokens each, drawn at `temperature` and `top_p`.
+
+    None leaves the choice: one sample, the task's cap, and 1.0 for both. Outputs that are written already have as many
+    samples as the file has. Raises UsageError for numbers that mean nothing.
+    """
+
+    samples: int | None = None
+    cap: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if any(number is not None and number < 1 for number in (self.samples, self.cap)) or self.seed < 0:
+            given = f"samples={self.samples}, cap={self.cap}, seed={self.seed}"
+            raise UsageError(f"{given}: expected samples and cap from 1, and a seed from 0")
+        if self.temperature is not None and not (0 <= self.temperature < math.inf):
+            raise UsageError(f"temperature={self.temperature}: expected a number from 0, which takes the likeliest")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p={self.top_p}: expected a share above 0 and up to 1")
+        if self.temperature == 0 and (self.samples or 1) > 1:
+            raise UsageError(f"samples={self.samples} at temperature 0 would be the same text {self.samples} times")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sample of a prompt; `response` is None where the policy left it out."""
+
+    example: Prompt
+    number: int
+    response: Response | None
+
+    @property
+    def refused(self) -> bool:
+        """Whether it looks like a refusal: it is not cut, short, and opens with an apology or `I can't`."""
+        text = self.text
+        return self.finish != "length" and len(text) <= _LONGEST_REFUSAL and _REFUSAL.match(text) is not None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is a response, without a visible character."""
+        return self.response is not None and not self.text.strip()
+
+    @property
+    def text(self) -> str:
+        return "" if self.response is None else self.response.text or ""
+
+    @property
+    def finish(self) -> str | None:
+        return None if self.response is None else self.response.finish
+
+    @property
+    def tokens(self) -> int | None:
+        return None if self.response is None else self.response.tokens
+
+    @property
+    def cap(self) -> int | None:
+        return None if self.response is None else self.response.cap
+
+    @property
+    def status(self) -> str:
+        """As `rmbench.metrics.tails` has it."""
+        if self.response is None:
+            return "missing"
+        return "empty" if self.empty else "refused" if self.refused else "ok"
+
+
+@dataclass(frozen=True)
+class Written:
+    """`table` has one row a response, in the order of the prompts; `missing` counts those that the policy left out."""
+
+    table: pa.Table
+    prompts: int
+    missing: int
+    notes: Sequence[str]
+
+
+def write_responses(
+    policy: str | Policy,
+    source: str,
+    sampling: Sampling,
+    *,
+    limit: int | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Written:
+    """Has `policy` answer every prompt of `source`: a generation task, or a file or folder of prompts.
+
+    `options` are the fields of `rmbench.policies.base.Options`. Responses are kept in the store as they come, so the
+    same call continues where an interrupted one stopped. Raises UsageError, DataError, ModelError.
+    """
+    path = Path(source)
+    is_file = source not in task_names() and (path.exists() or path.suffix != "" or "/" in source)
+    name = "lengths" if is_file else source
+    [item] = load_tasks([name], data={name: source} if is_file else None, limit=limit)
+    task = _generation(item.task)
+    loaded = load_policy(policy, **options)
+    samples = _samples(loaded, [item], sampling, Tally(), progress)[0]
+    written = [sample for sample in samples if sample.response is not None]
+    prompts = [sample.example.prompt for sample in written]
+    counts = [f"{count:,} rows give no prompt to answer: {reason}" for reason, count in item.data.excluded.items()]
+    return Written(_table(written, prompts, subject_of(loaded).id), len(item.data.examples),
+                   len(samples) - len(written), counts if task.name == "lengths" else [])  # fmt: skip
+
+
+def evaluate_policy(
+    policy: str | Policy,
+    tasks: Sequence[str | Task | Loaded],
+    sampling: Sampling | None = None,
+    *,
+    data: Mapping[str, str | Path] | None = None,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    name: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> list[TaskResult]:
+    """Has `policy` answer the prompts of generation tasks and returns one result per task, as `rmbench.evaluate` does.
+
+    `sampling` says how it writes, `options` are the fields of `rmbench.policies.base.Options`. Raises UsageError for a
+    task that asks a reward model.
+    """
+    started = time.perf_counter()
+    sampling = sampling or Sampling()
+    if name is not None and not _NAME.fullmatch(name):
+        raise UsageError(f"name {name!r}: a policy's id in results is letters, digits, . _ and -, as in org/model")
+    ready = iter(load_tasks([task for task in tasks if not isinstance(task, Loaded)], data=data, limit=limit))
+    loaded = [task if isinstance(task, Loaded) else next(ready) for task in tasks]
+    for item in loaded:
+        _generation(item.task)
+    if out is not None:
+        files.check_writable(Path(out))
+    policy = load_policy(policy, **options)
+    subject = subject_of(policy) if name is None else replace(subject_of(policy), id=name)
+    tally = Tally()
+    answered = _samples(policy, loaded, sampling, tally, progress)
+    results = [
+        _result(item, samples, policy, subject, sampling, tally, time.perf_counter() - started)
+        for item, samples in zip(loaded, answered, strict=True)
+    ]
+    if out is not None:
+        for result in results:
+            files.write(result, Path(out))
+    return results
+
+
+def _generation(task: Task) -> Generation:
+    if not isinstance(task, Generation):
+        raise UsageError(f"{task.name} is judged by a reward model, not answered by a policy; give one with -m")
+    return task
+
+
+def _samples(
+    policy: Policy, loaded: Sequence[Loaded], sampling: Sampling, tally: Tally, progress: Progress | None
+) -> list[list[Sample]]:
+    """The samples of each task, prompt by prompt."""
+    if isinstance(policy, Outputs):
+        _check_unchanged(sampling)
+    settings = {
+        "temperature": 1.0 if sampling.temperature is None else sampling.temperature,
+        "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
+        "seed": sampling.seed,
+    }
+    asked = [
+        [
+            (example, base.Generation(example.prompt, number, _cap(item, sampling), settings))
+            for example in cast(Sequence[Prompt], item.data.examples)
+            for number in range(_count(policy, example.prompt, sampling))
+        ]
+        for item in loaded
+    ]
+    with kept(None) as (store, journal):
+        responses = iter(
+            generate(
+                policy,
+                [generation for some in asked for _, generation in some],
+                store=store,
+                journal=journal,
+                progress=progress,
+                tally=tally,
+            )
+        )
+    return [[Sample(example, one.sample, next(responses)) for example, one in some] for some in asked]
+
+
+def _check_unchanged(sampling: Sampling) -> None:
+    for option, value in (
+        ("--max-new-tokens", sampling.cap),
+        ("--temperature", sampling.temperature),
+        ("--top-p", sampling.top_p),
+    ):
+        if value is not None:
+            raise UsageError(f"{option} {value} cannot change outputs that are written already")
+
+
+def _cap(item: Loaded, sampling: Sampling) -> int:
+    return sampling.cap or _generation(item.task).cap
+
+
+def _count(policy: Policy, prompt: tuple[Message, ...], sampling: Sampling) -> int:
+    if sampling.samples is not None:
+        return sampling.samples
+    return policy.samples(prompt) if isinstance(policy, Outputs) else 1
+
+
+def _table(samples: Sequence[Sample], prompts: Sequence[tuple[Message, ...]], policy: str) -> pa.Table:
+    """Prompts as texts where all of them are one user message, else as lists of messages."""
+    import pyarrow as pa
+
+    texts = all(len(prompt) == 1 and prompt[0].role == "user" for prompt in prompts)
+    message = pa.struct({"role": pa.string(), "content": pa.string()})
+    listed = [[{"role": m.role, "content": m.content} for m in prompt] for prompt in prompts]
+    return pa.table(
+        {
+            "prompt": pa.array([p[0].content for p in prompts]) if texts else pa.array(listed, pa.list_(message)),
+            "response": pa.array([sample.text for sample in samples], pa.string()),
+            "sample": pa.array([sample.number for sample in samples], pa.int32()),
+            "tokens": pa.array([sample.tokens for sample in samples], pa.int32()),
+            "finish": pa.array([sample.finish for sample in samples], pa.string()),
+            "cap": pa.array([sample.cap for sample in samples], pa.int32()),
+            "policy": pa.array([policy] * len(samples), pa.string()),
+        }
+    )
+
+
+def _result(
+    item: Loaded,
+    samples: Sequence[Sample],
+    policy: Policy,
+    subject: Subject,
+    sampling: Sampling,
+    tally: Tally,
+    seconds: float,
+) -> TaskResult:
+    task, data = _generation(item.task), item.data
+    counted = any(sample.tokens is not None for sample in samples)
+    unit = getattr(policy, "unit", f"tokens of {subject.id}" if counted else None)
+    views = _by(samples, lambda sample: sample.example.condition)
+    metrics, left_out = _metrics(task, views, unit, sampling.seed)
+    statuses = Counter("missing" if sample.response is None else "ok" for sample in samples)
+    turns = [[e.id, [[m.role, m.content] for m in e.prompt]] for e in data.examples]
+    asked = {} if isinstance(policy, Outputs) else {
+        "max_new_tokens": _cap(item, sampling),
+        "temperature": 1.0 if sampling.temperature is None else sampling.temperature,
+        "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
+    }  # fmt: skip
+    result = TaskResult(
+        task=TaskInfo(name=task.name, version=task.version),
+        dataset=DatasetInfo(
+            source=data.source,
+            revision=data.revision,
+            sha256=data.sha256,
+            examples_sha256=provenance.examples_sha256((e.id, e.cluster, []) for e in data.examples),
+            responses_sha256=sha256(json.dumps(sorted(turns)).encode()).hexdigest(),
+            examples=len(data.examples),
+            candidates=0,
+            excluded=dict(data.excluded),
+            noted=dict(data.noted),
+        ),
+        subject=SubjectInfo(
+            kind="policy",
+            id=subject.id,
+            family=subject.family,
+            revision=subject.revision,
+            fingerprint=policy.fingerprint,
+        ),
+        primary_view=next(iter(views)),
+        metrics=metrics,
+        left_out=left_out,
+        statuses=dict(sorted(statuses.items(), key=lambda status: status[0] != "ok")),
+        truncated=sum(sample.finish == "length" for sample in samples),
+        ties={},
+        same_tokens=0,
+        scale=None,
+        calibration=None,
+        calibration_reason="a policy gives no rewards",
+        timing=Timing(
+            seconds=round(seconds, 3),
+            scoring_seconds=round(tally.seconds, 3),
+            requests=tally.requests,
+            unique=tally.unique,
+            stored=tally.stored,
+            scored=tally.scored,
+            batches=tally.batches,
+            tokens=tally.tokens,
+            token_budget=getattr(policy, "token_budget", None),
+        ),
+        environment=provenance.environment(),
+        config={
+            **subject.settings,
+            **item.choice,
+            **asked,
+            "samples": sampling.samples,
+            "seed": sampling.seed,
+            "unit": unit or "characters",
+            "task_version": task.version,
+        },
+        created=provenance.now(),
+    )
+    result._records = records.generation_table([_row(sample) for sample in samples])
+    if statuses["missing"]:
+        first = next(sample for sample in samples if sample.response is None)
+        result._problems = [f"{statuses['missing']:,} responses are missing, first sample {first.number} of "
+                            f"example {first.example.id}"]  # fmt: skip
+    return result
+
+
+def _row(sample: Sample) -> dict[str, Any]:
+    missing = sample.response is None
+    return {
+        "example_id": sample.example.id,
+        "candidate": sample.number,
+        "subset": sample.example.subset,
+        "cluster": sample.example.cluster,
+        "condition": sample.example.condition,
+        "status": "missing" if missing else "ok",
+        "refused": None if missing else sample.refused,
+        "empty": None if missing else sample.empty,
+        "tokens": sample.tokens,
+        "characters": None if missing else len(sample.text),
+        "finish": sample.finish,
+        "cap": sample.cap,
+        "tags": sample.example.tags,
+    }
+
+
+def _metrics(
+    task: Generation, views: Mapping[str, Sequence[Sample]], unit: str | None, seed: int
+) -> tuple[list[Metric], dict[str, dict[str, int]]]:
+    """The figures of each condition, over all prompts and over each subset, and what they leave open by reason."""
+    metrics: list[Metric] = []
+    left_out: dict[str, dict[str, int]] = {}
+    for view, samples in views.items():
+        for subset, some in _subsets(samples).items():
+            found, reasons = _figures(some, unit, seed)
+            metrics += [_metric(one, view, subset) for one in found]
+            if subset == "all" and reasons:
+                left_out[view] = reasons
+    if unit is not None:
+        for name, condition, against in task.contrasts:
+            ours, theirs = (_subsets(views.get(view, ())) for view in (condition, against))
+            for subset in ours:
+                if subset in theirs:
+                    effects = _effects(name, ours[subset], theirs[subset], seed)
+                    metrics += [_metric(one, condition, subset) for one in effects]
+    return metrics, left_out
+
+
+def _figures(samples: Sequence[Sample], unit: str | None, seed: int) -> tuple[list[Estimate], dict[str, int]]:
+    """Every figure of one condition and subset, and how many responses leave a figure open, by figure and reason."""
+    lengths = _lengths(samples, _numbers([samples])) if unit else None
+    shares = [replace(_share(samples, name), name=name) for name in ("refused", "empty")]
+    means = estimate(
+        [
+            mean(name, np.array([np.nan if value is None else float(value) for value in values]))
+            for name, values in (
+                ("tokens", [sample.tokens for sample in samples]),
+                ("characters", [None if s.response is None else len(s.text) for s in samples]),
+            )
+        ],
+        [sample.example.cluster for sample in samples],
+        seed=seed,
+    )
+    ks = _ks(samples)
+    if lengths is None:
+        unknown = [Estimate(f"csr_{k}", np.nan, np.nan, np.nan, 0, 0, kind="proportion") for k in ks]
+        return [*unknown, *means[1:], *shares], {"CSR: no token counts": len(samples)}
+    saturations = [tails.saturation(lengths, k) for k in ks]
+    found = [
+        replace(s.share, ci_low=s.lowest.ci_low, ci_high=s.highest.ci_high) if s.unidentified else s.share
+        for s in saturations
+    ]
+    found += [tails.quantile(lengths, level) for level in LEVELS]
+    found += [tails.restricted_mean(lengths), *means, *shares]
+    if any(sample.number for sample in samples):
+        found += tails.spread(lengths)
+    return found, {f"CSR@{s.k}: {why}": count for s in saturations for why, count in s.unidentified.items()}
+
+
+def _effects(name: str, ours: Sequence[Sample], theirs: Sequence[Sample], seed: int) -> list[Estimate]:
+    """What a condition does within clusters: how many times as long, and the change in CSR@k."""
+    numbers = _numbers([ours, theirs])
+    first, second = (_lengths(some, numbers) for some in (ours, theirs))
+    changes = [tails.saturation_difference(first, second, k, seed=seed) for k in _ks([*ours, *theirs])]
+    found = [tails.length_ratio(first, second, seed=seed), *changes]
+    return [replace(one, name=f"{name}_{one.name}", kind="number") for one in found]
+
+
+def _ks(samples: Sequence[Sample]) -> list[int]:
+    """The k of CSR@k; where one cap holds for all, that too, the share of responses that run into it."""
+    caps = {sample.cap for sample in samples if sample.response is not None}
+    common = caps.pop() if len(caps) == 1 else None
+    return sorted({*SATURATION, *([common] if common else [])})
+
+
+def _share(samples: Sequence[Sample], status: str) -> Estimate:
+    there = [sample for sample in samples if sample.response is not None]
+    values = np.array([float(sample.status == status) for sample in there])
+    return estimate([mean(status, values, "proportion")], [sample.example.cluster for sample in there])[0]
+
+
+def _lengths(samples: Sequence[Sample], numbers: Mapping[str, int]) -> tails.Lengths:
+    def column(values: Iterable[int | None]) -> Any:
+        return np.array([np.nan if value is None else float(value) for value in values])
+
+    return tails.Lengths(
+        column(sample.tokens for sample in samples),
+        column(sample.cap for sample in samples),
+        [sample.finish for sample in samples],
+        [sample.status for sample in samples],
+        np.array([numbers[str(sample.example.cluster)] for sample in samples], dtype=int),
+    )
+
+
+def _numbers(groups: Sequence[Sequence[Sample]]) -> dict[str, int]:
+    """The clusters of all samples, numbered from 0."""
+    clusters = dict.fromkeys(str(sample.example.cluster) for samples in groups for sample in samples)
+    return {cluster: number for number, cluster in enumerate(clusters)}
+
+
+def _subsets(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    named = _by([s for s in samples if s.example.subset is not None], lambda sample: str(sample.example.subset))
+    return {"all": list(samples), **named} if samples else {}
+
+
+def _by(items: Sequence[_Item], key: Any) -> dict[str, list[_Item]]:
+    groups: dict[str, list[_Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def _metric(found: Estimate, view: str, subset: str) -> Metric:
+    value, low, high = (None if math.isnan(x) else float(x) for x in (found.value, found.ci_low, found.ci_high))
+    return Metric(
+        name=found.name,
+        kind=found.kind,
+        view=view,
+        subset=subset,
+        value=value,
+        ci_low=low,
+        ci_high=high,
+        n=found.n,
+        clusters=found.clusters,
+        p=found.p,
+    )

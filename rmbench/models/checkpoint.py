@@ -1,0 +1,120 @@
+"""What loading any transformers checkpoint takes: config, tokenizer, dtype, device, positions."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rmbench.errors import ModelError, UsageError
+from rmbench.models.fingerprint import Checkpoint, first_line
+
+if TYPE_CHECKING:
+    import torch
+
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def read_config(checkpoint: Checkpoint, *, trust_remote_code: bool) -> Any:
+    """The config of a checkpoint. Raises ModelError."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(
+            checkpoint.source, revision=checkpoint.commit, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(f"{checkpoint.id}: {first_line(error)}{about_code(error)}") from None
+
+
+def read_tokenizer(words: Checkpoint, *, trust_remote_code: bool) -> Any:
+    """The tokenizer of a checkpoint. Raises ModelError."""
+    from transformers import AutoTokenizer
+
+    if words.file("tokenizer_config.json") is None:
+        warnings.warn(
+            f"{words.id}: no tokenizer_config.json, so its special tokens are the library's guess and rewards may"
+            " differ from those of the complete checkpoint",
+            stacklevel=3,
+        )
+    try:
+        return AutoTokenizer.from_pretrained(words.source, revision=words.commit, trust_remote_code=trust_remote_code)
+    except Exception as error:  # the tokenizers library raises bare Exceptions for broken files
+        cause = f"{type(error).__name__}: {first_line(error)}{about_code(error)}"
+        raise ModelError(f"{words.id}: no tokenizer can be loaded: {cause}") from None
+
+
+def positions(model: Any) -> int | None:
+    import torch
+
+    positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            # RoBERTa and its kin count positions from behind the pad id
+            first = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - first
+    # XLNet says -1 for no limit
+    return positions if positions is not None and positions > 0 else None
+
+
+def own_dtype(config: Any) -> str:
+    own = config.dtype or config.get_text_config().dtype or "float32"
+    return str(own).removeprefix("torch.")
+
+
+def named_dtype(what: str, name: str) -> torch.dtype:
+    import torch
+
+    if name not in _DTYPES:
+        raise UsageError(f"{what} {name!r}: one of {', '.join(_DTYPES)}")
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def pick_device(asked: str | None) -> str:
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if asked is None:
+        return next(name for name, is_there in there.items() if is_there)
+    if asked == "auto":
+        if importlib.util.find_spec("accelerate") is None:
+            raise ModelError("device auto spreads a model over devices with accelerate: pip install accelerate")
+        return asked
+    kind, _, index = asked.partition(":")
+    if kind not in there or (index and not (kind == "cuda" and index.isdecimal())):
+        raise UsageError(f"device {asked!r}: one of cpu, cuda, cuda:N, mps, auto")
+    if not there[kind] or (index and int(index) >= torch.cuda.device_count()):
+        raise UsageError(f"device {asked!r} is not there; here are {', '.join(name for name in there if there[name])}")
+    return asked
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' report on what it loaded, which is an error here where it matters, and without what the
+    libraries tell one another about coming versions.
+    """
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def listed(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{rest} {'is' if len(names) == 1 else 'are'}"
+
+
+def about_code(error: Exception) -> str:
+    return "; --trust-remote-code runs it" if "trust_remote_code" in str(error) else ""

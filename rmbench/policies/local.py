@@ -1,0 +1,403 @@
+"""A causal language model of transformers as a policy: batched by length, and the same text whatever the batch.
+
+Each token is drawn with one number that depends on the seed, the prompt, the sample and the position alone, so neither
+the batch nor the order moves what is written, and a longer cap goes on from what a shorter one cut. Of the checkpoint's
+generation_config only the tokens that end a response are used: temperature and top_p are stated, and nothing else moves
+the probabilities.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rmbench.errors import ModelError, UsageError
+from rmbench.models.base import Options as ModelOptions
+from rmbench.models.base import Subject
+from rmbench.models.checkpoint import (
+    about_code,
+    listed,
+    named_dtype,
+    own_dtype,
+    pick_device,
+    positions,
+    quiet,
+    read_config,
+    read_tokenizer,
+)
+from rmbench.models.fingerprint import Checkpoint, class_name, digest, first_line, locate, sources, tokenizer_hash
+from rmbench.models.rendering import FROZEN_DATE, Limits, Rendering, Template, compiled, plain
+from rmbench.policies.base import Generation, Options
+from rmbench.types import Message, Response
+
+if TYPE_CHECKING:
+    import torch
+
+VERSION = 1  # of how this module writes; a change of any text raises it
+
+_DEFAULT_BUDGET = {"cpu": 16384, "cuda": 65536, "mps": 16384}  # tokens a batch, prompt and cap together
+_NO_CAUSAL = ("ForSequenceClassification", "ForTokenClassification", "ForMaskedLM", "ForQuestionAnswering")
+
+
+@dataclass(slots=True, eq=False)
+class Local:
+    """`ends` are the tokens that end a response; they are no part of it and are not counted in its `tokens`."""
+
+    subject: Subject
+    fingerprint: str
+    unit: str
+    model: Any
+    asking: Asking
+    ends: frozenset[int]
+    token_budget: int
+
+    def generate(self, generations: Sequence[Generation]) -> Iterator[tuple[int, Response]]:
+        """Writes batch after batch, the longest first. Raises ModelError before the first where one does not fit."""
+        ids = [self.asking.ids(generation.prompt) for generation in generations]
+        self._check_room(generations, ids)
+        for alike in _alike(generations):
+            needed = {index: len(ids[index]) + (generations[index].cap or 0) for index in alike}
+            budget, waiting = self.token_budget, deque(_batches(needed, self.token_budget))
+            while waiting:
+                batch = waiting.popleft()
+                responses = self._written([ids[index] for index in batch], [generations[index] for index in batch])
+                if responses is not None:
+                    yield from zip(batch, responses, strict=True)
+                elif len(batch) == 1:
+                    raise ModelError(f"{self.subject.id}: out of memory on a single prompt of {len(ids[batch[0]]):,} "
+                                     f"tokens with a cap of {generations[batch[0]].cap:,}")  # fmt: skip
+                else:
+                    budget = max(needed[batch[0]] * (len(batch) // 2), 1)
+                    left = {index: needed[index] for some in (batch, *waiting) for index in some}
+                    waiting = deque(_batches(left, budget))
+
+    def _check_room(self, generations: Sequence[Generation], ids: Sequence[Sequence[int]]) -> None:
+        """Raises UsageError without a cap, and ModelError where a prompt and its cap need more positions than exist."""
+        if any(generation.cap is None for generation in generations):
+            raise UsageError(f"{self.subject.id} needs a cap on new tokens; --max-new-tokens gives one")
+        most = self.asking.limits.positions
+        if most is None:
+            return
+        needed = [len(some) + (generation.cap or 0) for some, generation in zip(ids, generations, strict=True)]
+        over = sum(length > most for length in needed)
+        if over:
+            longest = max(map(len, ids))
+            fits = f"--max-new-tokens {most - longest} fits them all" if longest < most else "no cap fits the longest"
+            raise ModelError(
+                f"{self.subject.id}: {over:,} of {len(ids):,} generations need up to {max(needed):,} positions, prompt "
+                f"and cap together, and the model has {most:,}; the longest prompt has {longest:,} tokens, so {fits}"
+            )
+
+    def _written(self, ids: Sequence[list[int]], generations: Sequence[Generation]) -> list[Response] | None:
+        """The responses of one batch, None where memory ran out. The exception and its tensors are gone on return."""
+        try:
+            return self._responses(self._new_tokens(ids, generations), generations)
+        except (RuntimeError, MemoryError) as error:
+            text = str(error).lower()
+            if not (isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text):
+                raise
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return None
+
+    def _new_tokens(self, ids: Sequence[list[int]], generations: Sequence[Generation]) -> list[list[int]]:
+        """Prompts padded on the left, so that every row goes on at the same column; the mask keeps padding unseen."""
+        import torch
+        from transformers import LogitsProcessorList
+
+        width, device = max(map(len, ids)), self.model.get_input_embeddings().weight.device
+        padded = torch.full((len(ids), width), _pad(self.ends))
+        mask = torch.zeros((len(ids), width), dtype=torch.long)
+        for row, some in enumerate(ids):
+            padded[row, width - len(some) :] = torch.tensor(some)
+            mask[row, width - len(some) :] = 1
+        with torch.inference_mode():
+            written = self.model.generate(
+                input_ids=padded.to(device),
+                attention_mask=mask.to(device),
+                generation_config=_greedy(self.ends, generations[0].cap),
+                logits_processor=LogitsProcessorList([_Draw(generations, width, self.subject.id)]),
+            )
+        tokens: list[list[int]] = written[:, width:].tolist()
+        return tokens
+
+    def _responses(self, tokens: Sequence[list[int]], generations: Sequence[Generation]) -> list[Response]:
+        responses = []
+        for some, generation in zip(tokens, generations, strict=True):
+            end = next((place for place, token in enumerate(some) if token in self.ends), None)
+            text = self.asking.tokenizer.decode(some[:end], skip_special_tokens=True)
+            finish, count = ("length", len(some)) if end is None else ("stop", end)
+            responses.append(Response(text, tokens=count, finish=finish, cap=generation.cap))
+        return responses
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a prompt becomes the tokens after which the response is due: the chat template, or `Role: content` turns."""
+
+    tokenizer: Any
+    limits: Limits
+    name: str
+    source: str | None
+    template: Template | None = field(init=False)
+    before: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "before", Rendering(self.tokenizer, "plain", self.limits).specials[0])
+        # `compiled` renders finished conversations; set here, the variable is what the template sees
+        due = None if self.source is None else "{% set add_generation_prompt = true %}" + self.source
+        template = None if due is None else compiled(due, self.tokenizer.special_tokens_map)
+        object.__setattr__(self, "template", template)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of it changes the ids, JSON-able."""
+        source = None if self.source is None else hashlib.sha256(self.source.encode()).hexdigest()
+        return {"template": source or "plain", "date": FROZEN_DATE.isoformat(), "before": self.before}
+
+    def ids(self, prompt: tuple[Message, ...]) -> list[int]:
+        """Exactly one BOS where the tokenizer has one. Raises ModelError where the template fails."""
+        ids: list[int] = self.tokenizer(self._text(prompt), add_special_tokens=False, verbose=False)["input_ids"]
+        if ids[: len(self.before)] != self.before:
+            ids = [*self.before, *ids]
+        if not ids or max(ids) >= self.limits.rows:
+            found = f"token {max(ids)} beyond the {self.limits.rows:,} rows of its embedding" if ids else "no token"
+            raise ModelError(f"{self.name}: a prompt renders to {found}: {prompt[0].content[:40]!r}")
+        return ids
+
+    def _text(self, prompt: tuple[Message, ...]) -> str:
+        if self.template is None:
+            return f"{plain(prompt)}\n\nAssistant:"
+        try:
+            return self.template(prompt)
+        except Exception as error:  # a template is a program: it may raise anything
+            raise ModelError(f"{self.name}: the chat template fails on {prompt[0].content[:40]!r}: "
+                             f"{first_line(error)}") from None  # fmt: skip
+
+
+def load(source: str, options: Options) -> Local:
+    """Loads a hub id or a local folder. dtype and device are chosen as for reward models.
+
+    The prompt is rendered by `options.template` (`plain` or a Jinja file), else by the tokenizer's own chat template,
+    else plain. Raises ModelError where the checkpoint is no causal language model with all of its weights in
+    safetensors, or needs code and `options.trust_remote_code` is not set.
+    """
+    if options.count_with is not None:
+        raise UsageError(f"--count-with {options.count_with}: local:{source} counts with its own tokenizer")
+    checkpoint = locate(source, options.revision)
+    if checkpoint.file("config.json") is None:
+        raise ModelError(f"{checkpoint.id}: no config.json; a PEFT adapter has to be merged into its base to write")
+    device = pick_device(options.device)
+    asked = ModelOptions(device=device, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
+    if options.trust_remote_code:
+        _check_code(checkpoint)
+    with quiet():
+        config = read_config(checkpoint, trust_remote_code=options.trust_remote_code)
+        dtype = named_dtype("dtype", options.dtype or own_dtype(config))
+        model = _model(checkpoint, config, asked, dtype)
+        tokenizer = read_tokenizer(checkpoint, trust_remote_code=options.trust_remote_code)
+    limits = Limits(positions(model), model.get_input_embeddings().weight.shape[0])
+    asking = Asking(tokenizer, limits, checkpoint.id, _template(tokenizer, options.template))
+    ends = _ends(model, tokenizer, checkpoint.id)
+    model.generation_config = _greedy(ends, None)
+    unit = f"tokens of {checkpoint.id}"
+    settings = {
+        "dtype": str(dtype).removeprefix("torch."),
+        "attention": str(model.config._attn_implementation),
+        "prompt": asking.identity,
+        "ends": sorted(ends),
+        "unit": unit,
+    }
+    fingerprint = digest(
+        {
+            "kind": "local",
+            "version": VERSION,
+            "weights": checkpoint.content(),
+            "tokenizer": tokenizer_hash(tokenizer),
+            "class": class_name(type(model)),
+            "code": sources(type(config), type(tokenizer), *map(type, model.modules())),
+            **settings,
+        }
+    )
+    kind = next(iter(model.parameters())).device.type
+    return Local(
+        subject=Subject(checkpoint.id, "local", checkpoint.commit, settings),
+        fingerprint=fingerprint,
+        unit=unit,
+        model=model,
+        asking=asking,
+        ends=ends,
+        token_budget=options.token_budget or _DEFAULT_BUDGET.get(kind, _DEFAULT_BUDGET["cpu"]),
+    )
+
+
+def _check_code(checkpoint: Checkpoint) -> None:
+    """Refuses code that its name leaves in another repository: transformers would run whatever is there today."""
+    for file in ("config.json", "tokenizer_config.json"):
+        named = (checkpoint.json(file) or {}).get("auto_map") or {}
+        for reference in json.dumps(named).split('"'):
+            repository, dashes, _ = reference.partition("--")
+            if dashes and not (checkpoint.commit and repository == checkpoint.source):
+                raise ModelError(f"{checkpoint.id}: auto_map names {reference}, code of another repository, and no "
+                                 "revision pins it; put the code into the checkpoint")  # fmt: skip
+
+
+def _model(checkpoint: Checkpoint, config: Any, options: ModelOptions, dtype: torch.dtype) -> Any:
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    for architecture in config.architectures or ():
+        if architecture.endswith(_NO_CAUSAL):
+            raise ModelError(f"{checkpoint.id} is a {architecture}, which writes no text; give a ...ForCausalLM")
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            checkpoint.source,
+            config=config,
+            revision=checkpoint.commit,
+            dtype=dtype,
+            device_map="auto" if options.device == "auto" else None,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=options.trust_remote_code,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        if "file named model.safetensors" in str(error):
+            raise ModelError(f"{checkpoint.id}: no model.safetensors; weights are read from safetensors only, because "
+                             ".bin files can execute code: convert them with save_pretrained") from None  # fmt: skip
+        raise ModelError(f"{checkpoint.id}: {first_line(error)}{about_code(error)}") from None
+    if found["missing_keys"]:
+        missing = listed(sorted(found["missing_keys"]))
+        raise ModelError(f"{checkpoint.id}: {missing} not in the checkpoint; what it writes would be random")
+    if options.device != "auto":
+        model.to(options.device)
+    return model.eval().requires_grad_(False)
+
+
+def _template(tokenizer: Any, asked: str | None) -> str | None:
+    """The text of the template, None for plain."""
+    if asked == "plain":
+        return None
+    if asked is not None:
+        try:
+            return Path(asked).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise UsageError(f"template {asked!r}: not a readable file; give plain or a Jinja file") from None
+    try:
+        source: str = tokenizer.get_chat_template()
+    except ValueError:
+        return None
+    return source
+
+
+def _ends(model: Any, tokenizer: Any, name: str) -> frozenset[int]:
+    """The tokens that end a response by generation_config, config or tokenizer: each may know one of several."""
+    found: set[int] = set()
+    for holder in (model.generation_config, model.config.get_text_config(), tokenizer):
+        ids = getattr(holder, "eos_token_id", None)
+        found.update([ids] if isinstance(ids, int) else ids or ())
+    if not found:
+        warnings.warn(f"{name}: no token ends a response, so every one runs to its cap", stacklevel=3)
+    own = model.generation_config
+    changed = [n for n in ("repetition_penalty", "no_repeat_ngram_size", "min_new_tokens") if getattr(own, n, None)]
+    changed = [n for n in changed if n != "repetition_penalty" or own.repetition_penalty != 1]
+    if changed:
+        warnings.warn(f"{name}: its generation_config sets {', '.join(changed)}, which is not applied", stacklevel=3)
+    return frozenset(found)
+
+
+def _greedy(ends: frozenset[int], cap: int | None) -> Any:
+    """The most likely token after `_Draw` has left one of them: its own settings would come before and after that."""
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        do_sample=False, max_new_tokens=cap, eos_token_id=sorted(ends) or None, pad_token_id=_pad(ends)
+    )
+
+
+def _pad(ends: frozenset[int]) -> int:
+    """Any token would do: prompts are masked, and behind the end of a response nothing is read."""
+    return min(ends, default=0)
+
+
+def _alike(generations: Sequence[Generation]) -> list[list[int]]:
+    """Indices of generations that can share a batch: of one cap and one way of sampling."""
+    groups: dict[tuple[int | None, float, float], list[int]] = defaultdict(list)
+    for index, generation in enumerate(generations):
+        groups[generation.cap, *_sampling(generation)].append(index)
+    return list(groups.values())
+
+
+def _batches(needed: dict[int, int], budget: int) -> list[list[int]]:
+    """Keys of `needed` in batches, longest first, each holding longest x count <= `budget` tokens or a single one."""
+    planned: list[list[int]] = []
+    for index in sorted(needed, key=lambda index: (-needed[index], index)):
+        if planned and needed[planned[-1][0]] * (len(planned[-1]) + 1) <= budget:
+            planned[-1].append(index)
+        else:
+            planned.append([index])
+    return planned
+
+
+def _sampling(generation: Generation) -> tuple[float, float]:
+    """Temperature and top_p, both 1 where they are not given."""
+    return float(generation.sampling.get("temperature", 1.0)), float(generation.sampling.get("top_p", 1.0))
+
+
+class _Draw:
+    """Leaves one token of each row: the one that its number falls on, or nothing but the logits at temperature 0."""
+
+    def __init__(self, generations: Sequence[Generation], width: int, name: str) -> None:
+        self.keys = [_key(generation) for generation in generations]
+        self.temperature, self.top_p = _sampling(generations[0])
+        self.width, self.name = width, name
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """`scores` [b, v] are the logits of the next token after `input_ids` [b, t]."""
+        import torch
+
+        if bool(scores.isnan().any()):
+            raise ModelError(f"{self.name} gives logits that are no numbers")
+        if self.temperature == 0:
+            return scores
+        position = input_ids.shape[1] - self.width
+        drawn = [_uniform(key, position) for key in self.keys]
+        # float64, which not every accelerator has: rounding would lose the rare tokens of a large vocabulary
+        wide = scores.cpu() if scores.device.type == "mps" else scores
+        mass = torch.softmax(wide.double() / self.temperature, -1)
+        if self.top_p < 1:
+            mass = _nucleus(mass, self.top_p)
+        sums = mass.cumsum(-1)
+        at = torch.tensor(drawn, dtype=torch.float64, device=sums.device)[:, None] * sums[:, -1:]
+        token = torch.searchsorted(sums, at, right=True).clamp(max=scores.shape[1] - 1).to(scores.device)
+        return torch.full_like(scores, float("-inf")).scatter_(1, token, 0.0)
+
+
+def _nucleus(mass: torch.Tensor, top_p: float) -> torch.Tensor:
+    """`mass` [b, v] without what is beyond the fewest most likely tokens that together have at least `top_p`.
+
+    Holtzman et al., The Curious Case of Neural Text Degeneration, 2020.
+    """
+    import torch
+
+    descending, order = mass.sort(stable=True, dim=-1, descending=True)
+    beyond = descending.cumsum(-1) - descending >= top_p
+    return mass.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), 0.0)
+
+
+def _key(generation: Generation) -> str:
+    """What the numbers of a sample depend on: neither temperature nor cap, so that these change no luck."""
+    prompt = [[message.role, message.content] for message in generation.prompt]
+    return digest({"prompt": prompt, "sample": generation.sample, "seed": generation.sampling.get("seed", 0)})
+
+
+def _uniform(key: str, position: int) -> float:
+    """A number in [0, 1) with 53 random bits."""
+    return (int.from_bytes(hashlib.sha256(f"{key}|{position}".encode()).digest()[:8]) >> 11) / 2**53

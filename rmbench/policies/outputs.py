@@ -1,0 +1,155 @@
+"""Responses written before: AlpacaEval's model_outputs as they are, and JSON, JSON lines, CSV or Parquet like them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rmbench.data.conversation import POLICY, RESPONSE, read_prompt
+from rmbench.data.files import Row, file_sha256, read_rows, shown, stem
+from rmbench.errors import DataError, UsageError
+from rmbench.models.base import Subject
+from rmbench.models.fingerprint import digest, first_line, locate, tokenizer_hash
+from rmbench.policies.base import Generation, Options
+from rmbench.types import Message, Response
+
+_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_SAMPLE = ("sample", "sample_index", "sample_id")
+_TOKENS = ("tokens", "n_tokens", "completion_tokens", "output_tokens")
+_FINISH = ("finish", "finish_reason", "stop_reason")
+_CAP = ("cap", "max_new_tokens", "max_tokens")
+_SAME_FINISH = {"eos": "stop", "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}
+
+Prompt = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Answers by looking up: `written` maps a prompt to its responses by sample.
+
+    `unit` says what `tokens` and `cap` of a response count, None where nothing counts tokens.
+    """
+
+    subject: Subject
+    fingerprint: str
+    unit: str | None
+    written: Mapping[Prompt, Mapping[int, Response]]
+
+    def samples(self, prompt: Prompt) -> int:
+        """How many samples of a prompt there are, at least 1: one is missing where there is none."""
+        return max(self.written.get(prompt, {0: None})) + 1
+
+    def generate(self, generations: Sequence[Generation]) -> Iterator[tuple[int, Response]]:
+        """What the file has of what is asked, joined by the text of the prompt; the rest is left out."""
+        for index, generation in enumerate(generations):
+            response = self.written.get(generation.prompt, {}).get(generation.sample)
+            if response is not None:
+                yield index, response
+
+
+def load(source: str, options: Options) -> Outputs:
+    """Reads a file or folder: one row a response, several of one prompt are its samples, numbered where a row says so.
+
+    A row has its prompt in one of `rmbench.data.conversation.PROMPT`, its text in one of `RESPONSE`, and may have
+    `tokens`, `finish` and `cap`. With `options.count_with` every text is counted by that tokenizer, and a cap, which
+    counts another's tokens, is unknown. Raises DataError for rows that cannot be read so, for two responses that are
+    the same sample, for responses of two policies, and where only some of them have `tokens`; UsageError for options
+    that cannot change what is written.
+    """
+    unheard = [name for name in ("revision", "device", "dtype", "template") if getattr(options, name) is not None]
+    if unheard:
+        raise UsageError(f"{unheard[0]}={getattr(options, unheard[0])!r} cannot change what outputs:{source} holds")
+    path = Path(source)
+    written, names = _read(read_rows(path))
+    if len(names) > 1:
+        raise DataError(f"{path.name}: responses of {len(names)} policies ({', '.join(sorted(names)[:3])}); one a file")
+    counted = file_sha256(path)
+    if options.count_with is None:
+        unit = _unit(written, path.name)
+    else:
+        written, unit, tokenizer = _counted(written, options.count_with)
+        counted = digest({"file": counted, "tokenizer": tokenizer})
+    subject = Subject(_id(next(iter(names), stem(path))), "outputs", settings={"unit": unit or "characters"})
+    return Outputs(subject, counted, unit, written)
+
+
+def _id(name: str) -> str:
+    """A name for results, never a path: a checkpoint's folder may stand where its name belongs."""
+    return name if _NAME.fullmatch(name) else f"outputs/{Path(name).name}"
+
+
+def _read(rows: Iterable[Row]) -> tuple[dict[Prompt, dict[int, Response]], set[str]]:
+    """Responses by prompt and sample, and the names of the policies that wrote them."""
+    written: dict[Prompt, dict[int, Response]] = {}
+    names: set[str] = set()
+    for row in rows:
+        prompt = read_prompt(row)
+        if not prompt:
+            row.need(("prompt",), "an output has `prompt` or `instruction`, and `output` or `response`")
+            raise row.error("an empty prompt joins nothing", "prompt")
+        samples = written.setdefault(prompt, {})
+        sample = _count(row, _SAMPLE)
+        sample = len(samples) if sample is None else sample
+        if sample in samples:
+            raise row.error(f"sample {sample} of this prompt stood before; each has one row")
+        samples[sample] = _response(row)
+        names.update(filter(None, [row.name(POLICY)]))
+    return written, names
+
+
+def _response(row: Row) -> Response:
+    field = row.need(RESPONSE, "an output has its text in `output` or `response`")
+    finish = row.name(_FINISH)
+    tokens, cap = _count(row, _TOKENS), _count(row, _CAP)
+    if tokens is not None and cap is not None and tokens > cap:
+        raise row.error(f"{tokens:,} tokens under a cap of {cap:,}", row.first(_TOKENS))
+    return Response(row.text(field), tokens=tokens, finish=finish and _SAME_FINISH.get(finish, finish), cap=cap)
+
+
+def _count(row: Row, fields: tuple[str, ...]) -> int | None:
+    field = row.filled(fields)
+    if field is None:
+        return None
+    value = row.value[field]
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise row.error(f"{shown(value)} is no number from 0", field)
+    return number
+
+
+def _unit(written: Mapping[Prompt, Mapping[int, Response]], name: str) -> str | None:
+    responses = [response for samples in written.values() for response in samples.values()]
+    counted = sum(response.tokens is not None for response in responses)
+    if 0 < counted < len(responses):
+        raise DataError(
+            f"{name}: {counted:,} of {len(responses):,} responses have `tokens`, and lengths of different units do not"
+            " mix; --count-with TOKENIZER counts all of them alike"
+        )
+    return "tokens as the file counts them" if counted else None
+
+
+def _counted(
+    written: Mapping[Prompt, Mapping[int, Response]], source: str
+) -> tuple[dict[Prompt, dict[int, Response]], str, str]:
+    """The responses with `tokens` by one tokenizer, the unit that this makes, and the tokenizer's hash."""
+    tokenizer, name = _tokenizer(source)
+
+    def recounted(response: Response) -> Response:
+        ids = tokenizer(response.text, add_special_tokens=False, verbose=False)["input_ids"]
+        return replace(response, tokens=len(ids), cap=None)
+
+    counted = {p: {sample: recounted(r) for sample, r in samples.items()} for p, samples in written.items()}
+    return counted, f"tokens of {name}", tokenizer_hash(tokenizer)
+
+
+def _tokenizer(source: str) -> tuple[Any, str]:
+    from transformers import AutoTokenizer
+
+    checkpoint = locate(source)
+    try:
+        return AutoTokenizer.from_pretrained(checkpoint.source, revision=checkpoint.commit), checkpoint.id
+    except Exception as error:  # the tokenizers library raises bare Exceptions for broken files
+        raise UsageError(f"--count-with {source}: no tokenizer can be loaded: {first_line(error)}") from None
