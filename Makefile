@@ -18,6 +18,7 @@ prove: .venv/ready
 	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/calibration.py
 	$(BIN)/python benchmarks/bootstrap.py
+	$(BIN)/python benchmarks/tails.py
 	$(BIN)/python benchmarks/startup.py
 
 bench: .venv/ready
