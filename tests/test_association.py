@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from itertools import combinations, permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -244,3 +246,20 @@ def test_a_constant_has_no_rank() -> None:
     zero = np.zeros(9)
     with pytest.raises(ValueError, match="no rank"):
         predictive_ranks([zero], [zero], np.arange(9.0), zero)
+
+
+def test_length_goes_with_alpaca_evals_win_rate_and_less_with_the_length_controlled_one(rmbench_data: Path) -> None:
+    leaderboards = rmbench_data / "alpaca_eval" / "leaderboards" / "data_AlpacaEval_2"
+    with (leaderboards / "weighted_alpaca_eval_gpt4_turbo_leaderboard.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    length, rate, controlled = (
+        np.array([float(row[name]) for row in rows]) for name in ("avg_length", "win_rate", "length_controlled_winrate")
+    )
+    assert len(rows) == 223
+    assert (pearson(length, rate), spearman(length, rate)) == pytest.approx((0.658, 0.728), abs=5e-4)
+    assert (pearson(length, controlled), spearman(length, controlled)) == pytest.approx((0.506, 0.556), abs=5e-4)
+    none = np.zeros(len(rows))
+    ends = [correlation_interval(length, figure, none, none) for figure in (rate, controlled)]
+    print(ends)
+    assert ends[0][0] > ends[1][0] > 0
+    assert same_correlation_p(rate, controlled, length, none, none, none) < 0.001
