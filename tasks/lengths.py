@@ -21,7 +21,7 @@ def read(rows: Iterable[Row]) -> Iterator[Prompt | LeftOut]:
         if not prompt:
             yield LeftOut("no prompt")
         elif prompt in seen:
-            yield LeftOut("prompt stood before")
+            yield LeftOut("another row of the same prompt, which is asked once")
         else:
             seen.add(prompt)
             yield Prompt("", prompt, (), row.name(("subset", "category", "dataset")))

@@ -16,8 +16,18 @@ from statsmodels.stats.multitest import multipletests
 
 import rmbench
 from rmbench.cli import main
-from rmbench.correlate.report import Pair, Report, correlate
-from rmbench.correlate.tables import METRICS, POLICY_RESULTS, near_matches, read_aliases, read_table, shipped
+from rmbench.correlate.report import Pair, Report, _ranks, correlate
+from rmbench.correlate.tables import (
+    METRICS,
+    POLICY_RESULTS,
+    Reported,
+    Series,
+    near_matches,
+    read_aliases,
+    read_results,
+    read_table,
+    shipped,
+)
 from rmbench.results import files
 
 PPE = {"MATH": 0.751, "MMLU-Pro": 0.488, "GPQA": 0.145, "MBPP-Plus": 0.408, "IFEval": 0.158, "correctness mean": 0.602}
@@ -276,9 +286,7 @@ def test_results_over_other_examples_are_another_benchmark(tmp_path: Path, capsy
         (result,) = rmbench.evaluate(
             "length", ["preference"], data={"preference": data}, out=tmp_path / str(count) / "out"
         )
-        target = tmp_path / "out" / str(count) / files.result_folder(result)
-        target.mkdir(parents=True)
-        (target / "preference.json").write_text(result.model_dump_json())
+        files.write(result, tmp_path / "out" / str(count))
     found = as_json(capsys, "--results", tmp_path / "out", "--policy-results", policies(tmp_path / "p.csv"),
                     "--metrics", metrics(tmp_path / "m.csv", Y))  # fmt: skip
     names = {one["metric"] for one in found if one["metric"].endswith(" accuracy")}
@@ -466,3 +474,23 @@ def test_a_near_match_has_the_same_numbers(tmp_path: Path) -> None:
 def test_an_unknown_downstream_benchmark_lists_those_that_there_are(capsys: Any) -> None:
     line = error_of(capsys, "--downstream", "Arena")
     assert "no policy results on 'Arena'; there are Chatbot Arena, gsm8k, math, olympiadbench, mmlu" in line
+
+
+def test_a_model_with_two_results_on_a_task_is_two_models(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        rmbench.evaluate("random", ["best_of_n"], out=tmp_path / "out", seed=seed, limit=20)
+    rows = read_results(tmp_path / "out")
+    names = {row.rm for row in rows}
+    assert len(names) == 2
+    assert all(name.startswith("rmbench/random (local-") for name in names)
+
+
+def test_a_metric_that_should_be_low_is_ranked_by_how_low() -> None:
+    def made(metric: str, values: list[float]) -> Series:
+        figures = {f"m{i}": Reported(f"m{i}", "b", metric, v, None, None, None, "s", "p") for i, v in enumerate(values)}
+        return Series(metric, "b", metric, "", "", figures)
+
+    score = made("score", [float(i) for i in range(9)])
+    good = made("flip_rate", [1 - i / 9 for i in range(9)])
+    noise = made("accuracy", [3.0, 1, 4, 1.5, 5, 9, 2, 6, 5.3])
+    assert [rank.rank for rank in _ranks([noise, good], score)] == [2, 1]

@@ -128,7 +128,7 @@ def test_conversations_are_answered_from_before_their_last_answer(tmp_path: Path
     source = write(tmp_path / "talk.jsonl", [{"messages": turns}, {"messages": [*turns, turns[0]]}, {"prompt": "3"}])
     written = write_responses(Writer(), str(source), Sampling(cap=9))
     assert [row["prompt"] for row in written.table.to_pylist()] == [turns[:1], [*turns, turns[0]]]
-    assert written.notes == ["1 rows give no prompt to answer: prompt stood before"]
+    assert written.notes == ["1 rows give no prompt to answer: another row of the same prompt, which is asked once"]
 
 
 def test_prompts_that_a_file_of_outputs_lacks_are_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -289,3 +289,36 @@ def test_only_what_fits_its_kind_is_evaluated(tmp_path: Path) -> None:
 def test_sampling_that_means_nothing_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         Sampling(**wrong)
+
+
+def test_blanks_up_to_the_cap_are_the_worst_overflow_and_not_an_empty_answer(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"p{i}", "response": "\n" * 50 if i % 2 else "fine", "tokens": 5000 if i % 2 else 1,
+         "finish": "length" if i % 2 else "stop", "cap": 5000}
+        for i in range(20)
+    ]  # fmt: skip
+    outputs = write(tmp_path / "blank.jsonl", rows)
+    [result] = evaluate_policy(f"outputs:{outputs}", ["lengths"], data={"lengths": outputs})
+    assert [result.metric(f"csr_{k}").value for k in (1000, 5000)] == [0.5, 0.5]
+    assert result.metric("empty").value == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("I'm sorry, but I can't help with that.", True),
+        ("I\u2019m really sorry. I cannot write this.", True),
+        ("As an AI, I have no opinions.", True),
+        ("I can't do that.", True),
+        ("I am unable to continue.", True),
+        ("Unfortunately, I won't be able to write 5,000 words.", True),
+        ("I'm sorry for your loss. Here is the poem you asked for.", False),
+        ("As an aircraft engineer I wrote this.", False),
+        ("I cantered home.", False),
+        ("Sorry, Sorry, Sorry, the song goes.", False),
+        ("I can't wait to tell you about Rome!", False),
+    ],
+)
+def test_a_refusal_is_told_by_how_it_opens(text: str, refused: bool) -> None:
+    example = Prompt("x", (Message("user", "q"),), ())
+    assert Sample(example, 0, Response(text)).refused is refused

@@ -115,8 +115,19 @@ def test_what_wrote_the_outputs_is_a_name_and_never_a_path(tmp_path: Path) -> No
 def test_stated_samples_tokens_cap_and_finish_are_used(tmp_path: Path) -> None:
     row = {"prompt": "a", "sample": 3, "response": "x", "tokens": 7, "cap": 9, "finish_reason": "max_tokens"}
     policy = outputs(tmp_path, row)
-    assert policy.written[user("a")] == {3: Response("x", tokens=7, finish="length", cap=9)}
+    assert policy.written[user("a")] == {0: Response("x", tokens=7, finish="length", cap=9)}
     assert policy.unit == "tokens as the file counts them"
+
+
+def test_sample_numbers_only_order_the_samples(tmp_path: Path) -> None:
+    rows = [{"prompt": "a", "sample": n, "response": str(n)} for n in (3_000_000, 1, 7)]
+    policy = outputs(tmp_path, *rows)
+    assert [policy.written[user("a")][i].text for i in range(policy.samples(user("a")))] == ["1", "7", "3000000"]
+
+
+def test_counts_may_be_whole_floats_as_a_column_with_gaps_has_them(tmp_path: Path) -> None:
+    policy = outputs(tmp_path, {"prompt": "a", "response": "x", "tokens": 7.0, "cap": float("nan")})
+    assert policy.written[user("a")][0] == Response("x", tokens=7, cap=None)
 
 
 def test_a_tokenizer_counts_outputs_and_their_cap_is_then_unknown(tmp_path: Path, checkpoint: Path) -> None:
@@ -141,8 +152,8 @@ def test_a_tokenizer_counts_outputs_and_their_cap_is_then_unknown(tmp_path: Path
         ([{"output": "a"}], "row 1: no `prompt`; found `output`; an output has `prompt` or `instruction`"),
         ([{"prompt": "", "output": "a"}], "row 1, `prompt`: an empty prompt joins nothing"),
         ([{"prompt": "a", "output": None}], "row 1, `output`: None is no text"),
-        ([{"prompt": "a", "output": "x", "tokens": -1}], "`tokens`: -1 is no number from 0"),
-        ([{"prompt": "a", "output": "x", "tokens": 1.5}], "`tokens`: 1.5 is no number from 0"),
+        ([{"prompt": "a", "output": "x", "tokens": -1}], "`tokens`: -1 is no whole number from 0"),
+        ([{"prompt": "a", "output": "x", "tokens": 1.5}], "`tokens`: 1.5 is no whole number from 0"),
         ([{"prompt": "a", "output": "x", "tokens": 6, "cap": 5}], "`tokens`: 6 tokens under a cap of 5"),
     ],
 )

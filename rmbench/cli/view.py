@@ -54,7 +54,9 @@ def _results(folder: Path) -> list[TaskResult]:
 
 
 def _paths(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*.json") if path.with_suffix(".parquet").exists())
+    from rmbench.results import files
+
+    return files.of_reward_models(folder)
 
 
 def _texts(results: Sequence[TaskResult]) -> Mapping[str, Mapping[str, Example]]:

@@ -116,8 +116,7 @@ def unknown(what: str, name: str, names: Sequence[str]) -> str:
 
 def _runs(path: Path) -> list[Run]:
     """The runs that a result file, or a folder with result files under it, holds."""
-    found_in = sorted(path.rglob("*.json")) if path.is_dir() else []
-    paths = [file for file in found_in if file.with_suffix(".parquet").exists()] if path.is_dir() else [path]
+    paths = files.of_reward_models(path) if path.is_dir() else [path]
     if not paths:
         raise ResultError(f"{path}: no result files, with their records, under it")
     found: list[tuple[tuple[str, str], dict[str, Path]]] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
@@ -14,16 +13,12 @@ from numpy.typing import NDArray
 from rmbench.compare.entrants import Model, Side, shared_tasks, sides_of, unknown
 from rmbench.errors import ResultError, UsageError
 from rmbench.metrics import comparison
+from rmbench.metrics.direction import lower_is_better
 from rmbench.metrics.interval import LEVEL, Kind, Statistic
 from rmbench.metrics.paired import Difference, Overlap, Rank, difference, holm, is_binary, overlap, ranks
 from rmbench.results.replay import examples_of, outcomes_of
 from rmbench.results.schema import TaskResult
 from rmbench.types import Array, Outcome
-
-_LOWER_IS_BETTER = re.compile(
-    "mean_rank|flip_rate|padded_wrong_preferred|overflow_preferred|rise_rate_.*|reward_.*_tokens|reward_overflow|"
-    "selected_length_ratio_.*|effect_(?!tight).*"
-)
 
 Measure = Callable[[Sequence[Outcome], str], list[Statistic]]
 
@@ -153,7 +148,7 @@ def _compared(
     metric = wanted or (probe.headline if probe else "accuracy")
     if view is not None and not any(view in side.views for side in sides):
         raise UsageError(unknown("view", view, list(dict.fromkeys(name for side in sides for name in side.views))))
-    lower = _LOWER_IS_BETTER.fullmatch(metric) is not None
+    lower = lower_is_better(metric)
     views = [view if view in side.views else side.primary_view for side in sides]
     first = [
         _Measured.of(side, seen or side.primary_view, metric, measure) for side, seen in zip(sides, views, strict=True)

@@ -16,6 +16,7 @@ from rmbench.compare.entrants import check_comparable, read_checked, unknown
 from rmbench.errors import ResultError
 from rmbench.metrics import selection
 from rmbench.metrics.interval import Estimate, estimate
+from rmbench.results import files
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import TaskResult
 from rmbench.types import Outcome
@@ -99,7 +100,7 @@ def _select(
 
 
 def _result_files(paths: Sequence[Path]) -> list[Path]:
-    found = [file for path in paths for file in (sorted(path.rglob("*.json")) if path.is_dir() else [path])]
+    found = [file for path in paths for file in (files.of_reward_models(path) if path.is_dir() else [path])]
     if not found:
         raise ResultError(f"{paths[0]}: no result files under it")
     return list({path.resolve(): path for path in found}.values())

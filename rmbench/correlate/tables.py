@@ -7,6 +7,7 @@ import io
 import math
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -101,22 +102,26 @@ def shipped(kind: Kind) -> list[Reported]:
 def read_results(folder: Path) -> list[Reported]:
     """Every metric over the whole, in its primary view, of every reward model's result under `folder`.
 
-    A task whose results did not all judge the same examples is a benchmark for each set of them. Raises ResultError
-    where there is none.
+    A task whose results did not all judge the same examples is a benchmark for each set of them; a model with several
+    results on one (revisions, seeds) is a model for each, named with its folder. Results of policies are left out.
+    Raises ResultError where there is none.
     """
-    results = [(path, files.read(path)) for path in sorted(folder.rglob("*.json"))]
+    results = [(path, files.read(path)) for path in files.of_reward_models(folder)]
     if not results:
         raise ResultError(f"{folder}: no results; `rmbench run --out` writes some, --results names their folder")
+    times = Counter((result.task.name, _examples(result), result.subject.id) for _, result in results)
     judged: dict[str, set[str]] = {}
     for _, result in results:
         judged.setdefault(result.task.name, set()).add(_examples(result))
     return [
         Reported(
-            result.subject.id, f"{name} {_examples(result)}" if len(judged[name]) > 1 else name, metric.name,
+            result.subject.id
+            if times[name, _examples(result), result.subject.id] == 1
+            else f"{result.subject.id} ({path.parent.name})",
+            f"{name} {_examples(result)}" if len(judged[name]) > 1 else name, metric.name,
             metric.value, metric.ci_low, metric.ci_high, metric.n, "rmbench", str(path),
         )
         for path, result in results
-        if result.subject.kind == "reward_model"
         for name in [result.task.name]
         for metric in result.metrics
         if (metric.view, metric.subset) == (result.primary_view, "all") and metric.value is not None

@@ -134,6 +134,8 @@ COLUMNS = (
     replace(figure("predicted Arena", lambda row: row.arena, scale=1), always=True),
     metric("effect_padding", "padding (sd)", scale=1),
     metric("padded_wrong_preferred", "padded wrong preferred %"),
+    metric("overflow_preferred", "overflow preferred %"),
+    metric("selected_length_ratio_at_all", "length of the best / mean", scale=1),
     count("ties", lambda row: row.result.ties.get(row.view)),
     count("n", lambda row: getattr(row.metric("accuracy"), "n", None)),
     count("clusters", lambda row: getattr(row.metric("accuracy"), "clusters", None)),

@@ -114,7 +114,8 @@ def saturation(lengths: Lengths, k: int) -> Saturation:
         mean(f"csr_{k}", (reached | unknown).astype(float), "proportion"),
     ]
     lowest, highest = estimate(shares, some.prompt)
-    reasons = {"cap below k": int((unknown & some.cut).sum()), "cap unknown": int((unknown & ~some.cut).sum())}
+    below = unknown & some.cut & np.isfinite(some.cap)
+    reasons = {"cap below k": int(below.sum()), "cap unknown": int((unknown & ~below).sum())}
     share = replace(lowest, value=np.nan, ci_low=np.nan, ci_high=np.nan) if unknown.any() else lowest
     return Saturation(k, share, lowest, highest, {reason: count for reason, count in reasons.items() if count})
 
@@ -291,6 +292,7 @@ class _Answers:
     """The responses that have a length: `whole` those that stopped by themselves, `cut` those that were cut."""
 
     tokens: Array
+    cap: Array
     whole: NDArray[np.bool_]
     cut: NDArray[np.bool_]
     prompt: NDArray[np.intp]
@@ -317,7 +319,7 @@ def _answers(lengths: Lengths) -> _Answers:
     whole = ~cut & ((finish == "stop") | (tokens < cap))
     limit = min(cap[np.isfinite(cap)].min(initial=np.inf), tokens[~whole].min(initial=np.inf))
     prompt = np.unique(lengths.prompt[kept], return_inverse=True)[1]
-    return _Answers(tokens, whole, cut, prompt, float(limit))
+    return _Answers(tokens, cap, whole, cut, prompt, float(limit))
 
 
 def _massart_half(n: int) -> float:

@@ -83,7 +83,7 @@ def locate(source: str, revision: str | None = None) -> Checkpoint:
         if revision is not None:
             raise UsageError(f"revision {revision!r}: {source} is a folder, and only models on the hub have revisions")
         return Checkpoint(source, None)
-    if not _HUB_ID.fullmatch(source):
+    if not _HUB_ID.fullmatch(source) or source.startswith("."):
         raise ModelError(f"{source}: there is no such folder, and a hub id has the form org/name")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError

@@ -1,4 +1,5 @@
-"""A causal language model of transformers as a policy: batched by length, and the same text whatever the batch.
+"""A causal language model of transformers as a policy: batched by length, and the same text whatever the batch (in
+float32; in 16 bit the shape of a batch moves rounding, and with it a near-tie).
 
 Each token is drawn with one number that depends on the seed, the prompt, the sample and the position alone, so neither
 the batch nor the order moves what is written, and a longer cap goes on from what a shorter one cut. Of the checkpoint's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -97,7 +98,8 @@ def _read(rows: Iterable[Row]) -> tuple[dict[Prompt, dict[int, Response]], set[s
             raise row.error(f"sample {sample} of this prompt stood before; each has one row")
         samples[sample] = _response(row)
         names.update(filter(None, [row.name(POLICY)]))
-    return written, names
+    # numbers only order the samples of a prompt: some files count from 1, some leave a few out
+    return {p: dict(enumerate(samples[n] for n in sorted(samples))) for p, samples in written.items()}, names
 
 
 def _response(row: Row) -> Response:
@@ -106,6 +108,8 @@ def _response(row: Row) -> Response:
     tokens, cap = _count(row, _TOKENS), _count(row, _CAP)
     if tokens is not None and cap is not None and tokens > cap:
         raise row.error(f"{tokens:,} tokens under a cap of {cap:,}", row.first(_TOKENS))
+    if tokens == 0 and row.text(field).strip():
+        raise row.error("0 tokens beside a text that has some", row.first(_TOKENS))
     return Response(row.text(field), tokens=tokens, finish=finish and _SAME_FINISH.get(finish, finish), cap=cap)
 
 
@@ -114,9 +118,17 @@ def _count(row: Row, fields: tuple[str, ...]) -> int | None:
     if field is None:
         return None
     value = row.value[field]
+    if isinstance(value, float) and (math.isnan(value) or value.is_integer()):  # a column with a gap is one of floats
+        return None if math.isnan(value) else _natural(row, field, int(value))
     number = int(value) if isinstance(value, str) and value.isdecimal() else value
-    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-        raise row.error(f"{shown(value)} is no number from 0", field)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise row.error(f"{shown(value)} is no whole number from 0", field)
+    return _natural(row, field, number)
+
+
+def _natural(row: Row, field: str, number: int) -> int:
+    if number < 0:
+        raise row.error(f"{number} is no whole number from 0", field)
     return number
 
 
