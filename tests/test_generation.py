@@ -322,3 +322,13 @@ def test_blanks_up_to_the_cap_are_the_worst_overflow_and_not_an_empty_answer(tmp
 def test_a_refusal_is_told_by_how_it_opens(text: str, refused: bool) -> None:
     example = Prompt("x", (Message("user", "q"),), ())
     assert Sample(example, 0, Response(text)).refused is refused
+
+
+@pytest.mark.parametrize("option", [("--pooling", "hf"), ("--max-length", "9"), ("--head-dtype", "bfloat16")])
+def test_an_option_of_reward_models_says_nothing_to_a_policy(
+    option: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = write(tmp_path / "o.jsonl", [{"prompt": "a", "output": "x"}])
+    arguments = ["run", "-p", f"outputs:{outputs}", "-t", "lengths", "--data", f"lengths={outputs}", *option]
+    assert main(arguments) == 2
+    assert f"{option[0]} {option[1]} is for a reward model (-m)" in capsys.readouterr().err

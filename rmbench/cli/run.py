@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from rmbench.results.schema import TaskResult
 
 
+_OF_REWARD_MODELS = {"max_length": None, "truncation_side": "left", "pooling": "last", "head_dtype": "float32"}
+
+
 def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     for value in given:
@@ -88,8 +91,10 @@ def command(
         raise UsageError(f"--name {name} would name {len(specs) + len(writers)} models alike; give one, or no name")
     if not writers and (count_with, sampling) != (None, Sampling(seed=sampling.seed)):
         raise UsageError("--samples, --max-new-tokens, --temperature, --top-p and --count-with are for a policy (-p)")
-    if not specs and options["max_length"] is not None:
-        raise UsageError(f"--max-length {options['max_length']} is for a reward model; --max-new-tokens caps a policy")
+    for option, default in _OF_REWARD_MODELS.items() if not specs else ():
+        if options[option] != default:
+            given = f"--{option.replace('_', '-')} {options[option]}"
+            raise UsageError(f"{given} is for a reward model (-m); --max-new-tokens caps a policy")
     loaded = load_tasks(list(dict.fromkeys(tasks)), data=data, limit=limit, deduplicate=deduplicate)
     judged = [item for item in loaded if not isinstance(item.task, Generation)]
     answered = [item for item in loaded if isinstance(item.task, Generation)]
