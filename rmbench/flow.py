@@ -99,8 +99,7 @@ def evaluate(
     the store as they come, so the same call continues where an interrupted one stopped.
     """
     started = time.perf_counter()
-    if name is not None and not _NAME.fullmatch(name):
-        raise UsageError(f"name {name!r}: a model's id in results is letters, digits, . _ and -, as in org/model")
+    check_name(name)
     if seed < 0 or (token_budget is not None and token_budget < 1):
         raise UsageError(f"seed={seed}, token_budget={token_budget}: expected a seed from 0 and a budget from 1")
     names = tasks if isinstance(tasks, str) else [task for task in tasks if not isinstance(task, Loaded)]
@@ -267,17 +266,7 @@ def _result(
         scale=None if described is None else Scale(**asdict(described)),
         calibration=calibrated.report,
         calibration_reason=calibrated.reason,
-        timing=Timing(
-            seconds=round(seconds, 3),
-            scoring_seconds=round(tally.seconds, 3),
-            requests=tally.requests,
-            unique=tally.unique,
-            stored=tally.stored,
-            scored=tally.scored,
-            batches=tally.batches,
-            tokens=tally.tokens,
-            token_budget=tally.token_budget,
-        ),
+        timing=timing(tally, seconds),
         environment=provenance.environment(),
         config={**config, "task_version": task.version, "protocol": task.protocol},
         created=provenance.now(),
@@ -286,6 +275,27 @@ def _result(
     result._comparisons = records.comparison_table(answered)
     result._problems = _problems(answered)
     return result
+
+
+def check_name(name: str | None) -> None:
+    """Raises UsageError for a name that is no id of a result."""
+    if name is not None and not _NAME.fullmatch(name):
+        raise UsageError(f"name {name!r}: a model's id in results is letters, digits, . _ and -, as in org/model")
+
+
+def timing(tally: Tally, seconds: float) -> Timing:
+    """What a result says of a run that took `seconds` of wall clock."""
+    return Timing(
+        seconds=round(seconds, 3),
+        scoring_seconds=round(tally.seconds, 3),
+        requests=tally.requests,
+        unique=tally.unique,
+        stored=tally.stored,
+        scored=tally.scored,
+        batches=tally.batches,
+        tokens=tally.tokens,
+        token_budget=tally.token_budget,
+    )
 
 
 def _same_tokens(answered: Sequence[tuple[Example, Sequence[Request], Sequence[Reward]]]) -> int:

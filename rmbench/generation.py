@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 
 from rmbench.errors import UsageError
-from rmbench.flow import Loaded, kept, load_tasks
+from rmbench.flow import Loaded, check_name, kept, load_tasks, timing
 from rmbench.metrics import tails
 from rmbench.metrics.interval import Estimate, estimate, mean
 from rmbench.models.base import Subject, subject_of
@@ -26,7 +26,7 @@ from rmbench.policies.base import Policy
 from rmbench.policies.outputs import Outputs
 from rmbench.policies.spec import load_policy
 from rmbench.results import files, provenance, records
-from rmbench.results.schema import DatasetInfo, Metric, SubjectInfo, TaskInfo, TaskResult, Timing
+from rmbench.results.schema import DatasetInfo, Metric, SubjectInfo, TaskInfo, TaskResult
 from rmbench.scoring import Progress, Tally
 from rmbench.scoring.generation import generate
 from rmbench.task import Generation, Prompt, Task
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 SATURATION = (1000, 3000, 5000)  # the k of CSR@k
 LEVELS = (0.5, 0.9, 0.99)
 
-_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _CANNOT = r"(can(not|['\u2019]?t)|can not|won['\u2019]?t|will not|(am |['\u2019]m )?(unable|not able))\b"
 _REFUSAL = re.compile(  # with a straight apostrophe, a curly one or none
     rf"\W*((i(['\u2019]?m| am)( \w+)? sorry|sorry|i apologi[sz]e|unfortunately)\b.{{0,60}}?\bi ?{_CANNOT}|as an ai\b|"
@@ -175,8 +174,7 @@ def evaluate_policy(
     """
     started = time.perf_counter()
     sampling = sampling or Sampling()
-    if name is not None and not _NAME.fullmatch(name):
-        raise UsageError(f"name {name!r}: a policy's id in results is letters, digits, . _ and -, as in org/model")
+    check_name(name)
     ready = iter(load_tasks([task for task in tasks if not isinstance(task, Loaded)], data=data, limit=limit))
     loaded = [task if isinstance(task, Loaded) else next(ready) for task in tasks]
     for item in loaded:
@@ -185,7 +183,7 @@ def evaluate_policy(
         files.check_writable(Path(out))
     policy = load_policy(policy, **options)
     subject = subject_of(policy) if name is None else replace(subject_of(policy), id=name)
-    tally = Tally()
+    tally = Tally(token_budget=getattr(policy, "token_budget", None))
     answered = _samples(policy, loaded, sampling, tally, progress)
     results = [
         _result(item, samples, policy, subject, sampling, tally, time.perf_counter() - started)
@@ -327,17 +325,7 @@ def _result(
         scale=None,
         calibration=None,
         calibration_reason="a policy gives no rewards",
-        timing=Timing(
-            seconds=round(seconds, 3),
-            scoring_seconds=round(tally.seconds, 3),
-            requests=tally.requests,
-            unique=tally.unique,
-            stored=tally.stored,
-            scored=tally.scored,
-            batches=tally.batches,
-            tokens=tally.tokens,
-            token_budget=getattr(policy, "token_budget", None),
-        ),
+        timing=timing(tally, seconds),
         environment=provenance.environment(),
         config={
             **subject.settings,

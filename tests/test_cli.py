@@ -134,6 +134,20 @@ def test_show_prints_every_number_of_a_result_and_the_card_of_a_task(pairs: Path
     assert "prompts differ" in capsys.readouterr().out
 
 
+def test_show_prints_what_a_calibration_found_and_the_scale_of_the_rewards(tmp_path: Path, capsys: Any) -> None:
+    run("run", "-m", "length", "-t", "best_of_n", "--out", tmp_path)
+    (path,) = tmp_path.rglob("best_of_n.json")
+    result = TaskResult.model_validate_json(path.read_text())
+    assert result.calibration is not None
+    assert result.scale is not None
+    capsys.readouterr()
+    assert run("show", path) == 0
+    printed = capsys.readouterr().out
+    for found in result.calibration.maps:
+        assert f"{found.figure('brier').value:.4f}" in printed
+    assert f"432 rewards from {result.scale.minimum:g} (" in printed
+
+
 def test_list_schema_and_doctor(capsys: Any) -> None:
     assert run("list", "tasks") == 0
     assert {"best_of_n", "preference", "rewardmath"} <= set(capsys.readouterr().out.split())

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rmbench.results.schema import CalibrationMap, Figure, Metric, TaskResult
+from rmbench.results.schema import Calibration, CalibrationMap, Figure, Metric, TaskResult
 
 _TIE_COLUMNS = {"ties": "ties", "accuracy_ties": "ties win", "accuracy_expected": "at random"}
 NOTHING = "-"
@@ -35,7 +35,7 @@ def print_results(results: Sequence[TaskResult]) -> None:
 
 
 def print_details(result: TaskResult) -> None:
-    """Every metric of every view and subset of one result."""
+    """Every metric of every view and subset of one result, its calibration and its scale."""
     console = _console()
     console.print(f"[bold]{plain(result.subject.id)}[/] on [bold]{result.task.name}[/] v{result.task.version}")
     console.print(plain(_data_line(result)))
@@ -52,7 +52,30 @@ def print_details(result: TaskResult) -> None:
         )
         table.add_row(*map(plain, cells))
     console.print(table)
+    if result.calibration is not None:
+        _print_calibration(console, result.calibration)
+    if result.scale is not None and result.scale.rewards:
+        scale = result.scale
+        console.print(
+            f"  {scale.rewards:,} rewards from {scale.minimum:g} ({scale.at_minimum:,} times) to {scale.maximum:g} "
+            f"({scale.at_maximum:,} times), {scale.distinct:,} different ones",
+            highlight=False,
+        )
     _print_notes(console, [result])
+
+
+def _print_calibration(console: Console, calibration: Calibration) -> None:
+    """Every figure of every map, judged out of fold."""
+    table = Table("of", "map", "figure", "value", "95 % interval", "n", "clusters", header_style="bold")
+    for found in calibration.maps:
+        for figure in found.figures:
+            value = "-" if figure.value is None else f"{figure.value:.4f}"
+            ends = "" if figure.ci_low is None else f"[{figure.ci_low:.4f}, {figure.ci_high:.4f}]"
+            table.add_row(found.scope, found.map, figure.name, value, ends, f"{figure.n:,}", f"{figure.clusters:,}")
+    console.print(table)
+    for found in calibration.maps:
+        if found.note:
+            console.print(f"  {found.scope}, {found.map}: {plain(found.note)}", highlight=False)
 
 
 def plain(text: str) -> str:

@@ -29,6 +29,57 @@ def read_config(checkpoint: Checkpoint, *, trust_remote_code: bool) -> Any:
         raise ModelError(f"{checkpoint.id}: {first_line(error)}{about_code(error)}") from None
 
 
+def check_code(checkpoint: Checkpoint, file: str, *classes: str) -> None:
+    """Raises ModelError for code of `classes` that its name leaves in another repository.
+
+    transformers would run whatever is there today.
+    """
+    named = (checkpoint.json(file) or {}).get("auto_map") or {}
+    for auto in classes:
+        found = named.get(auto) if isinstance(named, dict) else named
+        for reference in found if isinstance(found, list) else [found]:
+            repository, dashes, _ = str(reference).partition("--")
+            if dashes and not (checkpoint.commit and repository == checkpoint.source):
+                raise ModelError(
+                    f"{checkpoint.id}: auto_map names {reference}, code of another repository, and no revision pins it;"
+                    " put the code into the checkpoint"
+                )
+
+
+def read_weights(
+    auto: Any, checkpoint: Checkpoint, config: Any, dtype: torch.dtype, *, device: str | None, trust_remote_code: bool
+) -> tuple[Any, dict[str, Any]]:
+    """A model of the class that `auto` finds, and what its files lacked or had to spare. Raises ModelError.
+
+    Only safetensors are read; with `device` auto the model is spread over the devices there are.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        model, found = auto.from_pretrained(
+            checkpoint.source,
+            config=config,
+            revision=checkpoint.commit,
+            dtype=dtype,
+            device_map="auto" if device == "auto" else None,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=trust_remote_code,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        if "file named model.safetensors" in str(error):
+            raise ModelError(
+                f"{checkpoint.id}: no model.safetensors; weights are read from safetensors only, because .bin files can"
+                " execute code: convert them with save_pretrained"
+            ) from None
+        if "ignore_mismatched_sizes" in str(error):
+            raise ModelError(
+                f"{checkpoint.id}: its tensors do not have the shapes that its config.json describes"
+            ) from None
+        raise ModelError(f"{checkpoint.id}: {first_line(error)}{about_code(error)}") from None
+    return model, found
+
+
 def read_tokenizer(words: Checkpoint, *, trust_remote_code: bool) -> Any:
     """The tokenizer of a checkpoint. Raises ModelError."""
     from transformers import AutoTokenizer

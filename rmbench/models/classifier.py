@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Options, Subject
 from rmbench.models.checkpoint import (
-    about_code,
+    check_code,
     listed,
     named_dtype,
     own_dtype,
@@ -30,6 +30,7 @@ from rmbench.models.checkpoint import (
     quiet,
     read_config,
     read_tokenizer,
+    read_weights,
 )
 from rmbench.models.fingerprint import Checkpoint, class_name, digest, first_line, locate, sources, tokenizer_hash
 from rmbench.models.rendering import Limits, Rendering, choose, warn_if_rebuilt
@@ -118,7 +119,8 @@ def load(source: str, options: Options) -> Classifier:
     options = replace(options, device=pick_device(options.device))
     words = checkpoint if checkpoint.file("tokenizer_config.json") else base
     if options.trust_remote_code:
-        _check_code(base, words)
+        check_code(base, "config.json", "AutoConfig", "AutoModelForSequenceClassification", "AutoTokenizer")
+        check_code(words, "tokenizer_config.json", "AutoConfig", "AutoModelForSequenceClassification", "AutoTokenizer")
     with quiet():
         config = _config(base, options, is_base=adapter is not None)
         dtype = named_dtype("dtype", options.dtype or own_dtype(config))
@@ -176,21 +178,6 @@ def default_label(labels: Sequence[str]) -> int:
     return labels.index("reward") if "reward" in labels else 0
 
 
-def _check_code(base: Checkpoint, words: Checkpoint) -> None:
-    """Refuses code that its name leaves in another repository: transformers would run whatever is there today."""
-    for checkpoint, file in ((base, "config.json"), (words, "tokenizer_config.json")):
-        named = (checkpoint.json(file) or {}).get("auto_map") or {}
-        for auto in ("AutoConfig", "AutoModelForSequenceClassification", "AutoTokenizer"):
-            found = named.get(auto) if isinstance(named, dict) else named
-            for reference in found if isinstance(found, list) else [found]:
-                repository, dashes, _ = str(reference).partition("--")
-                if dashes and not (checkpoint.commit and repository == checkpoint.source):
-                    raise ModelError(
-                        f"{checkpoint.id}: auto_map names {reference}, code of another repository, and no revision pins"
-                        " it; put the code into the checkpoint"
-                    )
-
-
 def _config(base: Checkpoint, options: Options, *, is_base: bool) -> Any:
     config = read_config(base, trust_remote_code=options.trust_remote_code)
     for architecture in config.architectures or ():
@@ -221,33 +208,20 @@ def _base_of(adapter: Checkpoint, config: dict[str, Any]) -> Checkpoint:
 
 def _model(base: Checkpoint, adapter: Checkpoint | None, config: Any, options: Options, dtype: torch.dtype) -> Any:
     """The model with all of its weights from files, the adapter merged, on its device, ready for inference."""
-    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
 
     brought = {} if adapter is None else _brought(adapter)
     for name in ("score.weight", "classifier.weight", "classifier.out_proj.weight"):
         if name in brought:
             config.num_labels = brought[name]
-    try:
-        model, found = AutoModelForSequenceClassification.from_pretrained(
-            base.source,
-            config=config,
-            revision=base.commit,
-            dtype=dtype,
-            device_map="auto" if options.device == "auto" else None,
-            use_safetensors=True,
-            output_loading_info=True,
-            trust_remote_code=options.trust_remote_code,
-        )
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        if "file named model.safetensors" in str(error):
-            raise ModelError(
-                f"{base.id}: no model.safetensors; weights are read from safetensors only, because .bin files can"
-                " execute code: convert them with save_pretrained"
-            ) from None
-        if "ignore_mismatched_sizes" in str(error):
-            raise ModelError(f"{base.id}: its tensors do not have the shapes that its config.json describes") from None
-        raise ModelError(f"{base.id}: {first_line(error)}{about_code(error)}") from None
+    model, found = read_weights(
+        AutoModelForSequenceClassification,
+        base,
+        config,
+        dtype,
+        device=options.device,
+        trust_remote_code=options.trust_remote_code,
+    )
     missing = sorted(set(found["missing_keys"]) - set(brought))
     if missing:
         raise ModelError(

@@ -10,7 +10,6 @@ the probabilities.
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Options as ModelOptions
 from rmbench.models.base import Subject
 from rmbench.models.checkpoint import (
-    about_code,
+    check_code,
     listed,
     named_dtype,
     own_dtype,
@@ -31,6 +30,7 @@ from rmbench.models.checkpoint import (
     quiet,
     read_config,
     read_tokenizer,
+    read_weights,
 )
 from rmbench.models.fingerprint import Checkpoint, class_name, digest, first_line, locate, sources, tokenizer_hash
 from rmbench.models.rendering import FROZEN_DATE, Limits, Rendering, Template, compiled, plain
@@ -199,7 +199,8 @@ def load(source: str, options: Options) -> Local:
     device = pick_device(options.device)
     asked = ModelOptions(device=device, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
     if options.trust_remote_code:
-        _check_code(checkpoint)
+        check_code(checkpoint, "config.json", "AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")
+        check_code(checkpoint, "tokenizer_config.json", "AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")
     with quiet():
         config = read_config(checkpoint, trust_remote_code=options.trust_remote_code)
         dtype = named_dtype("dtype", options.dtype or own_dtype(config))
@@ -240,40 +241,20 @@ def load(source: str, options: Options) -> Local:
     )
 
 
-def _check_code(checkpoint: Checkpoint) -> None:
-    """Refuses code that its name leaves in another repository: transformers would run whatever is there today."""
-    for file in ("config.json", "tokenizer_config.json"):
-        named = (checkpoint.json(file) or {}).get("auto_map") or {}
-        for reference in json.dumps(named).split('"'):
-            repository, dashes, _ = reference.partition("--")
-            if dashes and not (checkpoint.commit and repository == checkpoint.source):
-                raise ModelError(f"{checkpoint.id}: auto_map names {reference}, code of another repository, and no "
-                                 "revision pins it; put the code into the checkpoint")  # fmt: skip
-
-
 def _model(checkpoint: Checkpoint, config: Any, options: ModelOptions, dtype: torch.dtype) -> Any:
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     for architecture in config.architectures or ():
         if architecture.endswith(_NO_CAUSAL):
             raise ModelError(f"{checkpoint.id} is a {architecture}, which writes no text; give a ...ForCausalLM")
-    try:
-        model, found = AutoModelForCausalLM.from_pretrained(
-            checkpoint.source,
-            config=config,
-            revision=checkpoint.commit,
-            dtype=dtype,
-            device_map="auto" if options.device == "auto" else None,
-            use_safetensors=True,
-            output_loading_info=True,
-            trust_remote_code=options.trust_remote_code,
-        )
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        if "file named model.safetensors" in str(error):
-            raise ModelError(f"{checkpoint.id}: no model.safetensors; weights are read from safetensors only, because "
-                             ".bin files can execute code: convert them with save_pretrained") from None  # fmt: skip
-        raise ModelError(f"{checkpoint.id}: {first_line(error)}{about_code(error)}") from None
+    model, found = read_weights(
+        AutoModelForCausalLM,
+        checkpoint,
+        config,
+        dtype,
+        device=options.device,
+        trust_remote_code=options.trust_remote_code,
+    )
     if found["missing_keys"]:
         missing = listed(sorted(found["missing_keys"]))
         raise ModelError(f"{checkpoint.id}: {missing} not in the checkpoint; what it writes would be random")
