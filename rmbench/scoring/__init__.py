@@ -1,9 +1,11 @@
 """Scoring: `score` is the only place that decides how a model is run.
 
-`plan` says what has to be run, `loop` runs a TokenModel's forwards, `store` keeps what came out.
+`forwards` turns requests into the answers of a TokenModel: `plan` says what has to be run, `loop` runs it. `store`
+keeps what came out.
 """
 
-from rmbench.scoring.dispatch import Progress, Tally, score
+from rmbench.scoring.dispatch import score
 from rmbench.scoring.store import Store, cache_folder
+from rmbench.scoring.tally import Progress, Tally
 
 __all__ = ["Progress", "Store", "Tally", "cache_folder", "score"]

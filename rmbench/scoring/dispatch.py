@@ -3,55 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
+from dataclasses import asdict, replace
 from importlib.metadata import version
-from typing import Protocol
-
-import numpy as np
 
 from rmbench.errors import ModelError, RmbenchError
-from rmbench.models.base import Derived, Encoded, Model, RewardModel, ScoreFile, TokenModel, subject_of
-from rmbench.scoring.answers import from_json, lasts, to_json
-from rmbench.scoring.loop import forward
+from rmbench.models.base import Derived, Model, RewardModel, ScoreFile, TokenModel, subject_of
+from rmbench.scoring.answers import checked, from_json, lasts, nans, to_json
+from rmbench.scoring.forwards import forwards
 from rmbench.scoring.plan import distinct, request_key
 from rmbench.scoring.store import Store
+from rmbench.scoring.tally import Progress, Tally
 from rmbench.types import Request, Response, Reward
 
 _DEFAULT_BUDGET = {"cpu": 4096, "cuda": 32768, "mps": 8192}  # padded tokens a batch
 
 Answers = Iterator[list[tuple[bytes, Reward]]]
-
-
-class Progress(Protocol):
-    """Told how scoring goes: how many are to run and were known, what is safe after each batch or reply, the end."""
-
-    def begin(self, total: int, known: int) -> None: ...
-
-    def advance(self, sequences: int) -> None: ...
-
-    def end(self) -> None: ...
-
-
-@dataclass
-class Tally:
-    """What scoring took, in sequences, tokens and seconds.
-
-    `requests` were asked, of which `unique` differ and `stored` were known; `scored` were run now, in `batches`
-    forwards that took `seconds` and read `tokens` tokens, padding not counted.
-    """
-
-    requests: int = 0
-    unique: int = 0
-    stored: int = 0
-    scored: int = 0
-    batches: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    token_budget: int | None = None
 
 
 def score(
@@ -95,7 +63,7 @@ def score(
     else:
         kept_in = store if model.fingerprint else journal
         return _through_store(model, requests, kept_in, token_budget, progress, tally, place)
-    return [_checked(reward, request) for reward, request in zip(found, requests, strict=True)]
+    return [checked(reward, request) for reward, request in zip(found, requests, strict=True)]
 
 
 def _through_store(
@@ -126,7 +94,7 @@ def _through_store(
         progress.begin(len(todo), len(known))
     started = time.perf_counter()
     try:
-        run = _forwards(model, todo, token_budget, tally) if isinstance(model, TokenModel) else _replies(model, todo)
+        run = forwards(model, todo, token_budget, tally) if isinstance(model, TokenModel) else _replies(model, todo)
         for answers in run:
             if store is not None:
                 store.put((key, to_json(reward)) for key, reward in answers if lasts(reward))
@@ -140,34 +108,6 @@ def _through_store(
     return [known[key] for key in keys]
 
 
-def _forwards(model: TokenModel, todo: dict[bytes, Request], token_budget: int | None, tally: Tally) -> Answers:
-    """The answers of each forward batch; requests with the same tokens share a forward."""
-    keys, asked = list(todo), list(todo.values())
-    encoded = model.encode(asked)
-    unreadable = [i for i, item in enumerate(encoded) if item.error is not None]
-    if unreadable:
-        yield [(keys[i], _failed(asked[i], encoded[i], encoded[i].error)) for i in unreadable]
-    read = {i: _tokens_hash(item) for i, item in enumerate(encoded) if item.error is None}
-    readable = list(read)
-    same = distinct(_forward_identity(encoded[i], read[i], i) for i in readable)
-    groups = [[readable[place] for place in places] for places in same.values()]
-    budget = token_budget or _DEFAULT_BUDGET.get(_device_type(model), _DEFAULT_BUDGET["cpu"])
-    tally.token_budget = budget
-    for batch, rewards in forward(model, [encoded[group[0]] for group in groups], budget):
-        tally.batches += 1
-        tally.tokens += sum(len(encoded[groups[place][0]].ids) for place in batch)
-        answers = []
-        for at, place in enumerate(batch):
-            for i in groups[place]:
-                if rewards is None:
-                    detail = f"out of memory on a sequence of {len(encoded[i].ids):,} tokens by itself"
-                    reward = _failed(asked[i], encoded[i], detail)
-                else:
-                    reward = replace(rewards[at], truncated=encoded[i].cut, read=read[i])
-                answers.append((keys[i], _checked(reward, asked[i])))
-        yield answers
-
-
 def _replies(model: RewardModel, todo: dict[bytes, Request]) -> Answers:
     """The answers of a model that runs its own work, one at a time; what it leaves out is missing."""
     keys, asked = list(todo), list(todo.values())
@@ -178,14 +118,14 @@ def _replies(model: RewardModel, todo: dict[bytes, Request]) -> Answers:
             if not 0 <= index < len(keys) or index in answered:
                 raise ModelError(f"{name} answered request {index} of {len(keys)} twice or unasked")
             answered.add(index)
-            yield [(keys[index], _checked(reward, asked[index]))]
+            yield [(keys[index], checked(reward, asked[index]))]
     except RmbenchError:
         raise
     except Exception as error:
         raise ModelError(f"{name} failed with {type(error).__name__}: {error}; what it scored is kept") from error
     for index, request in enumerate(asked):
         if index not in answered:
-            unanswered = Reward(_nans(request), status="missing", detail="the model gave no answer")
+            unanswered = Reward(nans(request), status="missing", detail="the model gave no answer")
             yield [(keys[index], unanswered)]
 
 
@@ -218,44 +158,3 @@ def _delivered(request: Request) -> Request:
         Response(response.text, response.steps if request.ask == "steps" else None) for response in request.shown
     )
     return replace(request, shown=shown, where=None)
-
-
-def _checked(reward: Reward, request: Request) -> Reward:
-    """The reward with the status its numbers have, and no number where its status says that there is none."""
-    if len(reward.values) != len(request.shown):
-        raise ModelError(f"a {request.ask} of {len(request.shown)} shown came back with {len(reward.values)} values")
-    if reward.status in ("refused", "error", "missing"):
-        return replace(reward, values=_nans(request), heads={}, steps=(), step_heads={}, tokens=())
-    steps = request.shown[0].steps
-    if request.ask == "steps" and steps is not None and len(reward.steps) != len(steps):
-        raise ModelError(f"{len(steps)} steps came back with {len(reward.steps)} rewards; one each, nan if cut")
-    heads = (*reward.heads.values(), *reward.step_heads.values())
-    numbers = (*reward.values, *reward.steps, *reward.tokens, *(number for head in heads for number in head))
-    if any(math.isnan(number) for number in numbers):
-        return replace(reward, status="nan")
-    if any(math.isinf(number) for number in numbers):
-        return replace(reward, status="inf")
-    return reward
-
-
-def _failed(request: Request, item: Encoded, detail: str | None) -> Reward:
-    return Reward(_nans(request), status="error", detail=detail, n_tokens=len(item.ids), truncated=item.cut)
-
-
-def _nans(request: Request) -> tuple[float, ...]:
-    return (math.nan,) * len(request.shown)
-
-
-def _tokens_hash(item: Encoded) -> str:
-    """16 hex digits that tell apart what two sequences make a model read."""
-    types = () if item.type_ids is None else item.type_ids
-    return sha256(np.array([len(item.ids), *item.ids, *types], dtype=np.int64).tobytes()).hexdigest()[:16]
-
-
-def _forward_identity(item: Encoded, read: str, index: int) -> tuple[object, ...]:
-    """What has to agree for two sequences to share a forward; a family's own note is not looked into."""
-    return read, item.ask, tuple(item.reads), index if item.note is not None else None
-
-
-def _device_type(model: TokenModel) -> str:
-    return str(next(iter(model.backbone.parameters())).device.type)

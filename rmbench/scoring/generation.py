@@ -13,9 +13,9 @@ from rmbench.errors import ModelError, RmbenchError
 from rmbench.models.base import subject_of
 from rmbench.policies.base import Generation, Policy
 from rmbench.policies.outputs import Outputs
-from rmbench.scoring.dispatch import Progress, Tally
 from rmbench.scoring.plan import distinct
 from rmbench.scoring.store import Store
+from rmbench.scoring.tally import Progress, Tally
 from rmbench.types import Response
 
 _KEY_VERSION = 1

@@ -1,0 +1,34 @@
+"""What scoring tells while it runs, and what it took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Told how scoring goes: how many are to run and were known, what is safe after each batch or reply, the end."""
+
+    def begin(self, total: int, known: int) -> None: ...
+
+    def advance(self, sequences: int) -> None: ...
+
+    def end(self) -> None: ...
+
+
+@dataclass
+class Tally:
+    """What scoring took, in sequences, tokens and seconds.
+
+    `requests` were asked, of which `unique` differ and `stored` were known; `scored` were run now, in `batches`
+    forwards that took `seconds` and read `tokens` tokens, padding not counted.
+    """
+
+    requests: int = 0
+    unique: int = 0
+    stored: int = 0
+    scored: int = 0
+    batches: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    token_budget: int | None = None
