@@ -94,7 +94,10 @@ def _through_store(
         progress.begin(len(todo), len(known))
     started = time.perf_counter()
     try:
-        run = forwards(model, todo, token_budget, tally) if isinstance(model, TokenModel) else _replies(model, todo)
+        if isinstance(model, TokenModel):
+            run = forwards(model, todo.items(), token_budget, tally)
+        else:
+            run = _replies(model, todo)
         for answers in run:
             if store is not None:
                 store.put((key, to_json(reward)) for key, reward in answers if lasts(reward))

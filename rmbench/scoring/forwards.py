@@ -2,65 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import islice
+from typing import cast
 
 import numpy as np
 
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.scoring.answers import checked, nans
-from rmbench.scoring.loop import forward
-from rmbench.scoring.plan import distinct
+from rmbench.scoring.cost import cost_of
+from rmbench.scoring.fastpath import route
+from rmbench.scoring.loop import Budget, run
+from rmbench.scoring.memory import held
+from rmbench.scoring.plan import Bin, plan
+from rmbench.scoring.prefixes import Ids
 from rmbench.scoring.tally import Tally
 from rmbench.types import Request, Reward
 
-_DEFAULT_BUDGET = {"cpu": 4096, "cuda": 32768, "mps": 8192}  # padded tokens a batch
+_DEFAULT_BUDGET = {"cpu": 4096, "cuda": 32768, "mps": 8192}  # tokens a forward
+# Requests that are tokenised and planned together: few at first, so that the first forward starts soon
+_WINDOWS = (256, 8192)
+
+Answers = list[tuple[bytes, Reward]]
+_Identity = tuple[object, ...]
 
 
 def forwards(
-    model: TokenModel, todo: Mapping[bytes, Request], token_budget: int | None, tally: Tally
-) -> Iterator[list[tuple[bytes, Reward]]]:
-    """The answers of each forward batch; requests with the same tokens share a forward."""
-    keys, asked = list(todo), list(todo.values())
-    encoded = model.encode(asked)
-    unreadable = [i for i, item in enumerate(encoded) if item.error is not None]
-    if unreadable:
-        yield [(keys[i], _failed(asked[i], encoded[i], encoded[i].error)) for i in unreadable]
-    read = {i: _tokens_hash(item) for i, item in enumerate(encoded) if item.error is None}
-    readable = list(read)
-    same = distinct(_forward_identity(encoded[i], read[i], i) for i in readable)
-    groups = [[readable[place] for place in places] for places in same.values()]
-    budget = token_budget or _DEFAULT_BUDGET.get(_device_type(model), _DEFAULT_BUDGET["cpu"])
-    tally.token_budget = budget
-    for batch, rewards in forward(model, [encoded[group[0]] for group in groups], budget):
+    model: TokenModel, todo: Iterable[tuple[bytes, Request]], token_budget: int | None, tally: Tally
+) -> Iterator[Answers]:
+    """The answers of each forward; requests with the same tokens share what is computed.
+
+    `todo` is read as it is needed, a window ahead of the forwards and from another thread; requests of one prompt
+    should follow one another, because only what is in one window shares forwards.
+    """
+    budget = Budget(token_budget or _DEFAULT_BUDGET.get(_device_type(model), _DEFAULT_BUDGET["cpu"]))
+    tally.token_budget = budget.limit
+    known: dict[_Identity, Reward] = {}
+    with held(_device_type(model)):
+        for window in _ahead(model, todo):
+            yield from _answers(model, window, known, budget, tally)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request on its way through a window; `identity` is what has to agree for two of them to share an answer."""
+
+    key: bytes
+    request: Request
+    item: Encoded
+    read: str
+    identity: _Identity
+
+    def answer(self, reward: Reward) -> tuple[bytes, Reward]:
+        return self.key, checked(replace(reward, truncated=self.item.cut, read=self.read), self.request)
+
+    def failed(self, detail: str | None) -> tuple[bytes, Reward]:
+        n_tokens, cut = len(self.item.ids), self.item.cut
+        reward = Reward(nans(self.request), status="error", detail=detail, n_tokens=n_tokens, truncated=cut)
+        return self.key, checked(reward, self.request)
+
+
+def _answers(
+    model: TokenModel, window: Sequence[_Asked], known: dict[_Identity, Reward], budget: Budget, tally: Tally
+) -> Iterator[Answers]:
+    """The answers of one window: those that need no forward, and then those of each forward."""
+    readable = [asked for asked in window if asked.item.error is None]
+    at_once = [asked.failed(asked.item.error) for asked in window if asked.item.error is not None]
+    at_once += [asked.answer(known[asked.identity]) for asked in readable if asked.identity in known]
+    if at_once:
+        yield at_once
+    waiting: dict[_Identity, list[_Asked]] = {}
+    for asked in readable:
+        if asked.identity not in known:
+            waiting.setdefault(asked.identity, []).append(asked)
+    groups = list(waiting.values())
+    encoded = [group[0].item for group in groups]
+    if not encoded:
+        return
+    for planned, rewards in run(model, encoded, _planner(model, encoded), budget):
         tally.batches += 1
-        tally.tokens += sum(len(encoded[groups[place][0]].ids) for place in batch)
-        answers = []
-        for at, place in enumerate(batch):
-            for i in groups[place]:
-                if rewards is None:
-                    detail = f"out of memory on a sequence of {len(encoded[i].ids):,} tokens by itself"
-                    reward = _failed(asked[i], encoded[i], detail)
-                else:
-                    reward = replace(rewards[at], truncated=encoded[i].cut, read=read[i])
-                answers.append((keys[i], checked(reward, asked[i])))
+        tally.tokens += sum(len(encoded[i].ids) for i in planned.members)
+        answers: Answers = []
+        for at, i in enumerate(planned.members):
+            if rewards is None:
+                detail = f"out of memory on a sequence of {len(encoded[i].ids):,} tokens by itself"
+                answers += [asked.failed(detail) for asked in groups[i]]
+            else:
+                known[groups[i][0].identity] = rewards[at]
+                answers += [asked.answer(rewards[at]) for asked in groups[i]]
         yield answers
 
 
-def _failed(request: Request, item: Encoded, detail: str | None) -> Reward:
-    return Reward(nans(request), status="error", detail=detail, n_tokens=len(item.ids), truncated=item.cut)
+def _planner(model: TokenModel, encoded: Sequence[Encoded]) -> Callable[[Sequence[Encoded], int], list[Bin]]:
+    """How sequences of this model are planned, given what of `encoded` says which ways are open."""
+    found, cost = route(model, encoded), cost_of(model.backbone)
+    return lambda some, tokens: plan(some, cost, 1 if found.alone else tokens, found.ways)
 
 
-def _tokens_hash(item: Encoded) -> str:
+def _ahead(model: TokenModel, todo: Iterable[tuple[bytes, Request]]) -> Iterator[list[_Asked]]:
+    """Windows of encoded requests, the next being made in the background while one is worked on."""
+    remaining = iter(todo)
+    with ThreadPoolExecutor(1, thread_name_prefix="rmbench-encode") as background:
+        coming = background.submit(_window, model, remaining, _WINDOWS[0])
+        while window := coming.result():
+            coming = background.submit(_window, model, remaining, _WINDOWS[1])
+            yield window
+
+
+def _window(model: TokenModel, remaining: Iterator[tuple[bytes, Request]], size: int) -> list[_Asked]:
+    some = list(islice(remaining, size))
+    encoded = model.encode([request for _, request in some])
+    return [_asked(key, request, item) for (key, request), item in zip(some, encoded, strict=True)]
+
+
+def _asked(key: bytes, request: Request, item: Encoded) -> _Asked:
+    if item.error is not None:
+        return _Asked(key, request, item, "", ())
+    ids = np.asarray(item.ids, np.int32)  # a quarter of what a list of numbers takes
+    read = _tokens_hash(ids, () if item.type_ids is None else item.type_ids)
+    # a family's own note is not looked into
+    identity = (read, item.ask, tuple(item.reads), None if item.note is None else key)
+    return _Asked(key, request, replace(item, ids=cast(Sequence[int], ids)), read, identity)
+
+
+def _tokens_hash(ids: Ids, types: Sequence[int]) -> str:
     """16 hex digits that tell apart what two sequences make a model read."""
-    types = () if item.type_ids is None else item.type_ids
-    return sha256(np.array([len(item.ids), *item.ids, *types], dtype=np.int64).tobytes()).hexdigest()[:16]
-
-
-def _forward_identity(item: Encoded, read: str, index: int) -> tuple[object, ...]:
-    """What has to agree for two sequences to share a forward; a family's own note is not looked into."""
-    return read, item.ask, tuple(item.reads), index if item.note is not None else None
+    return sha256(np.concatenate([[len(ids)], ids, types]).astype(np.int64).tobytes()).hexdigest()[:16]
 
 
 def _device_type(model: TokenModel) -> str:

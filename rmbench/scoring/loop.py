@@ -1,44 +1,96 @@
-"""The forward pass of a TokenModel: padded batches, hidden states read at known positions, halving on out-of-memory."""
+"""The forward passes of a TokenModel: one bin after the other, hidden states read at known positions, and what to do
+when memory runs out.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rmbench.models.base import Encoded, TokenModel
-from rmbench.scoring.plan import batches
+from rmbench.scoring.attention import attending, inputs_of, positions
+from rmbench.scoring.plan import Bin
+from rmbench.scoring.prefixes import Tree
 from rmbench.types import Reward
 
 if TYPE_CHECKING:
     import torch
 
+_PATIENCE = 8  # bins that fit before a budget that was halved is tried larger
 
-def forward(
-    model: TokenModel, encoded: Sequence[Encoded], budget: int
-) -> Iterator[tuple[list[int], list[Reward] | None]]:
-    """Scores every sequence, a batch at a time: yields (indices into `encoded`, their rewards).
 
-    Rewards are None for a single sequence that does not fit into memory by itself. `budget` is padded tokens a batch.
-    A batch that does not fit is halved, and so is the budget of the batches after it.
+@dataclass(slots=True)
+class Budget:
+    """Tokens a forward: halved when memory runs out, doubled after some that fit, but never beyond `limit`.
+
+    What fails again has to wait twice as long before it is tried once more.
     """
-    lengths = [len(item.ids) for item in encoded]
-    waiting = deque(batches(lengths, budget))
+
+    limit: int
+    now: int = 0
+    patience: int = _PATIENCE
+    fitted: int = 0
+
+    def __post_init__(self) -> None:
+        self.now = self.now or self.limit
+
+    def failed(self, tokens: int) -> None:
+        """A forward of `tokens` did not fit."""
+        if self.now < self.limit and self.fitted < self.patience:
+            self.patience *= 2
+        self.now, self.fitted = max(1, min(self.now, tokens) // 2), 0
+
+    def worked(self) -> bool:
+        """A forward did fit. Whether the budget is larger now."""
+        self.fitted += 1
+        if self.now == self.limit or self.fitted < self.patience:
+            return False
+        self.now, self.fitted = min(self.limit, self.now * 2), 0
+        return True
+
+
+def run(
+    model: TokenModel,
+    encoded: Sequence[Encoded],
+    plan: Callable[[Sequence[Encoded], int], list[Bin]],
+    budget: Budget,
+) -> Iterator[tuple[Bin, list[Reward] | None]]:
+    """Scores every sequence, a bin at a time: yields bins of indices into `encoded` with their rewards.
+
+    Rewards are None for a single sequence that does not fit into memory by itself. What is left is planned anew
+    whenever the budget changes.
+    """
+    waiting = deque(plan(encoded, budget.now))
     while waiting:
-        batch = waiting.popleft()
-        rewards = _read(model, [encoded[index] for index in batch])
-        if rewards is None and len(batch) > 1:
-            budget = max(len(batch) // 2 * lengths[batch[0]], 1)
-            left = [index for some in (batch, *waiting) for index in some]
-            waiting = deque([left[i] for i in some] for some in batches([lengths[i] for i in left], budget))
-            continue
-        yield batch, rewards
+        planned = waiting.popleft()
+        rewards = _read(model, [encoded[i] for i in planned.members], planned)
+        if rewards is None and len(planned.members) > 1:
+            budget.failed(planned.tokens)
+            waiting.appendleft(planned)
+            changed = True
+        else:
+            yield planned, rewards
+            changed = rewards is not None and budget.worked()
+        if changed:
+            left = [i for some in waiting for i in some.members]
+            again = plan([encoded[i] for i in left], budget.now)
+            waiting = deque(some.renamed(left) for some in again)
 
 
-def _read(model: TokenModel, encoded: Sequence[Encoded]) -> list[Reward] | None:
-    """Rewards of one batch, or None where memory ran out. The exception is gone on return, and so are its tensors."""
+def hidden_states(model: TokenModel, encoded: Sequence[Encoded], planned: Bin) -> list[torch.Tensor]:
+    """Hidden states at the read positions, one [len(reads), h] tensor for each of the bin's sequences."""
+    import torch
+
+    with torch.inference_mode():
+        return _padded(model, encoded) if planned.tree is None else _packed(model, encoded, planned.tree)
+
+
+def _read(model: TokenModel, encoded: Sequence[Encoded], planned: Bin) -> list[Reward] | None:
+    """Rewards of one bin, or None where memory ran out. The exception is gone on return, and so are its tensors."""
     try:
-        return model.read(_hidden(model, encoded), encoded)
+        return model.read(hidden_states(model, encoded, planned), encoded)
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -49,36 +101,52 @@ def _read(model: TokenModel, encoded: Sequence[Encoded]) -> list[Reward] | None:
     return None
 
 
-def _hidden(model: TokenModel, encoded: Sequence[Encoded]) -> list[torch.Tensor]:
-    """Hidden states at the read positions, one [len(reads), h] tensor a sequence.
-
-    Right padding: a causal model's real tokens never see what stands behind them, so it needs no mask; others get one
-    unless nothing is padded. Which id fills the padding can therefore not matter.
-    """
+def _packed(model: TokenModel, encoded: Sequence[Encoded], tree: Tree) -> list[torch.Tensor]:
+    """One row of tokens, each with the position that it has in its own sequence."""
     import torch
 
+    backbone = model.backbone
+    device = next(iter(backbone.parameters())).device
+    inputs: dict[str, Any] = {
+        "input_ids": torch.from_numpy(tree.ids).long()[None].to(device),
+        "position_ids": torch.from_numpy(positions(tree, backbone))[None].to(device),
+    }
+    if model.layout == "causal":
+        inputs["use_cache"] = False
+    types = [kind for item in encoded for kind in item.type_ids or ()]
+    if types:
+        inputs["token_type_ids"] = torch.tensor([types], device=device)
+    with attending(backbone):
+        made = inputs_of(tree, backbone, causal=model.layout == "causal")
+        states = backbone(**inputs, **made).last_hidden_state[0]
+    return [states[torch.from_numpy(reads).to(device)] for reads in tree.reads]
+
+
+def _padded(model: TokenModel, encoded: Sequence[Encoded]) -> list[torch.Tensor]:
+    """Right padding: a causal model's real tokens never see what stands behind them, so it needs no mask; others get
+    one unless nothing is padded. Which id fills the padding can therefore not matter.
+    """
     width = max(len(item.ids) for item in encoded)
     device = next(iter(model.backbone.parameters())).device
-    inputs: dict[str, Any] = {"input_ids": _padded([item.ids for item in encoded], width).to(device)}
+    inputs: dict[str, Any] = {"input_ids": _filled([item.ids for item in encoded], width).to(device)}
     if model.layout == "causal":
         inputs["use_cache"] = False
     elif any(len(item.ids) < width for item in encoded):
-        inputs["attention_mask"] = _padded([[1] * len(item.ids) for item in encoded], width).to(device)
+        inputs["attention_mask"] = _filled([[1] * len(item.ids) for item in encoded], width).to(device)
     types = [item.type_ids for item in encoded if item.type_ids is not None]
     if types:
-        inputs["token_type_ids"] = _padded(types, width).to(device)
-    with torch.inference_mode():
-        states = model.backbone(**inputs).last_hidden_state
-        return [states[row, list(item.reads)] for row, item in enumerate(encoded)]
+        inputs["token_type_ids"] = _filled(types, width).to(device)
+    states = model.backbone(**inputs).last_hidden_state
+    return [states[row, list(item.reads)] for row, item in enumerate(encoded)]
 
 
-def _padded(rows: Sequence[Sequence[int]], width: int) -> torch.Tensor:
+def _filled(rows: Sequence[Sequence[int]], width: int) -> torch.Tensor:
     import torch
 
-    padded = torch.zeros(len(rows), width, dtype=torch.long)
+    filled = torch.zeros(len(rows), width, dtype=torch.long)
     for row, values in enumerate(rows):
-        padded[row, : len(values)] = torch.tensor(values)
-    return padded
+        filled[row, : len(values)] = torch.as_tensor(values)
+    return filled
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -1,0 +1,119 @@
+"""Which ways of running a model are open: a table of architectures that tests hold, and a check when a run begins."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from rmbench.errors import RmbenchError
+from rmbench.models.base import Encoded, TokenModel, subject_of
+from rmbench.scoring.cost import Cost
+from rmbench.scoring.loop import hidden_states
+from rmbench.scoring.plan import Bin, Way, plan
+
+# tests/test_packed.py holds each of them to one sequence at a time
+DECODERS = frozenset({"llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "olmo2", "starcoder2"})
+ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "modernbert"})
+_STEADY_ROPE = frozenset({"default", "linear", "llama3", "yarn"})  # frequencies that do not depend on the lengths
+_TOLERANCE = {"float32": 1e-4, "float64": 1e-4}  # of the largest hidden state; rounding gives 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`ways` that are open, and why the others are not. `alone`: not even padded together, one sequence a forward."""
+
+    ways: frozenset[Way]
+    reason: str = ""
+    alone: bool = False
+
+
+_FREE = Cost(token=1.0, pair=0.0, call=0.0, merge=0.0)  # whatever can be shared is
+_PADDED: frozenset[Way] = frozenset({"padded"})
+_known: WeakKeyDictionary[Any, Route] = WeakKeyDictionary()
+
+
+def route(model: TokenModel, encoded: Sequence[Encoded]) -> Route:
+    """How `model` may be run, found once for a model: by the table, and by running some of `encoded` both ways."""
+    backbone = model.backbone
+    if backbone not in _known:
+        found = tabled(model)
+        if len(found.ways) > 1 and (failure := _disagreement(model, encoded, found)):
+            warnings.warn(f"{subject_of(model).id}: packed forwards are not used: {failure}", stacklevel=2)
+            found = Route(_PADDED, failure)
+        _known[backbone] = found
+    return _known[backbone]
+
+
+def tabled(model: TokenModel) -> Route:
+    """What the table says of a model, before anything is run."""
+    backbone = model.backbone
+    config = getattr(backbone, "config", None)
+    if config is None or not type(backbone).__module__.startswith("transformers.models."):
+        return Route(_PADDED, f"{type(backbone).__name__} is not code of transformers")
+    rope = _rope_types(config) - _STEADY_ROPE
+    if rope:
+        return Route(_PADDED, f"rope type {', '.join(sorted(rope))} depends on the longest of a batch", alone=True)
+    architectures = DECODERS if model.layout == "causal" else ENCODERS
+    if config.model_type not in architectures:
+        return Route(_PADDED, f"{config.model_type} is not in the table of tested architectures")
+    devices = {weight.device for weight in backbone.parameters()}
+    if len(devices) > 1 or next(iter(devices)).type not in ("cpu", "cuda"):
+        return Route(_PADDED, f"weights on {', '.join(sorted(map(str, devices)))}")
+    if model.layout == "causal" and (peculiarity := _peculiarity(config)):
+        return Route(_PADDED, peculiarity)
+    packed: frozenset[Way] = frozenset({"packed", "padded"})
+    return Route(packed | {"shared"} if model.layout == "causal" else packed)
+
+
+def _peculiarity(config: Any) -> str | None:
+    """What of a decoder's attention is not plainly causal."""
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    others = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if others:
+        return f"layers of type {', '.join(sorted(others))}"
+    if window is not None and window < (config.max_position_embeddings or window + 1):
+        return f"a sliding window of {window:,} tokens"
+    for name, what in (("attn_logit_softcapping", "a soft cap on attention"), ("attention_chunk_size", "chunks")):
+        if getattr(config, name, None):
+            return what
+    if getattr(config, "is_causal", True) is False or getattr(config, "use_bidirectional_attention", False):
+        return "attention in both directions"
+    return None
+
+
+def _rope_types(config: Any) -> set[str]:
+    rope = getattr(config, "rope_parameters", None) or {}
+    several = [one for one in rope.values() if isinstance(one, dict)] or [rope]
+    return {str(one.get("rope_type", "default")) for one in several}
+
+
+def _disagreement(model: TokenModel, encoded: Sequence[Encoded], found: Route) -> str | None:
+    """Why the packed forward of a few real sequences is not what each gives alone; None where it is."""
+    some = _probe(encoded)
+    try:
+        alone = [hidden_states(model, [one], Bin("padded", [0], len(one.ids), 0.0))[0] for one in some]
+        packed: dict[int, Any] = {}
+        for planned in plan(some, _FREE, sum(len(one.ids) for one in some), found.ways - _PADDED):
+            states = hidden_states(model, [some[i] for i in planned.members], planned)
+            packed.update(zip(planned.members, states, strict=True))
+    except RmbenchError:
+        raise
+    except Exception as error:  # whatever a kernel or an architecture raises, the other way is still there
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    scale = max(1e-6, *(float(states.abs().max()) for states in alone))
+    worst = max(float((packed[i] - states).abs().max()) for i, states in enumerate(alone)) / scale
+    tolerance = _TOLERANCE.get(str(alone[0].dtype).removeprefix("torch."), 5e-2)
+    if worst <= tolerance:  # never for a nan
+        return None
+    return f"hidden states are off by {worst:.1e} of their scale, more than {tolerance:.0e}"
+
+
+def _probe(encoded: Sequence[Encoded]) -> list[Encoded]:
+    """Two short sequences of those there are, and a third that shares half of the first."""
+    first, *others = sorted(encoded, key=lambda item: len(item.ids))[:2]
+    half = len(first.ids) // 2
+    ids = [*first.ids[:half], *reversed(first.ids[half:])]
+    return [first, *others, replace(first, ids=ids)]
