@@ -22,7 +22,7 @@ from rmbench.scoring.prefixes import Ids
 from rmbench.scoring.tally import Tally
 from rmbench.types import Request, Reward
 
-_DEFAULT_BUDGET = {"cpu": 4096, "cuda": 32768, "mps": 8192}  # tokens a forward
+_DEFAULT_BUDGET = {"cpu": 8192, "cuda": 32768, "mps": 8192}  # tokens a forward
 # Requests that are tokenised and planned together: few at first, so that the first forward starts soon
 _WINDOWS = (256, 8192)
 

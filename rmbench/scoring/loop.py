@@ -13,6 +13,7 @@ from rmbench.models.base import Encoded, TokenModel
 from rmbench.scoring.attention import attending, inputs_of, positions
 from rmbench.scoring.plan import Bin
 from rmbench.scoring.prefixes import Tree
+from rmbench.scoring.tail import only_at
 from rmbench.types import Reward
 
 if TYPE_CHECKING:
@@ -116,10 +117,11 @@ def _packed(model: TokenModel, encoded: Sequence[Encoded], tree: Tree) -> list[t
     types = [kind for item in encoded for kind in item.type_ids or ()]
     if types:
         inputs["token_type_ids"] = torch.tensor([types], device=device)
-    with attending(backbone):
+    places = [torch.from_numpy(reads).to(device) for reads in tree.reads]
+    with attending(backbone), only_at(backbone, torch.unique(torch.cat(places))):
         made = inputs_of(tree, backbone, causal=model.layout == "causal")
         states = backbone(**inputs, **made).last_hidden_state[0]
-    return [states[torch.from_numpy(reads).to(device)] for reads in tree.reads]
+    return [states[place] for place in places]
 
 
 def _padded(model: TokenModel, encoded: Sequence[Encoded]) -> list[torch.Tensor]:
