@@ -58,7 +58,7 @@ def cost_of(backbone: Any) -> Cost:
     """The cost of a torch module with a transformers config; attention is left out where the config does not tell."""
     import torch
 
-    machine = _MACHINES.get(next(iter(backbone.parameters())).device.type, _MACHINES["cpu"])
+    machine = _machine(backbone)
     tables = {id(m.weight) for m in backbone.modules() if isinstance(m, torch.nn.Embedding)}
     weights = sum(weight.numel() for weight in backbone.parameters() if id(weight) not in tables)
     config = getattr(backbone, "config", None)
@@ -72,3 +72,12 @@ def cost_of(backbone: Any) -> Cost:
         call=machine.launch * layers * machine.flops,
         merge=moved / machine.bandwidth * machine.flops,
     )
+
+
+def flops_a_second(backbone: Any) -> float:
+    """About how many operations a second the device of a torch module does."""
+    return _machine(backbone).flops
+
+
+def _machine(backbone: Any) -> Machine:
+    return _MACHINES.get(next(iter(backbone.parameters())).device.type, _MACHINES["cpu"])

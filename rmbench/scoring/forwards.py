@@ -15,7 +15,7 @@ from rmbench.models.base import Encoded, TokenModel
 from rmbench.scoring.answers import checked, nans
 from rmbench.scoring.cost import cost_of
 from rmbench.scoring.fastpath import route
-from rmbench.scoring.loop import Budget, run
+from rmbench.scoring.loop import Budget, Workers, run
 from rmbench.scoring.memory import held
 from rmbench.scoring.plan import Bin, plan
 from rmbench.scoring.prefixes import Ids
@@ -31,23 +31,27 @@ _Identity = tuple[object, ...]
 
 
 def forwards(
-    model: TokenModel, todo: Iterable[tuple[bytes, Request]], token_budget: int | None, tally: Tally
+    model: TokenModel,
+    todo: Iterable[tuple[bytes, Request]],
+    token_budget: int | None,
+    tally: Tally,
+    workers: Workers | None = None,
 ) -> Iterator[Answers]:
     """The answers of each forward; requests with the same tokens share what is computed.
 
     `todo` is read as it is needed, a window ahead of the forwards and from another thread; requests of one prompt
-    should follow one another, because only what is in one window shares forwards.
+    should follow one another, because only what is in one window shares forwards. `workers` share the forwards out.
     """
-    budget = Budget(token_budget or _DEFAULT_BUDGET.get(_device_type(model), _DEFAULT_BUDGET["cpu"]))
+    budget = budget_of(model, token_budget)
     tally.token_budget = budget.limit
     known: dict[_Identity, Reward] = {}
     with held(_device_type(model)):
-        for window in _ahead(model, todo):
-            yield from _answers(model, window, known, budget, tally)
+        for window in windows(model, todo):
+            yield from _answers(model, window, known, budget, tally, workers)
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class Asked:
     """A request on its way through a window; `identity` is what has to agree for two of them to share an answer."""
 
     key: bytes
@@ -66,7 +70,12 @@ class _Asked:
 
 
 def _answers(
-    model: TokenModel, window: Sequence[_Asked], known: dict[_Identity, Reward], budget: Budget, tally: Tally
+    model: TokenModel,
+    window: Sequence[Asked],
+    known: dict[_Identity, Reward],
+    budget: Budget,
+    tally: Tally,
+    workers: Workers | None,
 ) -> Iterator[Answers]:
     """The answers of one window: those that need no forward, and then those of each forward."""
     readable = [asked for asked in window if asked.item.error is None]
@@ -74,7 +83,7 @@ def _answers(
     at_once += [asked.answer(known[asked.identity]) for asked in readable if asked.identity in known]
     if at_once:
         yield at_once
-    waiting: dict[_Identity, list[_Asked]] = {}
+    waiting: dict[_Identity, list[Asked]] = {}
     for asked in readable:
         if asked.identity not in known:
             waiting.setdefault(asked.identity, []).append(asked)
@@ -82,7 +91,7 @@ def _answers(
     encoded = [group[0].item for group in groups]
     if not encoded:
         return
-    for planned, rewards in run(model, encoded, _planner(model, encoded), budget):
+    for planned, rewards in run(model, encoded, planner(model, encoded), budget, workers):
         tally.batches += 1
         tally.tokens += sum(len(encoded[i].ids) for i in planned.members)
         answers: Answers = []
@@ -96,13 +105,18 @@ def _answers(
         yield answers
 
 
-def _planner(model: TokenModel, encoded: Sequence[Encoded]) -> Callable[[Sequence[Encoded], int], list[Bin]]:
+def budget_of(model: TokenModel, token_budget: int | None) -> Budget:
+    """The budget that was asked for, else what suits the model's device."""
+    return Budget(token_budget or _DEFAULT_BUDGET.get(_device_type(model), _DEFAULT_BUDGET["cpu"]))
+
+
+def planner(model: TokenModel, encoded: Sequence[Encoded]) -> Callable[[Sequence[Encoded], int], list[Bin]]:
     """How sequences of this model are planned, given what of `encoded` says which ways are open."""
     found, cost = route(model, encoded), cost_of(model.backbone)
     return lambda some, tokens: plan(some, cost, 1 if found.alone else tokens, found.ways)
 
 
-def _ahead(model: TokenModel, todo: Iterable[tuple[bytes, Request]]) -> Iterator[list[_Asked]]:
+def windows(model: TokenModel, todo: Iterable[tuple[bytes, Request]]) -> Iterator[list[Asked]]:
     """Windows of encoded requests, the next being made in the background while one is worked on."""
     remaining = iter(todo)
     with ThreadPoolExecutor(1, thread_name_prefix="rmbench-encode") as background:
@@ -112,20 +126,20 @@ def _ahead(model: TokenModel, todo: Iterable[tuple[bytes, Request]]) -> Iterator
             yield window
 
 
-def _window(model: TokenModel, remaining: Iterator[tuple[bytes, Request]], size: int) -> list[_Asked]:
+def _window(model: TokenModel, remaining: Iterator[tuple[bytes, Request]], size: int) -> list[Asked]:
     some = list(islice(remaining, size))
     encoded = model.encode([request for _, request in some])
     return [_asked(key, request, item) for (key, request), item in zip(some, encoded, strict=True)]
 
 
-def _asked(key: bytes, request: Request, item: Encoded) -> _Asked:
+def _asked(key: bytes, request: Request, item: Encoded) -> Asked:
     if item.error is not None:
-        return _Asked(key, request, item, "", ())
+        return Asked(key, request, item, "", ())
     ids = np.asarray(item.ids, np.int32)  # a quarter of what a list of numbers takes
     read = _tokens_hash(ids, () if item.type_ids is None else item.type_ids)
     # a family's own note is not looked into
     identity = (read, item.ask, tuple(item.reads), None if item.note is None else key)
-    return _Asked(key, request, replace(item, ids=cast(Sequence[int], ids)), read, identity)
+    return Asked(key, request, replace(item, ids=cast(Sequence[int], ids)), read, identity)
 
 
 def _tokens_hash(ids: Ids, types: Sequence[int]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.scoring.attention import attending, inputs_of, positions
@@ -52,43 +52,56 @@ class Budget:
         return True
 
 
+Job = tuple[Bin, list[Encoded]]
+
+
+class Workers(Protocol):
+    """Other processes with the same model, on devices of their own."""
+
+    def work(self, model: TokenModel, bins: Iterator[Job]) -> Iterator[tuple[Bin, list[Reward] | None]]:
+        """The rewards of each bin, in any order, None where memory ran out; `bins` is asked when somebody is free."""
+
+
 def run(
     model: TokenModel,
     encoded: Sequence[Encoded],
     plan: Callable[[Sequence[Encoded], int], list[Bin]],
     budget: Budget,
+    workers: Workers | None = None,
 ) -> Iterator[tuple[Bin, list[Reward] | None]]:
     """Scores every sequence, a bin at a time: yields bins of indices into `encoded` with their rewards.
 
     Rewards are None for a single sequence that does not fit into memory by itself. What is left is planned anew
-    whenever the budget changes.
+    whenever the budget changes. With `workers` the bins are shared out.
     """
     waiting = deque(plan(encoded, budget.now))
-    while waiting:
-        planned = waiting.popleft()
-        rewards = _read(model, [encoded[i] for i in planned.members], planned)
-        if rewards is None and len(planned.members) > 1:
-            budget.failed(planned.tokens)
-            waiting.appendleft(planned)
-            changed = True
-        else:
-            yield planned, rewards
-            changed = rewards is not None and budget.worked()
-        if changed:
-            left = [i for some in waiting for i in some.members]
-            again = plan([encoded[i] for i in left], budget.now)
-            waiting = deque(some.renamed(left) for some in again)
+
+    def jobs() -> Iterator[Job]:
+        while waiting:
+            planned = waiting.popleft()
+            yield planned, [encoded[i] for i in planned.members]
+
+    while waiting:  # a worker may hand back what does not fit when the others have nothing left
+        for planned, rewards in _here(model, jobs()) if workers is None else workers.work(model, jobs()):
+            if rewards is None and len(planned.members) > 1:
+                budget.failed(planned.tokens)
+                waiting.appendleft(planned)
+                changed = True
+            else:
+                yield planned, rewards
+                changed = rewards is not None and budget.worked()
+            if changed:
+                left = [i for some in waiting for i in some.members]
+                again = plan([encoded[i] for i in left], budget.now)
+                waiting = deque(some.renamed(left) for some in again)
 
 
-def hidden_states(model: TokenModel, encoded: Sequence[Encoded], planned: Bin) -> list[torch.Tensor]:
-    """Hidden states at the read positions, one [len(reads), h] tensor for each of the bin's sequences."""
-    import torch
-
-    with torch.inference_mode():
-        return _padded(model, encoded) if planned.tree is None else _packed(model, encoded, planned.tree)
+def _here(model: TokenModel, bins: Iterator[Job]) -> Iterator[tuple[Bin, list[Reward] | None]]:
+    for planned, encoded in bins:
+        yield planned, rewards_of(model, encoded, planned)
 
 
-def _read(model: TokenModel, encoded: Sequence[Encoded], planned: Bin) -> list[Reward] | None:
+def rewards_of(model: TokenModel, encoded: Sequence[Encoded], planned: Bin) -> list[Reward] | None:
     """Rewards of one bin, or None where memory ran out. The exception is gone on return, and so are its tensors."""
     try:
         return model.read(hidden_states(model, encoded, planned), encoded)
@@ -100,6 +113,14 @@ def _read(model: TokenModel, encoded: Sequence[Encoded], planned: Bin) -> list[R
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return None
+
+
+def hidden_states(model: TokenModel, encoded: Sequence[Encoded], planned: Bin) -> list[torch.Tensor]:
+    """Hidden states at the read positions, one [len(reads), h] tensor for each of the bin's sequences."""
+    import torch
+
+    with torch.inference_mode():
+        return _padded(model, encoded) if planned.tree is None else _packed(model, encoded, planned.tree)
 
 
 def _packed(model: TokenModel, encoded: Sequence[Encoded], tree: Tree) -> list[torch.Tensor]:

@@ -1,0 +1,100 @@
+"""What a run would do, without doing it: which sequences share forwards, what that saves, how long it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from rmbench.models.base import Encoded, TokenModel
+from rmbench.scoring.cost import flops_a_second
+from rmbench.scoring.fastpath import route
+from rmbench.scoring.forwards import budget_of, planner, windows
+from rmbench.scoring.loop import rewards_of
+from rmbench.scoring.plan import Bin, Way
+from rmbench.types import Request
+
+
+@dataclass(slots=True)
+class Share:
+    """What is run in one way: `sequences` of `tokens`, of which `computed` are in `forwards` with padding and without
+    what is shared; `cost` is in operations.
+    """
+
+    sequences: int = 0
+    tokens: int = 0
+    computed: int = 0
+    forwards: int = 0
+    cost: float = 0.0
+
+    def add(self, planned: Bin, tokens: int) -> None:
+        self.sequences += len(planned.members)
+        self.tokens += tokens
+        self.computed += planned.tokens
+        self.forwards += 1
+        self.cost += planned.cost
+
+
+@dataclass(slots=True)
+class Explanation:
+    """`requests` are left to run, of which `unreadable` need no forward and `same` read the same tokens as another.
+
+    `reason` says why sequences are not packed, "" where they are. `rate` is operations a second, measured on one
+    forward of the plan; None where nothing has to be run.
+    """
+
+    requests: int = 0
+    unreadable: int = 0
+    same: int = 0
+    token_budget: int = 0
+    reason: str = ""
+    rate: float | None = None
+    ways: dict[Way, Share] = field(default_factory=dict)
+
+    def seconds(self, way: Way) -> float:
+        """How long the forwards of one way are predicted to take."""
+        return self.ways[way].cost / self.rate if self.rate else 0.0
+
+
+def explain(model: TokenModel, todo: Iterable[tuple[bytes, Request]], token_budget: int | None) -> Explanation:
+    """The plan of what `forwards` would run. Runs one or two forwards, to learn how fast the model is here."""
+    budget = budget_of(model, token_budget)
+    found = Explanation(token_budget=budget.limit)
+    seen: set[tuple[object, ...]] = set()
+    probe: tuple[Bin, list[Encoded]] | None = None
+    second = flops_a_second(model.backbone)
+    for window in windows(model, todo):
+        encoded: list[Encoded] = []
+        for asked in window:
+            found.requests += 1
+            found.unreadable += asked.item.error is not None
+            if asked.item.error is None:
+                found.same += asked.identity in seen
+                if asked.identity not in seen:
+                    encoded.append(asked.item)
+                seen.add(asked.identity)
+        if not encoded:
+            continue
+        found.reason = route(model, encoded).reason
+        for planned in planner(model, encoded)(encoded, budget.limit):
+            items = [encoded[i] for i in planned.members]
+            found.ways.setdefault(planned.way, Share()).add(planned, sum(len(item.ids) for item in items))
+            # the largest that takes a second or less, or the smallest there is
+            if probe is None or _better(planned.cost, probe[0].cost, second):
+                probe = planned, items
+    if probe is not None:
+        found.rate = _rate(model, *probe)
+    return found
+
+
+def _better(cost: float, than: float, second: float) -> bool:
+    return cost < than if than > second else than < cost <= second
+
+
+def _rate(model: TokenModel, planned: Bin, encoded: Sequence[Encoded]) -> float:
+    taken = []
+    for _ in range(2):  # the first one also pays for memory and kernels
+        started = time.perf_counter()
+        rewards_of(model, encoded, planned)
+        taken.append(time.perf_counter() - started)
+    return planned.cost / min(taken)
