@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import overload
+from typing import cast, overload
 
 from rmbench.errors import ModelError, RmbenchError
 from rmbench.models.base import Derived, Model, RewardModel, ScoreFile, TokenModel, subject_of
@@ -78,13 +78,13 @@ def _through_store(
     place: str,
 ) -> list[Reward]:
     """Runs the distinct requests that the store does not know, and keeps each answer while the next is made."""
-    identity = _identity(model, place)
+    forwarded = model if isinstance(model, TokenModel) else None
     keys: list[bytes] = []
     first: dict[bytes, int] = {}
     digests: dict[bytes, bytes] = {}
-    for at, (digest, key) in enumerate(request_keys(identity, requests)):
+    for at, (digest, key) in enumerate(request_keys(_identity(model, place), requests)):
         keys.append(key)
-        if first.setdefault(key, at) == at and isinstance(model, TokenModel):
+        if first.setdefault(key, at) == at and forwarded is not None:
             digests[key] = digest
     ordered = sorted(first)
     known = {} if store is None else {key: from_json(fields) for key, fields in store.find(ordered)}
@@ -107,10 +107,11 @@ def _through_store(
     started = time.perf_counter()
     try:
         run: Answers
-        if isinstance(model, TokenModel):
-            run, window = forwards(model, dict(zip(todo, left, strict=True)), token_budget, tally), 0.0
+        if forwarded is None:
+            run, window = _replies(cast(RewardModel, model), todo, left), _WINDOW
         else:
-            run, window = _replies(model, todo, left), _WINDOW
+            # The only place that starts forwards; they may take (key, request) pairs as they need them
+            run, window = forwards(forwarded, dict(zip(todo, left, strict=True)), token_budget, tally), 0.0
         with nullcontext() if store is None else Writer(store, window) as writer:
             for answers in run:
                 if writer is not None:

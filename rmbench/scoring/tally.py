@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told how scoring goes: how many are to run and were known, what was answered after each batch or reply, the end."""
+    """Told how scoring goes: how many are to run and were known, how many each batch or reply answered, the end."""
 
     def begin(self, total: int, known: int) -> None: ...
 
