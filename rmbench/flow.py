@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import re
@@ -67,7 +68,8 @@ def load_tasks(
     loaded = []
     for task in found:
         path = Path(data[task.name]) if task.name in data else None
-        examples = task.load(path)
+        with _uncollected():
+            examples = task.load(path)
         given = {"data_sha256": examples.sha256} if path else {}
         if deduplicate:
             examples = examples.deduplicated()
@@ -112,9 +114,11 @@ def evaluate(
     subject = subject_of(model) if name is None else replace(subject_of(model), id=name)
     run = run_of(model, spec)
 
-    asked = [
-        [item.task.requests(example, model.asks, item.data.sha256) for example in item.data.examples] for item in loaded
-    ]
+    with _uncollected():
+        asked = [
+            [item.task.requests(example, model.asks, item.data.sha256) for example in item.data.examples]
+            for item in loaded
+        ]
     tally = Tally()
     with kept(run if spec else None) as (store, journal):
         rewards = iter(
@@ -131,8 +135,9 @@ def evaluate(
         results = []
         for item in loaded:
             judged = _Judged()
-            for example, requests in zip(item.data.examples, asked.pop(0), strict=True):
-                judged.add(item.task, example, requests, list(islice(rewards, len(requests))))
+            with _uncollected():
+                for example, requests in zip(item.data.examples, asked.pop(0), strict=True):
+                    judged.add(item.task, example, requests, list(islice(rewards, len(requests))))
             info = SubjectInfo(
                 kind="reward_model",
                 id=subject.id,
@@ -199,6 +204,18 @@ def fingerprint(model: Model) -> str | None:
     if None in parts:
         return None
     return sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """While many objects are made and none is part of a cycle: the collector looks at all of them over and over."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _conversation(item: Conversation, place: int) -> Request:

@@ -277,10 +277,8 @@ class Generation(_Reading):
 
 
 def _request(ask: Ask, example: Example, indices: tuple[int, ...], dataset: str) -> Request:
-    shown = tuple(
-        Response(candidate.text, _steps(candidate) if ask == "steps" else candidate.steps)
-        for candidate in (example.candidates[index] for index in indices)
-    )
+    candidates = [example.candidates[index] for index in indices]
+    shown = tuple([Response(c.text, _steps(c) if ask == "steps" else c.steps) for c in candidates])
     return Request(ask, example.prompt, shown, example.reference, Where(dataset, example.id, indices))
 
 
