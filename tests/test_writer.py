@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -173,6 +175,30 @@ def test_a_run_that_fails_keeps_what_came_before_and_its_own_error(store: Gated)
     with pytest.raises(ModelError, match="the endpoint went away"):
         scoring.score(model, requests(1000), store=store)
     assert store.count() == len(model.seen) - 1
+
+
+KILLED = """
+import time
+from pathlib import Path
+from rmbench.scoring import Store
+from rmbench.scoring.writer import Writer
+
+with Store(Path("killed.sqlite")) as store, Writer(store, 0.05) as writer:
+    for number in range(10**6):
+        time.sleep(0.06)
+        writer.put([(number.to_bytes(4, "big"), number)])
+        print(number, flush=True)
+"""
+
+
+def test_slow_replies_survive_kill_9(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(10)]
+        process.kill()
+        lines += process.stdout.readlines()
+    with Store(tmp_path / "killed.sqlite") as store:
+        assert len(lines) <= store.count() <= len(lines) + 1
 
 
 def test_no_thread_is_left(store: Gated) -> None:
