@@ -23,6 +23,7 @@ prove: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/large.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .

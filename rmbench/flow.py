@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import re
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -67,7 +68,8 @@ def load_tasks(
     loaded = []
     for task in found:
         path = Path(data[task.name]) if task.name in data else None
-        examples = task.load(path)
+        with _uncollected():
+            examples = task.load(path)
         given = {"data_sha256": examples.sha256} if path else {}
         if deduplicate:
             examples = examples.deduplicated()
@@ -112,16 +114,17 @@ def evaluate(
     subject = subject_of(model) if name is None else replace(subject_of(model), id=name)
     run = run_of(model, spec)
 
-    asked = [
-        [(example, item.task.requests(example, model.asks, item.data.sha256)) for example in item.data.examples]
-        for item in loaded
-    ]
+    with _uncollected():
+        asked = [
+            [item.task.requests(example, model.asks, item.data.sha256) for example in item.data.examples]
+            for item in loaded
+        ]
     tally = Tally()
     with kept(run if spec else None) as (store, journal):
         rewards = iter(
             scoring.score(
                 model,
-                [request for examples in asked for _, requests in examples for request in requests],
+                [*chain.from_iterable(chain.from_iterable(asked))],
                 token_budget=token_budget,
                 store=store,
                 journal=journal,
@@ -130,8 +133,11 @@ def evaluate(
             )
         )
         results = []
-        for item, examples in zip(loaded, asked, strict=True):
-            answered = [(example, requests, list(islice(rewards, len(requests)))) for example, requests in examples]
+        for item in loaded:
+            judged = _Judged()
+            with _uncollected():
+                for example, requests in zip(item.data.examples, asked.pop(0), strict=True):
+                    judged.add(item.task, example, requests, list(islice(rewards, len(requests))))
             info = SubjectInfo(
                 kind="reward_model",
                 id=subject.id,
@@ -140,7 +146,7 @@ def evaluate(
                 fingerprint=fingerprint(model),
             )
             config = {**subject.settings, **item.choice, "seed": seed} | ({"run": run} if run else {})
-            results.append(_result(item, answered, info, config, tally, time.perf_counter() - started))
+            results.append(_result(item, judged, info, config, tally, started))
         if out is not None:
             for result in results:
                 files.write(result, Path(out))
@@ -200,6 +206,18 @@ def fingerprint(model: Model) -> str | None:
     return sha256(json.dumps(parts).encode()).hexdigest()
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """While many objects are made and none is part of a cycle: the collector looks at all of them over and over."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _conversation(item: Conversation, place: int) -> Request:
     if isinstance(item, tuple) and len(item) == 2 and all(isinstance(text, str) for text in item):
         item = [{"role": "user", "content": str(item[0])}, {"role": "assistant", "content": str(item[1])}]
@@ -224,24 +242,53 @@ def _message(message: Any, place: str) -> Message:
     return Message(role, content)
 
 
+class _Judged:
+    """What is known of a task's examples once they are judged, one after the other: all but texts and requests."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self.records = records.Records()
+        self.statuses: Counter[str] = Counter()
+        self.truncated = self.same_tokens = 0
+        self._problems: dict[tuple[str, str], str] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def add(self, task: Task, example: Example, requests: Sequence[Request], rewards: Sequence[Reward]) -> None:
+        self.outcomes.append(task.outcome(example, requests, rewards))
+        self.records.add(example, requests, rewards)
+        texts: dict[str, str | None] = {}
+        for request, reward in zip(requests, rewards, strict=True):
+            self.statuses[reward.status] += 1
+            self.truncated += reward.truncated > 0
+            if reward.read and len(request.shown) == 1:
+                text = request.shown[0].text
+                self.same_tokens += texts.setdefault(reward.read, text) != text
+            if reward.status != "ok":
+                self._add_problem(example, request, reward)
+
+    @property
+    def problems(self) -> list[str]:
+        """One line per status that is not `ok` and reason, numbers in it aside: how often, and where first."""
+        return [f"{self._counts[kind]:,} rewards are {kind[0]}, {line}" for kind, line in self._problems.items()]
+
+    def _add_problem(self, example: Example, request: Request, reward: Reward) -> None:
+        kind = reward.status, re.sub(r"\d[\d,.]*", "#", reward.detail or "")
+        self._counts[kind] += 1
+        candidates = " and ".join(str(index) for index in request.where.candidates) if request.where else "?"
+        place = f"example {example.id}, candidate {candidates}"
+        self._problems.setdefault(kind, f"first at {place}" + (f": {reward.detail}" if reward.detail else ""))
+
+
 def _result(
-    item: Loaded,
-    answered: Sequence[tuple[Example, Sequence[Request], Sequence[Reward]]],
-    subject: SubjectInfo,
-    config: Mapping[str, Any],
-    tally: Tally,
-    seconds: float,
+    item: Loaded, judged: _Judged, subject: SubjectInfo, config: Mapping[str, Any], tally: Tally, started: float
 ) -> TaskResult:
-    task, data = item.task, item.data
-    outcomes = [task.outcome(example, requests, rewards) for example, requests, rewards in answered]
+    task, data, outcomes = item.task, item.data, judged.outcomes
     views = list(dict.fromkeys(view for outcome in outcomes for view in outcome.views))
     primary = task.primary_view(views)
     calibrated = Calibrated(reason=task.uncalibrated)
     if task.uncalibrated is None:
         calibrated = calibrate(outcomes, primary, seed=config["seed"])
     described = scale.describe(outcomes, primary)
-    rewards = [reward for _, _, some in answered for reward in some]
-    statuses = Counter(reward.status for reward in rewards)
     result = TaskResult(
         task=TaskInfo(name=task.name, version=task.version, protocol=task.protocol, null_verdict=task.null_verdict),
         dataset=DatasetInfo(
@@ -259,21 +306,21 @@ def _result(
         primary_view=primary,
         metrics=_metrics(task, outcomes, views, config["seed"]),
         left_out={view: reasons for view in views if (reasons := task.left_out(outcomes, view))},
-        statuses={status: statuses[status] for status in STATUSES if statuses[status]},
-        truncated=sum(reward.truncated > 0 for reward in rewards),
+        statuses={status: judged.statuses[status] for status in STATUSES if judged.statuses[status]},
+        truncated=judged.truncated,
         ties={view: task.ties(outcomes, view) for view in views},
-        same_tokens=_same_tokens(answered),
+        same_tokens=judged.same_tokens,
         scale=None if described is None else Scale(**asdict(described)),
         calibration=calibrated.report,
         calibration_reason=calibrated.reason,
-        timing=timing(tally, seconds),
+        timing=timing(tally, time.perf_counter() - started),
         environment=provenance.environment(),
         config={**config, "task_version": task.version, "protocol": task.protocol},
         created=provenance.now(),
     )
-    result._records = records.candidate_table(answered, calibrated.probabilities)
-    result._comparisons = records.comparison_table(answered)
-    result._problems = _problems(answered)
+    result._records = judged.records.candidates(calibrated.probabilities)
+    result._comparisons = judged.records.comparisons()
+    result._problems = judged.problems
     return result
 
 
@@ -296,33 +343,6 @@ def timing(tally: Tally, seconds: float) -> Timing:
         tokens=tally.tokens,
         token_budget=tally.token_budget,
     )
-
-
-def _same_tokens(answered: Sequence[tuple[Example, Sequence[Request], Sequence[Reward]]]) -> int:
-    """How many responses have other text than one before them in their example, and yet the same tokens."""
-    count = 0
-    for _, requests, rewards in answered:
-        texts: dict[str, str | None] = {}
-        for request, reward in zip(requests, rewards, strict=True):
-            if reward.read and len(request.shown) == 1:
-                text = request.shown[0].text
-                count += texts.setdefault(reward.read, text) != text
-    return count
-
-
-def _problems(answered: Sequence[tuple[Example, Sequence[Request], Sequence[Reward]]]) -> list[str]:
-    """One line per status that is not `ok` and reason, numbers in it aside: how often, and where first."""
-    lines: dict[tuple[str, str], str] = {}
-    counts: Counter[tuple[str, str]] = Counter()
-    for example, requests, rewards in answered:
-        for request, reward in zip(requests, rewards, strict=True):
-            if reward.status != "ok":
-                kind = reward.status, re.sub(r"\d[\d,.]*", "#", reward.detail or "")
-                counts[kind] += 1
-                candidates = " and ".join(str(index) for index in request.where.candidates) if request.where else "?"
-                place = f"example {example.id}, candidate {candidates}"
-                lines.setdefault(kind, f"first at {place}" + (f": {reward.detail}" if reward.detail else ""))
-    return [f"{counts[kind]:,} rewards are {kind[0]}, {line}" for kind, line in lines.items()]
 
 
 def _metrics(task: Task, outcomes: Sequence[Outcome], views: Sequence[str], seed: int) -> list[Metric]:
@@ -356,10 +376,14 @@ def _number(value: float) -> float | None:
 
 def _responses_sha256(examples: Sequence[Example]) -> str | None:
     """Identity of the texts that were judged; None where a score file does not tell them."""
-    texts = sorted([example.id, [candidate.text for candidate in example.candidates]] for example in examples)
-    if any(text is None for _, some in texts for text in some):
+    if any(candidate.text is None for example in examples for candidate in example.candidates):
         return None
-    return sha256(json.dumps(texts).encode()).hexdigest()
+    texts = ([example.id, [c.text for c in example.candidates]] for example in sorted(examples, key=_by_id))
+    return provenance.list_sha256(texts)
+
+
+def _by_id(example: Example) -> tuple[str, list[str | None]]:
+    return example.id, [candidate.text for candidate in example.candidates]
 
 
 def _examples_sha256(examples: Sequence[Example]) -> str:

@@ -26,6 +26,9 @@ from rmbench.metrics.aggregate import aggregate
 from rmbench.metrics.interval import Statistic
 from rmbench.types import Array, Ask, Candidate, Example, Outcome, Request, Response, Reward, Status, View, Where
 
+_NO_STEPS: Array = np.zeros(0)  # of most candidates, and an array each would be most of an outcome
+_NO_STEPS.setflags(write=False)
+
 Order = Literal["official", "both_orders", "round_robin"]
 
 
@@ -151,8 +154,8 @@ class _Judging(_Reading, ABC):
             views,
             columns=_columns(example, requests, rewards),
             tags=[candidate.tags for candidate in example.candidates],
-            step_scores=[np.array(reward.steps) for reward in rewards],
-            step_labels=[np.array(c.step_labels or (), dtype=float) for c in example.candidates],
+            step_scores=[np.array(reward.steps) if reward.steps else _NO_STEPS for reward in rewards],
+            step_labels=[np.array(c.step_labels, float) if c.step_labels else _NO_STEPS for c in example.candidates],
         )
 
     def primary_view(self, views: Sequence[str]) -> str:
@@ -274,10 +277,8 @@ class Generation(_Reading):
 
 
 def _request(ask: Ask, example: Example, indices: tuple[int, ...], dataset: str) -> Request:
-    shown = tuple(
-        Response(candidate.text, _steps(candidate) if ask == "steps" else candidate.steps)
-        for candidate in (example.candidates[index] for index in indices)
-    )
+    candidates = [example.candidates[index] for index in indices]
+    shown = tuple([Response(c.text, _steps(c) if ask == "steps" else c.steps) for c in candidates])
     return Request(ask, example.prompt, shown, example.reference, Where(dataset, example.id, indices))
 
 

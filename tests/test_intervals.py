@@ -176,3 +176,10 @@ def test_a_value_that_is_not_defined_is_nan_without_a_warning():
     [found] = estimate([Statistic("ratio", np.zeros((5, 2)), lambda s: s[..., 0] / s[..., 1])], range(5))
     assert np.isnan([found.value, *ends(found)]).all()
     assert found.n == 5
+
+
+def test_a_product_in_parts_is_the_product() -> None:
+    rng = np.random.default_rng(0)
+    times, table = rng.integers(5, size=(20, 3001)), rng.integers(-9, 9, size=(3001, 40)).astype(float)
+    assert interval._ALONE // (20 * 40) < 3001, "it is made of parts"
+    assert np.array_equal(interval._product(times, table), times @ table)

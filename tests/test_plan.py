@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmbench.scoring.plan import batches, distinct, request_key
+from rmbench.scoring.plan import batches, distinct, request_key, request_keys
 from rmbench.types import Message, Request, Response, Where
 
 REQUEST = Request("reward", (Message("user", "2 + 2?"),), (Response("4"),), where=Where("set", "a", (0,)))
@@ -48,6 +48,34 @@ def test_a_key_changes_with_everything_a_model_can_see() -> None:
 
 def test_a_lone_surrogate_has_a_key() -> None:
     assert len(request_key("f", replace(REQUEST, shown=(Response("\ud800"),)))) == 32
+
+
+TEXTS = st.text(max_size=6)
+RESPONSES = st.builds(Response, st.none() | TEXTS, st.none() | st.lists(TEXTS, max_size=3).map(tuple), tokens=st.none())
+REQUESTS = st.builds(
+    Request,
+    st.sampled_from(["reward", "steps", "tokens", "compare"]),
+    st.lists(st.builds(Message, st.sampled_from(["user", "system"]), TEXTS), max_size=2).map(tuple),
+    st.lists(RESPONSES, min_size=1, max_size=3).map(tuple),
+    st.none() | TEXTS,
+    st.just(Where("set", "a", (0,))),
+)
+
+
+@given(st.lists(REQUESTS, max_size=6).map(lambda some: [*some, *some[::-1]]))
+def test_the_keys_of_a_run_are_those_of_what_reaches_the_model(requests: list[Request]) -> None:
+    found = list(request_keys("f", requests))
+    for request, (digest, key) in zip(requests, found, strict=True):
+        shown = request.shown if request.ask == "steps" else tuple(replace(one, steps=None) for one in request.shown)
+        assert key == request_key("f", replace(request, shown=shown, where=None))
+        others = [other for other, (seen, _) in zip(requests, found, strict=True) if seen == digest]
+        assert {(other.ask, other.prompt, other.reference) for other in others} == {
+            (request.ask, request.prompt, request.reference)
+        }
+
+
+def test_keys_stay_what_they_were_in_stores_that_exist() -> None:
+    assert request_key("f", REQUEST).hex() == "ffc6c6e02b067481b5ac521af585025cfe7a98d121748b9771b848215f8142c4"
 
 
 @given(st.lists(st.integers(0, 5)))

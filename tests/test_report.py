@@ -20,6 +20,7 @@ from rmbench.errors import ResultError
 from rmbench.flow import load_tasks
 from rmbench.report import charts, curves, page
 from rmbench.report.failures import worst
+from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import Metric, TaskResult
 from rmbench.types import Example, Outcome, View
 
@@ -160,7 +161,7 @@ def test_a_hundred_thousand_candidates_become_few_points() -> None:
 
 def test_the_worst_failures_are_the_largest_margins_with_both_texts(tmp_path: Path) -> None:
     result, texts = evaluate(tmp_path, longest, pairs(40))
-    failures = worst(result, texts["preference"])
+    failures = worst(result, texts["preference"], outcomes_of(result, result.primary_view))
     margins = sorted((8 + i - (3 + i % 3 * 4) for i in range(40)), reverse=True)
     assert [f.wrong.reward - f.right.reward for f in failures] == margins[:10]  # type: ignore[operator]
     assert (failures[0].prompt[0].content, failures[0].right.text, failures[0].wrong.text) == ("p39", "rrr", "w" * 47)
@@ -297,7 +298,7 @@ def test_a_probe_is_drawn_as_dots_and_its_failures_start_from_the_unedited_answe
         "Effects": [metric.value for metric in whole if metric.name.startswith("effect_")],
         "Rates": [metric.value for metric in whole if metric.kind == "proportion"],
     }
-    for failure in worst(result, texts["length_bias"]):
+    for failure in worst(result, texts["length_bias"], outcomes_of(result, result.primary_view)):
         assert failure.right.tags["edit"] == "sufficient"
         assert failure.wrong.label == 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,40 @@ def test_no_model_sees_where_nor_the_order_of_the_data() -> None:
     assert all(request.where is None for request in model.seen)
     firsts = [int(model.seen[10 * attempt].shown[0].text.split()[1]) for attempt in range(20)]
     assert len(set(firsts)) > 3
+
+
+def test_requests_of_a_prompt_reach_forwards_together_and_in_no_order_of_the_data() -> None:
+    seen: list[tuple[str, str]] = []
+
+    class Listening(TinyTokenModel):
+        def encode(self, requests: Sequence[Request]) -> list[Encoded]:
+            seen.extend((request.prompt[0].content, request.shown[0].text or "") for request in requests)
+            return super().encode(requests)
+
+    requests = [
+        Request("reward", (Message("user", f"{prompt}"),), (Response(f"{prompt} {i}"),))
+        for i in range(10)
+        for prompt in range(20)
+    ]
+    rewards = scoring.score(Listening(), requests)
+    prompts = [prompt for prompt, _ in seen]
+    assert len(list(groupby(prompts))) == 20
+    assert prompts != sorted(prompts, key=int)
+    firsts = [next(text for _, text in group) for _, group in groupby(seen, key=lambda each: each[0])]
+    assert len({text.split()[1] for text in firsts}) > 3
+    backwards = scoring.score(TinyTokenModel(), requests[::-1])
+    assert_same(backwards[::-1], rewards)
+
+
+def test_a_model_may_look_at_its_requests_as_it_likes() -> None:
+    class Looks(Scripted):
+        def rewards(self, requests: Any) -> Any:
+            assert list(requests) == [requests[i] for i in range(len(requests))] == [*requests[:2], requests[-1]]
+            assert requests[0] in requests
+            return super().rewards(requests)
+
+    asked = [ask("reward", text, where=Where("x", "e", (0,))) for text in "abc"]
+    assert [r.value for r in scoring.score(Looks(lambda r: ord(r.shown[0].text)), asked)] == [97, 98, 99]
 
 
 def test_steps_reach_only_a_model_that_is_asked_about_them() -> None:
@@ -315,23 +350,22 @@ def test_a_request_that_cannot_be_read_is_an_error_with_its_reason() -> None:
     assert (good.status, bad.status, bad.detail) == ("ok", "error", "35 tokens, 20 positions")
 
 
-def test_a_batch_is_safe_before_the_next_one_starts(tmp_path: Path) -> None:
+def test_at_most_one_batch_is_not_yet_safe_when_the_next_one_starts(tmp_path: Path) -> None:
     sizes: list[int] = []
     model = TinyTokenModel()
-    with Store(tmp_path / "s.sqlite") as store:
+    with Store(tmp_path / "s.sqlite") as store, Store(tmp_path / "s.sqlite") as other:
         forward = model.backbone.forward
 
         def counting(**inputs: Any) -> Any:
-            sizes.append(store.count())
+            sizes.append(other.count())
             return forward(**inputs)
 
         model.backbone.forward = counting
-        scoring.score(model, [ask("reward", "x" * n) for n in range(1, 30)], store=store, token_budget=64)
-    done, expected = 0, []
-    for rows, _ in model.backbone.shapes:
-        expected.append(done)
-        done += rows
-    assert sizes == expected
+        requests = [ask("reward", "x" * n) for n in range(1, 30)]
+        scoring.score(model, requests, store=store, token_budget=64)
+        assert other.count() == len(requests)
+    done = [sum(rows for rows, _ in model.backbone.shapes[:batch]) for batch in range(len(sizes))]
+    assert all(safe >= before for safe, before in zip(sizes, [0, *done], strict=False))
 
 
 def test_progress_hears_of_every_sequence() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from rmbench.types import Candidate, Example, Message
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 _TEXT = ("text", "answer", "response", "content", "solution", "completion", "output")
+_UNTAGGED: Mapping[str, Any] = {}  # one for all: most responses have no tags
 _SUBSET = ("subset", "category_path", "category")
 _REFERENCE = ("reference", "ground_truth")
 
@@ -147,7 +148,10 @@ def to_example(
     return Example(
         row.name(ids) or "",
         replies[0].prompt or read_prompt(row),
-        tuple(Candidate(reply.text, label, tags=reply.tags) for reply, label in zip(replies, labels, strict=True)),
+        tuple(
+            Candidate(reply.text, label, tags=reply.tags or _UNTAGGED)
+            for reply, label in zip(replies, labels, strict=True)
+        ),
         subset=row.name(_SUBSET),
         cluster=row.name(("cluster",)),
         reference=row.name(_REFERENCE),

@@ -259,7 +259,8 @@ def _parquet(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
 
     number = 0
     try:
-        table = pq.ParquetFile(io.BytesIO(stream.read()))
+        # A plain file is read a row group at a time; what is packed cannot be read from its end
+        table = pq.ParquetFile(stream if isinstance(stream, io.BufferedReader) else io.BytesIO(stream.read()))
         for batch in table.iter_batches(batch_size=1024):
             for value in batch.to_pylist():
                 number += 1

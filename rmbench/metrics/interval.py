@@ -16,6 +16,7 @@ Kind = Literal["proportion", "fraction", "number"]
 
 LEVEL = 0.95
 _PICKS = 1 << 21  # cluster picks held at once while resampling: 16 MiB
+_ALONE = 1 << 18  # multiplications that OpenBLAS leaves to one thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +167,23 @@ def _resample(tables: Sequence[Array], draws: int, seed: int) -> list[Array]:
         picks = rng.integers(c, size=(count, c))
         picks += np.arange(count)[:, None] * c
         times = np.bincount(picks.ravel(), minlength=count * c).reshape(count, c)
-        sums[start : start + count] = times.astype(float) @ table
+        sums[start : start + count] = _product(times, table)
     return np.split(sums, np.cumsum([t.shape[1] for t in tables])[:-1], axis=1)
+
+
+def _product(times: NDArray[np.integer], table: Array) -> Array:
+    """`times` [draws, c] @ `table` [c, s]; few draws of many clusters in parts too small for several threads.
+
+    On busy cores these wait for each other fifty times as long as the product takes.
+    """
+    draws, c = times.shape
+    part = _ALONE // (draws * table.shape[1])
+    if part < 64 or c <= part:
+        return np.asarray(times.astype(float) @ table)
+    sums: Array = np.zeros((draws, table.shape[1]))
+    for at in range(0, c, part):
+        sums += times[:, at : at + part].astype(float) @ table[at : at + part]
+    return sums
 
 
 def _effects(statistic: Statistic, codes: NDArray[np.intp]) -> Array | None:

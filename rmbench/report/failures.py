@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmbench.results.replay import examples_of, outcomes_of
 from rmbench.results.schema import TaskResult
 from rmbench.types import Example, Message, Outcome, View
 
@@ -43,25 +42,35 @@ class Failure:
     by: str
 
 
-def worst(result: TaskResult, texts: Mapping[str, Example]) -> list[Failure]:
+def worst(result: TaskResult, texts: Mapping[str, Example], outcomes: Sequence[Outcome]) -> list[Failure]:
     """At most ten failures of the primary view, the largest margin first; `texts` are the examples known, by id.
+
+    `outcomes` are those of the primary view (`outcomes_of`).
 
     A margin is the reward of the best wrong candidate minus that of the best right one. In a probe the right one is
     the unedited answer (tag `edit` is `sufficient`). Where only pairs were compared it is how many wrong ones were
     preferred to the right one that lost least.
     """
-    outcomes = outcomes_of(result, result.primary_view)
-    rows = {example.id: example.rows for example in examples_of(result)}
     found = ((*lost, outcome) for outcome in outcomes for lost in _lost(outcome, result.primary_view))
     failures = []
     for _, by, right, wrong, outcome in nlargest(_MOST, found, key=lambda lost: lost[0]):
         example = texts.get(outcome.example_id)
         if example is not None and len(example.candidates) != len(outcome.labels):
             example = None
-        pair = [_answer(result, outcome, example, at, rows[outcome.example_id][at]) for at in (right, wrong)]
+        rows = _rows(result, outcome.example_id)
+        pair = [_answer(result, outcome, example, at, rows[at]) for at in (right, wrong)]
         prompt = example.prompt if example else ()
         failures.append(Failure(outcome.example_id, outcome.subset, prompt, pair[0], pair[1], by))
     return failures
+
+
+def _rows(result: TaskResult, example: str) -> list[int]:
+    """Where the records have an example's candidates, in their order."""
+    import pyarrow.compute as pc
+
+    rows = np.flatnonzero(pc.equal(result.records["example_id"], example).to_numpy())
+    candidates = result.records["candidate"].take(rows).to_numpy()
+    return [int(row) for row in rows[np.argsort(candidates, kind="stable")]]
 
 
 def _lost(outcome: Outcome, name: str) -> Iterator[tuple[float, str, int, int]]:

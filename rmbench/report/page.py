@@ -24,7 +24,7 @@ from rmbench.report.failures import Failure, worst
 from rmbench.results import files
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import Calibration, CalibrationMap, Figure, Metric, TaskResult
-from rmbench.types import Example
+from rmbench.types import Example, Outcome
 
 _FOLD, _LONGEST = 600, 20_000  # characters of a text shown at once, and at all
 _SHOWN = 3  # failures that are not folded
@@ -177,13 +177,14 @@ def _model_part(
 ) -> ModelPart:
     primary = [metric for metric in result.metrics if metric.view == result.primary_view]
     subsets = [metric for metric in primary if metric.subset != "all"]
+    outcomes = outcomes_of(result, result.primary_view)
     return ModelPart(
         anchor=anchor,
         name=name,
         result=result,
-        plots=_plots(result, _Board(anchor, name, specs)),
+        plots=_plots(result, outcomes, _Board(anchor, name, specs)),
         calibrations=result.calibration.maps if result.calibration else (),
-        failures=worst(result, texts),
+        failures=worst(result, texts, outcomes),
         has_texts=bool(texts),
         metrics=[metric for metric in primary if metric.subset == "all"],
         subsets=subsets[:_SUBSET_ROWS],
@@ -223,10 +224,10 @@ class _Board:
         return Plot(title, caption, key)
 
 
-def _plots(result: TaskResult, board: _Board) -> list[Plot]:
+def _plots(result: TaskResult, outcomes: Sequence[Outcome], board: _Board) -> list[Plot]:
     if result.task.protocol is None:
         return _probe_plots(result, board)
-    return [*_reliability_plots(result, board), *_reward_plots(result, board)]
+    return [*_reliability_plots(result, board), *_reward_plots(result, outcomes, board)]
 
 
 def _probe_plots(result: TaskResult, board: _Board) -> list[Plot]:
@@ -290,11 +291,11 @@ def _errors(before: CalibrationMap, after: CalibrationMap | None) -> str:
     return f"Calibration error {', '.join(errors)}." if errors else ""
 
 
-def _reward_plots(result: TaskResult, board: _Board) -> list[Plot]:
+def _reward_plots(result: TaskResult, outcomes: Sequence[Outcome], board: _Board) -> list[Plot]:
     titles = ("Reward and length", "Margins", "Right answers by rank")
     if result.comparisons is not None:
         return [board.plot(title, "", None, "this model compared pairs and gave no rewards") for title in titles]
-    rewards = curves.rewards_of(outcomes_of(result, result.primary_view), result.primary_view)
+    rewards = curves.rewards_of(outcomes, result.primary_view)
     if rewards is None:
         reason = "no example has a right and a wrong answer and a finite reward for each"
         return [board.plot(title, "", None, reason) for title in titles]

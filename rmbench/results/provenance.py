@@ -10,6 +10,7 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+_ENCODE = json.JSONEncoder().encode
 _PACKAGES = ("rmbench", "torch", "transformers", "tokenizers", "numpy", "peft")
 
 
@@ -26,7 +27,17 @@ def environment() -> dict[str, str]:
 
 def examples_sha256(judged: Iterable[tuple[str, str | None, Sequence[float | None]]]) -> str:
     """Identity of what was judged: (id, cluster, labels) in any order, whatever file or format they came from."""
-    return sha256(json.dumps(sorted(map(list, judged))).encode()).hexdigest()
+    return list_sha256(sorted(map(list, judged)))
+
+
+def list_sha256(items: Iterable[object]) -> str:
+    """Hex sha256 of the JSON of a list of `items`, which is never held as one text."""
+    found, separator = sha256(b"["), b""
+    for item in items:
+        found.update(separator + _ENCODE(item).encode())
+        separator = b", "
+    found.update(b"]")
+    return found.hexdigest()
 
 
 def now() -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from rmbench.types import Array, Example, Request, Reward
@@ -11,73 +11,91 @@ from rmbench.types import Array, Example, Request, Reward
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Asked = Sequence[tuple[Example, Sequence[Request], Sequence[Reward]]]
+_AT_ONCE = 1 << 16  # rows held as Python objects
 
 
-def candidate_table(asked: Asked, probabilities: Sequence[Array] | None) -> pa.Table:
-    """One row a candidate, in the order of the data: what is known of it and what it was given.
+class Records:
+    """The tables of a run on one task, grown an example at a time; no texts are kept."""
 
-    `probabilities` has one number per candidate of each example, nan where there is none; None without calibration.
-    """
-    import pyarrow as pa
+    def __init__(self) -> None:
+        self._rows: dict[str, list[Any]] = {name: [] for name in _candidate_types()}
+        self._done: list[pa.Table] = []
+        self._tags: dict[str, list[Any]] = {}
+        self._pairs: dict[str, list[Any]] = {name: [] for name in _comparison_types()}
+        self._count = 0
 
-    columns: dict[str, list[Any]] = {name: [] for name in _candidate_types()}
-    tag_names = dict.fromkeys(tag for example, _, _ in asked for c in example.candidates for tag in c.tags)
-    tags: dict[str, list[Any]] = {f"tag_{name}": [] for name in tag_names}
-    for at, (example, requests, rewards) in enumerate(asked):
-        alone = {r.where.candidates[0]: reward for r, reward in _placed(requests, rewards) if len(r.shown) == 1}
-        for index, candidate in enumerate(example.candidates):
-            reward = alone.get(index)
-            row = {
-                "example_id": example.id,
-                "candidate": index,
-                "subset": example.subset,
-                "cluster": example.cluster,
-                "label": None if candidate.label is None else float(candidate.label),
-                "reward": reward.value if reward else None,
-                "heads": [(name, head[0]) for name, head in reward.heads.items()] if reward else None,
-                "steps": list(reward.steps) if reward and reward.steps else None,
-                "probability": _known(probabilities[at][index]) if probabilities else None,
-                "status": reward.status if reward else None,
-                "n_tokens": reward.n_tokens if reward else None,
-                "truncated": reward.truncated if reward else None,
-                "characters": None if candidate.text is None else len(candidate.text),
-            }
-            for name, value in row.items():
-                columns[name].append(value)
-            for name in tag_names:
-                tags[f"tag_{name}"].append(candidate.tags.get(name))
-    arrays = {name: pa.array(columns[name], kind) for name, kind in _candidate_types().items()}
-    return pa.table(arrays | {name: _tag_array(values) for name, values in tags.items()})
+    def add(self, example: Example, requests: Sequence[Request], rewards: Sequence[Reward]) -> None:
+        """Adds an example's candidates, and the comparisons of them, in the order of the data."""
+        placed = [
+            (request.where.candidates, reward)
+            for request, reward in zip(requests, rewards, strict=True)
+            if request.where is not None
+        ]
+        alone = {shown[0]: reward for shown, reward in placed if len(shown) == 1}
+        self._add_candidates(example, [alone.get(index) for index in range(len(example.candidates))])
+        for shown, reward in placed:
+            for i, j in combinations(range(len(shown)), 2):
+                row = (example.id, shown[i], shown[j], reward.values[i], reward.values[j], reward.status)
+                for column, value in zip(self._pairs.values(), row, strict=True):
+                    column.append(value)
 
+    def candidates(self, probabilities: Sequence[Array] | None) -> pa.Table:
+        """One row a candidate, in the order of the data: what is known of it and what it was given.
 
-def comparison_table(asked: Asked) -> pa.Table | None:
-    """One row a pair of candidates in the order shown, with the win mass of each; None where nothing was compared."""
-    import pyarrow as pa
+        `probabilities` has one number per candidate of each example, nan where there is none; None without calibration.
+        """
+        import numpy as np
+        import pyarrow as pa
 
-    rows = [
-        {
-            "example_id": example.id,
-            "first": request.where.candidates[i],
-            "second": request.where.candidates[j],
-            "win_first": reward.values[i],
-            "win_second": reward.values[j],
-            "status": reward.status,
-        }
-        for example, requests, rewards in asked
-        for request, reward in _placed(requests, rewards)
-        for i in range(len(request.shown))
-        for j in range(i + 1, len(request.shown))
-    ]
-    types = {
-        "example_id": pa.string(),
-        "first": pa.int32(),
-        "second": pa.int32(),
-        "win_first": pa.float64(),
-        "win_second": pa.float64(),
-        "status": pa.string(),
-    }
-    return pa.Table.from_pylist(rows, schema=pa.schema(types)) if rows else None
+        self._pack()
+        table = pa.concat_tables(self._done)
+        if probabilities is not None:
+            column = pa.array(np.concatenate([np.zeros(0), *probabilities]), pa.float64(), from_pandas=True)
+            table = table.set_column(table.column_names.index("probability"), "probability", column)
+        for name, values in self._tags.items():
+            values.extend([None] * (self._count - len(values)))
+            table = table.append_column(f"tag_{name}", _tag_array(values))
+        return table
+
+    def comparisons(self) -> pa.Table | None:
+        """One row a pair of candidates in the order shown, the win mass of each; None where nothing was compared."""
+        import pyarrow as pa
+
+        if not self._pairs["example_id"]:
+            return None
+        return pa.table({name: pa.array(self._pairs[name], kind) for name, kind in _comparison_types().items()})
+
+    def _add_candidates(self, example: Example, rewards: Sequence[Reward | None]) -> None:
+        k, rows = len(rewards), self._rows
+        rows["example_id"] += [example.id] * k
+        rows["candidate"] += range(k)
+        rows["subset"] += [example.subset] * k
+        rows["cluster"] += [example.cluster] * k
+        rows["label"] += [None if c.label is None else float(c.label) for c in example.candidates]
+        rows["reward"] += [reward and reward.value for reward in rewards]
+        rows["heads"] += [reward and [(name, head[0]) for name, head in reward.heads.items()] for reward in rewards]
+        rows["steps"] += [(reward and list(reward.steps)) or None for reward in rewards]
+        rows["probability"] += [None] * k
+        rows["status"] += [reward and reward.status for reward in rewards]
+        rows["n_tokens"] += [reward and reward.n_tokens for reward in rewards]
+        rows["truncated"] += [reward and reward.truncated for reward in rewards]
+        rows["characters"] += [None if c.text is None else len(c.text) for c in example.candidates]
+        for index, candidate in enumerate(example.candidates, self._count):
+            for tag, value in candidate.tags.items():
+                column = self._tags.setdefault(tag, [])
+                column.extend([None] * (index - len(column)))
+                column.append(value)
+        self._count += k
+        if len(rows["candidate"]) >= _AT_ONCE:
+            self._pack()
+
+    def _pack(self) -> None:
+        """Python objects take several times what their columns do."""
+        import pyarrow as pa
+
+        types = _candidate_types()
+        self._done.append(pa.table({name: pa.array(self._rows[name], kind) for name, kind in types.items()}))
+        self._rows = {name: [] for name in types}
 
 
 def generation_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -90,10 +108,6 @@ def generation_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     tags = dict.fromkeys(tag for row in rows for tag in row["tags"])
     arrays = {name: pa.array([row[name] for row in rows], kind) for name, kind in _generation_types().items()}
     return pa.table(arrays | {f"tag_{tag}": _tag_array([row["tags"].get(tag) for row in rows]) for tag in tags})
-
-
-def _placed(requests: Sequence[Request], rewards: Sequence[Reward]) -> list[tuple[Any, Reward]]:
-    return [pair for pair in zip(requests, rewards, strict=True) if pair[0].where is not None]
 
 
 def _candidate_types() -> Mapping[str, pa.DataType]:
@@ -116,6 +130,19 @@ def _candidate_types() -> Mapping[str, pa.DataType]:
     }
 
 
+def _comparison_types() -> Mapping[str, pa.DataType]:
+    import pyarrow as pa
+
+    return {
+        "example_id": pa.string(),
+        "first": pa.int32(),
+        "second": pa.int32(),
+        "win_first": pa.float64(),
+        "win_second": pa.float64(),
+        "status": pa.string(),
+    }
+
+
 def _generation_types() -> Mapping[str, pa.DataType]:
     import pyarrow as pa
 
@@ -133,10 +160,6 @@ def _generation_types() -> Mapping[str, pa.DataType]:
         "finish": pa.string(),
         "cap": pa.int32(),
     }
-
-
-def _known(probability: float) -> float | None:
-    return None if math.isnan(probability) else float(probability)
 
 
 def _tag_array(values: Sequence[Any]) -> pa.Array:

@@ -27,14 +27,21 @@ class Judged:
 
 def examples_of(result: TaskResult) -> list[Judged]:
     """The examples that a result's records are about, candidates in their order."""
-    columns = (result.records[name].to_pylist() for name in ("example_id", "candidate", "subset", "cluster", "label"))
-    found: dict[str, Judged] = {}
-    ordered = sorted(enumerate(zip(*columns, strict=True)), key=lambda at: at[1][1])
-    for row, (example, _, subset, cluster, label) in ordered:
-        judged = found.setdefault(example, Judged(example, subset, cluster, [], []))
-        judged.labels.append(label)
-        judged.rows.append(row)
-    return list(found.values())
+    records = result.records
+    order = np.argsort(records["candidate"].to_numpy(), kind="stable")
+    ids = records["example_id"].take(order).combine_chunks().dictionary_encode()
+    codes = ids.indices.to_numpy()
+    rows = order[np.argsort(codes, kind="stable")]
+    ends = np.cumsum(np.bincount(codes)).tolist()
+    starts = [0, *ends[:-1]]
+    subsets, clusters = (records[name].take(rows[starts]).to_pylist() for name in ("subset", "cluster"))
+    labels, places = records["label"].take(rows).to_pylist(), rows.tolist()
+    return [
+        Judged(name, subset, cluster, labels[start:end], places[start:end])
+        for name, subset, cluster, start, end in zip(
+            ids.dictionary.to_pylist(), subsets, clusters, starts, ends, strict=True
+        )
+    ]
 
 
 def outcomes_of(result: TaskResult, view: str) -> list[Outcome]:
@@ -94,4 +101,4 @@ def _scores(result: TaskResult, view: str) -> Array:
 
 
 def _numbers(given: Sequence[float | None]) -> Array:
-    return np.array([np.nan if value is None else value for value in given], float)
+    return np.array(given, float)  # None is nan

@@ -28,11 +28,9 @@ def checked(reward: Reward, request: Request) -> Reward:
         raise ModelError(f"{len(steps)} steps came back with {len(reward.steps)} rewards; one each, nan if cut")
     heads = (*reward.heads.values(), *reward.step_heads.values())
     numbers = (*reward.values, *reward.steps, *reward.tokens, *(number for head in heads for number in head))
-    if any(math.isnan(number) for number in numbers):
-        return replace(reward, status="nan")
-    if any(math.isinf(number) for number in numbers):
-        return replace(reward, status="inf")
-    return reward
+    if all(map(math.isfinite, numbers)):
+        return reward
+    return replace(reward, status="nan" if any(map(math.isnan, numbers)) else "inf")
 
 
 def nans(request: Request) -> tuple[float, ...]:

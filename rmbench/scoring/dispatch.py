@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from contextlib import nullcontext
+from dataclasses import asdict
 from importlib.metadata import version
+from typing import cast, overload
 
 from rmbench.errors import ModelError, RmbenchError
 from rmbench.models.base import Derived, Model, RewardModel, ScoreFile, TokenModel, subject_of
 from rmbench.scoring.answers import checked, from_json, lasts, nans, to_json
 from rmbench.scoring.forwards import forwards
-from rmbench.scoring.plan import distinct, request_key
+from rmbench.scoring.plan import request_keys
 from rmbench.scoring.store import Store
 from rmbench.scoring.tally import Progress, Tally
+from rmbench.scoring.writer import Writer
 from rmbench.types import Request, Response, Reward
 
-_DEFAULT_BUDGET = {"cpu": 4096, "cuda": 32768, "mps": 8192}  # padded tokens a batch
-
+_WINDOW = 0.05  # seconds in which replies are committed together
 Answers = Iterator[list[tuple[bytes, Reward]]]
 
 
@@ -35,9 +37,9 @@ def score(
 ) -> list[Reward]:
     """One reward per request, in order. The only place that decides how a model is run.
 
-    Rewards of a model with a fingerprint are kept in `store`, those of one without in `journal`, each batch or reply
-    before the next one starts; `place` tells members of a Derived apart that have none. Raises ModelError where the
-    model cannot answer what is asked.
+    Rewards of a model with a fingerprint are kept in `store`, those of one without in `journal`, each forward batch
+    while the next one runs, replies as they come (see `Writer`); `place` tells members of a Derived apart that have
+    none. Raises ModelError where the model cannot answer what is asked.
     """
     tally = Tally() if tally is None else tally
     _answerable(model, requests)
@@ -75,35 +77,49 @@ def _through_store(
     tally: Tally,
     place: str,
 ) -> list[Reward]:
-    """Runs the distinct requests that the store does not know, and keeps each answer before the next is made."""
-    delivered = [_delivered(request) for request in requests]
-    identity = _identity(model, place)
-    keys = [request_key(identity, request) for request in delivered]
-    positions = distinct(keys)
-    stored = {} if store is None else store.get(list(positions))
-    known = {key: from_json(fields) for key, fields in stored.items()}
-    # In key order: the order of a task's requests gives labels away to a model that counts
-    todo = {key: delivered[positions[key][0]] for key in sorted(positions) if key not in known}
+    """Runs the distinct requests that the store does not know, and keeps each answer while the next is made."""
+    forwarded = model if isinstance(model, TokenModel) else None
+    keys: list[bytes] = []
+    first: dict[bytes, int] = {}
+    digests: dict[bytes, bytes] = {}
+    for at, (digest, key) in enumerate(request_keys(_identity(model, place), requests)):
+        keys.append(key)
+        if first.setdefault(key, at) == at and forwarded is not None:
+            digests[key] = digest
+    ordered = sorted(first)
+    known = {} if store is None else {key: from_json(fields) for key, fields in store.find(ordered)}
+    # By digests, since the order of a task's requests gives labels away to a model that counts. Those of one prompt
+    # stand together for forwards, which share it; the store takes keys fastest in their own order.
+    todo = [key for key in ordered if key not in known]
+    if digests:
+        todo.sort(key=lambda key: digests[key])
+        digests.clear()
     tally.requests += len(requests)
-    tally.unique += len(positions)
+    tally.unique += len(first)
     tally.stored += len(known)
     tally.scored += len(todo)
     if not todo:
         return [known[key] for key in keys]
+    left = _Delivered(requests, [first[key] for key in todo])
+    del ordered, first
     if progress:
         progress.begin(len(todo), len(known))
     started = time.perf_counter()
     try:
-        if isinstance(model, TokenModel):
-            run = forwards(model, todo.items(), token_budget, tally)
+        run: Answers
+        if forwarded is None:
+            run, window = _replies(cast(RewardModel, model), todo, left), _WINDOW
         else:
-            run = _replies(model, todo)
-        for answers in run:
-            if store is not None:
-                store.put((key, to_json(reward)) for key, reward in answers if lasts(reward))
-            known.update(answers)
-            if progress:
-                progress.advance(len(answers))
+            run, window = forwards(forwarded, zip(todo, left, strict=True), token_budget, tally), 0.0
+        with nullcontext() if store is None else Writer(store, window) as writer:
+            for answers in run:
+                if writer is not None:
+                    handed = time.perf_counter()
+                    writer.put((key, to_json(reward)) for key, reward in answers if lasts(reward))
+                    tally.keeping += time.perf_counter() - handed
+                known.update(answers)
+                if progress:
+                    progress.advance(len(answers))
     finally:
         tally.seconds += time.perf_counter() - started
         if progress:
@@ -111,25 +127,48 @@ def _through_store(
     return [known[key] for key in keys]
 
 
-def _replies(model: RewardModel, todo: dict[bytes, Request]) -> Answers:
+class _Delivered(Sequence[Request]):
+    """What reaches a model of the `requests` at `places`, made when it is looked at, so that nothing is held twice."""
+
+    def __init__(self, requests: Sequence[Request], places: Sequence[int]) -> None:
+        self._requests, self._places = requests, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Request: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Request]: ...
+
+    def __getitem__(self, index: int | slice) -> Request | Sequence[Request]:
+        if isinstance(index, slice):
+            return _Delivered(self._requests, self._places[index])
+        return _delivered(self._requests[self._places[index]])
+
+    def __iter__(self) -> Iterator[Request]:
+        return (_delivered(self._requests[place]) for place in self._places)
+
+
+def _replies(model: RewardModel, keys: Sequence[bytes], asked: Sequence[Request]) -> Answers:
     """The answers of a model that runs its own work, one at a time; what it leaves out is missing."""
-    keys, asked = list(todo), list(todo.values())
     name = subject_of(model).id
-    answered: set[int] = set()
+    answered = bytearray(len(keys))
     try:
         for index, reward in model.rewards(asked):
-            if not 0 <= index < len(keys) or index in answered:
+            if not 0 <= index < len(keys) or answered[index]:
                 raise ModelError(f"{name} answered request {index} of {len(keys)} twice or unasked")
-            answered.add(index)
+            answered[index] = 1
             yield [(keys[index], checked(reward, asked[index]))]
     except RmbenchError:
         raise
     except Exception as error:
         raise ModelError(f"{name} failed with {type(error).__name__}: {error}; what it scored is kept") from error
-    for index, request in enumerate(asked):
-        if index not in answered:
-            unanswered = Reward(nans(request), status="missing", detail="the model gave no answer")
-            yield [(keys[index], unanswered)]
+    for index, key in enumerate(keys):
+        if not answered[index]:
+            unanswered = Reward(nans(asked[index]), status="missing", detail="the model gave no answer")
+            yield [(key, unanswered)]
 
 
 def _identity(model: RewardModel | TokenModel, place: str) -> str:
@@ -146,7 +185,7 @@ def _answerable(model: Model, requests: Sequence[Request]) -> None:
         raise ModelError(f"{subject_of(model).id} answers {', '.join(sorted(model.asks))}, not {ask}")
     if isinstance(model, ScoreFile | Derived):
         return
-    textless = next((r for r in requests if any(response.text is None for response in r.shown)), None)
+    textless = next((r for r in requests for response in r.shown if response.text is None), None)
     if textless:
         example = textless.where.example if textless.where else "?"
         raise ModelError(
@@ -158,6 +197,6 @@ def _answerable(model: Model, requests: Sequence[Request]) -> None:
 def _delivered(request: Request) -> Request:
     """What reaches the model, and no more than its key covers: no `where`, steps only where they are asked about."""
     shown = tuple(
-        Response(response.text, response.steps if request.ask == "steps" else None) for response in request.shown
+        [Response(response.text, response.steps if request.ask == "steps" else None) for response in request.shown]
     )
-    return replace(request, shown=shown, where=None)
+    return Request(request.ask, request.prompt, shown, request.reference)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Literal, TypeVar
@@ -18,6 +18,7 @@ from rmbench.types import Request
 Way = Literal["shared", "packed", "padded"]
 
 _KEY_VERSION = 1
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 _Key = TypeVar("_Key", bound=Hashable)
 
 
@@ -36,6 +37,28 @@ def request_key(fingerprint: str, request: Request) -> bytes:
             separators=(",", ":"),
         ).encode()
     ).digest()
+
+
+def request_keys(fingerprint: str, requests: Iterable[Request]) -> Iterator[tuple[bytes, bytes]]:
+    """For each request the digest [32] of all but what is shown, and the `request_key` of what reaches the model.
+
+    Steps count where they are asked about. Neighbours with the same prompt share the work on it.
+    """
+    before: tuple[object, ...] = ()
+    for request in requests:
+        asked = request.ask, request.reference, request.prompt
+        if asked != before:
+            turns = [[message.role, message.content] for message in request.prompt]
+            begun = sha256(_ENCODE([_KEY_VERSION, fingerprint, request.ask, request.reference, turns])[:-1].encode())
+            before, digest = asked, begun.digest()
+        shown = ",".join(
+            f"[{'null' if response.text is None else _ENCODE(response.text)},"
+            f"{'null' if response.steps is None or request.ask != 'steps' else _ENCODE(response.steps)}]"
+            for response in request.shown
+        )
+        whole = begun.copy()
+        whole.update(f",[{shown}]]".encode())
+        yield digest, whole.digest()
 
 
 def distinct(keys: Iterable[_Key]) -> dict[_Key, list[int]]:

@@ -9,8 +9,8 @@ import json
 import os
 import sqlite3
 import warnings
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from rmbench.errors import ResultError
 
 _VERSION = 1
 _BUSY_SECONDS = 60
-_SELECT_AT_ONCE = 500  # SQLite allowed 999 variables in a statement until 3.32
+_AT_ONCE = 499  # rows a statement: SQLite allowed 999 variables until 3.32
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def cache_folder() -> Path:
@@ -29,38 +30,51 @@ def cache_folder() -> Path:
 
 
 class Store:
-    """Key -> JSON value. `put` is one transaction: after it returns the values survive kill -9."""
+    """Key -> JSON value. `put` is one transaction: after it returns the values survive kill -9.
+
+    Threads may take turns with it.
+    """
 
     def __init__(self, path: Path) -> None:
         """Opens or makes the store. Raises ResultError where the folder cannot be written or the file is no store."""
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
             self._prepare()
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from error
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
+    def get(self, keys: Iterable[bytes]) -> dict[bytes, Any]:
         """The values that are here for `keys`. Raises ResultError where the file is damaged."""
-        found: dict[bytes, Any] = {}
+        return dict(self.find(keys))
+
+    def find(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, Any]]:
+        """What `get` returns, some hundred at a time. Neighbouring keys share a page: sorted ones are found faster."""
         remaining = iter(keys)
-        while some := tuple(islice(remaining, _SELECT_AT_ONCE)):
+        while some := tuple(islice(remaining, _AT_ONCE)):
             marks = ",".join("?" * len(some))
             try:
-                rows = self._connection.execute(f"SELECT key, value FROM answers WHERE key IN ({marks})", some)  # noqa: S608
-                found.update((key, json.loads(value)) for key, value in rows)
+                query = f"SELECT key, value FROM answers WHERE key IN ({marks})"  # noqa: S608
+                rows = self._connection.execute(query, some).fetchall()
+                values = json.loads(f"[{','.join(value for _, value in rows)}]")
             except (sqlite3.Error, ValueError) as error:
                 raise self._unusable(error) from error
-        return found
+            yield from zip((key for key, _ in rows), values, strict=True)
 
     def put(self, values: Iterable[tuple[bytes, Any]]) -> None:
         """Keeps JSON-able values, in one transaction. Raises ResultError on a full disk."""
-        rows = [(key, json.dumps(value, separators=(",", ":"))) for key, value in values]
+        rows = sorted((key, _ENCODE(value)) for key, value in values)  # neighbours are on one page
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                self._connection.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
+                for start in range(0, len(rows), _AT_ONCE):
+                    # Many rows a statement: between two of them another thread may hold the interpreter for 5 ms
+                    some = rows[start : start + _AT_ONCE]
+                    marks = ",".join(["(?,?)"] * len(some))
+                    self._connection.execute(f"INSERT OR REPLACE INTO answers VALUES {marks}", [*chain(*some)])  # noqa: S608
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told how scoring goes: how many are to run and were known, what is safe after each batch or reply, the end."""
+    """Told how scoring goes: how many are to run and were known, how many each batch or reply answered, the end."""
 
     def begin(self, total: int, known: int) -> None: ...
 
@@ -21,7 +21,8 @@ class Tally:
     """What scoring took, in sequences, tokens and seconds.
 
     `requests` were asked, of which `unique` differ and `stored` were known; `scored` were run now, in `batches`
-    forwards that took `seconds` and read `tokens` tokens, padding not counted.
+    forwards that took `seconds` and read `tokens` tokens, padding not counted. Of these, scoring waited `keeping`
+    seconds for the store.
     """
 
     requests: int = 0
@@ -31,4 +32,5 @@ class Tally:
     batches: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    keeping: float = 0.0
     token_budget: int | None = None
