@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rmbench.errors import DataError, ModelError, RmbenchError, UsageError
 from rmbench.generation import evaluate_policy
 from rmbench.policies import local
 from rmbench.policies.base import Generation, Policy
+from rmbench.policies.drawing import Draw
 from rmbench.policies.outputs import Outputs
 from rmbench.policies.spec import load_policy
 from rmbench.types import Message, Response
@@ -232,11 +234,8 @@ def test_draws_follow_the_probabilities_and_top_p_cuts_their_tail() -> None:
     scores = mass.log().float()
 
     def drawn(top_p: float, temperature: float) -> Counter[int]:
-        some = [Generation(user("x"), s, 1, {"temperature": temperature, "top_p": top_p}) for s in range(4000)]
-        draw = local._Draw(some, 3, "x")
-        left = draw(torch.zeros(4000, 3, dtype=torch.long), scores.expand(4000, -1))
-        assert int(left.isfinite().sum()) == 4000
-        return Counter(left.argmax(-1).tolist())
+        keys = [str(number) for number in range(4000)]
+        return Counter(Draw(temperature, top_p, "x")(scores.expand(4000, -1), keys, [0] * 4000).tolist())
 
     for top_p, temperature, expected in (
         (1.0, 1.0, mass),
@@ -292,6 +291,7 @@ def test_a_cap_that_does_not_fit_is_told_with_its_numbers(policy: local.Local) -
 def test_a_batch_that_runs_out_of_memory_is_halved_until_it_fits(
     policy: local.Local, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    policy = replace(policy, shares=False)
     asked = [Generation(user(text), sample, 8, DRAWN) for text in TEXTS for sample in range(3)]
     expected, sizes, whole = written(policy, asked), [], policy.model.generate
 

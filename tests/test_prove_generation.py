@@ -24,23 +24,23 @@ import sys
 import time
 
 from rmbench.cli import main
-from rmbench.policies import local
+from rmbench.policies import drawing, local
 
-responses, forward = local.Local._responses, local._Draw.__call__
+response, draw = local.Local._response, drawing.Draw.__call__
 
 
-def logged(self, tokens, generations):
+def logged(self, tokens, generation):
     with open("written", "a") as log:
-        log.writelines(f"{one.prompt[0].content!r}|{one.sample}\\n" for one in generations)
-    return responses(self, tokens, generations)
+        log.write(f"{generation.prompt[0].content!r}|{generation.sample}\\n")
+    return response(self, tokens, generation)
 
 
-def slowly(self, input_ids, scores):
+def slowly(self, *some):
     time.sleep(0.005)
-    return forward(self, input_ids, scores)
+    return draw(self, *some)
 
 
-local.Local._responses, local._Draw.__call__ = logged, slowly
+local.Local._response, drawing.Draw.__call__ = logged, slowly
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -79,12 +79,12 @@ def test_killed_generations_complete_with_the_same_texts(tmp_path: Path) -> None
         process.wait()
         with Store(tmp_path / "cache-b" / "rewards.sqlite") as store:
             stored = store.count()
-        # Finished but not yet stored is what the next run writes again: never more than one batch
+        # Each is stored before the next is handed out, so at most one is read out and lost
         again.append(len(written(tmp_path)) - stored - sum(again))
     assert start(tmp_path, "out.jsonl", "cache-b").wait() == 0
 
     print(f"\nseed {seed}: {KILLS} kills, responses written again after each: {again}")
-    assert all(0 <= lost <= 16 for lost in again)
+    assert all(0 <= lost <= 1 for lost in again)
     assert set(written(tmp_path)) == set(whole)
     assert len(written(tmp_path)) == len(whole) + sum(again)
     assert (tmp_path / "out.jsonl").read_text() == (tmp_path / "expected.jsonl").read_text()

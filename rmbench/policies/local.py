@@ -1,5 +1,6 @@
-"""A causal language model of transformers as a policy: batched by length, and the same text whatever the batch (in
-float32; in 16 bit the shape of a batch moves rounding, and with it a near-tie).
+"""A causal language model of transformers as a policy: what prompts share is computed once, rows that end make room,
+and the text is the same whatever the batch (in float32; in 16 bit the shape of a batch moves rounding, and with it a
+near-tie).
 
 Each token is drawn with one number that depends on the seed, the prompt, the sample and the position alone, so neither
 the batch nor the order moves what is written, and a longer cap goes on from what a shorter one cut. Of the checkpoint's
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,8 @@ from rmbench.models.checkpoint import (
 from rmbench.models.fingerprint import Checkpoint, class_name, digest, first_line, locate, sources, tokenizer_hash
 from rmbench.models.rendering import FROZEN_DATE, Limits, Rendering, Template, compiled, plain
 from rmbench.policies.base import Generation, Options
+from rmbench.policies.decoding import Budget, Row, TooLargeError, out_of_memory, release, shares, write
+from rmbench.policies.drawing import Draw, sample_key, sampling
 from rmbench.types import Message, Response
 
 if TYPE_CHECKING:
@@ -48,7 +51,10 @@ _NO_CAUSAL = ("ForSequenceClassification", "ForTokenClassification", "ForMaskedL
 
 @dataclass(slots=True, eq=False)
 class Local:
-    """`ends` are the tokens that end a response; they are no part of it and are not counted in its `tokens`."""
+    """`ends` are the tokens that end a response; they are no part of it and are not counted in its `tokens`.
+
+    `shares`: rows of a batch share what they can, and leave it when they end. Else `model.generate` runs every batch.
+    """
 
     subject: Subject
     fingerprint: str
@@ -57,30 +63,58 @@ class Local:
     asking: Asking
     ends: frozenset[int]
     token_budget: int
+    shares: bool
 
     def generate(self, generations: Sequence[Generation]) -> Iterator[tuple[int, Response]]:
-        """Writes batch after batch, the longest first. Raises ModelError before the first where one does not fit."""
+        """The longest first. Raises ModelError before the first where one does not fit."""
         ids = [self.asking.ids(generation.prompt) for generation in generations]
         self._check_room(generations, ids)
         for alike in _alike(generations):
-            needed = {index: len(ids[index]) + (generations[index].cap or 0) for index in alike}
-            budget, waiting = self.token_budget, deque(_batches(needed, self.token_budget))
-            while waiting:
-                batch = waiting.popleft()
-                responses = self._written([ids[index] for index in batch], [generations[index] for index in batch])
-                if responses is not None:
-                    yield from zip(batch, responses, strict=True)
-                elif len(batch) == 1:
-                    raise ModelError(f"{self.subject.id}: out of memory on a single prompt of {len(ids[batch[0]]):,} "
-                                     f"tokens with a cap of {generations[batch[0]].cap:,}")  # fmt: skip
-                else:
-                    budget = max(needed[batch[0]] * (len(batch) // 2), 1)
-                    left = {index: needed[index] for some in (batch, *waiting) for index in some}
-                    waiting = deque(_batches(left, budget))
+            budget = Budget(self.token_budget)
+            if self.shares:
+                yield from self._rolled(alike, generations, ids, budget)
+            else:
+                yield from self._batched(alike, generations, ids, budget)
+
+    def _rolled(
+        self, alike: Sequence[int], generations: Sequence[Generation], ids: Sequence[list[int]], budget: Budget
+    ) -> Iterator[tuple[int, Response]]:
+        """Rows that enter and leave one batch, each delivered as it ends."""
+        draw = Draw(*sampling(generations[alike[0]]), self.subject.id)
+        rows = [Row(index, ids[index], sample_key(generations[index]), generations[index].cap or 0) for index in alike]
+        try:
+            for row in write(self.model, rows, draw, self.ends, budget):
+                yield row.index, self._response(row.new, generations[row.index])
+        except TooLargeError as error:
+            raise self._too_large(len(error.row.prompt), error.row.cap) from None
+
+    def _batched(
+        self, alike: Sequence[int], generations: Sequence[Generation], ids: Sequence[list[int]], budget: Budget
+    ) -> Iterator[tuple[int, Response]]:
+        """Batch after batch, padded, each until its last row ends: for whatever keeps a cache of another kind."""
+        needed = {index: len(ids[index]) + (generations[index].cap or 0) for index in alike}
+        waiting = sorted(needed, key=lambda index: (-needed[index], index))
+        while waiting:
+            batch = waiting[: budget.holds(needed[waiting[0]])]
+            tokens = self._written([ids[index] for index in batch], [generations[index] for index in batch])
+            if tokens is None and len(batch) == 1:
+                raise self._too_large(len(ids[batch[0]]), generations[batch[0]].cap or 0)
+            if tokens is None:
+                budget.halve(needed[batch[0]], len(batch))
+                continue
+            waiting = waiting[len(batch) :]
+            for index, some in zip(batch, tokens, strict=True):
+                budget.ended(needed[index])
+                yield index, self._response(some, generations[index])
+
+    def _too_large(self, prompt: int, cap: int) -> ModelError:
+        return ModelError(
+            f"{self.subject.id}: out of memory on a single prompt of {prompt:,} tokens with a cap of {cap:,}"
+        )
 
     def _check_room(self, generations: Sequence[Generation], ids: Sequence[Sequence[int]]) -> None:
         """Raises UsageError without a cap, and ModelError where a prompt and its cap need more positions than exist."""
-        if any(generation.cap is None for generation in generations):
+        if any(not generation.cap for generation in generations):
             raise UsageError(f"{self.subject.id} needs a cap on new tokens; --max-new-tokens gives one")
         most = self.asking.limits.positions
         if most is None:
@@ -95,18 +129,14 @@ class Local:
                 f"and cap together, and the model has {most:,}; the longest prompt has {longest:,} tokens, so {fits}"
             )
 
-    def _written(self, ids: Sequence[list[int]], generations: Sequence[Generation]) -> list[Response] | None:
-        """The responses of one batch, None where memory ran out. The exception and its tensors are gone on return."""
+    def _written(self, ids: Sequence[list[int]], generations: Sequence[Generation]) -> list[list[int]] | None:
+        """The new tokens of one batch, None where memory ran out. The exception and its tensors are gone on return."""
         try:
-            return self._responses(self._new_tokens(ids, generations), generations)
+            return self._new_tokens(ids, generations)
         except (RuntimeError, MemoryError) as error:
-            text = str(error).lower()
-            if not (isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text):
+            if not out_of_memory(error):
                 raise
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release()
         return None
 
     def _new_tokens(self, ids: Sequence[list[int]], generations: Sequence[Generation]) -> list[list[int]]:
@@ -130,14 +160,11 @@ class Local:
         tokens: list[list[int]] = written[:, width:].tolist()
         return tokens
 
-    def _responses(self, tokens: Sequence[list[int]], generations: Sequence[Generation]) -> list[Response]:
-        responses = []
-        for some, generation in zip(tokens, generations, strict=True):
-            end = next((place for place, token in enumerate(some) if token in self.ends), None)
-            text = self.asking.tokenizer.decode(some[:end], skip_special_tokens=True)
-            finish, count = ("length", len(some)) if end is None else ("stop", end)
-            responses.append(Response(text, tokens=count, finish=finish, cap=generation.cap))
-        return responses
+    def _response(self, tokens: Sequence[int], generation: Generation) -> Response:
+        end = next((place for place, token in enumerate(tokens) if token in self.ends), None)
+        text = self.asking.tokenizer.decode(tokens[:end], skip_special_tokens=True)
+        finish, count = ("length", len(tokens)) if end is None else ("stop", end)
+        return Response(text, tokens=count, finish=finish, cap=generation.cap)
 
 
 @dataclass(frozen=True)
@@ -238,6 +265,7 @@ def load(source: str, options: Options) -> Local:
         asking=asking,
         ends=ends,
         token_budget=options.token_budget or _DEFAULT_BUDGET.get(kind, _DEFAULT_BUDGET["cpu"]),
+        shares=shares(model),
     )
 
 
@@ -313,73 +341,21 @@ def _alike(generations: Sequence[Generation]) -> list[list[int]]:
     """Indices of generations that can share a batch: of one cap and one way of sampling."""
     groups: dict[tuple[int | None, float, float], list[int]] = defaultdict(list)
     for index, generation in enumerate(generations):
-        groups[generation.cap, *_sampling(generation)].append(index)
+        groups[generation.cap, *sampling(generation)].append(index)
     return list(groups.values())
 
 
-def _batches(needed: dict[int, int], budget: int) -> list[list[int]]:
-    """Keys of `needed` in batches, longest first, each holding longest x count <= `budget` tokens or a single one."""
-    planned: list[list[int]] = []
-    for index in sorted(needed, key=lambda index: (-needed[index], index)):
-        if planned and needed[planned[-1][0]] * (len(planned[-1]) + 1) <= budget:
-            planned[-1].append(index)
-        else:
-            planned.append([index])
-    return planned
-
-
-def _sampling(generation: Generation) -> tuple[float, float]:
-    """Temperature and top_p, both 1 where they are not given."""
-    return float(generation.sampling.get("temperature", 1.0)), float(generation.sampling.get("top_p", 1.0))
-
-
 class _Draw:
-    """Leaves one token of each row: the one that its number falls on, or nothing but the logits at temperature 0."""
+    """Leaves one token of each row, the one that is drawn: how `model.generate` is told."""
 
     def __init__(self, generations: Sequence[Generation], width: int, name: str) -> None:
-        self.keys = [_key(generation) for generation in generations]
-        self.temperature, self.top_p = _sampling(generations[0])
-        self.width, self.name = width, name
+        self.keys = [sample_key(generation) for generation in generations]
+        self.draw = Draw(*sampling(generations[0]), name)
+        self.width = width
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """`scores` [b, v] are the logits of the next token after `input_ids` [b, t]."""
         import torch
 
-        if bool(scores.isnan().any()):
-            raise ModelError(f"{self.name} gives logits that are no numbers")
-        if self.temperature == 0:
-            return scores
-        position = input_ids.shape[1] - self.width
-        drawn = [_uniform(key, position) for key in self.keys]
-        # float64, which not every accelerator has: rounding would lose the rare tokens of a large vocabulary
-        wide = scores.cpu() if scores.device.type == "mps" else scores
-        mass = torch.softmax(wide.double() / self.temperature, -1)
-        if self.top_p < 1:
-            mass = _nucleus(mass, self.top_p)
-        sums = mass.cumsum(-1)
-        at = torch.tensor(drawn, dtype=torch.float64, device=sums.device)[:, None] * sums[:, -1:]
-        token = torch.searchsorted(sums, at, right=True).clamp(max=scores.shape[1] - 1).to(scores.device)
-        return torch.full_like(scores, float("-inf")).scatter_(1, token, 0.0)
-
-
-def _nucleus(mass: torch.Tensor, top_p: float) -> torch.Tensor:
-    """`mass` [b, v] without what is beyond the fewest most likely tokens that together have at least `top_p`.
-
-    Holtzman et al., The Curious Case of Neural Text Degeneration, 2020.
-    """
-    import torch
-
-    descending, order = mass.sort(stable=True, dim=-1, descending=True)
-    beyond = descending.cumsum(-1) - descending >= top_p
-    return mass.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), 0.0)
-
-
-def _key(generation: Generation) -> str:
-    """What the numbers of a sample depend on: neither temperature nor cap, so that these change no luck."""
-    prompt = [[message.role, message.content] for message in generation.prompt]
-    return digest({"prompt": prompt, "sample": generation.sample, "seed": generation.sampling.get("seed", 0)})
-
-
-def _uniform(key: str, position: int) -> float:
-    """A number in [0, 1) with 53 random bits."""
-    return (int.from_bytes(hashlib.sha256(f"{key}|{position}".encode()).digest()[:8]) >> 11) / 2**53
+        token = self.draw(scores, self.keys, [input_ids.shape[1] - self.width] * len(self.keys))
+        return torch.full_like(scores, float("-inf")).scatter_(1, token[:, None], 0.0)
