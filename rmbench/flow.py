@@ -23,12 +23,13 @@ from rmbench.data.dataset import Dataset
 from rmbench.errors import UsageError
 from rmbench.metrics import scale
 from rmbench.metrics.interval import estimate
-from rmbench.models.base import Derived, Model, subject_of
+from rmbench.models.base import Derived, Model, TokenModel, subject_of
 from rmbench.models.spec import load_model, run_identity
 from rmbench.plugins import load_task
 from rmbench.results import files, provenance, records
 from rmbench.results.schema import DatasetInfo, Metric, Scale, SubjectInfo, TaskInfo, TaskResult, Timing
-from rmbench.scoring import Progress, Store, Tally, cache_folder
+from rmbench.scoring import Explanation, Progress, Store, Tally, cache_folder
+from rmbench.scoring.workers import Processes, devices_of
 from rmbench.task import Task
 from rmbench.types import STATUSES, Example, Message, Outcome, Request, Response, Reward
 
@@ -89,6 +90,7 @@ def evaluate(
     out: str | Path | None = None,
     name: str | None = None,
     token_budget: int | None = None,
+    devices: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     **options: Any,
@@ -98,34 +100,32 @@ def evaluate(
     `model` is a spec, a loaded model, an object with a protocol's methods or `(prompt, response) -> float`; `tasks`
     are names, tasks, or what `load_tasks` returned. `data` maps a task's name to a file or folder. `name` replaces
     the model's id in results. `options` are those of `load_model`: device, dtype, max_length, ... Rewards are kept in
-    the store as they come, so the same call continues where an interrupted one stopped.
+    the store as they come, so the same call continues where an interrupted one stopped. With `devices`, as in "0,1",
+    a process on each shares the forwards.
     """
     started = time.perf_counter()
     check_name(name)
     if seed < 0 or (token_budget is not None and token_budget < 1):
         raise UsageError(f"seed={seed}, token_budget={token_budget}: expected a seed from 0 and a budget from 1")
-    names = tasks if isinstance(tasks, str) else [task for task in tasks if not isinstance(task, Loaded)]
-    ready = iter(load_tasks(names, data=data, limit=limit, deduplicate=deduplicate))
-    loaded = [task if isinstance(task, Loaded) else next(ready) for task in tasks]
+    loaded = _all_loaded(tasks, data, limit, deduplicate)
     if out is not None:
         files.check_writable(Path(out))
     spec = model if isinstance(model, str) else None
-    model = load_model(model, seed=seed, **options)
+    options["seed"] = seed
+    others = _shared_out(spec, devices, options)
+    model = load_model(model, **options)
     subject = subject_of(model) if name is None else replace(subject_of(model), id=name)
     run = run_of(model, spec)
 
-    with _uncollected():
-        asked = [
-            [item.task.requests(example, model.asks, item.data.sha256) for example in item.data.examples]
-            for item in loaded
-        ]
+    asked = _asked(model, loaded)
     tally = Tally()
-    with kept(run if spec else None) as (store, journal):
+    with kept(run if spec else None) as (store, journal), _workers(model, spec, others, options) as workers:
         rewards = iter(
             scoring.score(
                 model,
                 [*chain.from_iterable(chain.from_iterable(asked))],
                 token_budget=token_budget,
+                workers=workers,
                 store=store,
                 journal=journal,
                 progress=progress,
@@ -153,6 +153,26 @@ def evaluate(
     return results
 
 
+def explain(
+    model: str | Model | Callable[..., float],
+    tasks: Sequence[str | Task | Loaded],
+    *,
+    data: Mapping[str, str | Path] | None = None,
+    limit: int | None = None,
+    deduplicate: bool = False,
+    token_budget: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> list[Explanation]:
+    """What `evaluate` would run of these, and how long its forwards would take; nothing is scored."""
+    spec = model if isinstance(model, str) else None
+    loaded = _all_loaded(tasks, data, limit, deduplicate)
+    model = load_model(model, seed=seed, **options)
+    requests = [*chain.from_iterable(chain.from_iterable(_asked(model, loaded)))]
+    with _opened(run_of(model, spec) if spec else None) as (store, journal):
+        return scoring.explain(model, requests, store=store, journal=journal, token_budget=token_budget)
+
+
 def score(
     model: str | Model | Callable[..., float],
     conversations: Sequence[Conversation],
@@ -175,15 +195,62 @@ def score(
         )
 
 
+def _all_loaded(
+    tasks: Sequence[str | Task | Loaded], data: Mapping[str, str | Path] | None, limit: int | None, deduplicate: bool
+) -> list[Loaded]:
+    names = tasks if isinstance(tasks, str) else [task for task in tasks if not isinstance(task, Loaded)]
+    ready = iter(load_tasks(names, data=data, limit=limit, deduplicate=deduplicate))
+    return [task if isinstance(task, Loaded) else next(ready) for task in tasks]
+
+
+def _asked(model: Model, loaded: Sequence[Loaded]) -> list[list[list[Request]]]:
+    """What is asked of a model, by task and example."""
+    with _uncollected():
+        return [
+            [item.task.requests(example, model.asks, item.data.sha256) for example in item.data.examples]
+            for item in loaded
+        ]
+
+
+def _shared_out(spec: str | None, devices: str | None, options: dict[str, Any]) -> list[str]:
+    """The devices besides the first, which becomes the one in `options`."""
+    if devices is None:
+        return []
+    if spec is None:
+        raise UsageError(f"devices {devices!r}: each process loads the model, so it has to be given by its spec")
+    if options.get("device") is not None:
+        raise UsageError(f"device {options['device']!r} and devices {devices!r}: give one of them")
+    options["device"], *others = devices_of(devices)
+    return others
+
+
+@contextmanager
+def _workers(model: Model, spec: str | None, devices: Sequence[str], options: Mapping[str, Any]) -> Iterator[Any]:
+    """Processes for `model` on `devices`, None where there is no device but its own."""
+    if not devices or spec is None:
+        yield None
+        return
+    if not isinstance(model, TokenModel):
+        raise UsageError(f"{subject_of(model).id} runs its own work; several devices are for checkpoints")
+    with Processes(spec, options, devices, model.fingerprint) as processes:
+        yield processes
+
+
 @contextmanager
 def kept(run: str | None) -> Iterator[tuple[Store, Store | None]]:
     """Where scoring keeps what it has: the store, and the journal of `run`, emptied once all went well."""
+    with _opened(run) as (store, journal):
+        yield store, journal
+        if journal is not None:
+            journal.clear()
+
+
+@contextmanager
+def _opened(run: str | None) -> Iterator[tuple[Store, Store | None]]:
     with ExitStack() as stack:
         store = stack.enter_context(Store(cache_folder() / "rewards.sqlite"))
         journal = stack.enter_context(Store(cache_folder() / "journals" / f"{run}.sqlite")) if run else None
         yield store, journal
-        if journal is not None:
-            journal.clear()
 
 
 def run_of(model: Model, spec: str | None) -> str | None:

@@ -51,6 +51,8 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
 @click.option("--name", help="The model's id in results; with one model only.")
 @sampling_options
 @model_options
+@click.option("--devices", metavar="0,1", help="Share the forwards among CUDA devices, a process on each.")
+@click.option("--explain-plan", is_flag=True, help="Print what would be run and how long it takes; score nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON and nothing else.")
 @debug_option
 @click.pass_context
@@ -71,15 +73,18 @@ def command(
     top_p: float | None,
     count_with: str | None,
     token_budget: int | None,
+    devices: str | None,
+    explain_plan: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
     """Score every MODEL on every TASK of responses and have every POLICY answer every TASK of prompts."""
+    from rmbench.cli._plan import print_plans
     from rmbench.cli._policies import print_policies
     from rmbench.cli._progress import ConsoleProgress
     from rmbench.cli._report import print_results
     from rmbench.errors import UsageError
-    from rmbench.flow import evaluate, load_tasks
+    from rmbench.flow import evaluate, explain, load_tasks
     from rmbench.generation import Sampling, evaluate_policy
     from rmbench.models.spec import parse
     from rmbench.policies import spec as policy_spec
@@ -89,12 +94,11 @@ def command(
     specs, writers = list(dict.fromkeys(models)), list(dict.fromkeys(policies))
     if name is not None and len(specs) + len(writers) > 1:
         raise UsageError(f"--name {name} would name {len(specs) + len(writers)} models alike; give one, or no name")
+    if not specs:
+        _check_no_options_of_reward_models(options)
     if not writers and (count_with, sampling) != (None, Sampling(seed=sampling.seed)):
         raise UsageError("--samples, --max-new-tokens, --temperature, --top-p and --count-with are for a policy (-p)")
-    for option, default in _OF_REWARD_MODELS.items() if not specs else ():
-        if options[option] != default:
-            given = f"--{option.replace('_', '-')} {options[option]}"
-            raise UsageError(f"{given} is for a reward model (-m); --max-new-tokens caps a policy")
+    _check_plan(devices, explain_plan, writers)
     loaded = load_tasks(list(dict.fromkeys(tasks)), data=data, limit=limit, deduplicate=deduplicate)
     judged = [item for item in loaded if not isinstance(item.task, Generation)]
     answered = [item for item in loaded if isinstance(item.task, Generation)]
@@ -105,7 +109,16 @@ def command(
 
     def score(spec: str) -> list[TaskResult]:
         progress = ConsoleProgress(spec)
-        return evaluate(spec, judged, out=out, name=name, token_budget=token_budget, progress=progress, **options)
+        return evaluate(
+            spec,
+            judged,
+            out=out,
+            name=name,
+            token_budget=token_budget,
+            devices=devices,
+            progress=progress,
+            **options,
+        )
 
     def write(spec: str) -> list[TaskResult]:
         loading = {option: options[option] for option in ("device", "dtype", "template", "trust_remote_code")}
@@ -121,6 +134,10 @@ def command(
             **loading,
         )
 
+    if explain_plan:
+        explained = [explain(spec, judged, token_budget=token_budget, **options) for spec in specs]
+        print_plans([found for some in explained for found in some], as_json=as_json)
+        return 0
     results, failed = [], False
     for run, spec in [*((score, spec) for spec in specs), *((write, spec) for spec in writers)]:
         try:
@@ -141,8 +158,28 @@ def command(
         print_policies([result for result in results if result.subject.kind == "policy"])
         viewed = f"; `rmbench view {out}` shows this run with plots and failures" if reported else ""
         click.echo(f"\nResults and records are in {out}{viewed}")
-    if failed:
-        return EXIT_FAILED
+    return EXIT_FAILED if failed else _exit_code(results)
+
+
+def _check_plan(devices: str | None, explain_plan: bool, writers: list[str]) -> None:
+    from rmbench.errors import UsageError
+
+    if writers and (devices is not None or explain_plan):
+        raise UsageError("--devices and --explain-plan are for reward models (-m); run the policies apart")
+    if devices is not None and explain_plan:
+        raise UsageError("--explain-plan predicts what one device takes; leave --devices out")
+
+
+def _check_no_options_of_reward_models(options: dict[str, Any]) -> None:
+    from rmbench.errors import UsageError
+
+    for option, default in _OF_REWARD_MODELS.items():
+        if options[option] != default:
+            given = f"--{option.replace('_', '-')} {options[option]}"
+            raise UsageError(f"{given} is for a reward model (-m); --max-new-tokens caps a policy")
+
+
+def _exit_code(results: list[TaskResult]) -> int:
     return EXIT_INCOMPLETE if any(set(result.statuses) - {"ok"} for result in results) else 0
 
 

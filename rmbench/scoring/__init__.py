@@ -4,8 +4,9 @@
 keeps what came out.
 """
 
-from rmbench.scoring.dispatch import score
+from rmbench.scoring.dispatch import explain, score
+from rmbench.scoring.explain import Explanation
 from rmbench.scoring.store import Store, cache_folder
 from rmbench.scoring.tally import Progress, Tally
 
-__all__ = ["Progress", "Store", "Tally", "cache_folder", "score"]
+__all__ = ["Explanation", "Progress", "Store", "Tally", "cache_folder", "explain", "score"]

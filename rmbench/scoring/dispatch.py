@@ -10,10 +10,12 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import cast, overload
 
-from rmbench.errors import ModelError, RmbenchError
+from rmbench.errors import ModelError, RmbenchError, UsageError
 from rmbench.models.base import Derived, Model, RewardModel, ScoreFile, TokenModel, subject_of
 from rmbench.scoring.answers import checked, from_json, lasts, nans, to_json
+from rmbench.scoring.explain import Explanation, explain_forwards
 from rmbench.scoring.forwards import forwards
+from rmbench.scoring.loop import Workers
 from rmbench.scoring.plan import request_keys
 from rmbench.scoring.store import Store
 from rmbench.scoring.tally import Progress, Tally
@@ -31,6 +33,7 @@ def score(
     store: Store | None = None,
     journal: Store | None = None,
     token_budget: int | None = None,
+    workers: Workers | None = None,
     progress: Progress | None = None,
     tally: Tally | None = None,
     place: str = "",
@@ -39,10 +42,13 @@ def score(
 
     Rewards of a model with a fingerprint are kept in `store`, those of one without in `journal`, each forward batch
     while the next one runs, replies as they come (see `Writer`); `place` tells members of a Derived apart that have
-    none. Raises ModelError where the model cannot answer what is asked.
+    none. `workers` share the forwards of a TokenModel. Raises ModelError where the model cannot answer what is asked,
+    and UsageError for workers with a model that runs its own work.
     """
     tally = Tally() if tally is None else tally
     _answerable(model, requests)
+    if workers is not None and not isinstance(model, TokenModel):
+        raise UsageError(f"{subject_of(model).id} runs its own work; several devices are for checkpoints")
     if isinstance(model, Derived):
         answers = [
             score(
@@ -64,8 +70,39 @@ def score(
         found = model.lookup(requests)
     else:
         kept_in = store if model.fingerprint else journal
-        return _through_store(model, requests, kept_in, token_budget, progress, tally, place)
+        return _through_store(model, requests, kept_in, token_budget, workers, progress, tally, place)
     return [checked(reward, request) for reward, request in zip(found, requests, strict=True)]
+
+
+def explain(
+    model: Model,
+    requests: Sequence[Request],
+    *,
+    store: Store | None = None,
+    journal: Store | None = None,
+    token_budget: int | None = None,
+    place: str = "",
+) -> list[Explanation]:
+    """What `score` would run, one explanation for each model that forwards are run for or that runs its own work."""
+    _answerable(model, requests)
+    if isinstance(model, Derived):
+        members = enumerate(zip(model.members, model.needs(requests), strict=True))
+        return [
+            found
+            for index, (member, needed) in members
+            for found in explain(
+                member, needed, store=store, journal=journal, token_budget=token_budget, place=f"{place}/{index}"
+            )
+        ]
+    name = subject_of(model).id
+    if isinstance(model, ScoreFile):
+        return [Explanation(name, requests=len(requests), reason="its scores are looked up")]
+    kept_in = store if model.fingerprint else journal
+    _, known, todo, left = _left(model, requests, kept_in, place)
+    found = Explanation(name, requests=len(requests), stored=len(known), left=len(todo), reason="it runs its own work")
+    if isinstance(model, TokenModel):
+        explain_forwards(model, zip(todo, left, strict=True), token_budget, found)
+    return [found]
 
 
 def _through_store(
@@ -73,35 +110,20 @@ def _through_store(
     requests: Sequence[Request],
     store: Store | None,
     token_budget: int | None,
+    workers: Workers | None,
     progress: Progress | None,
     tally: Tally,
     place: str,
 ) -> list[Reward]:
     """Runs the distinct requests that the store does not know, and keeps each answer while the next is made."""
     forwarded = model if isinstance(model, TokenModel) else None
-    keys: list[bytes] = []
-    first: dict[bytes, int] = {}
-    digests: dict[bytes, bytes] = {}
-    for at, (digest, key) in enumerate(request_keys(_identity(model, place), requests)):
-        keys.append(key)
-        if first.setdefault(key, at) == at and forwarded is not None:
-            digests[key] = digest
-    ordered = sorted(first)
-    known = {} if store is None else {key: from_json(fields) for key, fields in store.find(ordered)}
-    # By digests, since the order of a task's requests gives labels away to a model that counts. Those of one prompt
-    # stand together for forwards, which share it; the store takes keys fastest in their own order.
-    todo = [key for key in ordered if key not in known]
-    if digests:
-        todo.sort(key=lambda key: digests[key])
-        digests.clear()
+    keys, known, todo, left = _left(model, requests, store, place)
     tally.requests += len(requests)
-    tally.unique += len(first)
+    tally.unique += len(known) + len(todo)
     tally.stored += len(known)
     tally.scored += len(todo)
     if not todo:
         return [known[key] for key in keys]
-    left = _Delivered(requests, [first[key] for key in todo])
-    del ordered, first
     if progress:
         progress.begin(len(todo), len(known))
     started = time.perf_counter()
@@ -110,7 +132,7 @@ def _through_store(
         if forwarded is None:
             run, window = _replies(cast(RewardModel, model), todo, left), _WINDOW
         else:
-            run, window = forwards(forwarded, zip(todo, left, strict=True), token_budget, tally), 0.0
+            run, window = forwards(forwarded, zip(todo, left, strict=True), token_budget, tally, workers), 0.0
         with nullcontext() if store is None else Writer(store, window) as writer:
             for answers in run:
                 if writer is not None:
@@ -125,6 +147,29 @@ def _through_store(
         if progress:
             progress.end()
     return [known[key] for key in keys]
+
+
+def _left(
+    model: RewardModel | TokenModel, requests: Sequence[Request], store: Store | None, place: str
+) -> tuple[list[bytes], dict[bytes, Reward], list[bytes], _Delivered]:
+    """The key of each request, what is known of them, and the keys and requests that are left to run."""
+    forwarded = isinstance(model, TokenModel)
+    keys: list[bytes] = []
+    first: dict[bytes, int] = {}
+    digests: dict[bytes, bytes] = {}
+    for at, (digest, key) in enumerate(request_keys(_identity(model, place), requests)):
+        keys.append(key)
+        if first.setdefault(key, at) == at and forwarded:
+            digests[key] = digest
+    ordered = sorted(first)
+    known = {} if store is None else {key: from_json(fields) for key, fields in store.find(ordered)}
+    # By digests, since the order of a task's requests gives labels away to a model that counts. Those of one prompt
+    # stand together for forwards, which share it; the store takes keys fastest in their own order.
+    todo = [key for key in ordered if key not in known]
+    if digests:
+        todo.sort(key=lambda key: digests[key])
+        digests.clear()
+    return keys, known, todo, _Delivered(requests, [first[key] for key in todo])
 
 
 class _Delivered(Sequence[Request]):

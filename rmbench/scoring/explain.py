@@ -37,13 +37,17 @@ class Share:
 
 @dataclass(slots=True)
 class Explanation:
-    """`requests` are left to run, of which `unreadable` need no forward and `same` read the same tokens as another.
+    """What would be run for `model`, by its name.
 
-    `reason` says why sequences are not packed, "" where they are. `rate` is operations a second, measured on one
-    forward of the plan; None where nothing has to be run.
+    Of `requests` so many are `stored`, and `left` are to be run, of which `unreadable` need no forward and `same` read
+    the same tokens as another. `reason` says why sequences are not packed, "" where they are. `rate` is operations a
+    second, measured on one forward of the plan; None where no forward is left.
     """
 
+    model: str
     requests: int = 0
+    stored: int = 0
+    left: int = 0
     unreadable: int = 0
     same: int = 0
     token_budget: int = 0
@@ -56,17 +60,18 @@ class Explanation:
         return self.ways[way].cost / self.rate if self.rate else 0.0
 
 
-def explain(model: TokenModel, todo: Iterable[tuple[bytes, Request]], token_budget: int | None) -> Explanation:
-    """The plan of what `forwards` would run. Runs one or two forwards, to learn how fast the model is here."""
+def explain_forwards(
+    model: TokenModel, todo: Iterable[tuple[bytes, Request]], token_budget: int | None, found: Explanation
+) -> None:
+    """Adds the plan of what `forwards` would run. Runs one forward of it twice, to learn how fast the model is here."""
     budget = budget_of(model, token_budget)
-    found = Explanation(token_budget=budget.limit)
+    found.token_budget, found.reason = budget.limit, ""
     seen: set[tuple[object, ...]] = set()
     probe: tuple[Bin, list[Encoded]] | None = None
     second = flops_a_second(model.backbone)
     for window in windows(model, todo):
         encoded: list[Encoded] = []
         for asked in window:
-            found.requests += 1
             found.unreadable += asked.item.error is not None
             if asked.item.error is None:
                 found.same += asked.identity in seen
@@ -84,7 +89,6 @@ def explain(model: TokenModel, todo: Iterable[tuple[bytes, Request]], token_budg
                 probe = planned, items
     if probe is not None:
         found.rate = _rate(model, *probe)
-    return found
 
 
 def _better(cost: float, than: float, second: float) -> bool:
