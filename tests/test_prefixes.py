@@ -1,8 +1,8 @@
-"""What sequences share, what of it is worth sharing, where they are cut, how a tree lies in a row: against brute force."""
+"""What sequences share, what of it is worth sharing, where to cut, how a tree lies in a row: against brute force."""
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_sequences_stand_in_lexicographic_order(sequences: Sequences) -> None:
 def test_common_prefixes_are_those_of_neighbours(sequences: Sequences) -> None:
     ids = sorted_ids(sequences)
     expected = [0]
-    for before, one in zip(ids, ids[1:], strict=False):
+    for before, one in pairwise(ids):
         shared = 0
         while shared < min(len(before), len(one)) and before[shared] == one[shared]:
             shared += 1
@@ -70,7 +70,7 @@ def test_sharing_never_costs_more_than_not_sharing(sequences: Sequences, cost: C
     ids = sorted_ids(sequences)
     common = common_prefixes(ids)
     kept = worth_sharing([len(one) for one in ids], common, cost)
-    assert ((0 <= kept) & (kept <= common)).all()
+    assert ((kept >= 0) & (kept <= common)).all()
     alone = laid_out(ids, np.zeros_like(common)).cost(cost)
     assert laid_out(ids, kept).cost(cost) <= alone * (1 + 1e-9)
 

@@ -15,8 +15,11 @@ from rmbench.scoring.loop import hidden_states
 from rmbench.scoring.plan import Bin, Way, plan
 
 # tests/test_packed.py holds each of them to one sequence at a time
-DECODERS = frozenset({"llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "olmo2", "starcoder2"})
-ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "modernbert"})
+DECODERS = frozenset(
+    {"llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "olmo2", "starcoder2"}
+    | {"mixtral", "qwen3_moe", "gpt_neox", "gpt2", "opt"}
+)
+ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "electra", "modernbert"})
 _STEADY_ROPE = frozenset({"default", "linear", "llama3", "yarn"})  # frequencies that do not depend on the lengths
 _TOLERANCE = {"float32": 1e-4, "float64": 1e-4}  # of the largest hidden state; rounding gives 1e-6
 
