@@ -194,12 +194,38 @@ ARCHITECTURES = {
     "gemma2": Architecture("Gemma2Config", "Gemma2ForSequenceClassification", values=_GEMMA),
     "gemma3": Architecture("Gemma3TextConfig", "Gemma3TextForSequenceClassification", values=_GEMMA),
     "phi3": Architecture("Phi3Config", "Phi3ForSequenceClassification", values=_GROUPED),
+    "gemma": Architecture("GemmaConfig", "GemmaForSequenceClassification", values={**_GROUPED, "head_dim": 32}),
+    "olmo2": Architecture("Olmo2Config", "Olmo2ForSequenceClassification", values=_GROUPED),
+    "starcoder2": Architecture("Starcoder2Config", "Starcoder2ForSequenceClassification", values=_GROUPED),
+    "mixtral": Architecture(
+        "MixtralConfig", "MixtralForSequenceClassification", values={**_GROUPED, "num_local_experts": 4}
+    ),
+    "qwen3_moe": Architecture(
+        "Qwen3MoeConfig",
+        "Qwen3MoeForSequenceClassification",
+        qwen_bpe,
+        {**_GROUPED, "head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64},
+    ),
+    "gpt_neox": Architecture("GPTNeoXConfig", "GPTNeoXForSequenceClassification"),
+    "gpt2": Architecture("GPT2Config", "GPT2ForSequenceClassification"),
+    "opt": Architecture(
+        "OPTConfig", "OPTForSequenceClassification", values={"ffn_dim": 128, "word_embed_proj_dim": 64}
+    ),
     "bert": Architecture("BertConfig", "BertForSequenceClassification", bert_wordpiece),
     "roberta": Architecture(
         "RobertaConfig",
         "RobertaForSequenceClassification",
         roberta_bpe,
         {"type_vocab_size": 1, "max_position_embeddings": 514},
+    ),
+    "xlm-roberta": Architecture(
+        "XLMRobertaConfig",
+        "XLMRobertaForSequenceClassification",
+        roberta_bpe,
+        {"type_vocab_size": 1, "max_position_embeddings": 514},
+    ),
+    "electra": Architecture(
+        "ElectraConfig", "ElectraForSequenceClassification", bert_wordpiece, {"embedding_size": 32}
     ),
     "deberta-v2": Architecture(
         "DebertaV2Config",

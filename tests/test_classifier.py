@@ -23,7 +23,8 @@ from rmbench.models.fingerprint import sources
 from rmbench.scoring import score
 from rmbench.types import Message, Request, Response, Reward
 
-DECODERS = list(ARCHITECTURES)[:7]
+ENCODERS = {"bert", "roberta", "xlm-roberta", "electra", "deberta-v2", "modernbert"}
+DECODERS = [name for name in ARCHITECTURES if name not in ENCODERS]
 REQUESTS = [
     Request("reward", (Message("user", prompt),), (Response(response),)) for prompt, response in pairwise(SENTENCES)
 ]

@@ -85,7 +85,8 @@ def packed_attention(
         for run in packed.runs:
             out[slice(*run)] = _both_ways(query, key, value, run, scaling, sliding_window).permute(2, 0, 1, 3)
         return out.flatten(1, 2)[None], None
-    logs = query.new_empty(groups, heads // groups, t, dtype=torch.float32)
+    precise = torch.promote_types(query.dtype, torch.float32)
+    logs = query.new_empty(groups, heads // groups, t, dtype=precise)
     for run in packed.runs:
         own, log = _flash(query, key, value, run, run, scaling, causal=True)
         out[slice(*run)] = own.permute(2, 0, 1, 3)

@@ -15,8 +15,11 @@ from rmbench.scoring.loop import hidden_states
 from rmbench.scoring.plan import Bin, Way, plan
 
 # tests/test_packed.py holds each of them to one sequence at a time
-DECODERS = frozenset({"llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "olmo2", "starcoder2"})
-ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "modernbert"})
+DECODERS = frozenset(
+    {"llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "olmo2", "starcoder2"}
+    | {"mixtral", "qwen3_moe", "gpt_neox", "gpt2", "opt"}
+)
+ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "electra", "modernbert"})
 _STEADY_ROPE = frozenset({"default", "linear", "llama3", "yarn"})  # frequencies that do not depend on the lengths
 _TOLERANCE = {"float32": 1e-4, "float64": 1e-4}  # of the largest hidden state; rounding gives 1e-6
 
@@ -112,8 +115,12 @@ def _disagreement(model: TokenModel, encoded: Sequence[Encoded], found: Route) -
 
 
 def _probe(encoded: Sequence[Encoded]) -> list[Encoded]:
-    """Two short sequences of those there are, and a third that shares half of the first."""
-    first, *others = sorted(encoded, key=lambda item: len(item.ids))[:2]
+    """Two short sequences of those there are, and a third that shares half of the first, read at every position.
+
+    A sequence's own reads would do for less: one position each, or none where nothing was answered.
+    """
+    shortest = sorted(encoded, key=lambda item: len(item.ids))[:2]
+    first, *others = [replace(item, reads=range(len(item.ids))) for item in shortest]
     half = len(first.ids) // 2
     ids = [*first.ids[:half], *reversed(first.ids[half:])]
     return [first, *others, replace(first, ids=ids)]

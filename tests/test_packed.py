@@ -1,0 +1,293 @@
+"""Packed and shared forwards give what one forward at a time gives, for every architecture of the table."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import ARCHITECTURES
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from real_models import ASKS, FREE, VOCABULARY, RealTokenModel, backbone, drawn, requests_of, watched
+from token_trees import Sequences, token_trees
+
+from rmbench import scoring
+from rmbench.models.base import Encoded
+from rmbench.scoring import attention, fastpath
+from rmbench.scoring.attention import block_mask
+from rmbench.scoring.fastpath import DECODERS, ENCODERS, tabled
+from rmbench.scoring.loop import hidden_states
+from rmbench.scoring.plan import Bin, plan
+from rmbench.scoring.prefixes import common_prefixes, in_order, lay_out
+from rmbench.types import Request
+
+TOLERANCE = 1e-5
+FULL = {"sliding_window": None}
+VALUES: dict[str, dict[str, Any]] = {"mistral": FULL}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@cache
+def tiny(architecture: str) -> Any:
+    return backbone(architecture, **VALUES.get(architecture, {}))
+
+
+def conversations(trees: Sequences, asks: tuple[Any, ...] = ASKS) -> list[Request]:
+    """Each tree's sequence, halved into prompt and response, as every ask; its ids are as they were."""
+    made: list[Request] = []
+    for ids in trees:
+        half = max(1, len(ids) // 2)
+        made += requests_of(ids[:half], ids[half:] or [4], asks)
+    return made
+
+
+def random_trees(seed: int, count: int = 14, longest: int = 30) -> Sequences:
+    drawn_ = random.Random(seed)
+    made: Sequences = []
+    for _ in range(count):
+        other = drawn_.choice(made) if made and drawn_.random() < 0.7 else []
+        own = drawn_.choices(range(VOCABULARY), k=drawn_.randint(2, longest))
+        made.append(other[: drawn_.randint(0, len(other))] + own)
+    return [*made, made[0]]
+
+
+def assert_right(model: RealTokenModel, requests: list[Request], budget: int = 200, tolerance: float = TOLERANCE) -> Any:
+    """Rewards through the engine are those of one forward at a time; returns how many forwards took which way."""
+    fastpath._known.clear()
+    with watched() as taken, warnings.catch_warnings():
+        warnings.simplefilter("error")  # a fast path that is refused says so
+        rewards = scoring.score(model, requests, token_budget=budget)
+    assert [reward.status for reward in rewards] == ["ok"] * len(requests)
+    worst = model.worst(requests)
+    assert worst <= tolerance, f"{worst:.1e} off"
+    # what was read is what the rewards are made of, each in its own place
+    for request, reward, one in zip(requests, rewards, model.encode(requests), strict=True):
+        states = model.states[tuple(one.ids), tuple(one.reads)]
+        (again,) = RealTokenModel(model.backbone, mean=model.mean).read([states], [one])
+        for name in ("values", "steps", "tokens"):
+            numbers = pytest.approx(getattr(again, name), rel=1e-5, abs=1e-3)
+            assert getattr(reward, name) == numbers, request
+    return taken
+
+
+def test_every_architecture_of_the_table_is_made_and_tested() -> None:
+    assert DECODERS | ENCODERS <= set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("architecture", sorted(DECODERS))
+def test_decoders_share_prefixes(architecture: str) -> None:
+    model = RealTokenModel(tiny(architecture))
+    assert tabled(model).ways == {"shared", "packed", "padded"}
+    for seed, budget in enumerate((60, 400)):
+        taken = assert_right(model, conversations(random_trees(seed)), budget)
+        assert taken["shared"], taken
+    assert model.backbone.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("architecture", sorted(ENCODERS))
+@pytest.mark.parametrize("mean", [False, True])
+def test_encoders_are_packed(architecture: str, mean: bool) -> None:
+    model = RealTokenModel(tiny(architecture), mean=mean)
+    assert tabled(model).ways == {"packed", "padded"}
+    for seed, budget in enumerate((60, 400)):
+        taken = assert_right(model, conversations(random_trees(seed)), budget)
+        assert taken["packed"], taken
+        assert not taken["shared"]
+    assert model.backbone.config._attn_implementation == "sdpa"
+
+
+# the two families whose rows are made in different ways, over what hypothesis finds hard
+@pytest.mark.parametrize("architecture", ["llama", "roberta"])
+@given(trees=token_trees(most=8, longest=6, least=2), budget=st.integers(1, 120))
+@settings(deadline=None, max_examples=25)
+def test_trees_and_budgets_move_nothing(architecture: str, trees: Sequences, budget: int) -> None:
+    assert_right(RealTokenModel(tiny(architecture)), conversations(trees), budget)
+
+
+@given(trees=token_trees(most=8, longest=6, alphabet=3))
+@settings(deadline=None, max_examples=40)
+def test_every_position_of_a_row_is_what_it_is_alone(trees: Sequences) -> None:
+    model = RealTokenModel(tiny("qwen2"))
+    encoded = [Encoded(ids, range(len(ids))) for ids in trees]
+    for planned in plan(encoded, FREE, 1000, frozenset({"shared", "packed"})):
+        found = hidden_states(model, [encoded[i] for i in planned.members], planned)
+        for i, states in zip(planned.members, found, strict=True):
+            (alone,) = hidden_states(model, [encoded[i]], Bin("padded", [0], len(trees[i]), 0.0))
+            assert (states - alone).abs().max() <= TOLERANCE * alone.abs().max()
+
+
+def long_prompts(groups: int = 3, prompt: int = 250, responses: int = 4) -> list[Request]:
+    some = random.Random(1)
+    made = []
+    for _ in range(groups):
+        shared = some.choices(range(4, VOCABULARY), k=prompt)
+        for _ in range(responses):
+            made += requests_of(shared, some.choices(range(4, VOCABULARY), k=some.randint(3, 20)), ("reward",))
+    return made
+
+
+def test_at_its_own_cost_a_tiny_model_shares_long_prompts() -> None:
+    model = RealTokenModel(tiny("llama"))
+    with watched(cost=None) as taken:
+        scoring.score(model, long_prompts(), token_budget=1000)
+    assert set(taken) == {"shared"}
+    assert model.worst(long_prompts()) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("architecture", "values"),
+    [
+        ("llama", {"num_key_value_heads": 1}),
+        ("llama", {"num_key_value_heads": 4}),
+        ("qwen3", {"head_dim": 24}),
+        ("llama", {"head_dim": 40, "attention_bias": True, "mlp_bias": True}),
+        ("mistral", {"sliding_window": 514}),  # as wide as there are positions
+        ("phi3", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}}),
+        (
+            "llama",
+            {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0,
+                                 "original_max_position_embeddings": 128}},
+        ),
+        (
+            "llama",
+            {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0,
+                                 "high_freq_factor": 4.0, "original_max_position_embeddings": 128}},
+        ),
+        ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}),
+    ],
+)  # fmt: skip
+def test_variants_of_decoders_share_prefixes(architecture: str, values: dict[str, Any]) -> None:
+    model = RealTokenModel(backbone(architecture, **values))
+    assert assert_right(model, conversations(random_trees(3)), 300)["shared"]
+
+
+def test_qwen2_has_biases_that_count() -> None:
+    network = tiny("qwen2")
+    assert network.layers[0].self_attn.q_proj.bias.abs().min() > 0
+
+
+@pytest.mark.parametrize("window", [4, 10, 64, 1000])
+def test_modernbert_s_local_layers_see_their_window(window: int) -> None:
+    """`local_attention` is both sides together; sequences are shorter and longer than it."""
+    network = backbone("modernbert", local_attention=window)
+    model = RealTokenModel(network, mean=True)
+    trees = [[4 + (i * i + n) % 30 for i in range(n)] for n in (2, 3, 4, 5, 6, 9, 10, 11, 12, 33, 34, 63, 64, 65, 300)]
+    with patch.object(attention, "_BAND", 16):
+        taken = assert_right(model, conversations(trees, ("reward",)), 400)
+    assert taken["packed"]
+    assert any(layer.attn.sliding_window == window // 2 + 1 for layer in network.layers)
+
+
+@pytest.mark.parametrize("architecture", ["roberta", "xlm-roberta"])
+def test_a_pad_id_inside_a_text_has_roberta_s_own_position(architecture: str) -> None:
+    model = RealTokenModel(tiny(architecture), mean=True)
+    trees = [[5, 6, 1, 7, 8], [1, 1, 9], [9, 1, 1], [4, 5, 6, 7, 1, 1, 1, 9, 10, 11]]
+    encoded = [Encoded(ids, range(len(ids))) for ids in trees]
+    planned = plan(encoded, FREE, 1000, frozenset({"packed"}))
+    assert [one.way for one in planned] == ["packed"]
+    # transformers counts pads from the ids alone, so its own forward needs no help
+    found = hidden_states(model, [encoded[i] for i in planned[0].members], planned[0])
+    for i, states in zip(planned[0].members, found, strict=True):
+        with torch.inference_mode():
+            alone = model.backbone(input_ids=torch.tensor([trees[i]])).last_hidden_state[0]
+        assert (states - alone).abs().max() <= TOLERANCE * alone.abs().max()
+
+
+def test_bert_s_token_types_stay_with_their_tokens() -> None:
+    model, other = RealTokenModel(tiny("bert"), mean=True), RealTokenModel(tiny("bert"), mean=True)
+    model.typed = True
+    requests = conversations(random_trees(4), ("reward",))
+    assert assert_right(model, requests)["packed"]
+    scoring.score(other, requests)
+    assert any(not torch.allclose(model.states[key], other.states[key]) for key in model.states)
+
+
+@pytest.mark.parametrize("architecture", sorted(ENCODERS))
+def test_a_row_may_be_longer_than_an_encoder_s_positions(architecture: str) -> None:
+    trees = [[4 + (i * 7 + n) % 30 for i in range(n)] for n in (510, 200, 300, 30)]
+    taken = assert_right(RealTokenModel(tiny(architecture)), conversations(trees, ("reward",)), 2100)
+    assert taken == {"packed": 1}
+
+
+def test_empty_responses_and_single_tokens() -> None:
+    """The shortest are what the self-check runs; here they read nothing, or have one token."""
+    model = RealTokenModel(tiny("llama"))
+    requests = [*requests_of([5], [], ("tokens",)), *requests_of([5, 6], [], ("tokens",))]
+    requests += [*requests_of([7], [], ("reward",)), *conversations(random_trees(5))]
+    assert assert_right(model, requests)["shared"]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "modernbert"])
+def test_float64_keeps_its_precision(architecture: str) -> None:
+    model = RealTokenModel(backbone(architecture, torch.float64))
+    taken = assert_right(model, conversations(random_trees(6)), tolerance=1e-12)
+    assert taken["shared"] or taken["packed"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "bert", "modernbert"])
+def test_half_precision_is_as_far_from_float32_as_alone(architecture: str, dtype: torch.dtype) -> None:
+    model = RealTokenModel(backbone(architecture, dtype))
+    requests = conversations(random_trees(7), ("reward", "tokens"))
+    with watched() as taken:
+        scoring.score(model, requests, token_budget=300)
+    assert taken["shared"] or taken["packed"]
+    exact = RealTokenModel(model.backbone.float())
+    exact.states = model.states
+    packed = exact.worst(requests)
+    alone = RealTokenModel(backbone(architecture, dtype))
+    scoring.score(alone, requests, token_budget=1)
+    exact.states = alone.states
+    assert packed <= 2 * exact.worst(requests) + 1e-3
+
+
+@given(token_trees(most=8), st.booleans())
+@settings(deadline=None, max_examples=15)
+def test_the_block_mask_is_the_tree_s_visibility(trees: Sequences, causal: bool) -> None:
+    ids = [np.array(one, np.int32) for one in trees]
+    ids = [ids[i] for i in in_order(ids)]
+    common = common_prefixes(ids) if causal else np.zeros(len(ids), np.int64)
+    tree = lay_out(ids, common, [range(len(one)) for one in ids])
+    t = len(tree.ids)
+    expected = torch.zeros(t, t, dtype=torch.bool)
+    for places in tree.reads:
+        for i, place in enumerate(places):
+            expected[place, places[: i + 1] if causal else places] = True
+    mask = block_mask(tree, causal=causal, device="cpu")
+    q, k = torch.meshgrid(torch.arange(t), torch.arange(t), indexing="ij")
+    assert torch.equal(mask.mask_mod(0, 0, q, k), expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("architecture", ["llama", "bert"])
+def test_the_way_of_cuda_runs_on_a_cpu_as_well(architecture: str) -> None:
+    """FlexAttention, uncompiled, on the same mask that CUDA gets."""
+    from torch.nn.attention import flex_attention as flex
+    from transformers.integrations import flex_attention as integration
+
+    model = RealTokenModel(tiny(architecture))
+    encoded = [Encoded(ids, range(len(ids))) for ids in random_trees(8, 6)]
+    ways = frozenset({"shared", "packed"} if architecture in DECODERS else {"packed"})
+    planned = plan(encoded, FREE, 1000, ways)
+    uncompiled = patch.object(integration, "WrappedFlexAttention", lambda *_: lambda: flex.flex_attention)
+    with patch.object(attention, "_device_type", lambda _: "cuda"), uncompiled:
+        found = [hidden_states(model, [encoded[i] for i in one.members], one) for one in planned]
+    for one, states in zip(planned, found, strict=True):
+        for i, some in zip(one.members, states, strict=True):
+            (alone,) = hidden_states(model, [encoded[i]], Bin("padded", [0], 0, 0.0))
+            assert (some - alone).abs().max() <= TOLERANCE * alone.abs().max()
