@@ -21,8 +21,9 @@ prove: .venv/ready
 	$(BIN)/python benchmarks/tails.py
 	$(BIN)/python benchmarks/startup.py
 
-bench: .venv/ready
+bench: .venv/bench
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/speed.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -38,6 +39,10 @@ leaderboard: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/bench: .venv/ready
+	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
 	touch $@
 
 clean:
