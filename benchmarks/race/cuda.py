@@ -74,9 +74,9 @@ def one_shape(
     torch.manual_seed(0)
     with torch.device(device):
         backbone = getattr(transformers, f"{family}Model")(config).eval().requires_grad_(False)
-        head = torch.nn.Linear(config.hidden_size, 1, bias=False)
-    meter, lengths = Meter(), [len(one.ids) for one in encoded]
-    meter.watch(backbone)
+        head = torch.nn.Linear(config.hidden_size, 1, bias=False).requires_grad_(False)
+    meter = Meter()  # watches nothing: forwards on the device are over before they are done
+    lengths = [len(one.ids) for one in encoded]
     reference: list[float] = []
     for dtype in ("float32", "bfloat16"):
         model = Steps(backbone.to(getattr(torch, dtype)), head)

