@@ -21,8 +21,9 @@ prove: .venv/ready
 	$(BIN)/python benchmarks/tails.py
 	$(BIN)/python benchmarks/startup.py
 
-bench: .venv/ready
+bench: .venv/bench
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/large.py
 
 lint: .venv/ready
@@ -39,6 +40,10 @@ leaderboard: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/bench: .venv/ready
+	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
 	touch $@
 
 clean:

@@ -13,6 +13,8 @@ from rmbench.plugins import load_task, task_names
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+REQUIREMENTS = [*PROJECT["project"]["dependencies"], *EXTRAS["dev"], *EXTRAS["bench"]]
 
 
 def test_every_package_on_disk_is_in_the_wheel() -> None:
@@ -28,14 +30,14 @@ def test_every_package_on_disk_is_in_the_wheel() -> None:
 
 def test_every_dependency_has_its_reason() -> None:
     contributing = (ROOT / "CONTRIBUTING.md").read_text()
-    for requirement in [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["dev"]]:
+    for requirement in REQUIREMENTS:
         name = requirement.split(">")[0]
         assert f"| `{name}` |" in contributing, f"CONTRIBUTING.md has no line for {name}"
 
 
 def test_every_dependency_is_pinned_for_development() -> None:
     pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
-    for requirement in [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["dev"]]:
+    for requirement in REQUIREMENTS:
         assert requirement.split(">")[0].lower() in pinned
 
 

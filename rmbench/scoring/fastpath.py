@@ -115,12 +115,13 @@ def _disagreement(model: TokenModel, encoded: Sequence[Encoded], found: Route) -
 
 
 def _probe(encoded: Sequence[Encoded]) -> list[Encoded]:
-    """Two short sequences of those there are, and a third that shares half of the first, read at every position.
+    """Two short sequences of those there are, and a third that shares half of the first, read at every other position.
 
-    A sequence's own reads would do for less: one position each, or none where nothing was answered.
+    Their own reads would show less: one position each, or none where nothing was answered. At all positions the last
+    layer would not be narrowed.
     """
     shortest = sorted(encoded, key=lambda item: len(item.ids))[:2]
-    first, *others = [replace(item, reads=range(len(item.ids))) for item in shortest]
+    first, *others = [replace(item, reads=range(len(item.ids) - 1, -1, -2)) for item in shortest]
     half = len(first.ids) // 2
     ids = [*first.ids[:half], *reversed(first.ids[half:])]
     return [first, *others, replace(first, ids=ids)]
