@@ -77,7 +77,7 @@ def test_every_way_is_measured_and_agrees_with_one_at_a_time() -> None:
 
     deviations = [float(row["deviation"]) for row in rows if row["deviation"] != "-"]
     assert len(deviations) > 40
-    assert max(deviations) <= 1e-5
+    assert all(one <= 1e-5 for one in deviations)  # none of them a nan
 
 
 def test_without_cuda_the_cuda_part_says_so() -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.scoring.plan import Bin
 
@@ -168,9 +170,10 @@ def operations(model: TokenModel) -> Operations:
 
 
 def deviation(scores: Sequence[float], reference: Sequence[float]) -> float:
-    """The largest difference as a share of the largest score."""
-    scale = max(1e-6, *map(abs, reference))
-    return max(abs(a - b) for a, b in zip(scores, reference, strict=True)) / scale
+    """The largest difference as a share of the largest score; nan where any score is."""
+    assert len(scores) == len(reference)
+    apart = np.abs(np.subtract(scores, reference)).max()  # unlike Python's own, this maximum lets no nan pass
+    return float(apart / max(1e-6, np.abs(reference).max()))
 
 
 @dataclass(slots=True)
