@@ -109,7 +109,7 @@ def main() -> None:
     from rmbench.policies import local
 
     torch.set_num_threads(1)
-    local.Draw = Until  # type: ignore[misc]
+    vars(local)["Draw"] = Until
     written, drawn = policy(), {"temperature": 1.0, "seed": 0}
     samples = [Generation(prompt, sample, 64, drawn) for prompt in prompts(32, 200) for sample in range(8)]
     compare("samples", written, samples, 10**9)
