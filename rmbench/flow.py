@@ -409,6 +409,7 @@ def timing(tally: Tally, seconds: float) -> Timing:
         batches=tally.batches,
         tokens=tally.tokens,
         token_budget=tally.token_budget,
+        ways=dict(sorted(tally.ways.items())),
     )
 
 

@@ -16,9 +16,10 @@ from race.data import Workload
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.models.checkpoint import quiet
 from rmbench.scoring import Store, score
+from rmbench.scoring.budget import Budget
 from rmbench.scoring.cost import cost_of
 from rmbench.scoring.fastpath import route
-from rmbench.scoring.loop import Budget, run
+from rmbench.scoring.loop import run
 from rmbench.scoring.memory import held
 from rmbench.scoring.plan import Bin, Way, plan
 from rmbench.types import Ask, Request, Reward

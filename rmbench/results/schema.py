@@ -155,7 +155,10 @@ class Scale(_Part):
 
 
 class Timing(_Part):
-    """Seconds of wall clock of the whole run, all of its tasks together, and what it scored. See `scoring.Tally`."""
+    """Seconds of wall clock of the whole run, all of its tasks together, and what it scored. See `scoring.Tally`.
+
+    `ways` counts the sequences that shared a forward's tokens, were packed, or padded; empty where no forward was run.
+    """
 
     seconds: float
     scoring_seconds: float
@@ -166,6 +169,7 @@ class Timing(_Part):
     batches: int
     tokens: int
     token_budget: int | None
+    ways: dict[str, int] = {}
 
 
 class TaskResult(_Part):

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rmbench.models.base import Encoded, TokenModel
+from rmbench.scoring.budget import budget_of
 from rmbench.scoring.cost import flops_a_second
 from rmbench.scoring.fastpath import route
-from rmbench.scoring.forwards import budget_of, planner, windows
+from rmbench.scoring.forwards import planner, windows
 from rmbench.scoring.loop import rewards_of
 from rmbench.scoring.plan import Bin, Way
 from rmbench.types import Request

@@ -13,16 +13,16 @@ import numpy as np
 
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.scoring.answers import checked, nans
+from rmbench.scoring.budget import Budget, budget_of
 from rmbench.scoring.cost import cost_of
 from rmbench.scoring.fastpath import route
-from rmbench.scoring.loop import Budget, Workers, run
+from rmbench.scoring.loop import Workers, run
 from rmbench.scoring.memory import held
 from rmbench.scoring.plan import Bin, plan
 from rmbench.scoring.prefixes import Ids
 from rmbench.scoring.tally import Tally
 from rmbench.types import Request, Reward
 
-_DEFAULT_BUDGET = {"cpu": 8192, "cuda": 32768, "mps": 8192}  # tokens a forward
 # Requests that are tokenised and planned together: few at first, so that the first forward starts soon
 _WINDOWS = (256, 8192)
 
@@ -93,6 +93,7 @@ def _answers(
         return
     for planned, rewards in run(model, encoded, planner(model, encoded), budget, workers):
         tally.batches += 1
+        tally.ways[planned.way] = tally.ways.get(planned.way, 0) + len(planned.members)
         tally.tokens += sum(len(encoded[i].ids) for i in planned.members)
         answers: Answers = []
         for at, i in enumerate(planned.members):
@@ -103,11 +104,6 @@ def _answers(
                 known[groups[i][0].identity] = rewards[at]
                 answers += [asked.answer(rewards[at]) for asked in groups[i]]
         yield answers
-
-
-def budget_of(model: TokenModel, token_budget: int | None) -> Budget:
-    """The budget that was asked for, else what suits the model's device."""
-    return Budget(token_budget or _DEFAULT_BUDGET.get(_device_type(model), _DEFAULT_BUDGET["cpu"]))
 
 
 def planner(model: TokenModel, encoded: Sequence[Encoded]) -> Callable[[Sequence[Encoded], int], list[Bin]]:

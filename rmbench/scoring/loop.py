@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.scoring.attention import attending, inputs_of, positions
+from rmbench.scoring.budget import Budget
 from rmbench.scoring.plan import Bin
 from rmbench.scoring.prefixes import Tree
 from rmbench.scoring.tail import only_at
@@ -18,39 +18,6 @@ from rmbench.types import Reward
 
 if TYPE_CHECKING:
     import torch
-
-_PATIENCE = 8  # bins that fit before a budget that was halved is tried larger
-
-
-@dataclass(slots=True)
-class Budget:
-    """Tokens a forward: halved when memory runs out, doubled after some that fit, but never beyond `limit`.
-
-    What fails again has to wait twice as long before it is tried once more.
-    """
-
-    limit: int
-    now: int = 0
-    patience: int = _PATIENCE
-    fitted: int = 0
-
-    def __post_init__(self) -> None:
-        self.now = self.now or self.limit
-
-    def failed(self, tokens: int) -> None:
-        """A forward of `tokens` did not fit."""
-        if self.now < self.limit and self.fitted < self.patience:
-            self.patience *= 2
-        self.now, self.fitted = max(1, min(self.now, tokens) // 2), 0
-
-    def worked(self) -> bool:
-        """A forward did fit. Whether the budget is larger now."""
-        self.fitted += 1
-        if self.now == self.limit or self.fitted < self.patience:
-            return False
-        self.now, self.fitted = min(self.limit, self.now * 2), 0
-        return True
-
 
 Job = tuple[Bin, list[Encoded]]
 

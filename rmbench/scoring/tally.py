@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -22,7 +22,7 @@ class Tally:
 
     `requests` were asked, of which `unique` differ and `stored` were known; `scored` were run now, in `batches`
     forwards that took `seconds` and read `tokens` tokens, padding not counted. Of these, scoring waited `keeping`
-    seconds for the store.
+    seconds for the store. `ways` counts the sequences that were run in each way: shared, packed, padded.
     """
 
     requests: int = 0
@@ -34,3 +34,4 @@ class Tally:
     seconds: float = 0.0
     keeping: float = 0.0
     token_budget: int | None = None
+    ways: dict[str, int] = field(default_factory=dict)
