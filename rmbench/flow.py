@@ -47,6 +47,18 @@ class Loaded:
     choice: Mapping[str, Any]
 
 
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """The garbage collector looks at all objects over and over as millions are made, and they are in no cycle."""
+    before = gc.get_threshold()
+    gc.set_threshold(200_000, 50, 1000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+@_seldom_collected()
 def load_tasks(
     tasks: Sequence[str | Task],
     *,
@@ -69,8 +81,7 @@ def load_tasks(
     loaded = []
     for task in found:
         path = Path(data[task.name]) if task.name in data else None
-        with _uncollected():
-            examples = task.load(path)
+        examples = task.load(path)
         given = {"data_sha256": examples.sha256} if path else {}
         if deduplicate:
             examples = examples.deduplicated()
@@ -80,6 +91,7 @@ def load_tasks(
     return loaded
 
 
+@_seldom_collected()
 def evaluate(
     model: str | Model | Callable[..., float],
     tasks: Sequence[str | Task | Loaded],
@@ -135,9 +147,8 @@ def evaluate(
         results = []
         for item in loaded:
             judged = _Judged()
-            with _uncollected():
-                for example, requests in zip(item.data.examples, asked.pop(0), strict=True):
-                    judged.add(item.task, example, requests, list(islice(rewards, len(requests))))
+            for example, requests in zip(item.data.examples, asked.pop(0), strict=True):
+                judged.add(item.task, example, requests, list(islice(rewards, len(requests))))
             info = SubjectInfo(
                 kind="reward_model",
                 id=subject.id,
@@ -153,6 +164,7 @@ def evaluate(
     return results
 
 
+@_seldom_collected()
 def explain(
     model: str | Model | Callable[..., float],
     tasks: Sequence[str | Task | Loaded],
@@ -205,11 +217,9 @@ def _all_loaded(
 
 def _asked(model: Model, loaded: Sequence[Loaded]) -> list[list[list[Request]]]:
     """What is asked of a model, by task and example."""
-    with _uncollected():
-        return [
-            [item.task.requests(example, model.asks, item.data.sha256) for example in item.data.examples]
-            for item in loaded
-        ]
+    return [
+        [item.task.requests(example, model.asks, item.data.sha256) for example in item.data.examples] for item in loaded
+    ]
 
 
 def _shared_out(spec: str | None, devices: str | None, options: dict[str, Any]) -> list[str]:
@@ -271,18 +281,6 @@ def fingerprint(model: Model) -> str | None:
     if None in parts:
         return None
     return sha256(json.dumps(parts).encode()).hexdigest()
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """While many objects are made and none is part of a cycle: the collector looks at all of them over and over."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _conversation(item: Conversation, place: int) -> Request:
