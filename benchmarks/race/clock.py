@@ -14,6 +14,7 @@ import numpy as np
 
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.scoring.plan import Bin
+from rmbench.scoring.tail import last_parts
 
 Run = Callable[[], list[float]]
 
@@ -129,6 +130,12 @@ class Operations:
             for name, module in backbone.named_modules()
             if isinstance(module, torch.nn.Linear) and "pooler" not in name
         )
+        self.tail = 2 * sum(
+            module.weight.numel()
+            for part in last_parts(backbone)
+            for module in part.modules()
+            if isinstance(module, torch.nn.Linear)
+        )
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.pair = 4 * width * config.num_attention_heads
         kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
@@ -140,13 +147,16 @@ class Operations:
         return float(sum(lengths) * self.token + pairs * self.pair)
 
     def planned(self, bins: Sequence[Bin], encoded: Sequence[Encoded]) -> float:
-        """What is left of them where a plan shares: prefixes once, padding not counted."""
+        """What is left of them by a plan: prefixes once, the last layer where something is read, no padding counted."""
         total = 0.0
         for one in bins:
             if one.way == "shared" and one.tree is not None:
                 total += len(one.tree.ids) * self.token + one.tree.pairs * self.pair * len(self.windows)
             else:
                 total += self.sequences([len(encoded[i].ids) for i in one.members])
+            if one.tree is not None:
+                read = {place for places in one.tree.reads for place in places.tolist()}
+                total -= (len(one.tree.ids) - len(read)) * self.tail
         return total
 
     def _pairs(self, n: int, window: int | None) -> int:

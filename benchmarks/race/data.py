@@ -93,7 +93,8 @@ def rewardmath_like(prompts: int, candidates: int = 10, most: int | None = None,
 
     `shrink` divides all lengths.
     """
-    draw = random.Random(1)  # of the first seeds the one whose six prompts are nearest to the expected 37,000 tokens
+    # the first seed whose six prompts and their responses are on average within 5 % of the expected 230 and 378 tokens
+    draw = random.Random(9)
     sizes = []
     for _ in range(prompts):
         prompt = draw.randint(60, 400)

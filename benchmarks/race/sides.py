@@ -16,7 +16,7 @@ from race.data import Workload
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.models.checkpoint import quiet
 from rmbench.scoring import Store, score
-from rmbench.scoring.budget import Budget
+from rmbench.scoring.budget import USUAL, Budget
 from rmbench.scoring.cost import cost_of
 from rmbench.scoring.fastpath import route
 from rmbench.scoring.loop import run
@@ -24,7 +24,7 @@ from rmbench.scoring.memory import held
 from rmbench.scoring.plan import Bin, Way, plan
 from rmbench.types import Ask, Request, Reward
 
-BUDGET = 4096  # what rmbench takes on a CPU unless told otherwise
+BUDGET = USUAL["cpu"]  # what rmbench takes unless told otherwise
 _COMMON_BATCH, _CROSS_BATCH = 8, 32  # RewardBench's default, and sentence-transformers'
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rmbench.models.base import TokenModel
 
-_USUAL = {"cpu": 8192, "cuda": 32768, "mps": 8192}  # a CPU gains nothing from more, and is slower with less
+USUAL = {"cpu": 8192, "cuda": 32768, "mps": 8192}  # a CPU gains nothing from more, and is slower with less
 _PATIENCE = 8  # bins that fit before a budget that was halved is tried larger
 
 
@@ -47,7 +47,7 @@ def budget_of(model: TokenModel, asked: int | None) -> Budget:
         return Budget(asked)
     device = next(iter(model.backbone.parameters())).device
     if device.type != "cuda":
-        return Budget(_USUAL.get(device.type, _USUAL["cpu"]))
+        return Budget(USUAL.get(device.type, USUAL["cpu"]))
     return Budget(_fitting(model.backbone, device))
 
 
@@ -63,4 +63,4 @@ def _fitting(backbone: Any, device: Any) -> int:
     each = max(1, (torch.cuda.max_memory_allocated(device) - before) // tokens)
     unused = torch.cuda.memory_reserved(device) - before
     free = torch.cuda.mem_get_info(device)[0] + unused
-    return int(min(max(0.7 * free // each, tokens), 4 * _USUAL["cuda"]))
+    return int(min(max(0.7 * free // each, tokens), 4 * USUAL["cuda"]))

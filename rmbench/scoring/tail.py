@@ -17,12 +17,13 @@ _PARTS = ("self_attn.o_proj", "mlp", "intermediate", "output")
 def only_at(backbone: Any, reads: torch.Tensor) -> Iterator[None]:
     """As long as this lasts, hidden states of `backbone`'s one row are right at `reads` [n] alone."""
     with ExitStack() as stack:
-        for part in _last_parts(backbone):
+        for part in last_parts(backbone):
             stack.enter_context(_narrowed(part, reads))
         yield
 
 
-def _last_parts(backbone: Any) -> list[Any]:
+def last_parts(backbone: Any) -> list[Any]:
+    """The modules of the last layer that come after its attention; none where they are not known by name."""
     layers: Any = getattr(backbone, "layers", None) or getattr(getattr(backbone, "encoder", None), "layer", [])
     found = []
     for path in _PARTS if len(layers) else ():
