@@ -63,8 +63,10 @@ def tabled(model: TokenModel) -> Route:
     if config.model_type not in architectures:
         return Route(_PADDED, f"{config.model_type} is not in the table of tested architectures")
     devices = {weight.device for weight in backbone.parameters()}
-    if len(devices) > 1 or next(iter(devices)).type not in ("cpu", "cuda"):
+    if len(devices) > 1 or not _device_types(backbone) <= {"cpu", "cuda"}:
         return Route(_PADDED, f"weights on {', '.join(sorted(map(str, devices)))}")
+    if model.layout == "encoder" and "cuda" in _device_types(backbone) and getattr(config, "sliding_window", None):
+        return Route(_PADDED, "local attention, which the block mask of a GPU does not have")
     if model.layout == "causal" and (peculiarity := _peculiarity(config)):
         return Route(_PADDED, peculiarity)
     packed: frozenset[Way] = frozenset({"packed", "padded"})
@@ -85,6 +87,10 @@ def _peculiarity(config: Any) -> str | None:
     if getattr(config, "is_causal", True) is False or getattr(config, "use_bidirectional_attention", False):
         return "attention in both directions"
     return None
+
+
+def _device_types(backbone: Any) -> set[str]:
+    return {weight.device.type for weight in backbone.parameters()}
 
 
 def _rope_types(config: Any) -> set[str]:
