@@ -65,9 +65,7 @@ def tabled(model: TokenModel) -> Route:
     devices = {weight.device for weight in backbone.parameters()}
     if len(devices) > 1 or not _device_types(backbone) <= {"cpu", "cuda"}:
         return Route(_PADDED, f"weights on {', '.join(sorted(map(str, devices)))}")
-    if model.layout == "encoder" and "cuda" in _device_types(backbone) and getattr(config, "sliding_window", None):
-        return Route(_PADDED, "local attention, which the block mask of a GPU does not have")
-    if model.layout == "causal" and (peculiarity := _peculiarity(config)):
+    if peculiarity := _peculiarity(config) if model.layout == "causal" else _locality(backbone, config):
         return Route(_PADDED, peculiarity)
     packed: frozenset[Way] = frozenset({"packed", "padded"})
     return Route(packed | {"shared"} if model.layout == "causal" else packed)
@@ -86,6 +84,13 @@ def _peculiarity(config: Any) -> str | None:
             return what
     if getattr(config, "is_causal", True) is False or getattr(config, "use_bidirectional_attention", False):
         return "attention in both directions"
+    return None
+
+
+def _locality(backbone: Any, config: Any) -> str | None:
+    """What of an encoder's attention its kernel does not know."""
+    if "cuda" in _device_types(backbone) and getattr(config, "sliding_window", None):
+        return "local attention, which the block mask of a GPU does not have"
     return None
 
 
