@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 from unittest.mock import patch
@@ -28,17 +27,11 @@ from rmbench.scoring.plan import Bin, plan
 from rmbench.scoring.prefixes import common_prefixes, in_order, lay_out
 from rmbench.types import Request
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TOLERANCE = 1e-5
 FULL = {"sliding_window": None}
 VALUES: dict[str, dict[str, Any]] = {"mistral": FULL}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @cache
@@ -130,6 +123,19 @@ def test_every_position_of_a_row_is_what_it_is_alone(trees: Sequences) -> None:
         for i, states in zip(planned.members, found, strict=True):
             (alone,) = hidden_states(model, [encoded[i]], Bin("padded", [0], len(trees[i]), 0.0))
             assert (states - alone).abs().max() <= TOLERANCE * alone.abs().max()
+
+
+def test_tokens_that_reach_into_several_runs_merge_all_of_them() -> None:
+    model = RealTokenModel(tiny("llama"))
+    trees = [[a, a, *[b] * 2, *[c] * n] for a in (4, 5) for b in (6, 7) for c, n in ((8, 3), (9, 9), (10, 5))]
+    encoded = [Encoded(ids, range(len(ids))) for ids in trees]
+    (planned,) = plan(encoded, FREE, 1000, frozenset({"shared"}))
+    assert planned.tree is not None
+    assert planned.tree.nested
+    found = hidden_states(model, [encoded[i] for i in planned.members], planned)
+    for i, states in zip(planned.members, found, strict=True):
+        (alone,) = hidden_states(model, [encoded[i]], Bin("padded", [0], len(trees[i]), 0.0))
+        assert (states - alone).abs().max() <= TOLERANCE * alone.abs().max()
 
 
 def long_prompts(groups: int = 3, prompt: int = 250, responses: int = 4) -> list[Request]:

@@ -1,4 +1,4 @@
-"""kill -9 at random points of a run over a real checkpoint: the same command completes, and nothing is lost."""
+"""kill -9 at random points of a run in which prompts are shared: the same command completes, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +20,31 @@ from rmbench.scoring import Store
 
 pytestmark = pytest.mark.prove
 
-KILLS = 20
+KILLS = 10
 MODEL = """
-import os
 import time
-from pathlib import Path
 
 from rmbench.models.spec import load_model
+from rmbench.scoring import loop
 
 model = load_model("tiny-llama", device="cpu", dtype="float32")
-inner = model.backbone.forward
+inner = loop.hidden_states
 
 
-def forward(**inputs):
+def hidden_states(model, encoded, planned):
     # One line a forward, before it runs: what a kill makes the next run do again is counted here
     with open("forwards", "a") as log:
-        log.write(f"{len(inputs['input_ids'])}\\n")
-    states = inner(**inputs)
+        log.write(f"{planned.way} {len(encoded)}\\n")
+    states = inner(model, encoded, planned)
     time.sleep(0.02)
     return states
 
 
-model.backbone.forward = forward
+loop.hidden_states = hidden_states
 """
 
 
-def write_data(folder: Path, groups: int = 100) -> None:
+def write_data(folder: Path, groups: int = 50) -> None:
     drawn = random.Random(0)
     words = [
         "train",
@@ -63,7 +63,8 @@ def write_data(folder: Path, groups: int = 100) -> None:
     ]
     rows = [
         {
-            "prompt": " ".join(drawn.choices(words, k=drawn.randint(3, 30))),
+            # long enough that the four share the forward of it
+            "prompt": " ".join(drawn.choices(words, k=drawn.randint(60, 120))),
             "candidates": [" ".join(drawn.choices(words, k=drawn.randint(1, 60))) for _ in range(4)],
             "labels": [True, False, False, False],
         }
@@ -80,8 +81,18 @@ def start(folder: Path, out: str, cache: str) -> subprocess.Popen[bytes]:
 
 
 def forwards(folder: Path) -> list[int]:
+    """How many sequences each forward had that was started."""
     log = folder / "forwards"
-    return [int(line) for line in log.read_text().split()] if log.exists() else []
+    return [int(line.split()[1]) for line in whole_lines(log)]
+
+
+def ways(folder: Path) -> Counter[str]:
+    """How they were run, each that was started."""
+    return Counter(line.split()[0] for line in whole_lines(folder / "forwards"))
+
+
+def whole_lines(log: Path) -> list[str]:
+    return log.read_text().splitlines() if log.exists() else []
 
 
 def result(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -104,6 +115,8 @@ def test_killed_runs_complete_with_the_same_result(tmp_path: Path) -> None:
     seconds = time.monotonic() - started
     expected, rows = result(tmp_path / "undisturbed")
     sizes = forwards(tmp_path)
+    taken = ways(tmp_path)
+    assert taken["shared"] > taken.total() / 2, taken
     (tmp_path / "forwards").unlink()
 
     seed = random.SystemRandom().randrange(10**6)

@@ -118,7 +118,8 @@ def block_mask(tree: Tree, *, causal: bool, device: Any) -> Any:
         def visible(b: Any, h: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
             return until[q] == until[k]
 
-    return create_block_mask(visible, None, None, t, t, device=device)
+    # Compiled, it never holds the whole mask [t, t]
+    return create_block_mask(visible, None, None, t, t, device=device, _compile=str(device).startswith("cuda"))
 
 
 def _flash(

@@ -15,29 +15,30 @@ _PATIENCE = 8  # bins that fit before a budget that was halved is tried larger
 class Budget:
     """Tokens a forward: halved when memory runs out, doubled after some that fit, but never beyond `limit`.
 
-    What fails again has to wait twice as long before it is tried once more.
+    A size that fails again as soon as it is tried once more has to wait twice as long before the next time.
     """
 
     limit: int
     now: int = 0
     patience: int = _PATIENCE
     fitted: int = 0
+    grown: bool = False  # the last change was to a larger one
 
     def __post_init__(self) -> None:
         self.now = self.now or self.limit
 
     def failed(self, tokens: int) -> None:
         """A forward of `tokens` did not fit."""
-        if self.now < self.limit and self.fitted < self.patience:
+        if self.grown and self.fitted < self.patience:
             self.patience *= 2
-        self.now, self.fitted = max(1, min(self.now, tokens) // 2), 0
+        self.now, self.fitted, self.grown = max(1, min(self.now, tokens) // 2), 0, False
 
     def worked(self) -> bool:
         """A forward did fit. Whether the budget is larger now."""
         self.fitted += 1
         if self.now == self.limit or self.fitted < self.patience:
             return False
-        self.now, self.fitted = min(self.limit, self.now * 2), 0
+        self.now, self.fitted, self.grown = min(self.limit, self.now * 2), 0, True
         return True
 
 

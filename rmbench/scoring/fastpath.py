@@ -63,9 +63,9 @@ def tabled(model: TokenModel) -> Route:
     if config.model_type not in architectures:
         return Route(_PADDED, f"{config.model_type} is not in the table of tested architectures")
     devices = {weight.device for weight in backbone.parameters()}
-    if len(devices) > 1 or next(iter(devices)).type not in ("cpu", "cuda"):
+    if len(devices) > 1 or not _device_types(backbone) <= {"cpu", "cuda"}:
         return Route(_PADDED, f"weights on {', '.join(sorted(map(str, devices)))}")
-    if model.layout == "causal" and (peculiarity := _peculiarity(config)):
+    if peculiarity := _peculiarity(config) if model.layout == "causal" else _locality(backbone, config):
         return Route(_PADDED, peculiarity)
     packed: frozenset[Way] = frozenset({"packed", "padded"})
     return Route(packed | {"shared"} if model.layout == "causal" else packed)
@@ -85,6 +85,17 @@ def _peculiarity(config: Any) -> str | None:
     if getattr(config, "is_causal", True) is False or getattr(config, "use_bidirectional_attention", False):
         return "attention in both directions"
     return None
+
+
+def _locality(backbone: Any, config: Any) -> str | None:
+    """What of an encoder's attention its kernel does not know."""
+    if "cuda" in _device_types(backbone) and getattr(config, "sliding_window", None):
+        return "local attention, which the block mask of a GPU does not have"
+    return None
+
+
+def _device_types(backbone: Any) -> set[str]:
+    return {weight.device.type for weight in backbone.parameters()}
 
 
 def _rope_types(config: Any) -> set[str]:

@@ -1,0 +1,250 @@
+"""Off the table, or where the self-check fails, rewards are those of one forward at a time, and the reason is told."""
+
+from __future__ import annotations
+
+import random
+import sys
+import warnings
+from collections import Counter
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from real_models import VOCABULARY, RealTokenModel, backbone, drawn, requests_of, watched
+
+from rmbench import scoring
+from rmbench.scoring import attention, fastpath
+from rmbench.scoring.fastpath import route, tabled
+from rmbench.types import Request
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TINY: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "pad_token_id": 1,
+}
+SLIDING = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}
+
+
+def conversations(seed: int = 0, longest: int = 40) -> list[Request]:
+    some = random.Random(seed)
+    made = []
+    for _ in range(5):
+        prompt = some.choices(range(4, VOCABULARY), k=some.randint(2, longest))
+        for _ in range(3):
+            made += requests_of(prompt, some.choices(range(4, VOCABULARY), k=some.randint(2, longest)))
+    return made
+
+
+def padded_only(model: RealTokenModel, requests: list[Request], budget: int = 300, tolerance: float = 1e-5) -> None:
+    """Rewards are right, no forward was packed, and none of it was refused by a check: the table knew."""
+    with watched() as taken, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scoring.score(model, requests, token_budget=budget)
+    assert set(taken) == {"padded"}
+    worst = model.worst(requests)
+    assert worst <= tolerance, f"{worst:.1e} off"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "values", "reason"),
+    [
+        ("mistral", {"sliding_window": 8}, "a sliding window of 8 tokens"),
+        ("qwen2", SLIDING, "a sliding window of 8 tokens"),
+        ("gemma2", {"sliding_window": 8}, "gemma2 is not in the table of tested architectures"),
+        ("gemma3", {"sliding_window": 8}, "gemma3_text is not in the table of tested architectures"),
+        ("deberta-v2", {}, "deberta-v2 is not in the table of tested architectures"),
+        ("llama", {"attn_logit_softcapping": 20.0}, "a soft cap on attention"),
+        ("llama", {"layer_types": ["full_attention", "linear_attention"]}, "layers of type linear_attention"),
+        ("llama", {"attention_chunk_size": 8}, "chunks"),
+    ],
+)
+def test_what_is_not_plain_attention_is_padded(architecture: str, values: dict[str, Any], reason: str) -> None:
+    settings = {key: value for key, value in values.items() if key != "layer_types"}
+    network = backbone(architecture, **settings)
+    for name, value in values.items():
+        setattr(network.config, name, value)
+    model = RealTokenModel(network, layout="encoder" if architecture == "deberta-v2" else "causal")
+    assert tabled(model).reason == reason
+    padded_only(model, conversations())
+
+
+def test_a_decoder_that_says_it_looks_both_ways_is_not_packed() -> None:
+    network = backbone("llama")
+    network.config.is_causal = False
+    assert tabled(RealTokenModel(network)).reason == "attention in both directions"
+
+
+@pytest.mark.parametrize(
+    ("config", "values"),
+    [
+        ("GptOssConfig", {"num_local_experts": 2, "num_experts_per_tok": 1, "head_dim": 8, "sliding_window": 8}),
+        ("MambaConfig", {"state_size": 4}),
+        ("Qwen3NextConfig", {"head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 2,
+                             "linear_key_head_dim": 8, "linear_value_head_dim": 8, "num_experts": 2,
+                             "num_experts_per_tok": 1, "moe_intermediate_size": 16,
+                             "shared_expert_intermediate_size": 16,
+                             "layer_types": ["linear_attention", "full_attention"]}),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore")
+def test_sinks_and_state_spaces_are_padded(config: str, values: dict[str, Any]) -> None:
+    import transformers
+
+    given = {**TINY, **values}
+    if config == "MambaConfig":
+        given = {key: given[key] for key in given if key not in ("intermediate_size", "num_attention_heads")}
+    network = drawn(transformers.AutoModel, getattr(transformers, config)(**given))
+    model = RealTokenModel(network, layout="causal")
+    assert "not in the table" in tabled(model).reason
+    padded_only(model, conversations(longest=12), tolerance=1e-4)  # scans add up in another order
+
+
+def rope(**values: Any) -> dict[str, Any]:
+    return {"rope_parameters": {"rope_theta": 1e4, **values}}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "values"),
+    [
+        ("phi3", {**rope(rope_type="longrope", short_factor=[1.0] * 4, long_factor=[4.0] * 4, factor=4.0,
+                         original_max_position_embeddings=32, partial_rotary_factor=1.0),
+                  "original_max_position_embeddings": 32}),
+        ("llama", rope(rope_type="dynamic", factor=4.0)),
+    ],
+)  # fmt: skip
+def test_ropes_that_look_at_the_batch_run_one_sequence_at_a_time(architecture: str, values: dict[str, Any]) -> None:
+    network = backbone(architecture, **values)
+    model = RealTokenModel(network)
+    assert "depends on the longest of a batch" in tabled(model).reason
+    shapes: list[tuple[int, ...]] = []
+    network.register_forward_pre_hook(lambda _, __, given: shapes.append(given["input_ids"].shape), with_kwargs=True)
+    requests = conversations(longest=40)  # on both sides of longrope's 32
+    with watched() as taken:
+        scoring.score(model, requests, token_budget=1000)
+    assert set(taken) == {"padded"}
+    assert {shape[0] for shape in shapes} == {1}
+    assert model.worst(requests) <= 1e-5
+
+
+def test_longrope_would_differ_in_a_batch() -> None:
+    """Why they run alone: a neighbour longer than 32 changes a short one."""
+    values = {**rope(rope_type="longrope", short_factor=[1.0] * 4, long_factor=[4.0] * 4, factor=4.0,
+                     original_max_position_embeddings=32, partial_rotary_factor=1.0),
+              "original_max_position_embeddings": 32}  # fmt: skip
+    model = RealTokenModel(backbone("phi3", **values))
+    requests = conversations(longest=40)
+    with patch.object(fastpath, "_STEADY_ROPE", frozenset({"default", "longrope"})):
+        scoring.score(model, requests, token_budget=1000)
+    assert model.worst(requests) > 1e-3
+
+
+def test_code_that_is_not_transformers_own_is_padded() -> None:
+    from transformers.models.llama.modeling_llama import LlamaModel
+
+    module = ModuleType("transformers_modules.remote")
+    remote = type("RemoteModel", (LlamaModel,), {"__module__": module.__name__})
+    with patch.dict(sys.modules, {module.__name__: module}):
+        network = remote(backbone("llama").config).eval()
+    model = RealTokenModel(network, layout="causal")
+    assert tabled(model).reason == "RemoteModel is not code of transformers"
+    padded_only(model, conversations())
+
+
+def with_warning(model: RealTokenModel, requests: list[Request]) -> tuple[str, Counter[str]]:
+    with watched() as taken, pytest.warns(UserWarning, match="packed forwards are not used") as caught:
+        scoring.score(model, requests, token_budget=300)
+    (warning,) = caught
+    assert model.worst(requests) <= 1e-5
+    assert set(taken) == {"padded"}
+    return str(warning.message), taken
+
+
+@pytest.mark.parametrize("architecture", ["llama", "bert"])
+def test_a_kernel_that_leaks_is_caught_and_results_stay_right(architecture: str) -> None:
+    def leaking(module: Any, query: Any, key: Any, value: Any, mask: Any, **given: Any) -> Any:
+        causal = given["packed_causal"]
+        heads = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(heads, 1), value.repeat_interleave(heads, 1)
+        out = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=causal)
+        return out.transpose(1, 2), None
+
+    with patch.object(attention, "packed_attention", leaking):
+        message, _ = with_warning(RealTokenModel(backbone(architecture)), conversations())
+    assert "tests/real: " in message
+    assert "hidden states are off by" in message
+
+
+def test_a_merge_that_is_wrong_is_caught() -> None:
+    own = attention._flash
+
+    def unmerged(*given: Any, causal: bool) -> Any:
+        out, log = own(*given, causal=causal)
+        return out, log if causal else log - 3  # a shared prefix weighs too little
+
+    with patch.object(attention, "_flash", unmerged):
+        message, _ = with_warning(RealTokenModel(backbone("llama")), conversations())
+    assert "hidden states are off by" in message
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no kernel for this head size"), NotImplementedError(), TypeError("x")])
+def test_a_kernel_that_raises_is_caught_with_its_reason(error: Exception) -> None:
+    def raising(*_: Any, **__: Any) -> Any:
+        raise error
+
+    with patch.object(attention, "packed_attention", raising):
+        message, _ = with_warning(RealTokenModel(backbone("llama")), conversations())
+    assert type(error).__name__ in message
+    assert str(error) in message
+
+
+def test_a_kernel_that_gives_nan_is_caught() -> None:
+    own = attention.packed_attention
+
+    def spoilt(*given: Any, **more: Any) -> Any:
+        out, _ = own(*given, **more)
+        return out * float("nan"), None
+
+    with patch.object(attention, "packed_attention", spoilt):
+        message, _ = with_warning(RealTokenModel(backbone("llama")), conversations())
+    assert "nan" in message
+
+
+def test_the_check_runs_once_for_a_model() -> None:
+    model = RealTokenModel(backbone("llama"))
+    encoded = model.encode(conversations())
+    with patch.object(fastpath, "hidden_states", wraps=fastpath.hidden_states) as runs:
+        first = route(model, encoded)
+        count = runs.call_count
+        assert route(model, encoded) is first
+    assert 0 < count == runs.call_count
+
+
+def test_a_model_s_own_attention_is_back_after_an_error() -> None:
+    network = backbone("llama")
+
+    def fail() -> None:
+        with attention.attending(network):
+            assert network.config._attn_implementation == attention.NAME
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert network.config._attn_implementation == "sdpa"
+
+
+def test_local_windows_stay_off_flex_attention() -> None:
+    """The block mask of a GPU knows no window, and one mask is given to all layers."""
+    model = RealTokenModel(backbone("modernbert", local_attention=8))
+    assert tabled(model).ways == {"packed", "padded"}
+    with patch.object(fastpath, "_device_types", lambda _: {"cuda"}):
+        assert tabled(model).ways == {"padded"}
+        assert tabled(RealTokenModel(backbone("bert"))).ways == {"packed", "padded"}

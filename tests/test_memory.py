@@ -1,0 +1,271 @@
+"""Memory that runs out: the same rewards, and a budget that comes back. What a forward costs, and what is held."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from real_models import VOCABULARY, RealTokenModel, backbone, requests_of, watched
+
+from rmbench import scoring
+from rmbench.models.base import Encoded
+from rmbench.scoring import Tally, memory
+from rmbench.scoring.budget import Budget
+from rmbench.scoring.cost import Cost, cost_of
+from rmbench.scoring.loop import run
+from rmbench.scoring.memory import held
+from rmbench.scoring.plan import plan
+from rmbench.types import Request
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MESSAGES = ["CUDA out of memory. Tried to allocate 1 GiB", "DefaultCPUAllocator: can't allocate memory: you tried"]
+
+
+@cache
+def network() -> Any:
+    return backbone("llama")
+
+
+def conversations(seed: int, groups: int = 4) -> list[Request]:
+    some = random.Random(seed)
+    made = []
+    for _ in range(groups):
+        prompt = some.choices(range(4, VOCABULARY), k=some.randint(2, 30))
+        for _ in range(some.randint(1, 4)):
+            made += requests_of(prompt, some.choices(range(4, VOCABULARY), k=some.randint(2, 30)))
+    return made
+
+
+class Failing:
+    """The same network, which runs out of memory where `fails` says so of the ids' tokens and the forwards before."""
+
+    def __init__(self, model: RealTokenModel, fails: Any, error: Exception | None = None) -> None:
+        self.forwards, self.sizes = 0, list[int]()
+        inner = model.backbone.forward
+
+        def forward(**inputs: Any) -> Any:
+            self.forwards += 1
+            tokens = inputs["input_ids"].numel()
+            if fails(tokens, self.forwards, inputs["input_ids"].shape):
+                raise error or RuntimeError(MESSAGES[self.forwards % 2])
+            self.sizes.append(tokens)
+            return inner(**inputs)
+
+        self.patched = patch.object(model.backbone, "forward", forward)
+
+
+@given(seed=st.integers(0, 10**6), most=st.integers(70, 300), shy=st.floats(0, 0.6))
+@settings(deadline=None, max_examples=6)
+def test_memory_that_runs_out_at_random_changes_nothing(seed: int, most: int, shy: float) -> None:
+    model, some = RealTokenModel(network()), random.Random(seed)
+    requests = conversations(seed)
+    scoring.score(model, requests[:1])  # the self-check is done
+    model.states.clear()
+    longest = max(len(one.ids) for one in model.encode(requests))
+
+    def fails(tokens: int, count: int, shape: Any) -> bool:
+        return tokens > max(most, longest) or (tokens > longest and some.random() < shy)
+
+    failing = Failing(model, fails)
+    with watched() as taken, failing.patched:
+        rewards = scoring.score(model, requests, token_budget=2000)
+    assert [reward.status for reward in rewards] == ["ok"] * len(requests)
+    assert model.worst(requests) <= 1e-5
+    assert taken.total() <= 40 * len(requests)  # it gets on
+    assert max(failing.sizes) <= max(most, longest)
+
+
+def test_only_a_sequence_that_cannot_fit_alone_is_an_error() -> None:
+    model = RealTokenModel(network())
+    requests = [*conversations(3), *requests_of([4] * 200, [5] * 100, ("reward",))]
+    scoring.score(model, requests[:1])
+    with watched(), Failing(model, lambda tokens, *_: tokens > 120).patched:
+        rewards = scoring.score(model, requests, token_budget=2000)
+    assert [reward.status for reward in rewards] == ["ok"] * (len(requests) - 1) + ["error"]
+    assert rewards[-1].detail == "out of memory on a sequence of 300 tokens by itself"
+    assert model.worst(requests[:-1]) <= 1e-5
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
+def test_each_way_of_saying_it_is_understood(error: Exception) -> None:
+    model = RealTokenModel(network())
+    requests = conversations(4)
+    scoring.score(model, requests[:1])
+    failing = Failing(model, lambda tokens, *_: tokens > 100, error)
+    with watched(), failing.patched:
+        assert {reward.status for reward in scoring.score(model, requests, token_budget=2000)} == {"ok"}
+    assert max(failing.sizes) <= 100
+
+
+@pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("odd")])
+def test_another_error_is_not_swallowed(error: Exception) -> None:
+    model = RealTokenModel(network())
+    requests = conversations(5)
+    scoring.score(model, requests[:1])
+    with watched(), Failing(model, lambda _, count, __: count == 2, error).patched, pytest.raises(type(error)):
+        scoring.score(model, requests, token_budget=100)
+
+
+def test_the_budget_comes_back_when_memory_does() -> None:
+    model = RealTokenModel(network())
+    encoded = [Encoded([4 + i % 30] * 10, [9], note=1) for i in range(30)] * 20
+    failing = Failing(model, lambda _, count, shape: count <= 3 and shape[0] > 1)
+    budget = Budget(400)
+    with failing.patched:
+        done = [
+            (planned.tokens, len(planned.members))
+            for planned, _ in run(
+                model,
+                encoded,
+                lambda some, tokens: plan(some, Cost(1, 0, 0, 0), tokens, frozenset({"padded"})),
+                budget,
+            )
+        ]
+    assert sum(members for _, members in done) == len(encoded)
+    assert done[0][0] == 50
+    assert (max(tokens for tokens, _ in done), budget.now) == (400, 400)
+
+
+def test_a_budget_halves_below_what_failed_and_is_never_nothing() -> None:
+    budget = Budget(1000)
+    budget.failed(300)
+    assert budget.now == 150
+    for _ in range(20):
+        budget.failed(budget.now)
+    assert budget.now == 1
+
+
+def test_a_budget_grows_after_some_that_fit_up_to_its_limit() -> None:
+    budget = Budget(1000)
+    assert not any(budget.worked() for _ in range(100))
+    budget.failed(1000)
+    budget.failed(500)
+    assert budget.now == 250
+    sizes = []
+    for _ in range(30):
+        budget.worked()
+        sizes.append(budget.now)
+    assert (sizes[0], sizes[6], sizes[7], sizes[14], sizes[15], sizes[-1]) == (250, 250, 500, 500, 1000, 1000)
+
+
+def test_a_size_that_fails_again_is_tried_ever_more_rarely() -> None:
+    """Memory for 600: 1000 fails each time, also where it is the limit."""
+    budget, tries = Budget(1000), []
+    for forward in range(2000):
+        if budget.now > 600:
+            tries.append(forward)
+            budget.failed(budget.now)
+        else:
+            budget.worked()
+    waits = [after - before for before, after in pairwise(tries)]
+    assert len(tries) < 12
+    assert waits[:4] == [9, 17, 33, 65]
+
+
+def test_halving_more_than_once_is_not_failing_again() -> None:
+    budget = Budget(2**20)
+    while budget.now > 1000:
+        budget.failed(budget.now)
+    fits = 0
+    while budget.now < 2**20:
+        budget.worked()
+        fits += 1
+    assert fits == 8 * 11
+
+
+def test_the_cost_of_a_network_is_counted_from_its_weights_and_shape() -> None:
+    model = network()
+    cost = cost_of(model)
+    weights = sum(weight.numel() for name, weight in model.named_parameters() if "embed" not in name)
+    assert cost.token == 2 * weights
+    assert cost.pair == 4 * 4 * 8 * 2  # heads, their size, layers
+    assert min(cost.call, cost.merge) > 0
+    wide = cost_of(backbone("llama", head_dim=16))
+    assert (wide.pair, wide.merge) == (2 * cost.pair, 2 * cost.merge)
+    assert cost_of(backbone("gpt2")).pair == cost.pair
+
+
+def test_the_cost_of_what_has_no_config_is_its_weights() -> None:
+    assert cost_of(torch.nn.Linear(3, 5, bias=False)).token == 30
+    assert cost_of(torch.nn.Linear(3, 5)).pair == 0
+
+
+def test_costs_of_batches() -> None:
+    cost = Cost(token=10, pair=1, call=100, merge=5)
+    assert cost.padded([3, 5]) == 2 * (50 + 25) + 100
+    assert cost.packed([3, 5]) == 80 + 9 + 25 + 200
+    assert cost.tree(tokens=7, pairs=9, calls=3, merged=2) == 70 + 9 + 300 + 10
+
+
+class Libc(SimpleNamespace):
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int]] = []
+        self.options: dict[int, int] = {}
+
+    def mallopt(self, option: int, value: int) -> int:
+        self.options[option] = value
+        return 1
+
+    def malloc_trim(self, pad: int) -> int:
+        self.calls.append(("trim", pad))
+        return 1
+
+
+def test_memory_is_held_and_given_back_also_after_an_error() -> None:
+    libc = Libc()
+
+    def fail() -> None:
+        with held("cpu"):
+            assert set(libc.options.values()) == {2**31 - 1}
+            assert not libc.calls
+            raise KeyError
+
+    with patch.object(memory, "_glibc", lambda: libc), pytest.raises(KeyError):
+        fail()
+    assert libc.options == {-3: 32 * 2**20, -1: 64 * 2**20}
+    assert libc.calls == [("trim", 0)]
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_other_devices_and_other_libraries_are_left_alone(device: str) -> None:
+    libc = Libc()
+    with patch.object(memory, "_glibc", lambda: libc), held(device):
+        assert not libc.options
+    with patch.object(memory, "_glibc", lambda: None), held("cpu"):
+        pass
+
+
+def test_memory_is_given_back_where_a_run_is_left_in_the_middle() -> None:
+    libc = Libc()
+    model = RealTokenModel(network())
+    with patch.object(memory, "_glibc", lambda: libc):
+        answers = scoring.forwards.forwards(
+            model, [(bytes([i]), one) for i, one in enumerate(conversations(1))], 50, Tally()
+        )
+        next(answers)
+        assert not libc.calls
+        answers.close()
+    assert libc.calls == [("trim", 0)]
+
+
+def test_a_tally_counts_each_sequence_s_tokens_whatever_was_shared() -> None:
+    model, tally = RealTokenModel(network()), Tally()
+    requests = conversations(2)
+    with watched() as taken:
+        scoring.score(model, requests, tally=tally, token_budget=300)
+    encoded = {(tuple(one.ids), tuple(one.reads), one.ask): len(one.ids) for one in model.encode(requests)}
+    assert taken["shared"]
+    assert tally.batches == taken.total()
+    assert (tally.requests, tally.token_budget) == (len(requests), 300)
+    assert tally.unique == tally.scored == len(set(requests))
+    # a note of the family's own keeps equal tokens of different requests apart
+    assert tally.tokens >= sum(encoded.values())

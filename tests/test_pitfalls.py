@@ -1,0 +1,223 @@
+"""Ways in which scoring goes wrong without an error: for each, rewards are right, and would not be without its guard.
+
+Where a guard can be taken out inside of a test, the test does so and shows that the rewards move.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import make
+from real_models import VOCABULARY, RealTokenModel, backbone, requests_of, watched
+from transformers import AutoTokenizer
+
+from rmbench import scoring
+from rmbench.models.base import Encoded, Options
+from rmbench.models.classifier import load
+from rmbench.scoring import attention, fastpath, loop
+from rmbench.scoring.fastpath import Route
+from rmbench.scoring.plan import Bin, plan
+from rmbench.types import Message, Request, Response
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+RIGHT, WRONG = 1e-5, 1e-3  # of the largest hidden state
+PADDED: Any = Route(frozenset({"padded"}))
+
+
+def sequences(prompt: int = 30) -> list[list[int]]:
+    some = random.Random(0)
+    shared = some.choices(range(4, VOCABULARY), k=prompt)
+    return [shared + some.choices(range(4, VOCABULARY), k=n) for n in (20, 35, 50)]
+
+
+def off(model: RealTokenModel, ways: set[Any], trees: Sequence[list[int]] | None = None) -> float:
+    """How far every position of one bin of all sequences is from what it is alone."""
+    encoded = [Encoded(ids, range(len(ids)), note=1) for ids in trees or sequences()]
+    (planned,) = plan(encoded, fastpath._FREE, 10**4, frozenset(ways))
+    model.states.clear()
+    members = [encoded[i] for i in planned.members]
+    found = loop.hidden_states(model, members, planned)
+    worst, scale = 0.0, 0.0
+    for one, states in zip(members, found, strict=True):
+        inputs: dict[str, Any] = {"use_cache": False} if model.layout == "causal" else {}
+        with torch.inference_mode():
+            alone = model.backbone(input_ids=torch.tensor([list(one.ids)]), **inputs).last_hidden_state[0]
+        worst = max(worst, float((states - alone).abs().max()))
+        scale = max(scale, float(alone.abs().max()))
+    return worst / scale
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_padding_stands_right_where_a_causal_model_never_sees_it(architecture: str) -> None:
+    """Guard: padding is on the right. On the left, without mask, all that follows sees it and stands too far on."""
+    model = RealTokenModel(backbone(architecture))
+    assert off(model, {"padded"}) <= RIGHT
+
+    def left(rows: Any, width: int) -> torch.Tensor:
+        return torch.tensor([[0] * (width - len(row)) + list(row) for row in rows])
+
+    own = RealTokenModel(model.backbone)
+    encoded = [Encoded(ids, [len(ids) - 1]) for ids in sequences()]
+    width = max(len(one.ids) for one in encoded)
+    moved = [Encoded(one.ids, [width - 1]) for one in encoded]
+    planned = Bin("padded", [0, 1, 2], 3 * width, 0.0)
+    with patch.object(loop, "_filled", left):
+        shifted = loop.hidden_states(own, moved, planned)
+    alone = [loop.hidden_states(own, [one], Bin("padded", [0], 0, 0.0))[0] for one in encoded]
+    assert max(float((a - b).abs().max()) for a, b in zip(shifted, alone, strict=True)) > WRONG
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "modernbert", "deberta-v2"])
+def test_an_encoder_s_padding_is_masked(architecture: str) -> None:
+    """Guard: `_padded` gives an encoder a mask where anything is padded."""
+    model = RealTokenModel(backbone(architecture), layout="encoder")
+    assert off(model, {"padded"}) <= RIGHT
+    inner = model.backbone.forward
+    with patch.object(model.backbone, "forward", lambda attention_mask=None, **inputs: inner(**inputs)):
+        assert off(model, {"padded"}) > WRONG
+
+
+def test_rewards_are_pooled_by_length_and_not_by_pad_id(tmp_path: Path) -> None:
+    """Guard: `Classifier._reads` takes the last position. `--pooling hf` looks for pads, and pad==eos moves it."""
+    folder = make(tmp_path / "rm", "llama", pad_token_id=3)  # </s>
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "{% for message in messages %}{{ message.content }}{{ eos_token }}{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    last, hf = (load(str(folder), Options(pooling=pooling)) for pooling in ("last", "hf"))
+    requests = [Request("reward", (Message("user", "Why? " * n),), (Response("So."),)) for n in range(1, 5)]
+    encoded = last.encode(requests)
+    assert all(one.ids[-1] == last.pad_id == 3 for one in encoded)
+    with torch.inference_mode():
+        hidden = [last.backbone(input_ids=torch.tensor([list(one.ids)])).last_hidden_state[0] for one in encoded]
+        expected = [last.head(states[-1:][None].float()).item() for states in hidden]
+    found, moved = ([reward.value for reward in scoring.score(one, requests)] for one in (last, hf))
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert all(abs(one - other) > WRONG for one, other in zip(moved, expected, strict=True))
+
+
+def test_a_model_without_pad_id_is_batched(tmp_path: Path) -> None:
+    """Guard: backbone and head run apart. transformers' own forward refuses more than one sequence without a pad id."""
+    import transformers
+
+    folder = make(tmp_path / "rm", "llama", pad_token_id=None)
+    model = load(str(folder), Options())
+    requests = [Request("reward", (Message("user", "Why? " * n),), (Response("So " * n),)) for n in range(1, 6)]
+    with patch.object(fastpath, "tabled", lambda _: PADDED), watched() as taken:
+        found = [reward.value for reward in scoring.score(model, requests)]
+        assert taken == {"padded": 1}
+    alone = [scoring.score(load(str(folder), Options()), [request])[0].value for request in requests]
+    assert found == pytest.approx(alone, abs=1e-5)
+    own = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    with pytest.raises(ValueError, match="no padding token"):
+        own(input_ids=torch.tensor([[5, 6], [7, 8]]))
+
+
+@pytest.mark.parametrize(("architecture", "way"), [("llama", "shared"), ("llama", "packed"), ("bert", "packed")])
+def test_sequences_in_one_row_do_not_see_each_other(architecture: str, way: Any) -> None:
+    """Guard: `attending` swaps the attention. Transformers' own, with a mask of ones, sees the whole row before it."""
+    model = RealTokenModel(backbone(architecture))
+    trees = sequences(prompt=0) if way == "packed" else sequences()
+    trees = [[4 + i, *ids] for i, ids in enumerate(trees)] if way == "packed" else trees
+    assert off(model, {way, "packed"}, trees) <= RIGHT
+    ones = patch.object(loop, "inputs_of", lambda tree, *_, **__: {"attention_mask": torch.ones(1, len(tree.ids))})
+    with ones, patch.object(attention, "NAME", "sdpa"), patch("transformers.AttentionInterface.register"):
+        assert off(model, {way, "packed"}, trees) > WRONG
+
+
+def test_no_cache_is_filled() -> None:
+    """Guard: `use_cache=False`, in every way of running a decoder."""
+    model = RealTokenModel(backbone("llama"))
+    assert model.backbone.config.use_cache
+    seen: list[Any] = []
+
+    def cached(_: Any, given: Any, inputs: Any, output: Any) -> None:
+        seen.append((inputs.get("use_cache"), output.past_key_values))
+
+    handle = model.backbone.register_forward_hook(cached, with_kwargs=True)
+    for ways in ({"padded"}, {"shared", "packed"}):
+        off(model, ways)
+    handle.remove()
+    assert len(seen) == 8
+    assert set(seen) == {(False, None)}
+
+
+def test_the_engine_gives_ids_and_not_embeddings() -> None:
+    """Guard: inputs are `input_ids`; with embeddings transformers pools at -1, the padding of a shorter sequence."""
+    model = RealTokenModel(backbone("llama"))
+    given: list[set[str]] = []
+    handle = model.backbone.register_forward_pre_hook(lambda _, __, inputs: given.append(set(inputs)), with_kwargs=True)
+    for ways in ({"padded"}, {"shared", "packed"}):
+        off(model, ways)
+    handle.remove()
+    assert all("input_ids" in names and "inputs_embeds" not in names for names in given)
+    # each is read where it ends: reading the last column instead would read what is padded
+    encoded = [Encoded(ids, [len(ids) - 1]) for ids in sequences()]
+    width = max(len(one.ids) for one in encoded)
+    planned = Bin("padded", [0, 1, 2], 3 * width, 0.0)
+    ends = loop.hidden_states(model, encoded, planned)
+    last = loop.hidden_states(model, [Encoded(one.ids, [width - 1]) for one in encoded], planned)
+    assert float((ends[0] - last[0]).abs().max()) > WRONG
+    assert torch.equal(ends[2], last[2])
+
+
+def test_a_sliding_window_is_not_ignored() -> None:
+    """Guards: the table's `_peculiarity`, and behind it the self-check, each on its own."""
+    model = RealTokenModel(backbone("mistral", sliding_window=16))
+    requests = [one for ids in sequences() for one in requests_of(ids[:30], ids[30:])]
+    with watched() as taken:
+        scoring.score(model, requests)
+    assert set(taken) == {"padded"}
+    assert model.worst(requests) <= RIGHT
+    with patch.object(fastpath, "_peculiarity", lambda _: None):
+        fastpath._known.clear()
+        with watched() as taken, pytest.warns(UserWarning, match="hidden states are off by"):
+            scoring.score(model, requests)
+        assert set(taken) == {"padded"}
+        fastpath._known.clear()
+        with patch.object(fastpath, "_disagreement", lambda *_: None), watched() as taken:
+            unguarded = RealTokenModel(model.backbone)
+            scoring.score(unguarded, requests)
+        assert taken["shared"]
+    assert unguarded.worst(requests) > WRONG
+    fastpath._known.clear()
+
+
+def test_positions_start_anew_in_each_sequence_of_a_row() -> None:
+    """Guard: `position_ids`. gpt2 learns its positions, so that counting on through the row shows."""
+    model = RealTokenModel(backbone("gpt2"))
+    assert off(model, {"shared", "packed"}) <= RIGHT
+    with patch.object(loop, "positions", lambda tree, _: np.arange(len(tree.ids))):
+        assert off(model, {"shared", "packed"}) > WRONG
+
+
+def test_a_pad_id_inside_a_packed_text_has_roberta_s_position() -> None:
+    """Guard: `positions` counts as RoBERTa does, where a pad id stands still."""
+    model = RealTokenModel(backbone("roberta"))
+    trees = [[5, 6, 1, 7, 8], [9, 1, 1, 4], [4, 5, 6]]
+    assert off(model, {"packed"}, trees) <= RIGHT
+    with patch.object(loop, "positions", lambda tree, _: tree.positions + 2):
+        assert off(model, {"packed"}, trees) > WRONG
+
+
+def test_bf16_stays_what_was_asked_for_and_the_head_is_float32(tmp_path: Path) -> None:
+    """Guard: `head_dtype` float32. In bf16 a batch's shape moves last bits, and a bf16 head makes ties of them."""
+    folder = make(tmp_path / "rm", "llama", dtype="bfloat16")
+    requests = [
+        Request("reward", (Message("user", "Why? " * 3),), (Response(f"So {n} is {n * n}."),)) for n in range(40)
+    ]
+    fine = [reward.value for reward in scoring.score(load(str(folder), Options()), requests)]
+    coarse = [reward.value for reward in scoring.score(load(str(folder), Options(head_dtype="bfloat16")), requests)]
+    assert all(value == torch.tensor(value).bfloat16().item() for value in coarse)
+    assert any(value != torch.tensor(value).bfloat16().item() for value in fine)
+    assert len(set(fine)) > len(set(coarse))
+    alone = [scoring.score(load(str(folder), Options()), [one], token_budget=1)[0].value for one in requests[:8]]
+    scale = max(map(abs, fine))
+    assert fine[:8] == pytest.approx(alone, abs=0.02 * scale)
