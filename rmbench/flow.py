@@ -18,6 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 from rmbench import scoring
+from rmbench.cache import cache_folder
 from rmbench.calibration.fit import Calibrated, calibrate
 from rmbench.data.dataset import Dataset
 from rmbench.errors import UsageError
@@ -28,7 +29,7 @@ from rmbench.models.spec import load_model, run_identity
 from rmbench.plugins import load_task
 from rmbench.results import files, provenance, records
 from rmbench.results.schema import DatasetInfo, Metric, Scale, SubjectInfo, TaskInfo, TaskResult, Timing
-from rmbench.scoring import Explanation, Progress, Store, Tally, cache_folder
+from rmbench.scoring import Explanation, Progress, Store, Tally
 from rmbench.scoring.workers import Processes, devices_of
 from rmbench.task import Task
 from rmbench.types import STATUSES, Example, Message, Outcome, Request, Response, Reward
@@ -181,7 +182,9 @@ def explain(
     loaded = _all_loaded(tasks, data, limit, deduplicate)
     model = load_model(model, seed=seed, **options)
     requests = [*chain.from_iterable(chain.from_iterable(_asked(model, loaded)))]
-    with _opened(run_of(model, spec) if spec else None) as (store, journal):
+    run = run_of(model, spec) if spec else None
+    there = run is not None and (cache_folder() / "journals" / f"{run}.sqlite").exists()
+    with _opened(run if there else None) as (store, journal):
         return scoring.explain(model, requests, store=store, journal=journal, token_budget=token_budget)
 
 

@@ -11,6 +11,7 @@ import causal
 import numpy as np
 import pytest
 
+from rmbench.cache import cache_folder
 from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
 from rmbench.flow import evaluate
@@ -18,7 +19,7 @@ from rmbench.generation import Sample, Sampling, evaluate_policy, write_response
 from rmbench.metrics.interval import wilson_interval
 from rmbench.policies.base import Generation
 from rmbench.results import files
-from rmbench.scoring import Store, Tally, cache_folder
+from rmbench.scoring import Store, Tally
 from rmbench.scoring.generation import generate, generation_key
 from rmbench.task import Prompt
 from rmbench.types import Message, Response

@@ -343,3 +343,14 @@ def test_what_is_no_causal_checkpoint_is_refused(tmp_path: Path) -> None:
     (torn / "config.json").write_text(json.dumps({**remote, "auto_map": {"AutoModelForCausalLM": "other/code--m.M"}}))
     with pytest.raises(ModelError, match="auto_map names other/code--m.M, code of another repository"):
         load_policy(f"local:{torn}", device="cpu", trust_remote_code=True)
+
+
+@pytest.mark.parametrize("logits", [[0.0, math.inf, 0.0], [-math.inf] * 3])
+def test_infinite_logits_are_an_error_and_no_token(logits: list[float]) -> None:
+    import torch
+
+    from rmbench.policies.drawing import Draw
+
+    with pytest.raises(ModelError, match="org/model gives logits that are infinite"):
+        Draw(1.0, 0.9, "org/model")(torch.tensor([logits]), ["key"], [0])
+    assert Draw(1.0, 1.0, "org/model")(torch.tensor([[-math.inf, 0.0, -math.inf]]), ["key"], [0]).tolist() == [1]

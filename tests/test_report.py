@@ -431,3 +431,18 @@ def test_view_of_nothing_is_one_line(
     assert main(["view", str(tmp_path / "results")]) == 1
     (error,) = capsys.readouterr().err.splitlines()
     assert line in error
+
+
+def test_the_script_of_the_plots_is_kept_and_made_again_where_it_was_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RMBENCH_CACHE", str(tmp_path))
+    script = page._library.__wrapped__()
+    (kept,) = tmp_path.iterdir()
+    made = []
+    monkeypatch.setattr("vl_convert.javascript_bundle", lambda snippet: made.append(snippet) or script)
+    assert page._library.__wrapped__() == script
+    assert not made
+    kept.write_text(kept.read_text().replace("vega", "vage", 1))
+    assert page._library.__wrapped__() == script
+    assert len(made) == 1

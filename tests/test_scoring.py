@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -11,13 +13,15 @@ from typing import Any
 
 import pytest
 import torch
+from checkpoints import make
 from fake_models import ASKS, MeanOf, Scripted, TinyTokenModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmbench import scoring
-from rmbench.errors import ModelError, ResultError
+from rmbench.errors import ModelError, ResultError, UsageError
 from rmbench.models.base import Encoded, Subject
+from rmbench.models.spec import load_model
 from rmbench.scoring import Store, Tally
 from rmbench.types import Ask, Message, Request, Response, Reward, Where
 
@@ -390,3 +394,36 @@ def test_a_store_that_cannot_be_written_stops_the_run_with_one_line(tmp_path: Pa
         store._connection.execute("PRAGMA query_only=1")
         with pytest.raises(ResultError, match="cannot keep rewards"):
             scoring.score(TinyTokenModel(), [ask("reward", "a")], store=store)
+
+
+def test_a_budget_is_at_least_one_token() -> None:
+    with pytest.raises(UsageError, match="token_budget=0"):
+        scoring.score(TinyTokenModel(), [ask("reward", "a")], token_budget=0)
+
+
+def test_threads_of_one_model_take_turns(tmp_path: Path) -> None:
+    model = load_model(str(make(tmp_path / "llama", "llama")), device="cpu")
+    requests = [ask("reward", "so " * n) for n in range(1, 13)]
+    alone = [reward.value for reward in scoring.score(model, requests)]
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda seed: scoring.score(model, requests, token_budget=40 + seed), range(24)))
+    for rewards in runs:
+        assert [reward.value for reward in rewards] == pytest.approx(alone, abs=1e-5)
+    assert model.backbone.config._attn_implementation == "sdpa"  # type: ignore[union-attr]
+
+
+def test_what_scoring_opened_is_closed_when_progress_fails() -> None:
+    class Failing:
+        def begin(self, total: int, known: int) -> None: ...
+
+        def advance(self, sequences: int) -> None:
+            raise KeyboardInterrupt
+
+        def end(self) -> None: ...
+
+    try:
+        scoring.score(TinyTokenModel(), [ask("reward", str(i)) for i in range(9)], token_budget=1, progress=Failing())
+    except KeyboardInterrupt as error:
+        kept = error  # as an interactive shell keeps it, and with it the frames
+    assert kept.__traceback__ is not None
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("rmbench-")]

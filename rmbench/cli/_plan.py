@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from rmbench.scoring import Explanation
+    from rmbench.scoring.plan import Way
 
 _WHAT = {
     "shared": "with others of the same beginning, computed once",
@@ -61,11 +62,16 @@ def _lines(found: Explanation) -> list[str]:
     for way, share in sorted(found.ways.items()):
         lines.append(
             f"  {way}: {share.sequences:,} sequences of {share.tokens:,} tokens, {_WHAT[way]}: "
-            f"{share.computed:,} tokens in {share.forwards:,} forwards, {found.seconds(way):,.1f} s"
+            f"{share.computed:,} tokens in {share.forwards:,} forwards, {_seconds(found, way)}"
         )
     if found.ways:
-        total = sum(found.seconds(way) for way in found.ways)
-        lines.append(f"  predicted: {total:,.1f} s at {found.token_budget:,} tokens a forward")
+        lines.append(f"  predicted: {_seconds(found, *found.ways)} at {found.token_budget:,} tokens a forward")
     if found.reason and found.left:
         lines.append(f"  not packed: {found.reason}" if found.ways else f"  {found.reason}")
     return lines
+
+
+def _seconds(found: Explanation, *ways: Way) -> str:
+    seconds = [found.seconds(way) for way in ways]
+    known = [some for some in seconds if some is not None]
+    return f"{sum(known):,.1f} s" if len(known) == len(seconds) else "an unknown time, as the forward tried did not fit"

@@ -43,8 +43,9 @@ def _devices() -> list[str]:
 
 
 def _cache() -> list[str]:
+    from rmbench.cache import cache_folder
     from rmbench.errors import ResultError
-    from rmbench.scoring import Store, cache_folder
+    from rmbench.scoring import Store
 
     folder = cache_folder()
     try:

@@ -16,6 +16,7 @@ from rmbench.cli.generate import POLICY_HELP, sampling_options
 if TYPE_CHECKING:
     from rmbench.flow import Loaded
     from rmbench.results.schema import TaskResult
+    from rmbench.scoring import Explanation
 
 
 _OF_REWARD_MODELS = {"max_length": None, "truncation_side": "left", "pooling": "last", "head_dtype": "float32"}
@@ -84,7 +85,7 @@ def command(
     from rmbench.cli._progress import ConsoleProgress
     from rmbench.cli._report import print_results
     from rmbench.errors import UsageError
-    from rmbench.flow import evaluate, explain, load_tasks
+    from rmbench.flow import evaluate, load_tasks
     from rmbench.generation import Sampling, evaluate_policy
     from rmbench.models.spec import parse
     from rmbench.policies import spec as policy_spec
@@ -135,8 +136,7 @@ def command(
         )
 
     if explain_plan:
-        explained = [explain(spec, judged, token_budget=token_budget, **options) for spec in specs]
-        print_plans([found for some in explained for found in some], as_json=as_json)
+        print_plans(_explained(specs, judged, token_budget, options), as_json=as_json)
         return 0
     results, failed = [], False
     for run, spec in [*((score, spec) for spec in specs), *((write, spec) for spec in writers)]:
@@ -177,6 +177,16 @@ def _check_no_options_of_reward_models(options: dict[str, Any]) -> None:
         if options[option] != default:
             given = f"--{option.replace('_', '-')} {options[option]}"
             raise UsageError(f"{given} is for a reward model (-m); --max-new-tokens caps a policy")
+
+
+def _explained(
+    specs: list[str], loaded: list[Loaded], token_budget: int | None, options: dict[str, Any]
+) -> list[Explanation]:
+    from rmbench.flow import explain
+
+    with redirect_stdout(sys.stderr):
+        explained = [explain(spec, loaded, token_budget=token_budget, **options) for spec in specs]
+    return [found for some in explained for found in some]
 
 
 def _exit_code(results: list[TaskResult]) -> int:

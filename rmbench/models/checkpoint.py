@@ -14,6 +14,7 @@ from rmbench.models.fingerprint import Checkpoint, first_line
 if TYPE_CHECKING:
     import torch
 
+_STEADY_ROPES = frozenset({"default", "linear", "llama3", "yarn"})
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
@@ -108,6 +109,13 @@ def positions(model: Any) -> int | None:
             return module.num_embeddings - first
     # XLNet says -1 for no limit
     return positions if positions is not None and positions > 0 else None
+
+
+def unsteady_ropes(config: Any) -> set[str]:
+    """The types of rotary embedding in a config whose frequencies depend on the longest sequence of a batch."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    several = [one for one in rope.values() if isinstance(one, dict)] or [rope]
+    return {str(one.get("rope_type", "default")) for one in several} - _STEADY_ROPES
 
 
 def own_dtype(config: Any) -> str:

@@ -234,6 +234,7 @@ def _model(base: Checkpoint, adapter: Checkpoint | None, config: Any, options: O
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, adapter.source, revision=adapter.commit).merge_and_unload()
+    model.config.return_dict = True  # a checkpoint may ask for tuples
     if options.device != "auto":
         model.to(options.device)
     return model.eval().requires_grad_(False)

@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rmbench.models.checkpoint import unsteady_ropes
+from rmbench.models.memory import out_of_memory, release
+
 if TYPE_CHECKING:
     import torch
 
@@ -76,20 +79,6 @@ class Budget:
         self.calm += needed
         if self.tokens < self.most and self.calm >= self.patience * self.tokens:
             self.tokens, self.calm = min(2 * self.tokens, self.most), 0
-
-
-def out_of_memory(error: Exception) -> bool:
-    # torch raises its own type on an accelerator and a bare RuntimeError from the CPU allocator
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
-
-
-def release() -> None:
-    """Gives freed memory of an accelerator back, so that another split of it fits."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def write(model: Any, rows: Sequence[Row], draw: Draws, ends: frozenset[int], budget: Budget) -> Iterator[Row]:
@@ -349,6 +338,8 @@ def shares(model: Any) -> bool:
     from transformers.cache_utils import DynamicLayer
 
     if not type(model).__module__.startswith("transformers.") or model.config.is_encoder_decoder:
+        return False
+    if unsteady_ropes(model.config):  # a row's rotation would depend on the longest row, and change as that grows
         return False
     if not {"position_ids", "past_key_values", "logits_to_keep"} <= set(inspect.signature(model.forward).parameters):
         return False

@@ -26,7 +26,7 @@ class Draw:
     def __call__(self, scores: torch.Tensor, keys: Sequence[str], positions: Sequence[int]) -> torch.Tensor:
         """Tokens [b] for logits `scores` [b, v]; token `positions[row]` of the sample with that key is due.
 
-        Raises ModelError where a logit is NaN.
+        Raises ModelError where a logit is NaN, or one that a sample is drawn by is infinite.
         """
         import torch
 
@@ -41,6 +41,8 @@ class Draw:
         if self.top_p < 1:
             mass = nucleus(mass, self.top_p)
         sums = mass.cumsum(-1)
+        if not bool((sums[:, -1] > 0).all()):  # nor is a nan, which infinite logits give
+            raise ModelError(f"{self.name} gives logits that are infinite, or leave no token to draw")
         at = torch.tensor(drawn, dtype=torch.float64, device=sums.device)[:, None] * sums[:, -1:]
         token = torch.searchsorted(sums, at, right=True).clamp(max=scores.shape[1] - 1)
         return token[:, 0].to(scores.device)

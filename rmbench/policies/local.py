@@ -32,11 +32,13 @@ from rmbench.models.checkpoint import (
     read_config,
     read_tokenizer,
     read_weights,
+    unsteady_ropes,
 )
 from rmbench.models.fingerprint import Checkpoint, class_name, digest, first_line, locate, sources, tokenizer_hash
+from rmbench.models.memory import out_of_memory, release
 from rmbench.models.rendering import FROZEN_DATE, Limits, Rendering, Template, compiled, plain
 from rmbench.policies.base import Generation, Options
-from rmbench.policies.decoding import Budget, Row, TooLargeError, out_of_memory, release, shares, write
+from rmbench.policies.decoding import Budget, Row, TooLargeError, shares, write
 from rmbench.policies.drawing import Draw, sample_key, sampling
 from rmbench.types import Message, Response
 
@@ -92,10 +94,11 @@ class Local:
         self, alike: Sequence[int], generations: Sequence[Generation], ids: Sequence[list[int]], budget: Budget
     ) -> Iterator[tuple[int, Response]]:
         """Batch after batch, padded, each until its last row ends: for whatever keeps a cache of another kind."""
+        steady = not unsteady_ropes(self.model.config)  # else the longest row of a batch would move the others
         needed = {index: len(ids[index]) + (generations[index].cap or 0) for index in alike}
         waiting = sorted(needed, key=lambda index: (-needed[index], index))
         while waiting:
-            batch = waiting[: budget.holds(needed[waiting[0]])]
+            batch = waiting[: budget.holds(needed[waiting[0]]) if steady else 1]
             tokens = self._written([ids[index] for index in batch], [generations[index] for index in batch])
             if tokens is None and len(batch) == 1:
                 raise self._too_large(len(ids[batch[0]]), generations[batch[0]].cap or 0)

@@ -11,13 +11,16 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
+from importlib.metadata import version
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
+from rmbench.cache import cache_folder
 from rmbench.errors import ResultError
 from rmbench.report import charts, curves
 from rmbench.report.failures import Failure, worst
@@ -115,7 +118,16 @@ def _library() -> str:
         import vl_convert
     except ImportError as error:
         raise ResultError("report.html needs altair and vl-convert-python: pip install 'rmbench[site]'") from error
-    script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    # To bundle it takes two seconds, and the same versions give the same script
+    kept = cache_folder() / f"plots-{version('vl-convert-python')}.js"
+    with suppress(OSError, UnicodeDecodeError):
+        digest, _, script = kept.read_text(encoding="utf-8").removeprefix("// ").partition("\n")
+        if digest == sha256(script.encode()).hexdigest():
+            return script
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    with suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(f"// {sha256(script.encode()).hexdigest()}\n{script}", encoding="utf-8", newline="\n")
     return script
 
 

@@ -6,7 +6,7 @@ keeps what came out.
 
 from rmbench.scoring.dispatch import explain, score
 from rmbench.scoring.explain import Explanation
-from rmbench.scoring.store import Store, cache_folder
+from rmbench.scoring.store import Store
 from rmbench.scoring.tally import Progress, Tally
 
-__all__ = ["Explanation", "Progress", "Store", "Tally", "cache_folder", "explain", "score"]
+__all__ = ["Explanation", "Progress", "Store", "Tally", "explain", "score"]

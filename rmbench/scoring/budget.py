@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rmbench.errors import UsageError
 from rmbench.models.base import TokenModel
 
 USUAL = {"cpu": 8192, "cuda": 32768, "mps": 8192}  # a CPU gains nothing from more, and is slower with less
@@ -43,8 +44,13 @@ class Budget:
 
 
 def budget_of(model: TokenModel, asked: int | None) -> Budget:
-    """The budget that was asked for, else what suits the model's device: on CUDA, what its free memory holds."""
+    """The budget that was asked for, else what suits the model's device: on CUDA, what its free memory holds.
+
+    Raises UsageError for one that is none.
+    """
     if asked is not None:
+        if asked < 1:
+            raise UsageError(f"token_budget={asked}: expected at least 1 token a forward")
         return Budget(asked)
     device = next(iter(model.backbone.parameters())).device
     if device.type != "cuda":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import cast, overload
@@ -23,7 +23,7 @@ from rmbench.scoring.writer import Writer
 from rmbench.types import Request, Response, Reward
 
 _WINDOW = 0.05  # seconds in which replies are committed together
-Answers = Iterator[list[tuple[bytes, Reward]]]
+Answers = Generator[list[tuple[bytes, Reward]]]
 
 
 def score(
@@ -133,7 +133,8 @@ def _through_store(
             run, window = _replies(cast(RewardModel, model), todo, left), _WINDOW
         else:
             run, window = forwards(forwarded, zip(todo, left, strict=True), token_budget, tally, workers), 0.0
-        with nullcontext() if store is None else Writer(store, window) as writer:
+        # Closed here, since a traceback may hold the generator, and with it threads and memory
+        with closing(run), nullcontext() if store is None else Writer(store, window) as writer:
             for answers in run:
                 if writer is not None:
                     handed = time.perf_counter()

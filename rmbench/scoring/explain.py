@@ -12,6 +12,7 @@ from rmbench.scoring.cost import flops_a_second
 from rmbench.scoring.fastpath import route
 from rmbench.scoring.forwards import planner, windows
 from rmbench.scoring.loop import rewards_of
+from rmbench.scoring.memory import held
 from rmbench.scoring.plan import Bin, Way
 from rmbench.types import Request
 
@@ -42,7 +43,7 @@ class Explanation:
 
     Of `requests` so many are `stored`, and `left` are to be run, of which `unreadable` need no forward and `same` read
     the same tokens as another. `reason` says why sequences are not packed, "" where they are. `rate` is operations a
-    second, measured on one forward of the plan; None where no forward is left.
+    second, measured on one forward of the plan; None where no forward is left, or none fits.
     """
 
     model: str
@@ -56,9 +57,9 @@ class Explanation:
     rate: float | None = None
     ways: dict[Way, Share] = field(default_factory=dict)
 
-    def seconds(self, way: Way) -> float:
-        """How long the forwards of one way are predicted to take."""
-        return self.ways[way].cost / self.rate if self.rate else 0.0
+    def seconds(self, way: Way) -> float | None:
+        """How long the forwards of one way are predicted to take; None where no forward could be timed."""
+        return None if self.rate is None else self.ways[way].cost / self.rate
 
 
 def explain_forwards(
@@ -96,10 +97,13 @@ def _better(cost: float, than: float, second: float) -> bool:
     return cost < than if than > second else than < cost <= second
 
 
-def _rate(model: TokenModel, planned: Bin, encoded: Sequence[Encoded]) -> float:
+def _rate(model: TokenModel, planned: Bin, encoded: Sequence[Encoded]) -> float | None:
+    """Operations a second of a forward; None where it does not fit into memory."""
     taken = []
-    for _ in range(2):  # the first one also pays for memory and kernels
-        started = time.perf_counter()
-        rewards_of(model, encoded, planned)
-        taken.append(time.perf_counter() - started)
+    with held(next(iter(model.backbone.parameters())).device.type):
+        for _ in range(2):  # the first one also pays for memory and kernels
+            started = time.perf_counter()
+            if rewards_of(model, encoded, planned) is None:
+                return None
+            taken.append(time.perf_counter() - started)
     return planned.cost / min(taken)

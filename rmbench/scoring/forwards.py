@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
@@ -36,7 +37,7 @@ def forwards(
     token_budget: int | None,
     tally: Tally,
     workers: Workers | None = None,
-) -> Iterator[Answers]:
+) -> Generator[Answers]:
     """The answers of each forward; requests with the same tokens share what is computed.
 
     `todo` is read as it is needed, a window ahead of the forwards and from another thread; requests of one prompt
@@ -45,8 +46,8 @@ def forwards(
     budget = budget_of(model, token_budget)
     tally.token_budget = budget.limit
     known: dict[_Identity, Reward] = {}
-    with held(_device_type(model)):
-        for window in windows(model, todo):
+    with held(_device_type(model)), closing(windows(model, todo)) as coming:
+        for window in coming:
             yield from _answers(model, window, known, budget, tally, workers)
 
 
@@ -112,7 +113,7 @@ def planner(model: TokenModel, encoded: Sequence[Encoded]) -> Callable[[Sequence
     return lambda some, tokens: plan(some, cost, 1 if found.alone else tokens, found.ways)
 
 
-def windows(model: TokenModel, todo: Iterable[tuple[bytes, Request]]) -> Iterator[list[Asked]]:
+def windows(model: TokenModel, todo: Iterable[tuple[bytes, Request]]) -> Generator[list[Asked]]:
     """Windows of encoded requests, the next being made in the background while one is worked on."""
     remaining = iter(todo)
     with ThreadPoolExecutor(1, thread_name_prefix="rmbench-encode") as background:

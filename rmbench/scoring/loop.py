@@ -6,9 +6,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 from rmbench.models.base import Encoded, TokenModel
+from rmbench.models.memory import out_of_memory, release
 from rmbench.scoring.attention import attending, inputs_of, positions
 from rmbench.scoring.budget import Budget
 from rmbench.scoring.plan import Bin
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     import torch
 
 Job = tuple[Bin, list[Encoded]]
+
+# What makes a forward packed is set on the backbone itself, so threads that share one take turns
+_turns: WeakKeyDictionary[Any, Lock] = WeakKeyDictionary()
 
 
 class Workers(Protocol):
@@ -73,12 +79,9 @@ def rewards_of(model: TokenModel, encoded: Sequence[Encoded], planned: Bin) -> l
     try:
         return model.read(hidden_states(model, encoded, planned), encoded)
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not out_of_memory(error):
             raise
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    release()
     return None
 
 
@@ -86,7 +89,7 @@ def hidden_states(model: TokenModel, encoded: Sequence[Encoded], planned: Bin) -
     """Hidden states at the read positions, one [len(reads), h] tensor for each of the bin's sequences."""
     import torch
 
-    with torch.inference_mode():
+    with _turns.setdefault(model.backbone, Lock()), torch.inference_mode():
         return _padded(model, encoded) if planned.tree is None else _packed(model, encoded, planned.tree)
 
 
@@ -137,9 +140,3 @@ def _filled(rows: Sequence[Sequence[int]], width: int) -> torch.Tensor:
     for row, values in enumerate(rows):
         filled[row, : len(values)] = torch.as_tensor(values)
     return filled
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch raises its own type on an accelerator and a bare RuntimeError from the CPU allocator
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text

@@ -7,30 +7,50 @@ zeroed again page by page, by one thread while the others wait: on the 39M Llama
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _KEEP = 2**31 - 1
 _USUAL = {_M_MMAP_THRESHOLD: 32 * 2**20, _M_TRIM_THRESHOLD: 64 * 2**20}  # where glibc's own adjusting ends
 
 
+_users = 0
+_changing = Lock()
+
+
 @contextmanager
 def held(device: str) -> Iterator[None]:
-    """As long as this lasts, what forwards on a CPU free stays with the process; then it goes back to the system."""
-    libc = _glibc() if device == "cpu" else None
+    """As long as this lasts, what forwards on a CPU free stays with the process; then it goes back to the system.
+
+    Afterwards glibc keeps the sizes at which its own adjusting ends. Where a MALLOC_ variable asks for others, nothing
+    is changed.
+    """
+    libc = _glibc() if device == "cpu" and not any(name.startswith("MALLOC_") for name in os.environ) else None
     if libc is None:
         yield
         return
-    for option in _USUAL:
-        libc.mallopt(option, _KEEP)
+    _use(libc, 1)
     try:
         yield
     finally:
-        for option, usual in _USUAL.items():
-            libc.mallopt(option, usual)
-        libc.malloc_trim(0)
+        _use(libc, -1)
+
+
+def _use(libc: ctypes.CDLL, change: int) -> None:
+    """Counts those that hold memory, in any thread: the first changes the sizes, the last one changes them back."""
+    global _users  # noqa: PLW0603
+    with _changing:
+        _users += change
+        if (change, _users) == (1, 1):
+            for option in _USUAL:
+                libc.mallopt(option, _KEEP)
+        elif not _users:
+            for option, usual in _USUAL.items():
+                libc.mallopt(option, usual)
+            libc.malloc_trim(0)
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -6,7 +6,6 @@ A row is a request's key and the JSON of its answer, so nothing is executed on r
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator
@@ -20,13 +19,6 @@ _VERSION = 1
 _BUSY_SECONDS = 60
 _AT_ONCE = 499  # rows a statement: SQLite allowed 999 variables until 3.32
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
-
-
-def cache_folder() -> Path:
-    """Where the shared store lives: RMBENCH_CACHE, else the platform's cache folder."""
-    from platformdirs import user_cache_path
-
-    return Path(os.environ["RMBENCH_CACHE"]) if os.environ.get("RMBENCH_CACHE") else user_cache_path("rmbench")
 
 
 class Store:
