@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes and models: whether it works, not how fast")
     parser.add_argument("--rounds", type=int, help="3, or 2 where it is quick")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--encoders", action="store_true", help="only those")
     parser.add_argument("--cuda", action="store_true", help="instead: large shapes on a CUDA device")
     given = parser.parse_args()
     import torch
@@ -62,7 +63,9 @@ def main() -> None:
         measure(table, given.rounds or 3, quick=given.quick)
     else:
         with TemporaryDirectory() as folder:
-            Race(table, Path(folder), given.rounds or (2 if given.quick else 3), given.threads, given.quick).measure()
+            rounds = given.rounds or (2 if given.quick else 3)
+            race = Race(table, Path(folder), rounds, given.threads, given.quick)
+            (race.encoders if given.encoders else race.measure)()
     print(table)
     cuda = "there" if torch.cuda.is_available() else "none"
     print(
@@ -78,6 +81,19 @@ class Race:
         self.table, self.folder, self.rounds, self.threads, self.quick = table, folder, rounds, threads, quick
 
     def measure(self) -> None:
+        self.decoder()
+        self.encoders()
+
+    def encoders(self) -> None:
+        quick = self.quick
+        for architecture in ("bert", "modernbert"):
+            texts = data.rewardmath_like(2, 3 if quick else 10, shrink=8 if quick else 1)
+            self.ways(self.sides(architecture), architecture, texts)
+        # at the full 512 CrossEncoder sees a cut and writes its idea of the template's ending over the last word
+        short = data.rewardmath_like(2, 3 if quick else 5, most=511, shrink=8 if quick else 1)
+        self.ways(self.sides("deberta-v2"), "deberta-v2", short)
+
+    def decoder(self) -> None:
         quick = self.quick
         llama = self.sides("llama")
         work = data.rewardmath_like(2 if quick else 6, 3 if quick else 10, shrink=8 if quick else 1)
@@ -85,10 +101,6 @@ class Race:
         self.ways(llama, "llama", data.fixed(*((60, 20, 4) if quick else (1000, 200, 10))))
         self.ways(llama, "llama", data.step_prefixes(*((1, 4, 20, 10) if quick else (1, 10, 200, 60))))
         self.process(llama, *((1, 4, 20, 10) if quick else (1, 10, 200, 60)))
-        for architecture in ("bert", "modernbert", "deberta-v2"):
-            # at the full 512 CrossEncoder sees a cut and writes its idea of the template's ending over the last word
-            short = data.rewardmath_like(2, 3 if quick else 5, most=511, shrink=8 if quick else 1)
-            self.ways(self.sides(architecture), architecture, short)
         self.sweep(llama)
         self.thread_count(llama, data.rewardmath_like(1, 3 if quick else 10, shrink=8 if quick else 1))
         self.overheads(llama, work, rate)

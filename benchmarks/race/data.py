@@ -29,12 +29,13 @@ _LLAMA = {"hidden_size": 512, "num_hidden_layers": 8, "intermediate_size": 1408,
 _ENCODER = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536, "num_attention_heads": 6}
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {**_LLAMA, "num_key_value_heads": 2, "max_position_embeddings": 8192},
-    "bert": _ENCODER,
+    "bert": {**_ENCODER, "max_position_embeddings": 2048},  # as the prototypes', so that no text is cut
     "modernbert": {
         **_ENCODER,
         "intermediate_size": 1024,  # gated: two matrices of that width, so as much work as BERT's
         "local_attention": 128,
         "global_attn_every_n_layers": 3,
+        "max_position_embeddings": 8192,
     },
     "deberta-v2": {**_ENCODER, "position_buckets": 256},
 }
