@@ -116,7 +116,7 @@ def _disagreement(model: TokenModel, encoded: Sequence[Encoded], found: Route) -
     alone = [hidden_states(model, [one], Bin("padded", [0], len(one.ids), 0.0))[0] for one in some]
     packed: dict[int, Any] = {}
     try:
-        for planned in plan(some, _FREE, sum(len(one.ids) for one in some), found.ways - _PADDED):
+        for planned in plan(some, _FREE, len(some) * max(len(one.ids) for one in some), found.ways - _PADDED):
             states = hidden_states(model, [some[i] for i in planned.members], planned)
             packed.update(zip(planned.members, states, strict=True))
     except Exception as error:  # whatever a kernel or an architecture raises, the other way is still there
