@@ -369,7 +369,7 @@ def test_ctrl_c_says_that_nothing_is_lost(tmp_path: Path) -> None:
         "def reward(prompt, response):\n"
         "    open('calls', 'a').write('x')\n"
         "    if os.path.getsize('calls') == 2:\n"
-        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        signal.raise_signal(signal.SIGINT)\n"  # in this thread, and so before it returns
         "    return 1.0\n"
     )
     write_rows(tmp_path / "pairs.jsonl", PAIRS)
