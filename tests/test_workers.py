@@ -47,6 +47,7 @@ def test_two_processes_give_the_rewards_of_one_and_the_threads_come_back(folder:
     assert [reward.n_tokens for reward in shared] == [reward.n_tokens for reward in alone]
 
 
+@pytest.mark.prove
 def test_a_process_that_dies_is_one_line_with_its_device(folder: Path, model: Any) -> None:
     with Processes(str(folder), {}, ["cpu"], model.fingerprint) as workers:
         os.kill(workers._processes[0].pid or 0, signal.SIGKILL)
@@ -55,6 +56,7 @@ def test_a_process_that_dies_is_one_line_with_its_device(folder: Path, model: An
             scoring.score(model, REQUESTS, token_budget=200, workers=workers)
 
 
+@pytest.mark.prove
 def test_a_device_that_is_not_there_is_one_line_and_leaves_no_process(folder: Path, model: Any) -> None:
     threads, workers = torch.get_num_threads(), Processes(str(folder), {}, ["cpu", "cuda:7"], model.fingerprint)
     with pytest.raises(ModelError, match=r"^device cuda:7: device 'cuda:7' is not there; here are"), workers:
@@ -63,6 +65,7 @@ def test_a_device_that_is_not_there_is_one_line_and_leaves_no_process(folder: Pa
     assert not any(process.is_alive() for process in workers._processes)
 
 
+@pytest.mark.prove
 def test_a_process_with_another_model_is_refused(folder: Path) -> None:
     with pytest.raises(ModelError, match="device cpu: its process loaded another model"):
         Processes(str(folder), {}, ["cpu"], "another").__enter__()
