@@ -143,9 +143,9 @@ def test_longrope_would_differ_in_a_batch() -> None:
               "original_max_position_embeddings": 32}  # fmt: skip
     model = RealTokenModel(backbone("phi3", **values))
     requests = conversations(longest=40)
-    with patch.object(checkpoint, "_STEADY_ROPES", frozenset({"default", "longrope"})):
-        with pytest.warns(UserWarning, match="packed forwards are not used"):  # what the check sees too
-            scoring.score(model, requests, token_budget=1000)
+    taken_for_steady = patch.object(checkpoint, "_STEADY_ROPES", frozenset({"default", "longrope"}))
+    with taken_for_steady, pytest.warns(UserWarning, match="packed forwards are not used"):  # the check sees it too
+        scoring.score(model, requests, token_budget=1000)
     assert model.worst(requests) > 1e-3
 
 
