@@ -47,14 +47,14 @@ def test_every_way_is_measured_and_agrees_with_one_at_a_time() -> None:
         "llama, 60/20/4",
         "llama, step prefixes",
         "llama, process model",
-        "bert, RewardMATH-like",
-        "modernbert, RewardMATH-like",
-        "deberta-v2, RewardMATH-like",
         "llama, sweep 30/10 x 4",
         "llama, sweep 10/30 x 2",
         "llama, threads",
         "overhead",
         "cold start",
+        "bert, RewardMATH-like",
+        "modernbert, RewardMATH-like",
+        "deberta-v2, RewardMATH-like",
     ]
     for workload, some in ways.items():
         if workload.endswith(("like", "60/20/4", "prefixes")):
