@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from hashlib import sha256
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmbench.scoring.plan import batches, distinct, request_key, request_keys
+from rmbench.scoring.keys import distinct, request_keys
+from rmbench.scoring.plan import batches
 from rmbench.types import Message, Request, Response, Where
 
 REQUEST = Request("reward", (Message("user", "2 + 2?"),), (Response("4"),), where=Where("set", "a", (0,)))
+
+
+def request_key(fingerprint: str, request: Request) -> bytes:
+    """The key by its definition; `request_keys` makes it in parts."""
+    return sha256(
+        json.dumps(
+            [
+                1,
+                fingerprint,
+                request.ask,
+                request.reference,
+                [[message.role, message.content] for message in request.prompt],
+                [[response.text, response.steps] for response in request.shown],
+            ],
+            separators=(",", ":"),
+        ).encode()
+    ).digest()
 
 
 @given(st.lists(st.integers(1, 300), max_size=80), st.integers(1, 600))

@@ -15,8 +15,8 @@ from rmbench.models.base import Derived, Model, RewardModel, ScoreFile, TokenMod
 from rmbench.scoring.answers import checked, from_json, lasts, nans, to_json
 from rmbench.scoring.explain import Explanation, explain_forwards
 from rmbench.scoring.forwards import forwards
+from rmbench.scoring.keys import request_keys
 from rmbench.scoring.loop import Workers
-from rmbench.scoring.plan import request_keys
 from rmbench.scoring.store import Store
 from rmbench.scoring.tally import Progress, Tally
 from rmbench.scoring.writer import Writer

@@ -13,7 +13,7 @@ from rmbench.errors import ModelError, RmbenchError
 from rmbench.models.base import subject_of
 from rmbench.policies.base import Generation, Policy
 from rmbench.policies.outputs import Outputs
-from rmbench.scoring.plan import distinct
+from rmbench.scoring.keys import distinct
 from rmbench.scoring.store import Store
 from rmbench.scoring.tally import Progress, Tally
 from rmbench.types import Response

@@ -1,72 +1,18 @@
-"""What has to be run: the identity of a request, dedup over the run, and which sequences share which forward."""
+"""What has to be run: which sequences share which forward, and in which way."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 
 from rmbench.models.base import Encoded
 from rmbench.scoring.cost import Cost
 from rmbench.scoring.prefixes import Ints, Tree, common_prefixes, cut, in_order, lay_out, worth_sharing
-from rmbench.types import Request
 
 Way = Literal["shared", "packed", "padded"]
-
-_KEY_VERSION = 1
-_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
-_Key = TypeVar("_Key", bound=Hashable)
-
-
-def request_key(fingerprint: str, request: Request) -> bytes:
-    """sha256 of canonical JSON of everything that can change the answer: [32] bytes. `where` is no part of it."""
-    return sha256(
-        json.dumps(
-            [
-                _KEY_VERSION,
-                fingerprint,
-                request.ask,
-                request.reference,
-                [[message.role, message.content] for message in request.prompt],
-                [[response.text, response.steps] for response in request.shown],
-            ],
-            separators=(",", ":"),
-        ).encode()
-    ).digest()
-
-
-def request_keys(fingerprint: str, requests: Iterable[Request]) -> Iterator[tuple[bytes, bytes]]:
-    """For each request the digest [32] of all but what is shown, and the `request_key` of what reaches the model.
-
-    Steps count where they are asked about. Neighbours with the same prompt share the work on it.
-    """
-    before: tuple[object, ...] = ()
-    for request in requests:
-        asked = request.ask, request.reference, request.prompt
-        if asked != before:
-            turns = [[message.role, message.content] for message in request.prompt]
-            begun = sha256(_ENCODE([_KEY_VERSION, fingerprint, request.ask, request.reference, turns])[:-1].encode())
-            before, digest = asked, begun.digest()
-        shown = ",".join(
-            f"[{'null' if response.text is None else _ENCODE(response.text)},"
-            f"{'null' if response.steps is None or request.ask != 'steps' else _ENCODE(response.steps)}]"
-            for response in request.shown
-        )
-        whole = begun.copy()
-        whole.update(f",[{shown}]]".encode())
-        yield digest, whole.digest()
-
-
-def distinct(keys: Iterable[_Key]) -> dict[_Key, list[int]]:
-    """Each key with the positions it stands at, in order of first appearance."""
-    positions: dict[_Key, list[int]] = {}
-    for position, key in enumerate(keys):
-        positions.setdefault(key, []).append(position)
-    return positions
 
 
 def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
