@@ -34,6 +34,10 @@ def ask(ask: Ask, text: str, *more: str) -> Request:
     return Request(ask, (Message("user", "Why?"),), shown)
 
 
+def of_one_cluster(*texts: str) -> list[Question]:
+    return [Question(ask("reward", text), Place("x", text, (0,), "cluster")) for text in texts]
+
+
 def requests_of(texts: list[str]) -> list[Request]:
     """Every ask on every text."""
     made = []
@@ -135,13 +139,13 @@ def test_steps_reach_only_a_model_that_is_asked_about_them() -> None:
     assert model.seen[0].responses == (Response("a b"),)
 
 
-def test_a_derived_model_sees_the_whole_run_and_stores_only_its_members(tmp_path: Path) -> None:
+def test_a_derived_model_fits_to_all_of_one_cluster_and_stores_only_its_members(tmp_path: Path) -> None:
     short, long = (
         Scripted(lambda r: -len(r.responses[0].text)),
         Scripted(lambda r: 3 * len(r.responses[0].text), ("reward",), "f2"),
     )
     with Store(tmp_path / "s.sqlite") as store:
-        rewards = score(MeanOf(short, long), [ask("reward", text) for text in ("a", "aa", "aaa")], store=store)
+        rewards = score(MeanOf(short, long), of_one_cluster("a", "aa", "aaa"), store=store)
         assert store.count() == 6
     assert [reward.value for reward in rewards] == [-1, 0, 1]
 
@@ -197,7 +201,7 @@ def test_a_derived_model_asks_its_members_for_tokens() -> None:
 def test_members_without_fingerprint_do_not_answer_for_each_other(tmp_path: Path) -> None:
     members = (Scripted(lambda r: 1.0, fingerprint=None), Scripted(lambda r: -1.0, fingerprint=None))
     with Store(tmp_path / "s.sqlite") as store:
-        rewards = score(MeanOf(*members), [ask("reward", "a"), ask("reward", "b")], store=store)
+        rewards = score(MeanOf(*members), of_one_cluster("a", "b"), store=store)
     assert [reward.value for reward in rewards] == [0, 0]
 
 
@@ -263,7 +267,7 @@ def test_an_index_that_was_not_asked_or_twice_is_an_error(indices: list[int]) ->
 @pytest.mark.parametrize(
     ("request_", "reward", "message"),
     [
-        (ask("compare", "a", "b"), Reward((1.0,)), "a compare of 2 shown came back with 1 values"),
+        (ask("compare", "a", "b"), Reward((1.0,)), "a compare of 2 responses came back with 1 values"),
         (ask("steps", "a|b"), Reward((1.0,), steps=(1.0,)), "2 steps came back with 1 rewards"),
     ],
 )

@@ -91,8 +91,8 @@ class Derived(Protocol):
 
     `members` are specs, or objects in memory. `needs` says what each is asked, question by question. `fit` learns from
     the answers what `combine` needs besides them, JSON-able, or None; it sees no label. It is called without each fold
-    of clusters, and on all, and `combine` is given the questions of a fold with the fit that did not see them. `fingerprint` covers the function and its settings, not the
-    members; it names results.
+    of clusters, and on all, and `combine` is given the questions of a fold with the fit that did not see them.
+    `fingerprint` covers the function and its settings, not the members; it names results.
     """
 
     answers: frozenset[Ask]
