@@ -22,6 +22,7 @@ from rmbench.cache import cache_folder
 from rmbench.calibration.fit import Calibrated, calibrate
 from rmbench.data.dataset import Dataset
 from rmbench.errors import UsageError
+from rmbench.forwards.workers import Processes, devices_of
 from rmbench.metrics import scale
 from rmbench.metrics.interval import estimate
 from rmbench.models.base import Derived, Model, TokenModel, subject_of
@@ -29,8 +30,7 @@ from rmbench.models.spec import load_model, run_identity
 from rmbench.plugins import load_task
 from rmbench.results import files, provenance, records
 from rmbench.results.schema import DatasetInfo, Metric, Scale, SubjectInfo, TaskInfo, TaskResult, Timing
-from rmbench.scoring import Explanation, Progress, Store, Tally
-from rmbench.scoring.workers import Processes, devices_of
+from rmbench.scoring import Explanation, Progress, Store, Usage
 from rmbench.task import Task
 from rmbench.types import STATUSES, Example, Message, Outcome, Request, Response, Reward
 
@@ -131,7 +131,7 @@ def evaluate(
     run = run_of(model, spec)
 
     asked = _asked(model, loaded)
-    tally = Tally()
+    usage = Usage()
     with kept(run if spec else None) as (store, journal), _workers(model, spec, others, options) as workers:
         rewards = iter(
             scoring.score(
@@ -142,7 +142,7 @@ def evaluate(
                 store=store,
                 journal=journal,
                 progress=progress,
-                tally=tally,
+                usage=usage,
             )
         )
         results = []
@@ -158,7 +158,7 @@ def evaluate(
                 fingerprint=fingerprint(model),
             )
             config = {**subject.settings, **item.choice, "seed": seed} | ({"run": run} if run else {})
-            results.append(_result(item, judged, info, config, tally, started))
+            results.append(_result(item, judged, info, config, usage, started))
         if out is not None:
             for result in results:
                 files.write(result, Path(out))
@@ -348,7 +348,7 @@ class _Judged:
 
 
 def _result(
-    item: Loaded, judged: _Judged, subject: SubjectInfo, config: Mapping[str, Any], tally: Tally, started: float
+    item: Loaded, judged: _Judged, subject: SubjectInfo, config: Mapping[str, Any], usage: Usage, started: float
 ) -> TaskResult:
     task, data, outcomes = item.task, item.data, judged.outcomes
     views = list(dict.fromkeys(view for outcome in outcomes for view in outcome.views))
@@ -381,7 +381,7 @@ def _result(
         scale=None if described is None else Scale(**asdict(described)),
         calibration=calibrated.report,
         calibration_reason=calibrated.reason,
-        timing=timing(tally, time.perf_counter() - started),
+        timing=timing(usage, time.perf_counter() - started),
         environment=provenance.environment(),
         config={**config, "task_version": task.version, "protocol": task.protocol},
         created=provenance.now(),
@@ -398,19 +398,19 @@ def check_name(name: str | None) -> None:
         raise UsageError(f"name {name!r}: a model's id in results is letters, digits, . _ and -, as in org/model")
 
 
-def timing(tally: Tally, seconds: float) -> Timing:
+def timing(usage: Usage, seconds: float) -> Timing:
     """What a result says of a run that took `seconds` of wall clock."""
     return Timing(
         seconds=round(seconds, 3),
-        scoring_seconds=round(tally.seconds, 3),
-        requests=tally.requests,
-        unique=tally.unique,
-        stored=tally.stored,
-        scored=tally.scored,
-        batches=tally.batches,
-        tokens=tally.tokens,
-        token_budget=tally.token_budget,
-        ways=dict(sorted(tally.ways.items())),
+        scoring_seconds=round(usage.seconds, 3),
+        requests=usage.requests,
+        unique=usage.unique,
+        stored=usage.stored,
+        scored=usage.scored,
+        batches=usage.batches,
+        tokens=usage.tokens,
+        token_budget=usage.token_budget,
+        ways=dict(sorted(usage.ways.items())),
     )
 
 

@@ -16,6 +16,7 @@ LAYERS = [
     ["rmbench.plugins", "rmbench.metrics", "rmbench.calibration", "rmbench.data", "rmbench.results"],
     ["rmbench.models.base", "rmbench.policies.base"],
     ["rmbench.models", "rmbench.policies"],
+    ["rmbench.forwards"],
     ["rmbench.scoring"],
     ["rmbench.task"],
     ["rmbench.tasks", "rmbench.data_cards"],

@@ -15,9 +15,9 @@ import torch
 from real_models import VOCABULARY, RealTokenModel, backbone, drawn, requests_of, watched
 
 from rmbench import scoring
+from rmbench.forwards import attention, fastpath
+from rmbench.forwards.fastpath import route, tabled
 from rmbench.models import checkpoint
-from rmbench.scoring import attention, fastpath
-from rmbench.scoring.fastpath import route, tabled
 from rmbench.types import Request
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from real_models import VOCABULARY, RealTokenModel, backbone, requests_of, watched
 
 from rmbench import scoring
+from rmbench.forwards import memory
+from rmbench.forwards.budget import Budget
+from rmbench.forwards.cost import Cost, cost_of
+from rmbench.forwards.loop import run
+from rmbench.forwards.memory import held
+from rmbench.forwards.plan import plan
 from rmbench.models.base import Encoded
-from rmbench.scoring import Tally, memory
-from rmbench.scoring.budget import Budget
-from rmbench.scoring.cost import Cost, cost_of
-from rmbench.scoring.loop import run
-from rmbench.scoring.memory import held
-from rmbench.scoring.plan import plan
+from rmbench.scoring import Usage
 from rmbench.types import Request
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -248,8 +249,8 @@ def test_memory_is_given_back_where_a_run_is_left_in_the_middle() -> None:
     libc = Libc()
     model = RealTokenModel(network())
     with patch.object(memory, "_glibc", lambda: libc):
-        answers = scoring.forwards.forwards(
-            model, [(bytes([i]), one) for i, one in enumerate(conversations(1))], 50, Tally()
+        answers = scoring.windows.forwards(
+            model, [(bytes([i]), one) for i, one in enumerate(conversations(1))], 50, Usage()
         )
         next(answers)
         assert not libc.calls
@@ -257,15 +258,15 @@ def test_memory_is_given_back_where_a_run_is_left_in_the_middle() -> None:
     assert libc.calls == [("trim", 0)]
 
 
-def test_a_tally_counts_each_sequence_s_tokens_whatever_was_shared() -> None:
-    model, tally = RealTokenModel(network()), Tally()
+def test_usage_counts_each_sequence_s_tokens_whatever_was_shared() -> None:
+    model, usage = RealTokenModel(network()), Usage()
     requests = conversations(2)
     with watched() as taken:
-        scoring.score(model, requests, tally=tally, token_budget=300)
+        scoring.score(model, requests, usage=usage, token_budget=300)
     encoded = {(tuple(one.ids), tuple(one.reads), one.ask): len(one.ids) for one in model.encode(requests)}
     assert taken["shared"]
-    assert tally.batches == taken.total()
-    assert (tally.requests, tally.token_budget) == (len(requests), 300)
-    assert tally.unique == tally.scored == len(set(requests))
+    assert usage.batches == taken.total()
+    assert (usage.requests, usage.token_budget) == (len(requests), 300)
+    assert usage.unique == usage.scored == len(set(requests))
     # a note of the family's own keeps equal tokens of different requests apart
-    assert tally.tokens >= sum(encoded.values())
+    assert usage.tokens >= sum(encoded.values())

@@ -18,13 +18,13 @@ from real_models import ASKS, FREE, VOCABULARY, RealTokenModel, backbone, reques
 from token_trees import Sequences, token_trees
 
 from rmbench import scoring
+from rmbench.forwards import attention, fastpath
+from rmbench.forwards.attention import block_mask
+from rmbench.forwards.fastpath import DECODERS, ENCODERS, tabled
+from rmbench.forwards.loop import hidden_states
+from rmbench.forwards.plan import Bin, plan
+from rmbench.forwards.prefixes import common_prefixes, in_order, lay_out
 from rmbench.models.base import Encoded
-from rmbench.scoring import attention, fastpath
-from rmbench.scoring.attention import block_mask
-from rmbench.scoring.fastpath import DECODERS, ENCODERS, tabled
-from rmbench.scoring.loop import hidden_states
-from rmbench.scoring.plan import Bin, plan
-from rmbench.scoring.prefixes import common_prefixes, in_order, lay_out
 from rmbench.types import Request
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -19,11 +19,11 @@ from real_models import VOCABULARY, RealTokenModel, backbone, requests_of, watch
 from transformers import AutoTokenizer
 
 from rmbench import scoring
+from rmbench.forwards import attention, fastpath, loop
+from rmbench.forwards.fastpath import Route
+from rmbench.forwards.plan import Bin, plan
 from rmbench.models.base import Encoded, Options
 from rmbench.models.classifier import load
-from rmbench.scoring import attention, fastpath, loop
-from rmbench.scoring.fastpath import Route
-from rmbench.scoring.plan import Bin, plan
 from rmbench.types import Message, Request, Response
 
 pytestmark = pytest.mark.usefixtures("one_thread")

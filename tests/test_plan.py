@@ -9,8 +9,8 @@ from hashlib import sha256
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rmbench.forwards.plan import batches
 from rmbench.scoring.keys import distinct, request_keys
-from rmbench.scoring.plan import batches
 from rmbench.types import Message, Request, Response, Where
 
 REQUEST = Request("reward", (Message("user", "2 + 2?"),), (Response("4"),), where=Where("set", "a", (0,)))

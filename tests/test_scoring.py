@@ -22,7 +22,7 @@ from rmbench import scoring
 from rmbench.errors import ModelError, ResultError, UsageError
 from rmbench.models.base import Encoded, Subject
 from rmbench.models.spec import load_model
-from rmbench.scoring import Store, Tally
+from rmbench.scoring import Store, Usage
 from rmbench.types import Ask, Message, Request, Response, Reward, Where
 
 WORDS = st.lists(st.sampled_from(["one", "two", "three", "four", "+", "="]), max_size=12).map(" ".join)
@@ -69,18 +69,18 @@ def test_every_ask_is_stored_and_comes_back_without_a_forward(kind: Ask, tmp_pat
     with Store(tmp_path / "s.sqlite") as store:
         first = scoring.score(TinyTokenModel(), requests, store=store)
         model = TinyTokenModel()
-        tally = Tally()
-        again = scoring.score(model, requests, store=store, tally=tally)
+        usage = Usage()
+        again = scoring.score(model, requests, store=store, usage=usage)
     assert repr(again) == repr(first)
-    assert (model.encoded, tally.scored, tally.stored) == (0, 0, 2)
+    assert (model.encoded, usage.scored, usage.stored) == (0, 0, 2)
 
 
 def test_equal_requests_are_run_once_over_the_whole_run() -> None:
-    model, tally = Scripted(lambda request: len(request.shown[0].text)), Tally()
+    model, usage = Scripted(lambda request: len(request.shown[0].text)), Usage()
     places = [Where("x", "1", (0,)), Where("y", "9", (3,)), Where("x", "2", (1,))]
     requests = [ask("reward", text, where=place) for text, place in zip(["aa", "aa", "b"], places, strict=True)]
-    assert [reward.value for reward in scoring.score(model, requests, tally=tally)] == [2, 2, 1]
-    assert (len(model.seen), tally.requests, tally.unique, tally.scored) == (2, 3, 2, 2)
+    assert [reward.value for reward in scoring.score(model, requests, usage=usage)] == [2, 2, 1]
+    assert (len(model.seen), usage.requests, usage.unique, usage.scored) == (2, 3, 2, 2)
 
 
 def test_no_model_sees_where_nor_the_order_of_the_data() -> None:
@@ -282,9 +282,9 @@ def test_what_was_scored_before_a_crash_is_kept(tmp_path: Path) -> None:
         ):
             scoring.score(model, requests, store=store)
         assert store.count() == 2
-        tally = Tally()
-        scoring.score(Scripted(lambda r: 1.0), requests, store=store, tally=tally)
-    assert (tally.stored, tally.scored) == (2, 2)
+        usage = Usage()
+        scoring.score(Scripted(lambda r: 1.0), requests, store=store, usage=usage)
+    assert (usage.stored, usage.scored) == (2, 2)
 
 
 def test_a_model_without_fingerprint_goes_to_the_journal_alone(tmp_path: Path) -> None:
@@ -337,10 +337,10 @@ def test_texts_with_the_same_tokens_share_a_forward_and_are_counted() -> None:
         def _encode(self, request: Request) -> Encoded:
             return super()._encode(ask("reward", (request.shown[0].text or "").lower()))
 
-    tally = Tally()
-    rewards = scoring.score(Lowercase(), [ask("reward", "Yes"), ask("reward", "yes"), ask("reward", "no")], tally=tally)
+    usage = Usage()
+    rewards = scoring.score(Lowercase(), [ask("reward", "Yes"), ask("reward", "yes"), ask("reward", "no")], usage=usage)
     assert rewards[0] == rewards[1]
-    assert (tally.scored, tally.batches) == (3, 1)
+    assert (usage.scored, usage.batches) == (3, 1)
     assert rewards[0].read == rewards[1].read != rewards[2].read
 
 

@@ -16,8 +16,8 @@ import rmbench
 from rmbench import scoring
 from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
+from rmbench.forwards.workers import Processes, devices_of
 from rmbench.models.spec import load_model
-from rmbench.scoring.workers import Processes, devices_of
 from rmbench.types import Message, Request, Response
 
 REQUESTS = [

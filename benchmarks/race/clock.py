@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from rmbench.forwards.plan import Bin
+from rmbench.forwards.tail import last_parts
 from rmbench.models.base import Encoded, TokenModel
-from rmbench.scoring.plan import Bin
-from rmbench.scoring.tail import last_parts
 
 Run = Callable[[], list[float]]
 

@@ -13,15 +13,15 @@ from typing import Any, Literal, cast
 import rmbench
 from race.clock import Meter
 from race.data import Workload
+from rmbench.forwards.budget import USUAL, Budget
+from rmbench.forwards.cost import cost_of
+from rmbench.forwards.fastpath import route
+from rmbench.forwards.loop import run
+from rmbench.forwards.memory import held
+from rmbench.forwards.plan import Bin, Way, plan
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.models.checkpoint import quiet
 from rmbench.scoring import Store, score
-from rmbench.scoring.budget import USUAL, Budget
-from rmbench.scoring.cost import cost_of
-from rmbench.scoring.fastpath import route
-from rmbench.scoring.loop import run
-from rmbench.scoring.memory import held
-from rmbench.scoring.plan import Bin, Way, plan
 from rmbench.types import Ask, Request, Reward
 
 BUDGET = USUAL["cpu"]  # what rmbench takes unless told otherwise

@@ -11,14 +11,14 @@ from importlib.metadata import version
 from typing import cast, overload
 
 from rmbench.errors import ModelError, RmbenchError, UsageError
+from rmbench.forwards.loop import Workers
 from rmbench.models.base import Derived, Model, RewardModel, ScoreFile, TokenModel, subject_of
 from rmbench.scoring.answers import checked, from_json, lasts, nans, to_json
 from rmbench.scoring.explain import Explanation, explain_forwards
-from rmbench.scoring.forwards import forwards
 from rmbench.scoring.keys import request_keys
-from rmbench.scoring.loop import Workers
 from rmbench.scoring.store import Store
-from rmbench.scoring.tally import Progress, Tally
+from rmbench.scoring.usage import Progress, Usage
+from rmbench.scoring.windows import forwards
 from rmbench.scoring.writer import Writer
 from rmbench.types import Request, Response, Reward
 
@@ -35,7 +35,7 @@ def score(
     token_budget: int | None = None,
     workers: Workers | None = None,
     progress: Progress | None = None,
-    tally: Tally | None = None,
+    usage: Usage | None = None,
     place: str = "",
 ) -> list[Reward]:
     """One reward per request, in order. The only place that decides how a model is run.
@@ -45,7 +45,7 @@ def score(
     none. `workers` share the forwards of a TokenModel. Raises ModelError where the model cannot answer what is asked,
     and UsageError for workers with a model that runs its own work.
     """
-    tally = Tally() if tally is None else tally
+    usage = Usage() if usage is None else usage
     _answerable(model, requests)
     if workers is not None and not isinstance(model, TokenModel):
         raise UsageError(f"{subject_of(model).id} runs its own work; several devices are for checkpoints")
@@ -58,19 +58,19 @@ def score(
                 journal=journal,
                 token_budget=token_budget,
                 progress=progress,
-                tally=tally,
+                usage=usage,
                 place=f"{place}/{index}",
             )
             for index, (member, needed) in enumerate(zip(model.members, model.needs(requests), strict=True))
         ]
         found = model.combine(requests, answers)
     elif isinstance(model, ScoreFile):
-        tally.requests += len(requests)
-        tally.unique += len(requests)
+        usage.requests += len(requests)
+        usage.unique += len(requests)
         found = model.lookup(requests)
     else:
         kept_in = store if model.fingerprint else journal
-        return _through_store(model, requests, kept_in, token_budget, workers, progress, tally, place)
+        return _through_store(model, requests, kept_in, token_budget, workers, progress, usage, place)
     return [checked(reward, request) for reward, request in zip(found, requests, strict=True)]
 
 
@@ -112,16 +112,16 @@ def _through_store(
     token_budget: int | None,
     workers: Workers | None,
     progress: Progress | None,
-    tally: Tally,
+    usage: Usage,
     place: str,
 ) -> list[Reward]:
     """Runs the distinct requests that the store does not know, and keeps each answer while the next is made."""
     forwarded = model if isinstance(model, TokenModel) else None
     keys, known, todo, left = _left(model, requests, store, place)
-    tally.requests += len(requests)
-    tally.unique += len(known) + len(todo)
-    tally.stored += len(known)
-    tally.scored += len(todo)
+    usage.requests += len(requests)
+    usage.unique += len(known) + len(todo)
+    usage.stored += len(known)
+    usage.scored += len(todo)
     if not todo:
         return [known[key] for key in keys]
     if progress:
@@ -132,19 +132,19 @@ def _through_store(
         if forwarded is None:
             run, window = _replies(cast(RewardModel, model), todo, left), _WINDOW
         else:
-            run, window = forwards(forwarded, zip(todo, left, strict=True), token_budget, tally, workers), 0.0
+            run, window = forwards(forwarded, zip(todo, left, strict=True), token_budget, usage, workers), 0.0
         # Closed here, since a traceback may hold the generator, and with it threads and memory
         with closing(run), nullcontext() if store is None else Writer(store, window) as writer:
             for answers in run:
                 if writer is not None:
                     handed = time.perf_counter()
                     writer.put((key, to_json(reward)) for key, reward in answers if lasts(reward))
-                    tally.keeping += time.perf_counter() - handed
+                    usage.keeping += time.perf_counter() - handed
                 known.update(answers)
                 if progress:
                     progress.advance(len(answers))
     finally:
-        tally.seconds += time.perf_counter() - started
+        usage.seconds += time.perf_counter() - started
         if progress:
             progress.end()
     return [known[key] for key in keys]

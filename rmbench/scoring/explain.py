@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from rmbench.forwards.budget import budget_of
+from rmbench.forwards.cost import flops_a_second
+from rmbench.forwards.fastpath import route
+from rmbench.forwards.loop import rewards_of
+from rmbench.forwards.memory import held
+from rmbench.forwards.plan import Bin, Way
 from rmbench.models.base import Encoded, TokenModel
-from rmbench.scoring.budget import budget_of
-from rmbench.scoring.cost import flops_a_second
-from rmbench.scoring.fastpath import route
-from rmbench.scoring.forwards import planner, windows
-from rmbench.scoring.loop import rewards_of
-from rmbench.scoring.memory import held
-from rmbench.scoring.plan import Bin, Way
+from rmbench.scoring.windows import planner, windows
 from rmbench.types import Request
 
 

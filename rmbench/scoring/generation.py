@@ -15,7 +15,7 @@ from rmbench.policies.base import Generation, Policy
 from rmbench.policies.outputs import Outputs
 from rmbench.scoring.keys import distinct
 from rmbench.scoring.store import Store
-from rmbench.scoring.tally import Progress, Tally
+from rmbench.scoring.usage import Progress, Usage
 from rmbench.types import Response
 
 _KEY_VERSION = 1
@@ -28,7 +28,7 @@ def generate(
     store: Store | None = None,
     journal: Store | None = None,
     progress: Progress | None = None,
-    tally: Tally | None = None,
+    usage: Usage | None = None,
 ) -> list[Response | None]:
     """One response per generation, in order; None where the policy leaves one out.
 
@@ -36,10 +36,10 @@ def generate(
     that only what a batch had not finished is written again. Raises ModelError where the policy fails, or answers what
     nobody asked.
     """
-    tally = Tally() if tally is None else tally
+    usage = Usage() if usage is None else usage
     if isinstance(policy, Outputs):  # a file is its own store
-        tally.requests += len(generations)
-        tally.unique += len(generations)
+        usage.requests += len(generations)
+        usage.unique += len(generations)
         found = dict(policy.generate(generations))
         return [found.get(index) for index in range(len(generations))]
     kept_in = store if policy.fingerprint else journal
@@ -49,11 +49,11 @@ def generate(
     stored = {} if kept_in is None else kept_in.get(list(positions))
     known: dict[bytes, Response] = {key: _from_json(fields) for key, fields in stored.items()}
     todo = {key: generations[places[0]] for key, places in positions.items() if key not in known}
-    tally.requests += len(generations)
-    tally.unique += len(positions)
-    tally.stored += len(known)
+    usage.requests += len(generations)
+    usage.unique += len(positions)
+    usage.stored += len(known)
     if todo:
-        _write(policy, todo, known, kept_in, progress, tally)
+        _write(policy, todo, known, kept_in, progress, usage)
     return [known.get(key) for key in keys]
 
 
@@ -82,7 +82,7 @@ def _write(
     known: dict[bytes, Response],
     store: Store | None,
     progress: Progress | None,
-    tally: Tally,
+    usage: Usage,
 ) -> None:
     """Has the policy write `todo` and adds what it wrote to `known`, each response once it is stored."""
     keys, asked, name = list(todo), list(todo.values()), subject_of(policy).id
@@ -96,8 +96,8 @@ def _write(
             if store is not None:
                 store.put([(keys[index], _to_json(response))])
             known[keys[index]] = response
-            tally.scored += 1
-            tally.tokens += response.tokens or 0
+            usage.scored += 1
+            usage.tokens += response.tokens or 0
             if progress:
                 progress.advance(1)
     except RmbenchError:
@@ -105,7 +105,7 @@ def _write(
     except Exception as error:
         raise ModelError(f"{name} failed with {type(error).__name__}: {error}; what it wrote is kept") from error
     finally:
-        tally.seconds += time.perf_counter() - started
+        usage.seconds += time.perf_counter() - started
         if progress:
             progress.end()
 

@@ -12,16 +12,16 @@ from typing import cast
 
 import numpy as np
 
+from rmbench.forwards.budget import Budget, budget_of
+from rmbench.forwards.cost import cost_of
+from rmbench.forwards.fastpath import route
+from rmbench.forwards.loop import Workers, run
+from rmbench.forwards.memory import held
+from rmbench.forwards.plan import Bin, plan
+from rmbench.forwards.prefixes import Ids
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.scoring.answers import checked, nans
-from rmbench.scoring.budget import Budget, budget_of
-from rmbench.scoring.cost import cost_of
-from rmbench.scoring.fastpath import route
-from rmbench.scoring.loop import Workers, run
-from rmbench.scoring.memory import held
-from rmbench.scoring.plan import Bin, plan
-from rmbench.scoring.prefixes import Ids
-from rmbench.scoring.tally import Tally
+from rmbench.scoring.usage import Usage
 from rmbench.types import Request, Reward
 
 # Requests that are tokenised and planned together: few at first, so that the first forward starts soon
@@ -35,7 +35,7 @@ def forwards(
     model: TokenModel,
     todo: Iterable[tuple[bytes, Request]],
     token_budget: int | None,
-    tally: Tally,
+    usage: Usage,
     workers: Workers | None = None,
 ) -> Generator[Answers]:
     """The answers of each forward; requests with the same tokens share what is computed.
@@ -44,11 +44,11 @@ def forwards(
     should follow one another, because only what is in one window shares forwards. `workers` share the forwards out.
     """
     budget = budget_of(model, token_budget)
-    tally.token_budget = budget.limit
+    usage.token_budget = budget.limit
     known: dict[_Identity, Reward] = {}
     with held(_device_type(model)), closing(windows(model, todo)) as coming:
         for window in coming:
-            yield from _answers(model, window, known, budget, tally, workers)
+            yield from _answers(model, window, known, budget, usage, workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def _answers(
     window: Sequence[Asked],
     known: dict[_Identity, Reward],
     budget: Budget,
-    tally: Tally,
+    usage: Usage,
     workers: Workers | None,
 ) -> Iterator[Answers]:
     """The answers of one window: those that need no forward, and then those of each forward."""
@@ -93,9 +93,9 @@ def _answers(
     if not encoded:
         return
     for planned, rewards in run(model, encoded, planner(model, encoded), budget, workers):
-        tally.batches += 1
-        tally.ways[planned.way] = tally.ways.get(planned.way, 0) + len(planned.members)
-        tally.tokens += sum(len(encoded[i].ids) for i in planned.members)
+        usage.batches += 1
+        usage.ways[planned.way] = usage.ways.get(planned.way, 0) + len(planned.members)
+        usage.tokens += sum(len(encoded[i].ids) for i in planned.members)
         answers: Answers = []
         for at, i in enumerate(planned.members):
             if rewards is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rmbench.scoring.prefixes import Ints, Span, Tree
+from rmbench.forwards.prefixes import Ints, Span, Tree
 
 if TYPE_CHECKING:
     import torch

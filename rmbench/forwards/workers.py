@@ -18,12 +18,12 @@ from types import TracebackType
 from typing import Any
 
 from rmbench.errors import ModelError, RmbenchError, UsageError
+from rmbench.forwards.loop import Job, rewards_of
+from rmbench.forwards.memory import held
+from rmbench.forwards.plan import Bin
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.models.fingerprint import first_line
 from rmbench.models.spec import load_model
-from rmbench.scoring.loop import Job, rewards_of
-from rmbench.scoring.memory import held
-from rmbench.scoring.plan import Bin
 from rmbench.types import Reward
 
 _PATIENCE = 5.0  # seconds that processes have to end by themselves

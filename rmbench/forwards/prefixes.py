@@ -15,7 +15,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from rmbench.scoring.cost import Cost
+from rmbench.forwards.cost import Cost
 
 Ids = NDArray[np.int32]
 Ints = NDArray[np.int64]

@@ -10,13 +10,13 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
+from rmbench.forwards.attention import attending, inputs_of, positions
+from rmbench.forwards.budget import Budget
+from rmbench.forwards.plan import Bin
+from rmbench.forwards.prefixes import Tree
+from rmbench.forwards.tail import only_at
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.models.memory import out_of_memory, release
-from rmbench.scoring.attention import attending, inputs_of, positions
-from rmbench.scoring.budget import Budget
-from rmbench.scoring.plan import Bin
-from rmbench.scoring.prefixes import Tree
-from rmbench.scoring.tail import only_at
 from rmbench.types import Reward
 
 if TYPE_CHECKING:
