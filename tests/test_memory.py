@@ -17,7 +17,7 @@ from real_models import VOCABULARY, RealTokenModel, backbone, requests_of, watch
 
 from rmbench import scoring
 from rmbench.forwards import memory
-from rmbench.forwards.budget import Budget
+from rmbench.forwards.budget import TokenBudget
 from rmbench.forwards.cost import Cost, cost_of
 from rmbench.forwards.loop import run
 from rmbench.forwards.memory import held
@@ -120,7 +120,7 @@ def test_the_budget_comes_back_when_memory_does() -> None:
     model = RealTokenModel(network())
     encoded = [Encoded([4 + i % 30] * 10, [9], note=1) for i in range(30)] * 20
     failing = Failing(model, lambda _, count, shape: count <= 3 and shape[0] > 1)
-    budget = Budget(400)
+    budget = TokenBudget(400)
     with failing.patched:
         done = [
             (planned.tokens, len(planned.members))
@@ -137,7 +137,7 @@ def test_the_budget_comes_back_when_memory_does() -> None:
 
 
 def test_a_budget_halves_below_what_failed_and_is_never_nothing() -> None:
-    budget = Budget(1000)
+    budget = TokenBudget(1000)
     budget.failed(300)
     assert budget.now == 150
     for _ in range(20):
@@ -146,7 +146,7 @@ def test_a_budget_halves_below_what_failed_and_is_never_nothing() -> None:
 
 
 def test_a_budget_grows_after_some_that_fit_up_to_its_limit() -> None:
-    budget = Budget(1000)
+    budget = TokenBudget(1000)
     assert not any(budget.worked() for _ in range(100))
     budget.failed(1000)
     budget.failed(500)
@@ -160,7 +160,7 @@ def test_a_budget_grows_after_some_that_fit_up_to_its_limit() -> None:
 
 def test_a_size_that_fails_again_is_tried_ever_more_rarely() -> None:
     """Memory for 600: 1000 fails each time, also where it is the limit."""
-    budget, tries = Budget(1000), []
+    budget, tries = TokenBudget(1000), []
     for forward in range(2000):
         if budget.now > 600:
             tries.append(forward)
@@ -173,7 +173,7 @@ def test_a_size_that_fails_again_is_tried_ever_more_rarely() -> None:
 
 
 def test_halving_more_than_once_is_not_failing_again() -> None:
-    budget = Budget(2**20)
+    budget = TokenBudget(2**20)
     while budget.now > 1000:
         budget.failed(budget.now)
     fits = 0

@@ -177,17 +177,17 @@ def test_a_sliding_window_is_not_ignored() -> None:
     assert set(taken) == {"padded"}
     assert model.worst(requests) <= RIGHT
     with patch.object(fastpath, "_peculiarity", lambda _: None):
-        fastpath._known.clear()
+        fastpath._routes.clear()
         with watched() as taken, pytest.warns(UserWarning, match="hidden states are off by"):
             scoring.score(model, requests)
         assert set(taken) == {"padded"}
-        fastpath._known.clear()
+        fastpath._routes.clear()
         with patch.object(fastpath, "_disagreement", lambda *_: None), watched() as taken:
             unguarded = RealTokenModel(model.backbone)
             scoring.score(unguarded, requests)
         assert taken["shared"]
     assert unguarded.worst(requests) > WRONG
-    fastpath._known.clear()
+    fastpath._routes.clear()
 
 
 def test_positions_start_anew_in_each_sequence_of_a_row() -> None:

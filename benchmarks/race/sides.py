@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import rmbench
 from race.clock import Meter
 from race.data import Workload
-from rmbench.forwards.budget import USUAL, Budget
+from rmbench.forwards.budget import USUAL
 from rmbench.forwards.cost import cost_of
 from rmbench.forwards.fastpath import route
 from rmbench.forwards.loop import run
@@ -141,7 +141,7 @@ def run_bins(
     """The forwards of a plan: the values of every sequence, one behind the other."""
     found: list[tuple[float, ...]] = [()] * len(encoded)
     with held("cpu" if hold else "none"):
-        for one, rewards in run(model, encoded, lambda *_: bins, Budget(budget)):
+        for one, rewards in run(model, encoded, lambda *_: bins, TokenBudget(budget)):
             assert rewards is not None  # the memory did suffice
             for i, reward in zip(one.members, rewards, strict=True):
                 found[i] = reward.values
