@@ -245,8 +245,8 @@ def _workers(model: Model, spec: str | None, devices: Sequence[str], options: Ma
         return
     if not isinstance(model, TokenModel):
         raise UsageError(f"{subject_of(model).id} runs its own work; several devices are for checkpoints")
-    with Processes(spec, options, devices, model.fingerprint) as processes:
-        yield processes
+    with Processes(devices) as processes, processes.holding(spec, options, model.fingerprint) as workers:
+        yield workers
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import rmbench
 from race.clock import Meter
 from race.data import Workload
-from rmbench.forwards.budget import USUAL
+from rmbench.forwards.budget import USUAL, TokenBudget
 from rmbench.forwards.cost import cost_of
 from rmbench.forwards.fastpath import route
 from rmbench.forwards.loop import run
