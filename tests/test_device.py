@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from ask_models import score
 from cards import Card
 from checkpoints import bytes_bpe, make
 from real_models import FREE, RealTokenModel, backbone, requests_of, watched
@@ -25,7 +26,7 @@ from rmbench.forwards.plan import Way, plan
 from rmbench.models.base import Encoded
 from rmbench.models.spec import load_model
 from rmbench.scoring import Explanation, Usage
-from rmbench.types import Message, Request, Response
+from rmbench.types import Message, Question, Request, Response
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,6 +37,7 @@ CHATS = [
     for b in range(5)
 ]
 NUMBERS = [one for n in range(3, 40) for one in requests_of([5] * n, [6 + n % 30] * (n // 2 + 1), ("reward",))]
+QUESTIONS = [Question(one) for one in NUMBERS]
 
 
 def causal() -> Any:
@@ -87,7 +89,7 @@ def bart(folder: Path) -> Any:
 
 
 def values_of(model: Any, requests: Sequence[Request], **given: Any) -> list[float]:
-    rewards = scoring.score(model, requests, **given)
+    rewards = score(model, requests, **given)
     assert {reward.status for reward in rewards} == {"ok"}
     return [reward.value for reward in rewards]
 
@@ -180,7 +182,7 @@ def test_one_sequence_that_fits_into_no_memory_is_an_error_of_its_own() -> None:
     model, card = causal(), Card(10**5)
     long = requests_of([4] * 200, [5] * 100, ("reward",))
     with standing_in({"cuda:0": card}), watched(None):
-        rewards = scoring.score(model, [*NUMBERS[:10], *long])
+        rewards = score(model, [*NUMBERS[:10], *long])
     assert [reward.status for reward in rewards] == ["ok"] * 10 + ["error"]
     assert rewards[-1].detail == "out of memory on a sequence of 300 tokens by itself"
 
@@ -188,11 +190,11 @@ def test_one_sequence_that_fits_into_no_memory_is_an_error_of_its_own() -> None:
 def test_a_plan_is_explained_by_the_memory_there_is() -> None:
     model = causal()
     with standing_in({"cuda:0": Card(10**6)}):
-        (explained,) = scoring.explain(model, NUMBERS)
+        (explained,) = scoring.explain(model, QUESTIONS)
         assert isinstance(explained, Explanation)
         assert 0 < explained.token_budget < 1000
         assert scoring.explain(model, [])[0].token_budget == USUAL["cuda"]
-    assert scoring.explain(model, NUMBERS)[0].token_budget == USUAL["cpu"]
+    assert scoring.explain(model, QUESTIONS)[0].token_budget == USUAL["cpu"]
 
 
 def test_devices_have_names_and_the_best_is_first() -> None:

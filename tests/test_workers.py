@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from ask_models import score
 from cards import Card
 from checkpoints import make
 
 import rmbench
-from rmbench import scoring
 from rmbench.cli import main
 from rmbench.device import standing_in
 from rmbench.errors import ModelError, UsageError
@@ -50,9 +50,9 @@ def end(processes: Processes) -> None:
 
 def test_two_processes_give_the_rewards_of_one_and_the_threads_come_back(folder: Path, model: Any) -> None:
     threads = torch.get_num_threads()
-    alone = scoring.score(model, REQUESTS, token_budget=200)
+    alone = score(model, REQUESTS, token_budget=200)
     with Processes(["cpu"]) as processes, processes.holding(str(folder), {}, model.fingerprint) as workers:
-        shared = scoring.score(model, REQUESTS, token_budget=200, workers=workers)
+        shared = score(model, REQUESTS, token_budget=200, workers=workers)
     assert torch.get_num_threads() == threads
     assert [reward.value for reward in shared] == pytest.approx([reward.value for reward in alone], abs=1e-6)
     assert [reward.n_tokens for reward in shared] == [reward.n_tokens for reward in alone]
@@ -69,8 +69,8 @@ def test_members_of_a_derived_take_turns_in_the_same_processes(folder: Path, tmp
             for spec in (str(folder), str(other), str(folder)):
                 model = load_model(spec, device=first)
                 with processes.holding(spec, {"device": first}, model.fingerprint) as workers:
-                    rewards.append(scoring.score(model, REQUESTS, token_budget=200, workers=workers))
-                alone.append(scoring.score(model, REQUESTS, token_budget=200))
+                    rewards.append(score(model, REQUESTS, token_budget=200, workers=workers))
+                alone.append(score(model, REQUESTS, token_budget=200))
                 used |= {seat.process.pid for seat in processes._seats.values() if seat.process}
                 if len(rewards) == 1:
                     with (
@@ -89,8 +89,8 @@ def test_memory_that_runs_out_in_another_process_is_planned_anew(folder: Path, m
     card = Card(10**5)
     with standing_in({"cuda:0": card, "cuda:1": Card(10**5)}), Processes(["cuda:1"]) as processes:
         with processes.holding(str(folder), {}, model.fingerprint) as workers:
-            rewards = scoring.score(model, REQUESTS, token_budget=5000, workers=workers)
-        alone = scoring.score(model, REQUESTS, token_budget=30)
+            rewards = score(model, REQUESTS, token_budget=5000, workers=workers)
+        alone = score(model, REQUESTS, token_budget=30)
     assert card.peak <= card.total
     assert [reward.value for reward in rewards] == pytest.approx([reward.value for reward in alone], abs=1e-6)
 
@@ -100,7 +100,7 @@ def test_a_process_that_died_is_started_anew(folder: Path, model: Any) -> None:
     with Processes(["cpu"]) as processes:
         for _ in range(2):
             with processes.holding(str(folder), {}, model.fingerprint) as workers:
-                assert scoring.score(model, REQUESTS[:5], workers=workers)[0].status == "ok"
+                assert score(model, REQUESTS[:5], workers=workers)[0].status == "ok"
             end(processes)
 
 
@@ -109,7 +109,7 @@ def test_a_process_that_dies_is_one_line_with_its_device(folder: Path, model: An
     with Processes(["cpu"]) as processes, processes.holding(str(folder), {}, model.fingerprint) as workers:
         end(processes)
         with pytest.raises(ModelError, match="device cpu: its process ended before it answered"):
-            scoring.score(model, REQUESTS, token_budget=200, workers=workers)
+            score(model, REQUESTS, token_budget=200, workers=workers)
 
 
 @pytest.mark.prove
