@@ -8,7 +8,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from rmbench.cache import cache_folder
 from rmbench.calibration.fit import Calibrated, calibrate
 from rmbench.data.dataset import Dataset
 from rmbench.errors import IncompleteRunError, UsageError
+from rmbench.forwards.workers import Processes, devices_of
 from rmbench.metrics import scale
 from rmbench.metrics.interval import estimate
 from rmbench.models.base import Derived, Model, Opened, subject_of
@@ -25,8 +26,7 @@ from rmbench.models.spec import open_model
 from rmbench.plugins import load_task
 from rmbench.results import files, provenance, records
 from rmbench.results.schema import DatasetInfo, Metric, Scale, SubjectInfo, TaskInfo, TaskResult, Timing
-from rmbench.scoring import Asking, Explanation, Progress, Session, Store, Tally
-from rmbench.scoring.workers import devices_of
+from rmbench.scoring import Asking, Explanation, Progress, Session, Store, Usage
 from rmbench.task import Task
 from rmbench.types import STATUSES, Example, Message, Outcome, Question, Request, Response, Reward
 
@@ -201,15 +201,18 @@ def evaluations(
     spec = model if isinstance(model, str) else None
     others = _shared_out(spec, devices, options)
     options["seed"] = seed
-    asking = Asking(devices=others, token_budget=token_budget, progress=progress, fresh=fresh, seed=seed)
     opened = open_model(model, **options)
-    with Store(cache_folder() / "rewards.sqlite") as asking.store, Session(opened, asking, spec, options) as session:
+    asking = Asking(token_budget=token_budget, progress=progress, fresh=fresh, seed=seed)
+    with ExitStack() as stack:
+        asking.store = stack.enter_context(Store(cache_folder() / "rewards.sqlite"))
+        asking.processes = stack.enter_context(Processes(others)) if others else None
+        session = stack.enter_context(Session(opened, asking, spec, options))
         started = time.perf_counter()
         if isinstance(opened, Derived):
             session.fill([question for item in tasks if isinstance(item, Loaded) for question in _tried(item, session)])
         for item in tasks:
             yield item if isinstance(item, Failed) else _evaluated(item, session, name, out, started)
-            asking.usage, started = Tally(), time.perf_counter()
+            asking.usage, started = Usage(), time.perf_counter()
 
 
 def _tried(item: Loaded, session: Session) -> list[Question]:
@@ -380,7 +383,7 @@ class _Judged:
 
 
 def _result(
-    item: Loaded, judged: _Judged, subject: SubjectInfo, config: Mapping[str, Any], tally: Tally, started: float
+    item: Loaded, judged: _Judged, subject: SubjectInfo, config: Mapping[str, Any], usage: Usage, started: float
 ) -> TaskResult:
     task, data, outcomes = item.task, item.data, judged.outcomes
     views = list(dict.fromkeys(view for outcome in outcomes for view in outcome.views))
@@ -413,7 +416,7 @@ def _result(
         scale=None if described is None else Scale(**asdict(described)),
         calibration=calibrated.report,
         calibration_reason=calibrated.reason,
-        timing=timing(tally, time.perf_counter() - started),
+        timing=timing(usage, time.perf_counter() - started),
         environment=provenance.environment(),
         config={**config, "task_version": task.version, "protocol": task.protocol},
         created=provenance.now(),
@@ -430,19 +433,19 @@ def check_name(name: str | None) -> None:
         raise UsageError(f"name {name!r}: a model's id in results is letters, digits, . _ and -, as in org/model")
 
 
-def timing(tally: Tally, seconds: float) -> Timing:
+def timing(usage: Usage, seconds: float) -> Timing:
     """What a result says of a run that took `seconds` of wall clock."""
     return Timing(
         seconds=round(seconds, 3),
-        scoring_seconds=round(tally.seconds, 3),
-        requests=tally.requests,
-        unique=tally.unique,
-        stored=tally.stored,
-        scored=tally.scored,
-        batches=tally.batches,
-        tokens=tally.tokens,
-        token_budget=tally.token_budget,
-        ways=dict(sorted(tally.ways.items())),
+        scoring_seconds=round(usage.seconds, 3),
+        requests=usage.requests,
+        unique=usage.unique,
+        stored=usage.stored,
+        scored=usage.scored,
+        batches=usage.batches,
+        tokens=usage.tokens,
+        token_budget=usage.token_budget,
+        ways=dict(sorted(usage.ways.items())),
     )
 
 

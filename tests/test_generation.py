@@ -19,7 +19,7 @@ from rmbench.flow import evaluate
 from rmbench.generation import Sample, Sampling, evaluate_policy, write_responses
 from rmbench.metrics.interval import wilson_interval
 from rmbench.results import files
-from rmbench.scoring import Store, Tally
+from rmbench.scoring import Store, Usage
 from rmbench.scoring.keys import generation_key
 from rmbench.task import Prompt
 from rmbench.types import GenerationRequest, Message, Response
@@ -66,12 +66,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_was_written_before_a_failure_is_not_written_again() -> None:
     with Store(cache_folder() / "rewards.sqlite") as store:
-        first, second, tally = Writer(stop=3), Writer(), Tally()
+        first, second, usage = Writer(stop=3), Writer(), Usage()
         with pytest.raises(ModelError, match="failed with RuntimeError: the machine burns; what it wrote is kept"):
             generate(first, asked(7), store=store)
-        responses = generate(second, [*asked(7), *asked(2)], store=store, tally=tally)
+        responses = generate(second, [*asked(7), *asked(2)], store=store, usage=usage)
         assert (first.wrote, second.wrote) == (3, 4)
-        assert (tally.requests, tally.unique, tally.stored, tally.scored) == (9, 7, 3, 4)
+        assert (usage.requests, usage.unique, usage.stored, usage.scored) == (9, 7, 3, 4)
         assert [r and r.tokens for r in responses] == [1, 2, 3, 4, 5, 6, 7, 1, 2]
         assert generate(Writer(stop=0), asked(7), store=store) == responses[:7]
 

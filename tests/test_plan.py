@@ -10,8 +10,8 @@ from hashlib import sha256
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rmbench.forwards.plan import batches
 from rmbench.scoring.keys import delivered, request_keys
-from rmbench.scoring.plan import batches
 from rmbench.types import USES, Criterion, Image, Message, Request, Response, ToolCall, Use
 
 REQUEST = Request("reward", (Message("user", "2 + 2?"),), (Response("4"),))

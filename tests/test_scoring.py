@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from rmbench.errors import ModelError, ResultError, UsageError
 from rmbench.models.base import Encoded, Subject
 from rmbench.models.spec import load_model
-from rmbench.scoring import Asking, Session, Store, Tally
+from rmbench.scoring import Asking, Session, Store, Usage
 from rmbench.types import Ask, Criterion, Message, Place, Question, Request, Response, Reward
 
 WORDS = st.lists(st.sampled_from(["one", "two", "three", "four", "+", "="]), max_size=12).map(" ".join)
@@ -73,18 +73,18 @@ def test_every_ask_is_stored_and_comes_back_without_a_forward(kind: Ask, tmp_pat
     with Store(tmp_path / "s.sqlite") as store:
         first = score(TinyTokenModel(), requests, store=store)
         model = TinyTokenModel()
-        tally = Tally()
-        again = score(model, requests, store=store, tally=tally)
+        usage = Usage()
+        again = score(model, requests, store=store, usage=usage)
     assert repr(again) == repr(first)
-    assert (model.encoded, tally.scored, tally.stored) == (0, 0, 2)
+    assert (model.encoded, usage.scored, usage.stored) == (0, 0, 2)
 
 
 def test_equal_requests_are_run_once_over_the_whole_run() -> None:
-    model, tally = Scripted(lambda request: len(request.responses[0].text)), Tally()
+    model, usage = Scripted(lambda request: len(request.responses[0].text)), Usage()
     places = [Place("x", "1", (0,)), Place("y", "9", (3,)), Place("x", "2", (1,))]
     requests = [Question(ask("reward", text), place) for text, place in zip(["aa", "aa", "b"], places, strict=True)]
-    assert [reward.value for reward in score(model, requests, tally=tally)] == [2, 2, 1]
-    assert (len(model.seen), tally.requests, tally.unique, tally.scored) == (2, 3, 2, 2)
+    assert [reward.value for reward in score(model, requests, usage=usage)] == [2, 2, 1]
+    assert (len(model.seen), usage.requests, usage.unique, usage.scored) == (2, 3, 2, 2)
 
 
 def test_no_model_sees_the_place_nor_the_order_of_the_data() -> None:
@@ -290,9 +290,9 @@ def test_what_was_scored_before_a_crash_is_kept(tmp_path: Path) -> None:
         ):
             score(model, requests, store=store)
         assert store.count() == 2
-        tally = Tally()
-        score(Scripted(lambda r: 1.0), requests, store=store, tally=tally)
-    assert (tally.stored, tally.scored) == (2, 2)
+        usage = Usage()
+        score(Scripted(lambda r: 1.0), requests, store=store, usage=usage)
+    assert (usage.stored, usage.scored) == (2, 2)
 
 
 def test_a_model_without_identity_is_remembered_as_long_as_its_session_and_no_longer(tmp_path: Path) -> None:
@@ -389,10 +389,10 @@ def test_texts_with_the_same_tokens_share_a_forward_and_are_counted() -> None:
         def _encode(self, request: Request) -> Encoded:
             return super()._encode(ask("reward", (request.responses[0].text or "").lower()))
 
-    tally = Tally()
-    rewards = score(Lowercase(), [ask("reward", "Yes"), ask("reward", "yes"), ask("reward", "no")], tally=tally)
+    usage = Usage()
+    rewards = score(Lowercase(), [ask("reward", "Yes"), ask("reward", "yes"), ask("reward", "no")], usage=usage)
     assert rewards[0] == rewards[1]
-    assert (tally.scored, tally.batches) == (3, 1)
+    assert (usage.scored, usage.batches) == (3, 1)
     assert rewards[0].read == rewards[1].read != rewards[2].read
 
 

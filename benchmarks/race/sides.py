@@ -13,15 +13,15 @@ from typing import Any, Literal, cast
 import rmbench
 from race.clock import Meter
 from race.data import Workload
+from rmbench.forwards.budget import USUAL, TokenBudget
+from rmbench.forwards.cost import cost_of
+from rmbench.forwards.fastpath import route
+from rmbench.forwards.loop import run
+from rmbench.forwards.memory import held
+from rmbench.forwards.plan import Bin, Way, plan
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.models.checkpoint import quiet
 from rmbench.scoring import Asking, Session, Store
-from rmbench.scoring.budget import USUAL, Budget
-from rmbench.scoring.cost import cost_of
-from rmbench.scoring.fastpath import route
-from rmbench.scoring.loop import run
-from rmbench.scoring.memory import held
-from rmbench.scoring.plan import Bin, Way, plan
 from rmbench.types import Ask, Question, Request, Reward
 
 BUDGET = USUAL["cpu"]  # what rmbench takes unless told otherwise
@@ -142,7 +142,7 @@ def run_bins(
     """The forwards of a plan: the values of every sequence, one behind the other."""
     found: list[tuple[float, ...]] = [()] * len(encoded)
     with held("cpu" if hold else "none"):
-        for one, rewards in run(model, encoded, lambda *_: bins, Budget(budget)):
+        for one, rewards in run(model, encoded, lambda *_: bins, TokenBudget(budget)):
             assert rewards is not None  # the memory did suffice
             for i, reward in zip(one.members, rewards, strict=True):
                 found[i] = reward.values

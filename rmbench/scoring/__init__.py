@@ -7,7 +7,7 @@ to a policy what a session is to a reward model. The `Store` keeps what came out
 from rmbench.scoring.explain import Explanation
 from rmbench.scoring.session import Answered, Asking, Session
 from rmbench.scoring.store import Store
-from rmbench.scoring.tally import Progress, Tally
+from rmbench.scoring.usage import Progress, Usage
 from rmbench.scoring.writing import Writing
 
-__all__ = ["Answered", "Asking", "Explanation", "Progress", "Session", "Store", "Tally", "Writing"]
+__all__ = ["Answered", "Asking", "Explanation", "Progress", "Session", "Store", "Usage", "Writing"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from rmbench.scoring.store import Store
-from rmbench.scoring.tally import Progress, Tally
+from rmbench.scoring.usage import Progress, Usage
 from rmbench.scoring.writer import Writer
 
 _Value = TypeVar("_Value")
@@ -50,7 +50,7 @@ class Ledger(Generic[_Value]):
         answers: Generator[list[tuple[bytes, _Value]]],
         total: int,
         known: int,
-        usage: Tally,
+        usage: Usage,
         progress: Progress | None,
         *,
         window: float = 0.0,

@@ -17,6 +17,8 @@ from typing import Any, cast, overload
 from uuid import uuid4
 
 from rmbench.errors import ModelError, RmbenchError, UsageError
+from rmbench.forwards.loop import Workers
+from rmbench.forwards.workers import Processes
 from rmbench.models.base import (
     Derived,
     Judge,
@@ -33,12 +35,11 @@ from rmbench.models.spec import open_model
 from rmbench.policies.spec import open_policy
 from rmbench.scoring.answers import checked, from_json, lasts, nans, to_json
 from rmbench.scoring.explain import Explanation, explain_forwards
-from rmbench.scoring.forwards import forwards
 from rmbench.scoring.keys import delivered, lacking, request_keys
 from rmbench.scoring.ledger import REPLIES, Codec, Ledger
 from rmbench.scoring.store import Store
-from rmbench.scoring.tally import Progress, Tally
-from rmbench.scoring.workers import Processes
+from rmbench.scoring.usage import Progress, Usage
+from rmbench.scoring.windows import forwards
 from rmbench.scoring.writing import Writing
 from rmbench.types import Json, Question, Request, Response, Reward, Use
 
@@ -51,15 +52,15 @@ _Answers = Generator[list[tuple[bytes, Reward]]]
 class Asking:
     """How a run asks, the same for a model and all of its members.
 
-    `devices` are those beside the first, a process on each. `fresh` asks again what an earlier run kept. `fitted` is
-    what an earlier result fitted, for questions that have no task around them. `seed` deals the folds.
+    `processes` are those of other devices, which share the forwards. `fresh` asks again what an earlier run kept.
+    `fitted` is what an earlier result fitted, for questions that have no task around them. `seed` deals the folds.
     """
 
     store: Store | None = None
-    devices: Sequence[str] = ()
+    processes: Processes | None = None
     token_budget: int | None = None
     progress: Progress | None = None
-    usage: Tally = field(default_factory=Tally)
+    usage: Usage = field(default_factory=Usage)
     fresh: bool = False
     seed: int = 0
     fitted: Json | None = None
@@ -89,14 +90,14 @@ class Session:
         self._id = uuid4().hex[:12]
         self._ledger = Ledger(_REWARDS, kept, fresh=asking.fresh)
         self._running: TokenModel | None = model if isinstance(model, TokenModel) else None
-        self._workers: Processes | None = None
+        self._workers: Workers | None = None
         self._open = ExitStack()
         members = model.members if isinstance(model, Derived) else ()
         self.members = [
             Session(open_model(member), asking, member if isinstance(member, str) else None) for member in members
         ]
         self._writing = Writing(open_policy(model.policy), asking) if isinstance(model, Judge) else None
-        if asking.devices and not isinstance(model, TokenModel | Opened | Derived):
+        if asking.processes is not None and not isinstance(model, TokenModel | Opened | Derived):
             raise UsageError(f"{subject_of(model).id} runs its own work; several devices are for checkpoints")
 
     def __enter__(self) -> Session:
@@ -310,13 +311,13 @@ class Session:
             self._running = self._open.enter_context(opened.started())
             if self.asking.store is not None and (facts := getattr(self._running, "facts", None)):
                 self.asking.store.put([(self._facts_key(), facts)])
-        if self.asking.devices and self._workers is None:
+        processes = self.asking.processes
+        if processes is not None and self._workers is None:
             if self._spec is None:
-                raise UsageError(
-                    f"devices {','.join(self.asking.devices)}: each process loads the model; expected it as a spec"
-                )
-            processes = Processes(self._spec, self._options, self.asking.devices, self._running.fingerprint)
-            self._workers = self._open.enter_context(processes)
+                name = subject_of(self.model).id
+                raise UsageError(f"devices: each process loads {name} itself; expected it as a spec, not as an object")
+            holding = processes.holding(self._spec, self._options, self._running.fingerprint)
+            self._workers = self._open.enter_context(holding)
         return self._running
 
     def _facts_key(self) -> bytes:
