@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmbench.device import out_of_memory, release
+from rmbench.device import device_of, out_of_memory, release
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Options as ModelOptions
 from rmbench.models.base import Subject
@@ -259,7 +259,7 @@ def load(source: str, options: Options) -> Local:
             **settings,
         }
     )
-    kind = next(iter(model.parameters())).device.type
+    kind = device_of(model).kind
     return Local(
         subject=Subject(checkpoint.id, "local", checkpoint.commit, settings),
         fingerprint=fingerprint,
