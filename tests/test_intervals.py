@@ -88,7 +88,7 @@ def test_the_bootstrap_equals_a_loop_that_draws_rows_cluster_by_cluster():
     rows, clusters = rng.normal(3, 1, 40), rng.integers(0, 12, 40)
     [found] = estimate([mean("mean_rank", rows)], clusters, draws=200, seed=9)
     groups, [times] = [rows[clusters == c] for c in dict.fromkeys(clusters.tolist())], draws.times(12, 200, 9)
-    means = [np.concatenate(sum(([g] * int(t) for g, t in zip(groups, draw)), [])).mean() for draw in times]
+    means = [np.concatenate([np.tile(g, int(k)) for g, k in zip(groups, draw, strict=True)]).mean() for draw in times]
     tail = ndtr(np.sqrt(12 / 11) * t.ppf(0.025, 11))
     assert ends(found) == pytest.approx(np.quantile(means, [tail, 1 - tail]))
     assert found.value == pytest.approx(rows.mean())

@@ -6,7 +6,7 @@ same interval and the same p wherever and whenever a result is checked. The seed
 - A bootstrap draw of c clusters takes the next ceil(c / 2) words. Their halves, the lower of each word first, are h_0,
   h_1, ..., and pick floor(h_j m / 2^32) of the m clusters of j's stratum, the clusters being in the order of their
   strata, and in a stratum in their own. Of m clusters none is more often picked than another by more than m / 2^32.
-- A draw of c signs takes the next ceil(c / 64) words; bit i of word w, the lowest first, is the sign of cluster 64 w + i.
+- A draw of c signs takes the next ceil(c / 64) words; bit i of word w, the lowest first, is that of cluster 64 w + i.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Words = NDArray[np.uint64]
 def times(clusters: int, draws: int, seed: int, strata: NDArray[np.integer] | None = None) -> Iterator[Array]:
     """How often each cluster is in each bootstrap draw, in blocks [some draws, clusters] that are used again.
 
-    As many clusters are drawn, with replacement, as there are; of each stratum of `strata` [clusters] as many as it has.
+    As many clusters are drawn, with replacement, as there are; of each of the `strata` [clusters] as many as it has.
     """
     stream, each = np.random.Philox(key=seed), -(-clusters // 2)
     order, sizes, starts = _layout(clusters, strata)
