@@ -10,7 +10,8 @@ import pytest
 
 from rmbench.metrics import comparison, draws
 from rmbench.metrics.interval import Statistic, estimate, mean, percentiles
-from rmbench.metrics.measure import Measure, Unfitted, macro, named
+from rmbench.metrics.measure import Make, Measure, Unfitted, macro, named
+from rmbench.metrics.paired import difference_of
 from rmbench.plugins import load_task, task_names
 from rmbench.types import Array, Json, Outcome, Reward, View
 
@@ -122,10 +123,26 @@ def test_macros_nest(make) -> None:
     assert np.isnan(one(outer, [*A, *B]).value)
 
 
-def test_a_part_of_one_cluster_leaves_the_interval_open() -> None:
-    found = one(BOTH, [*A, B[0]])
+@pytest.mark.parametrize("make", [ACCURACY, as_slow(ACCURACY)])
+def test_a_part_of_one_cluster_leaves_the_interval_open(make: Make) -> None:
+    lone = macro("both", [(1.0, {"section": "a"}, make), (3.0, {"section": "b"}, make)])
+    found = one(lone, [*A, B[0]])
     assert np.isfinite(found.value)
     assert np.isnan([found.ci_low, found.ci_high]).all()
+    made = lone([*A, B[0]], "default", None)
+    apart = difference_of(made, made, [o.cluster for o in [*A, B[0]]])
+    assert apart.value == 0
+    assert np.isnan([apart.ci_low, apart.ci_high, apart.p, apart.detectable]).all()
+
+
+def test_macros_are_compared_over_the_same_draws() -> None:
+    better = [replace(o, views=won(0.95, 1, i).pop().views) for i, o in enumerate([*A, *B])]
+    ours, theirs = BOTH(better, "default", None), BOTH([*A, *B], "default", None)
+    found = difference_of(ours, theirs, [o.cluster for o in [*A, *B]], seed=2)
+    apart = one(BOTH, better).value - one(BOTH, [*A, *B]).value
+    assert found.value == pytest.approx(apart)
+    assert 0 < found.ci_low < found.value < found.ci_high
+    assert found.p < 0.01
 
 
 def test_a_cluster_alone_in_its_stratum_joins_another() -> None:
