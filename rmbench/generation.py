@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
+from rmbench.cache import cache_folder
 from rmbench.errors import UsageError
-from rmbench.flow import Loaded, check_name, kept, load_tasks, timing
+from rmbench.flow import Loaded, check_name, load_tasks, timing
 from rmbench.metrics import tails
 from rmbench.metrics.interval import Estimate, estimate, mean
 from rmbench.models.base import Subject, subject_of
@@ -26,8 +27,7 @@ from rmbench.policies.outputs import Outputs
 from rmbench.policies.spec import load_policy
 from rmbench.results import files, provenance, records
 from rmbench.results.schema import DatasetInfo, Metric, SubjectInfo, TaskInfo, TaskResult
-from rmbench.scoring import Progress, Usage
-from rmbench.scoring.generation import generate
+from rmbench.scoring import Asking, Progress, Store, Usage, Writing
 from rmbench.task import Generation, Prompt, Task
 from rmbench.types import GenerationRequest, Message, Response
 
@@ -219,17 +219,9 @@ def _samples(
         ]
         for item in loaded
     ]
-    with kept(None) as (store, journal):
-        responses = iter(
-            generate(
-                policy,
-                [generation for some in asked for _, generation in some],
-                store=store,
-                journal=journal,
-                progress=progress,
-                usage=usage,
-            )
-        )
+    asking = Asking(progress=progress, usage=usage)
+    with Store(cache_folder() / "rewards.sqlite") as asking.store:
+        responses = iter(Writing(policy, asking).write([request for some in asked for _, request in some]))
     return [[Sample(example, one.sample, next(responses)) for example, one in some] for some in asked]
 
 

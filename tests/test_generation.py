@@ -10,6 +10,7 @@ from typing import Any
 import causal
 import numpy as np
 import pytest
+from ask_models import generate
 
 from rmbench.cache import cache_folder
 from rmbench.cli import main
@@ -19,7 +20,7 @@ from rmbench.generation import Sample, Sampling, evaluate_policy, write_response
 from rmbench.metrics.interval import wilson_interval
 from rmbench.results import files
 from rmbench.scoring import Store, Usage
-from rmbench.scoring.generation import generate, generation_key
+from rmbench.scoring.keys import generation_key
 from rmbench.task import Prompt
 from rmbench.types import GenerationRequest, Message, Response
 
@@ -83,12 +84,12 @@ def test_everything_that_can_change_a_text_is_in_its_key() -> None:
     assert generation_key("a", one) == generation_key("a", asked(1)[0])
 
 
-def test_a_policy_without_a_fingerprint_is_kept_in_the_journal_alone(tmp_path: Path) -> None:
-    with Store(tmp_path / "a.sqlite") as store, Store(tmp_path / "b.sqlite") as journal:
+def test_a_policy_without_identity_is_not_kept(tmp_path: Path) -> None:
+    with Store(tmp_path / "a.sqlite") as store:
         nameless = Writer()
         nameless.fingerprint = None
-        generate(nameless, asked(3), store=store, journal=journal)
-        assert (store.count(), journal.count()) == (0, 3)
+        generate(nameless, asked(3), store=store)
+        assert store.count() == 0
 
 
 def test_a_response_that_nobody_asked_for_is_an_error_and_one_left_out_is_missing() -> None:

@@ -21,6 +21,8 @@ from rmbench.device import standing_in
 from rmbench.errors import ModelError, UsageError
 from rmbench.forwards.workers import Processes, devices_of
 from rmbench.models.spec import load_model
+from rmbench.scoring import Usage
+from rmbench.scoring.windows import forwards
 from rmbench.types import Message, Request, Response
 
 REQUESTS = [
@@ -51,8 +53,8 @@ def end(processes: Processes) -> None:
 def test_two_processes_give_the_rewards_of_one_and_the_threads_come_back(folder: Path, model: Any) -> None:
     threads = torch.get_num_threads()
     alone = score(model, REQUESTS, token_budget=200)
-    with Processes(["cpu"]) as processes, processes.holding(str(folder), {}, model.fingerprint) as workers:
-        shared = score(model, REQUESTS, token_budget=200, workers=workers)
+    with Processes(["cpu"]) as processes:
+        shared = score(model, REQUESTS, token_budget=200, processes=processes, spec=str(folder))
     assert torch.get_num_threads() == threads
     assert [reward.value for reward in shared] == pytest.approx([reward.value for reward in alone], abs=1e-6)
     assert [reward.n_tokens for reward in shared] == [reward.n_tokens for reward in alone]
@@ -68,8 +70,8 @@ def test_members_of_a_derived_take_turns_in_the_same_processes(folder: Path, tmp
         with Processes(others) as processes:
             for spec in (str(folder), str(other), str(folder)):
                 model = load_model(spec, device=first)
-                with processes.holding(spec, {"device": first}, model.fingerprint) as workers:
-                    rewards.append(score(model, REQUESTS, token_budget=200, workers=workers))
+                held = {"processes": processes, "spec": spec, "options": {"device": first}}
+                rewards.append(score(model, REQUESTS, token_budget=200, **held))
                 alone.append(score(model, REQUESTS, token_budget=200))
                 used |= {seat.process.pid for seat in processes._seats.values() if seat.process}
                 if len(rewards) == 1:
@@ -88,8 +90,7 @@ def test_memory_that_runs_out_in_another_process_is_planned_anew(folder: Path, m
     """Either GPU has room for a few sequences only."""
     card = Card(10**5)
     with standing_in({"cuda:0": card, "cuda:1": Card(10**5)}), Processes(["cuda:1"]) as processes:
-        with processes.holding(str(folder), {}, model.fingerprint) as workers:
-            rewards = score(model, REQUESTS, token_budget=5000, workers=workers)
+        rewards = score(model, REQUESTS, token_budget=5000, processes=processes, spec=str(folder))
         alone = score(model, REQUESTS, token_budget=30)
     assert card.peak <= card.total
     assert [reward.value for reward in rewards] == pytest.approx([reward.value for reward in alone], abs=1e-6)
@@ -99,8 +100,7 @@ def test_memory_that_runs_out_in_another_process_is_planned_anew(folder: Path, m
 def test_a_process_that_died_is_started_anew(folder: Path, model: Any) -> None:
     with Processes(["cpu"]) as processes:
         for _ in range(2):
-            with processes.holding(str(folder), {}, model.fingerprint) as workers:
-                assert score(model, REQUESTS[:5], workers=workers)[0].status == "ok"
+            assert score(model, REQUESTS[:5], processes=processes, spec=str(folder))[0].status == "ok"
             end(processes)
 
 
@@ -109,7 +109,7 @@ def test_a_process_that_dies_is_one_line_with_its_device(folder: Path, model: An
     with Processes(["cpu"]) as processes, processes.holding(str(folder), {}, model.fingerprint) as workers:
         end(processes)
         with pytest.raises(ModelError, match="device cpu: its process ended before it answered"):
-            score(model, REQUESTS, token_budget=200, workers=workers)
+            list(forwards(model, [(bytes([i]), one) for i, one in enumerate(REQUESTS)], 200, Usage(), workers))
 
 
 @pytest.mark.prove

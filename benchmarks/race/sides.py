@@ -21,7 +21,7 @@ from rmbench.forwards.memory import held
 from rmbench.forwards.plan import Bin, Way, plan
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.models.checkpoint import quiet
-from rmbench.scoring import Store, score
+from rmbench.scoring import Asking, Session, Store
 from rmbench.types import Ask, Question, Request, Reward
 
 BUDGET = USUAL["cpu"]  # what rmbench takes unless told otherwise
@@ -105,7 +105,8 @@ class Sides:
     def public(self, work: Workload) -> list[float]:
         """What `rmbench run` does with a loaded model: tokens, plan, forwards, and a new store on disk."""
         with TemporaryDirectory() as folder, Store(Path(folder) / "answers.sqlite") as store:
-            return [reward.value for reward in score(self.model, [Question(one) for one in work.requests], store=store)]
+            session = Session(self.model, Asking(store))
+            return [reward.value for reward in session.ask([Question(one) for one in work.requests]).rewards]
 
     def takes(self, way: Way, work: Workload) -> bool:
         """Whether rmbench runs this model in that way."""
