@@ -10,13 +10,13 @@ import pytest
 
 from rmbench.data.dataset import Dataset, LeftOut, collect
 from rmbench.errors import DataError
-from rmbench.types import Candidate, Example, Message
+from rmbench.types import Candidate, Example, Message, Response
 
 
 def example(
     name: str, prompt: str = "?", texts: tuple[str | None, ...] = ("a", "b"), cluster: str | None = None
 ) -> Example:
-    candidates = tuple(Candidate(text, index == 0) for index, text in enumerate(texts))
+    candidates = tuple(Candidate(Response(text), index == 0) for index, text in enumerate(texts))
     return Example(name, (Message("user", prompt),), candidates, cluster=cluster)
 
 
