@@ -16,14 +16,14 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from rmbench.data.dataset import Dataset, LeftOut, collect
+from rmbench.data.dataset import Dataset, LeftOut, collect, prompt_hash
 from rmbench.data.files import Row, file_sha256, read_rows
 from rmbench.data.hub import HubSet
 from rmbench.data.steps import split_steps
 from rmbench.errors import DataError, ModelError, UsageError
 from rmbench.metrics import comparison, probe, summary
-from rmbench.metrics.aggregate import aggregate
 from rmbench.metrics.interval import Statistic
+from rmbench.metrics.views import facts_of, given_of, outcome_of
 from rmbench.types import (
     Array,
     Ask,
@@ -35,12 +35,7 @@ from rmbench.types import (
     Request,
     Response,
     Reward,
-    Status,
-    View,
 )
-
-_NO_STEPS: Array = np.zeros(0)  # of most candidates, and an array each would be most of an outcome
-_NO_STEPS.setflags(write=False)
 
 Order = Literal["official", "both_orders", "round_robin"]
 
@@ -151,41 +146,19 @@ class _Judging(_Reading, ABC):
 
     def outcome(self, example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> Outcome:
         """What metrics see of an example, given the answers to its `questions`, in the same order."""
-        labels = _labels(example)
-        match questions[0].request.ask if questions else "compare":  # only pairs may leave nothing to ask
-            case "compare":
-                views = {"default": self._compared(labels, questions, rewards)}
-            case "steps":
-                views = _step_views(rewards)
-            case _:
-                views = _head_views(rewards)
-        return Outcome(
+        return outcome_of(
             example.id,
             example.facets,
             example.cluster or example.id,
-            labels,
-            views,
-            columns=_columns(example, questions, rewards),
-            tags=[candidate.tags for candidate in example.candidates],
-            step_labels=[np.array(c.step_labels, float) if c.step_labels else _NO_STEPS for c in example.candidates],
+            facts_of(example),
+            given_of(questions, rewards),
+            null_verdict=self.null_verdict,
+            prompt=prompt_hash(example.prompt) if example.prompt else "",
         )
 
     def primary_view(self, views: Sequence[str]) -> str:
         """The view to look at first."""
         return "default" if "default" in views else self.step_view
-
-    def _compared(self, labels: Array, questions: Sequence[Question], rewards: Sequence[Reward]) -> View:
-        answers = [
-            (question.place.candidates, reward.values, reward.status)
-            for question, reward in zip(questions, rewards, strict=True)
-            if question.place
-        ]
-        statuses: list[Status] = ["ok"] * len(labels)
-        for shown, _, status in answers:
-            if status != "ok":
-                for index in shown:
-                    statuses[index] = status
-        return View(None, comparison.beats_of_masses(labels, answers, self.null_verdict), statuses)
 
 
 @dataclass(frozen=True)
@@ -320,38 +293,3 @@ def _displayed(example: Example, pair: tuple[int, int]) -> tuple[int, int]:
     low, high = sorted(pair)
     drawn = sha256(f"{example.id}|{low}|{high}".encode()).digest()[0] % 2
     return (low, high) if drawn else (high, low)
-
-
-def _head_views(rewards: Sequence[Reward]) -> dict[str, View]:
-    statuses = [reward.status for reward in rewards]
-    views = {"default": _scored(np.array([reward.value for reward in rewards]), statuses)}
-    for head in dict.fromkeys(name for reward in rewards for name in reward.heads):
-        scores = np.array([reward.heads[head][0] if head in reward.heads else np.nan for reward in rewards])
-        # `default` is the reward itself, whatever a model calls its heads
-        views["default head" if head == "default" else head] = _scored(scores, statuses)
-    return views
-
-
-def _step_views(rewards: Sequence[Reward]) -> dict[str, View]:
-    statuses = [reward.status for reward in rewards]
-    heads = {"": [reward.steps for reward in rewards]}
-    for head in dict.fromkeys(name for reward in rewards for name in reward.step_heads):
-        heads[f"{head}/"] = [reward.step_heads.get(head, ()) for reward in rewards]
-    return {
-        f"{head}{name}": _scored(scores, statuses)
-        for head, steps in heads.items()
-        for name, scores in aggregate(steps).items()
-    }
-
-
-def _columns(example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> dict[str, Array]:
-    texts = [candidate.text for candidate in example.candidates]
-    columns = {"characters": np.array([np.nan if text is None else float(len(text)) for text in texts])}
-    if len(rewards) == len(texts) and all(len(question.request.responses) == 1 for question in questions):
-        columns["n_tokens"] = np.array([float(reward.n_tokens) for reward in rewards])
-        columns["truncated"] = np.array([float(reward.truncated) for reward in rewards])
-    return columns
-
-
-def _scored(scores: Array, statuses: Sequence[Status]) -> View:
-    return View(scores, None, list(statuses))
