@@ -22,6 +22,7 @@ from rmbench.cache import cache_folder
 from rmbench.calibration.fit import Calibrated, calibrate
 from rmbench.data.dataset import Dataset
 from rmbench.errors import UsageError
+from rmbench.kinds.base import Task
 from rmbench.metrics import scale
 from rmbench.metrics.interval import estimate
 from rmbench.models.base import Derived, Model, TokenModel, subject_of
@@ -31,7 +32,6 @@ from rmbench.results import files, provenance, records
 from rmbench.results.schema import DatasetInfo, Metric, Scale, SubjectInfo, TaskInfo, TaskResult, Timing
 from rmbench.scoring import Explanation, Progress, Store, Tally
 from rmbench.scoring.workers import Processes, devices_of
-from rmbench.task import Task
 from rmbench.types import STATUSES, Example, Message, Outcome, Question, Request, Response, Reward
 
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -359,7 +359,7 @@ def _result(
         calibrated = calibrate(outcomes, primary, seed=config["seed"])
     described = scale.describe(outcomes, primary)
     result = TaskResult(
-        task=TaskInfo(name=task.name, version=task.version, protocol=task.protocol, null_verdict=task.null_verdict),
+        task=TaskInfo(name=task.name, version=task.version, protocol=task.orders, null_verdict=task.null_verdict),
         dataset=DatasetInfo(
             source=data.source,
             revision=data.revision,
@@ -384,7 +384,7 @@ def _result(
         calibration_reason=calibrated.reason,
         timing=timing(tally, time.perf_counter() - started),
         environment=provenance.environment(),
-        config={**config, "task_version": task.version, "protocol": task.protocol},
+        config={**config, "task_version": task.version, "protocol": task.orders},
         created=provenance.now(),
     )
     result._records = judged.records.candidates(calibrated.probabilities)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from rmbench.data.conversation import read_reply, to_example
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row
-from rmbench.task import Comparison
+from rmbench.kinds.comparison import Comparison
 from rmbench.types import Example
 
 _EXPECTED = (
@@ -30,5 +30,5 @@ TASK = Comparison(
     summary="Preference pairs of your own (chosen, rejected): --data preference=FILE",
     card="preference",
     read=read,
-    protocol="both_orders",
+    orders="both",
 )

@@ -11,7 +11,7 @@ from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row, shown
 from rmbench.data.hub import HubSet
 from rmbench.data.scorefile import example_id, is_official, read_official
-from rmbench.task import Comparison
+from rmbench.kinds.comparison import Comparison
 from rmbench.types import Candidate, Example, Message, Response
 
 _CANDIDATES = 10
@@ -118,6 +118,7 @@ TASK = Comparison(
     summary="RewardMATH: one right among ten solutions to 483 competition problems",
     card="rewardmath",
     read=read,
-    hub=HubSet("RewardMATH/RewardMATH"),
+    sources=(HubSet("RewardMATH/RewardMATH"),),
+    primary="prod",
     null_verdict="loss",
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rmbench.data.dataset import collect, content_id, prompt_hash
+from rmbench.data.dataset import Source, collect, content_id, prompt_hash
 from rmbench.data.files import Row
 from rmbench.data.messages import read_image, read_messages, read_tools
 from rmbench.errors import DataError
@@ -19,6 +19,7 @@ from rmbench.types import Candidate, Example, Image, Message, Response, ToolCall
 
 PNG = b"\x89PNG\r\n\x1a\n and the rest"
 BASE64 = base64.b64encode(PNG).decode()
+SOURCES = [Source("x.jsonl", "local", "ab", 3)]
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 
 
@@ -141,7 +142,7 @@ def test_ids_cover_tools_calls_and_images() -> None:
     ]
     assert len({content_id(one) for one in examples}) == len(examples)
     assert prompt_hash((asked,)) != prompt_hash((pictured,))
-    data = collect([*examples, *examples], source="x", revision=None, sha256="")
+    data = collect([*examples, *examples], SOURCES)
     assert len(data.deduplicated().examples) == len(examples)
 
 

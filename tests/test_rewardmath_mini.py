@@ -93,7 +93,10 @@ def test_the_right_solution_stands_equally_often_in_each_place() -> None:
         ({"prompt": "?", "candidates": ["a"]}, r"`candidates`: expected a list of objects, got \['a'\]"),
         ({"prompt": "?", "candidates": [{"label": True}]}, "`steps`: expected a list of steps, got None"),
         ({"prompt": "?", "candidates": [{"steps": ["a"], "label": 1}]}, "`label`: expected true or false, got 1"),
-        ({"prompt": "?", "candidates": [{"steps": ["a"], "label": True}]}, "`errors`: expected a list of names, got None"),
+        (
+            {"prompt": "?", "candidates": [{"steps": ["a"], "label": True}]},
+            "`errors`: expected a list of names, got None",
+        ),
     ],
 )
 def test_a_row_of_another_shape_is_an_error(row: dict[str, Any], message: str) -> None:

@@ -48,8 +48,8 @@ def user(*turns: str) -> list[dict[str, str]]:
 def test_a_task_has_a_card_that_says_the_same_as_its_code(task: Any) -> None:
     card = read_card(task.card)
     stated = card.front["rmbench"]
-    assert (stated["task"], stated["version"], stated["protocol"]) == (task.name, task.version, task.protocol)
-    assert stated.get("hub") == (task.hub.id if task.hub else None)
+    assert (stated["task"], stated["version"], stated["orders"]) == (task.name, task.version, task.orders)
+    assert stated.get("hub", []) == (task.sources[0].id if task.sources else [])
     assert ("bundled" in stated) == (task.bundled is not None)
     if task.bundled is not None:
         data = task.load()

@@ -19,23 +19,49 @@ class LeftOut:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where rows were read: a hub id, `bundled`, or the name (never the path) of a file or folder.
+
+    `revision` is a hub commit, `local` for files, None for bundled rows and where only the cache could be asked.
+    `sha256` covers the rows as they were read, `rows` counts them, and `facets` are what every row of it got.
+    """
+
+    id: str
+    revision: str | None
+    sha256: str
+    rows: int
+    config: str | None = None
+    split: str | None = None
+    facets: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Examples and their provenance.
 
-    `source` is a hub id, `bundled`, or the name (never the path) of a file or folder; `revision` is a hub commit,
-    `local` for files, None for bundled rows. `sha256` stands for these very examples: it covers the bytes they were
-    read from and changes when some are dropped. `excluded` counts what is no example by reason, `noted` what is
-    one but odd. `renamed` are the ids that were made because the data's own stood before.
+    `sha256` stands for these very examples: it covers what was read from all `sources` and changes when some examples
+    are dropped. `excluded` counts what is no example by reason, `noted` what is one but odd. `renamed` are the ids that
+    were made because the data's own stood before.
     """
 
-    source: str
-    revision: str | None
+    sources: Sequence[Source]
     sha256: str
     examples: Sequence[Example]
     excluded: Mapping[str, int] = field(default_factory=dict)
     noted: Mapping[str, int] = field(default_factory=dict)
     renamed: Set[str] = frozenset()
+
+    @property
+    def source(self) -> str:
+        """The ids of its sources, each once."""
+        return ", ".join(dict.fromkeys(source.id for source in self.sources))
+
+    @property
+    def revision(self) -> str | None:
+        """The one revision that all of its sources have, None where they have several."""
+        revisions = {source.revision for source in self.sources}
+        return revisions.pop() if len(revisions) == 1 else None
 
     def limited(self, n: int) -> Dataset:
         """The first `n` examples."""
@@ -59,14 +85,15 @@ class Dataset:
         return replace(self, sha256=sha256, examples=examples, excluded=excluded, noted=_noted(examples, self.renamed))
 
 
-def collect(items: Iterable[Example | LeftOut], *, source: str, revision: str | None, sha256: str) -> Dataset:
-    """The data set of what a task read.
+def collect(items: Iterable[Example | LeftOut], sources: Sequence[Source]) -> Dataset:
+    """The data set of what a task read from its `sources`.
 
     An example whose id is "" is named by its content (`content_id`), never by its place, so that nothing recorded for
     other data joins it. An id that stood before gets `#2`, `#3`, ... An example without a cluster gets its
     prompt's, and without a prompt one of its own.
     Raises DataError where no example is left, or a subset is called `all`, as the whole is in results.
     """
+    source = ", ".join(dict.fromkeys(one.id for one in sources))
     examples: dict[str, Example] = {}
     excluded: Counter[str] = Counter()
     renamed: set[str] = set()
@@ -91,7 +118,16 @@ def collect(items: Iterable[Example | LeftOut], *, source: str, revision: str | 
         reasons = ", ".join(f"{reason}: {count}" for reason, count in excluded.items()) or "nothing in it"
         raise DataError(f"{source}: no usable example ({reasons})")
     kept = tuple(examples.values())
-    return Dataset(source, revision, sha256, kept, dict(excluded), _noted(kept, renamed), frozenset(renamed))
+    noted = _noted(kept, renamed)
+    return Dataset(tuple(sources), _sources_sha256(sources), kept, dict(excluded), noted, frozenset(renamed))
+
+
+def _sources_sha256(sources: Sequence[Source]) -> str:
+    """The hash of one source is that of its rows; of several it is over all of theirs, with what each adds to them."""
+    if len(sources) == 1:
+        return sources[0].sha256
+    parts = [[one.sha256, dict(one.facets)] for one in sources]
+    return _sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def prompt_hash(prompt: Sequence[Message]) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 from rmbench.data.conversation import facets, read_prompt
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row, shown
+from rmbench.kinds.probe import Probe
 from rmbench.metrics import appetite
 from rmbench.metrics.probe import edit_name
-from rmbench.task import Probe
 from rmbench.types import Candidate, Example
 
 _EXPECTED = "an appetite row has `prompt` and `candidates`, objects with `text`, `label` and `edit`"

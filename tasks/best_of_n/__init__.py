@@ -10,7 +10,7 @@ from typing import Any
 from rmbench.data.conversation import POLICY, PROMPT, RESPONSE, RESPONSES, Reply, read_prompt, read_reply, to_example
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row, shown
-from rmbench.task import Comparison
+from rmbench.kinds.comparison import Comparison
 from rmbench.types import Example
 
 _IDS = ("id", "bon_uid", "uid", "example_id")

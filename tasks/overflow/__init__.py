@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rmbench.data.conversation import read_prompt
 from rmbench.data.files import Row, shown
-from rmbench.task import Generation, Prompt
+from rmbench.kinds.generation import Generation, Prompt
 from rmbench.types import Message
 
 STRATEGIES = (

@@ -9,7 +9,7 @@ from typing import Any
 from rmbench.data.conversation import facets, read_prompt
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row, shown
-from rmbench.task import Comparison
+from rmbench.kinds.comparison import Comparison
 from rmbench.types import Candidate, Example, Response
 
 _EXPECTED = "a rewardmath_mini row has `prompt` and `candidates`, objects with `steps`, `label` and `errors`"
