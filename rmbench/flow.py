@@ -356,7 +356,7 @@ def _result(
     primary = task.primary_view(views)
     calibrated = Calibrated(reason=task.measure.uncalibrated)
     if task.measure.uncalibrated is None:
-        calibrated = calibrate(outcomes, primary, seed=config["seed"])
+        calibrated = calibrate(outcomes, primary, seed=config["seed"], positive=task.positive)
     described = scale.describe(outcomes, primary)
     result = TaskResult(
         task=TaskInfo(name=task.name, version=task.version, protocol=task.orders, null_verdict=task.null_verdict),
