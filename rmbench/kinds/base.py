@@ -125,8 +125,8 @@ class Judging(Reading, ABC):
 
     `asks` are those that the kind can put, the first of which a model that answers several is asked. `primary` is the
     view that the benchmark prescribes, where a model has it. `null_verdict` says what a verdict that could not be read
-    is: no answer, or, where a benchmark defines it so, a loss of the right answer. `positive` is the class that is right,
-    None where labels say so themselves.
+    is: no answer, or, where a benchmark defines it so, a loss of the right answer. `positive` is the class that is
+    right, None where labels say so themselves.
     """
 
     null_verdict: Literal["no answer", "loss"] = "no answer"
