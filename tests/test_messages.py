@@ -176,7 +176,8 @@ def test_plan_rewardbench(rmbench_data: Path, name: str, pairs: int, broken: int
     assert (len(data.examples), data.excluded) == (pairs, {})
     assert data.noted.get("tool calls whose arguments are not JSON", 0) == broken
     assert all(one.tools and [turn.role for turn in one.prompt] == ["user"] for one in data.examples)
-    calls = [json.loads(line)[side]["messages"] for line in path.open() for side in ("chosen", "reject")]
+    rows = [json.loads(line) for line in path.read_text().split("\n") if line]
+    calls = [row[side]["messages"] for row in rows for side in ("chosen", "reject")]
     written = sum(turn["role"] == "tool_call" for turns in calls for turn in turns)
     assert written == sum(
         len(turn.tool_calls)
