@@ -18,6 +18,7 @@ Better = Literal["higher", "lower"]
 Codes = NDArray[np.intp]
 
 LEVEL = 0.95
+_ENTRIES = 1 << 21  # numbers held at once: 16 MiB
 _ALONE = 1 << 18  # multiplications that OpenBLAS leaves to one thread
 
 
@@ -148,11 +149,12 @@ def replicates(statistics: Sequence[Statistic], codes: Codes, *, draws: int, see
     for i, statistic in enumerate(statistics):
         strata = cluster_strata(statistic, codes)
         groups.setdefault(None if strata is None else strata.tobytes(), []).append(i)
-    found: dict[int, Array] = {}
-    for group in groups.values():
-        some = [statistics[i] for i in group]
-        found |= zip(group, _replicates(some, codes, cluster_strata(some[0], codes), draws, seed), strict=True)
-    return [found[i] for i in range(len(statistics))]
+    values: dict[int, Array] = {}
+    for places in groups.values():
+        group = [statistics[i] for i in places]
+        drawn = _replicates(group, codes, cluster_strata(group[0], codes), draws, seed)
+        values |= zip(places, drawn, strict=True)
+    return [values[i] for i in range(len(statistics))]
 
 
 def as_function(statistic: Statistic, codes: Codes) -> Callable[[Array], Array]:
@@ -161,6 +163,30 @@ def as_function(statistic: Statistic, codes: Codes) -> Callable[[Array], Array]:
         return statistic.of
     sums, value = _cluster_sums(statistic, codes)[0], _value(statistic)
     return lambda times: value(_product(times, sums))
+
+
+def whole_value(statistic: Statistic, codes: Codes) -> float:
+    """The value of a statistic, `codes` [n] being the clusters of its rows."""
+    with np.errstate(all="ignore"):  # a ratio over an empty sum is nan
+        if statistic.of is not None:
+            return float(statistic.of(np.ones((1, int(codes.max(initial=-1)) + 1)))[0])
+        return float(_value(statistic)(_cluster_sums(statistic, codes)[0].sum(axis=0)))
+
+
+def values_without(statistic: Statistic, codes: Codes) -> Array:
+    """The value [c] of a statistic without each of its clusters."""
+    with np.errstate(all="ignore"):  # as above
+        if statistic.of is None:
+            sums = _cluster_sums(statistic, codes)[0]
+            return np.asarray(_value(statistic)(sums.sum(axis=0) - sums))
+        c = int(codes.max(initial=-1)) + 1
+        values, most = np.empty(c), max(1, _ENTRIES // max(1, c))
+        for start in range(0, c, most):
+            out = np.arange(start, min(start + most, c))
+            times = np.ones((len(out), c))
+            times[np.arange(len(out)), out] = 0.0
+            values[out] = statistic.of(times)
+        return values
 
 
 def cluster_codes(clusters: Sequence[Hashable] | NDArray[np.integer]) -> Codes:
@@ -175,8 +201,8 @@ def cluster_strata(statistic: Statistic, codes: Codes) -> Codes | None:
         return None
     strata = np.zeros(int(codes.max(initial=-1)) + 1, np.intp)
     strata[codes] = statistic.strata
-    found, numbered = np.unique(strata, return_inverse=True)
-    return numbered if len(found) > 1 else None
+    names, numbered = np.unique(strata, return_inverse=True)
+    return numbered if len(names) > 1 else None
 
 
 def is_mean(statistic: Statistic) -> bool:
@@ -305,10 +331,7 @@ def _estimate(statistic: Statistic, codes: Codes, drawn: Array | None, seed: int
     if n == 0:
         return Estimate(statistic.name, np.nan, np.nan, np.nan, 0, 0, kind=statistic.kind)
     with np.errstate(all="ignore"):  # a ratio over an empty sum is nan, in a draw as in the whole
-        if statistic.of is not None:
-            value = float(statistic.of(np.ones((1, len(rows))))[0])
-        else:
-            value = float(_value(statistic)(sums.sum(axis=0)))
+        value = whole_value(statistic, codes)
         if statistic.interval is not None:
             low, high = statistic.interval(sums[there])
         elif drawn is None:

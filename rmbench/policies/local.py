@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmbench.device import out_of_memory, release
+from rmbench.device import device_of, out_of_memory, release
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Options as ModelOptions
 from rmbench.models.base import Subject
@@ -38,7 +38,7 @@ from rmbench.models.checkpoint import (
 from rmbench.models.fingerprint import Checkpoint, class_name, digest, first_line, locate, sources, tokenizer_hash
 from rmbench.models.rendering import FROZEN_DATE, Limits, Rendering, Template, compiled, plain
 from rmbench.policies.base import Options
-from rmbench.policies.decoding import Budget, Row, TooLargeError, shares, write
+from rmbench.policies.decoding import Draft, RowBudget, TooLargeError, shares, write
 from rmbench.policies.drawing import Draw, sample_key, sampling
 from rmbench.types import GenerationRequest, Message, Response
 
@@ -72,18 +72,18 @@ class Local:
         ids = [self.asking.ids(generation.prompt) for generation in requests]
         self._check_room(requests, ids)
         for alike in _alike(requests):
-            budget = Budget(self.token_budget)
+            budget = RowBudget(self.token_budget)
             if self.shares:
                 yield from self._rolled(alike, requests, ids, budget)
             else:
                 yield from self._batched(alike, requests, ids, budget)
 
     def _rolled(
-        self, alike: Sequence[int], requests: Sequence[GenerationRequest], ids: Sequence[list[int]], budget: Budget
+        self, alike: Sequence[int], requests: Sequence[GenerationRequest], ids: Sequence[list[int]], budget: RowBudget
     ) -> Iterator[tuple[int, Response]]:
         """Rows that enter and leave one batch, each delivered as it ends."""
         draw = Draw(*sampling(requests[alike[0]]), self.subject.id)
-        rows = [Row(index, ids[index], sample_key(requests[index]), requests[index].cap or 0) for index in alike]
+        rows = [Draft(index, ids[index], sample_key(requests[index]), requests[index].cap or 0) for index in alike]
         try:
             for row in write(self.model, rows, draw, self.ends, budget):
                 yield row.index, self._response(row.new, requests[row.index])
@@ -91,7 +91,7 @@ class Local:
             raise self._too_large(len(error.row.prompt), error.row.cap) from None
 
     def _batched(
-        self, alike: Sequence[int], requests: Sequence[GenerationRequest], ids: Sequence[list[int]], budget: Budget
+        self, alike: Sequence[int], requests: Sequence[GenerationRequest], ids: Sequence[list[int]], budget: RowBudget
     ) -> Iterator[tuple[int, Response]]:
         """Batch after batch, padded, each until its last row ends: for whatever keeps a cache of another kind."""
         steady = not unsteady_ropes(self.model.config)  # else the longest row of a batch would move the others
@@ -259,7 +259,7 @@ def load(source: str, options: Options) -> Local:
             **settings,
         }
     )
-    kind = next(iter(model.parameters())).device.type
+    kind = device_of(model).kind
     return Local(
         subject=Subject(checkpoint.id, "local", checkpoint.commit, settings),
         fingerprint=fingerprint,
