@@ -38,8 +38,8 @@ def calibrate(outcomes: Sequence[Outcome], view: str, *, seed: int = 0, positive
     """Calibrates one view of `outcomes` [n], folds and intervals over their clusters.
 
     Right is the highest label of an example, where another has a lower one; if all labels of the data are 0 or 1, it is
-    1, whatever the others are. Where labels are classes, right are those of the class `positive`. Candidates count whose
-    reward is finite and whose label is known. The order of the outcomes does not matter.
+    1, whatever the others are. Where labels are classes, right are those of the class `positive`. Candidates count
+    whose reward is finite and whose label is known. The order of the outcomes does not matter.
     """
     order = sorted(range(len(outcomes)), key=lambda i: outcomes[i].example_id)
     data = _read([outcomes[i] for i in order], view, positive)
