@@ -107,6 +107,21 @@ def test_other_orders_are_an_error_that_says_which_there_are() -> None:
             task(orders)
 
 
+def test_pairs_that_annotators_call_a_tie_are_asked_like_any_other(rmbench_data: Path) -> None:
+    def autoj(rows: Iterable[Row]) -> Iterator[Example]:
+        for row in rows:
+            first = {0: 1.0, 1: 0.0, 2: 0.5}[row.value["label"]]
+            sides = Candidate(row.text("response 1"), first), Candidate(row.text("response 2"), 1 - first)
+            yield Example("", (Message("user", row.text("prompt")),), sides)
+
+    path = rmbench_data / "autoj" / "testdata_pairwise.jsonl"
+    made = Comparison("autoj", 1, "", "autoj", autoj)
+    data = made.load(path)
+    ties = [one for one in data.examples if one.candidates[0].label == 0.5]
+    assert (len(data.examples), len(ties)) == (1392, 373)
+    assert all(len(made.questions(one, COMPARE, "")) == 1 for one in data.examples)
+
+
 # what is asked, and what comes first
 
 

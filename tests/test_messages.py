@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rmbench.data.conversation import read_responses
 from rmbench.data.dataset import Source, collect, content_id, prompt_hash
 from rmbench.data.files import Row
 from rmbench.data.messages import read_image, read_messages, read_tools
@@ -185,3 +186,12 @@ def test_plan_rewardbench(rmbench_data: Path, name: str, pairs: int, broken: int
         for candidate in one.candidates
         for turn in getattr(candidate.response, "messages", ())
     )
+
+
+def test_rows_to_score_keep_tools_and_calls() -> None:
+    call = {"name": "f", "arguments": "{}"}
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Wait.", "tool_calls": [call]}]
+    read = read_responses(row(messages=turns, tools=[WEATHER]))
+    assert (read.prompt, read.tools) == ((Message("user", "?"),), (WEATHER,))
+    assert read.responses == (Response([Message("assistant", "Wait.", [ToolCall("f", "{}")])]),)
+    assert read.texts == ('Wait.\n\n{"name": "f", "arguments": {}}',)

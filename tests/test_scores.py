@@ -109,6 +109,12 @@ def test_step_rewards_one_row_a_candidate(tmp_path: Path) -> None:
     ]
 
 
+def test_a_step_may_be_rated_in_several_ways(tmp_path: Path) -> None:
+    row = {"example_id": "x", "candidate": 0, "steps": [0.9, 0.1], "step_heads": {"verdict": [1, 0]}}
+    (reward,) = score_file(tmp_path, row).lookup([ask_steps("x", 0, 2)])
+    assert (reward.steps, reward.step_heads) == ((0.9, 0.1), {"verdict": (1.0, 0.0)})
+
+
 def test_one_row_a_comparison(tmp_path: Path) -> None:
     model = score_file(
         tmp_path,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
+from rmbench.data.files import Row
+from rmbench.errors import DataError
 from rmbench.kinds.steps import Steps, until_first_error
 from rmbench.metrics import steps, threshold
 from rmbench.metrics.interval import estimate
 from rmbench.metrics.steps import Errors
-from rmbench.types import Array, Candidate, Example, Json, Message, Outcome, Response, Reward, ToolCall, View
+from rmbench.types import Array, Candidate, Example, Json, Message, Outcome, Request, Response, Reward, ToolCall, View
 
 
 def outcome(
@@ -140,6 +143,38 @@ def test_intervals_draw_whole_clusters() -> None:
 # the kind
 
 
+def processbench(rows: Iterable[Row]) -> Iterator[Example]:
+    for row in rows:
+        steps, first = row.value["steps"], row.value["label"]
+        labels = until_first_error(len(steps), None if first == -1 else first)
+        candidate = Candidate(Response("\n\n".join(steps), steps), first == -1, step_labels=labels)
+        yield Example(row.text("id"), (Message("user", row.text("problem")),), (candidate,),
+                      facets={"subset": row.file.removesuffix(".json")})  # fmt: skip
+
+
+def rated(request: Request) -> Reward:
+    """Rewards of steps by their length: of no use, but no two models could agree more on them."""
+    rewards = tuple(1 / (1 + len(step)) for step in request.responses[0].steps or ())
+    return Reward(rewards[-1:], steps=rewards)
+
+
+def test_processbench_with_the_threshold_of_its_gsm8k_part(rmbench_data: Path) -> None:
+    declared = Steps("pb", 1, "", "pb", processbench, measure=Errors(on={"subset": "gsm8k"}))
+    data = declared.load(rmbench_data / "processbench")
+    assert Counter(one.facets["subset"] for one in data.examples) == {"gsm8k": 400, "math": 1000}
+    outcomes = []
+    for one in data.examples:
+        questions = declared.questions(one, frozenset({"steps"}), "data")
+        outcomes.append(declared.outcome(one, questions, [rated(question.request) for question in questions]))
+    fitted = declared.measure.fit(outcomes, "min")
+    for subset in ("gsm8k", "math"):
+        part = [one for one in outcomes if one.facets["subset"] == subset]
+        assert values(part, fitted)["first_error_f1"] == pytest.approx(first_error_f1(part, fitted["threshold"]))
+    here = [one for one in outcomes if one.facets["subset"] == "gsm8k"]
+    grid = np.quantile(np.concatenate([one.views["min"].steps[0] for one in here]), np.linspace(0, 1, 60))
+    assert first_error_f1(here, fitted["threshold"]) >= max(first_error_f1(here, cut) for cut in grid)
+
+
 def task(*examples: Example, **settings: object) -> Steps:
     return Steps("t", 1, "", "t", lambda rows: iter(examples), **settings)  # type: ignore[arg-type]
 
@@ -173,8 +208,6 @@ def test_labels_until_the_first_error() -> None:
 def test_labels_have_to_be_as_many_as_steps(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text("{}\n")
     candidate = Candidate(Response("a\nb", ("a", "b")), step_labels=(1,))
-    from rmbench.errors import DataError
-
     with pytest.raises(DataError, match="example 1, candidate 0: expected 2 step labels, one a step, got 1"):
         task(Example("1", (), (candidate,))).load(tmp_path / "x.jsonl")
     with pytest.raises(DataError, match="none of 1 has a response whose steps are labelled"):

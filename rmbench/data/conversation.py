@@ -10,7 +10,7 @@ from typing import Any
 from rmbench.data.dataset import LeftOut, content_id
 from rmbench.data.files import Row, shown
 from rmbench.data.messages import read_messages, read_tools
-from rmbench.types import Candidate, Example, Message, Response
+from rmbench.types import Candidate, Example, Json, Message, Response
 
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -40,11 +40,17 @@ _IDS = ("id", "example_id", "pair_uid", "pair_id", "bon_uid", "uid")
 
 @dataclass(frozen=True, slots=True)
 class Responses:
-    """The texts of a row that answer one prompt. `id` is the row's own, else a hash of prompt and texts."""
+    """The responses of a row that answer one prompt. `id` is the row's own, else a hash of prompt and responses."""
 
     id: str
     prompt: tuple[Message, ...]
-    texts: tuple[str, ...]
+    responses: tuple[Response, ...]
+    tools: tuple[Json, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Each response as text."""
+        return tuple(response.text or "" for response in self.responses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +143,12 @@ def read_responses(row: Row) -> Responses:
     prompt = replies[0].prompt or asked
     if not prompt:
         raise row.error(f"no prompt; {found}; expected `prompt`", "prompt")
-    if any(message.images for reply in replies for message in reply.messages):
+    if any(message.images for reply in replies for message in reply.messages[len(reply.prompt) :]):
         raise row.error("expected responses that are texts, got one with an image")
-    texts = tuple(str(reply.text) for reply in replies)
-    name = row.name(_IDS) or content_id(Example("", prompt, tuple(Candidate(text) for text in texts)))
-    return Responses(name, prompt, texts)
+    responses = [one if isinstance(one, Response) else Response(one) for one in (reply.response for reply in replies)]
+    tools = read_tools(row)
+    name = row.name(_IDS) or content_id(Example("", prompt, tuple(map(Candidate, responses)), tools))
+    return Responses(name, prompt, tuple(responses), tools)
 
 
 def to_example(

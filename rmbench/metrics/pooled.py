@@ -154,7 +154,7 @@ def _standardised(values: Array) -> Array:
         return values
     centred = values - values.mean()
     spread = float(np.abs(centred).max())
-    return centred / spread if spread > 0 else centred
+    return np.asarray(centred / spread) if spread > 0 else centred
 
 
 def _pair_sums(items: Items, labels: Array) -> tuple[Array, Array, Array]:
