@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from rmbench import scoring
+from rmbench import plugins, scoring
 from rmbench.cache import cache_folder
 from rmbench.calibration.fit import Calibrated, calibrate
 from rmbench.data.dataset import Dataset
@@ -25,8 +25,7 @@ from rmbench.errors import UsageError
 from rmbench.metrics import scale
 from rmbench.metrics.interval import estimate
 from rmbench.models.base import Derived, Model, TokenModel, subject_of
-from rmbench.models.spec import load_model, run_identity
-from rmbench.plugins import load_task
+from rmbench.models.spec import load_model, run_identity, with_seed
 from rmbench.results import files, provenance, records
 from rmbench.results.schema import DatasetInfo, Metric, Scale, SubjectInfo, TaskInfo, TaskResult, Timing
 from rmbench.scoring import Explanation, Progress, Store, Tally
@@ -74,7 +73,7 @@ def load_tasks(
         raise UsageError(f"data={data!r}: expected a mapping of a task's name to a file or folder")
     if limit is not None and limit < 1:
         raise UsageError(f"limit={limit}: expected at least 1 example")
-    found = [load_task(task) if isinstance(task, str) else task for task in tasks]
+    found = _named(tasks)
     data = dict(data or {})
     for name in data:
         if name not in {task.name for task in found}:
@@ -90,6 +89,16 @@ def load_tasks(
             examples = examples.limited(limit)
         loaded.append(Loaded(task, examples, {"limit": limit, "deduplicate": deduplicate, **given}))
     return loaded
+
+
+def _named(tasks: Sequence[str | Task]) -> list[Task]:
+    """The tasks of names, suites and tasks, each once. Raises UsageError for two tasks of one name."""
+    named: dict[str, Task] = {}
+    for given in tasks:
+        for task in plugins.load_tasks(given) if isinstance(given, str) else [given]:
+            if named.setdefault(task.name, task) is not task:
+                raise UsageError(f"two tasks are called {task.name}; a run takes one of them")
+    return list(named.values())
 
 
 @_seldom_collected()
@@ -124,7 +133,7 @@ def evaluate(
     if out is not None:
         files.check_writable(Path(out))
     spec = model if isinstance(model, str) else None
-    options["seed"] = seed
+    options = with_seed(model, seed, options)
     others = _shared_out(spec, devices, options)
     model = load_model(model, **options)
     subject = subject_of(model) if name is None else replace(subject_of(model), id=name)
@@ -180,7 +189,7 @@ def explain(
     """What `evaluate` would run of these, and how long its forwards would take; nothing is scored."""
     spec = model if isinstance(model, str) else None
     loaded = _all_loaded(tasks, data, limit, deduplicate)
-    model = load_model(model, seed=seed, **options)
+    model = load_model(model, **with_seed(model, seed, options))
     questions = [*chain.from_iterable(chain.from_iterable(_asked(model, loaded)))]
     run = run_of(model, spec) if spec else None
     there = run is not None and (cache_folder() / "journals" / f"{run}.sqlite").exists()

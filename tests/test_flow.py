@@ -259,7 +259,7 @@ def reward(prompt, response):
 """
 
 
-def test_an_interrupted_run_of_plain_code_continues_and_a_finished_one_starts_afresh(
+def test_an_interrupted_run_of_plain_code_continues_and_a_finished_one_is_remembered_by_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "interrupted.py").write_text(CODE)
@@ -271,7 +271,7 @@ def test_an_interrupted_run_of_plain_code_continues_and_a_finished_one_starts_af
     evaluate(spec, [task()], out=tmp_path)
     assert len(calls) == 8 + 1, "three were kept, one was interrupted"
     evaluate(spec, [task()], out=tmp_path)
-    assert len(calls) == 9 + 8, "the code may have changed since: nothing is remembered"
+    assert len(calls) == 9, "the file is the same"
     assert len(list(tmp_path.rglob("given.json"))) == 1
 
 
@@ -412,14 +412,14 @@ def test_score_refuses_what_is_no_conversation(conversation: Any, message: str) 
         ({"seed": -1}, "expected a seed from 0"),
         ({"token_budget": 0}, "a budget from 1"),
         ({"data": "x.json"}, "data='x.json': expected a mapping"),
-        ({"pooling": "mean"}, "pooling='mean': one of last, hf"),
-        ({"truncation_side": "middle"}, "truncation_side='middle': one of left, right"),
-        ({"max_length": "512"}, "max_length='512': expected a number of tokens"),
+        ({"pooling": "mean"}, "pooling='mean' of family 'classifier': expected one of last, hf"),
+        ({"truncation_side": "middle"}, "truncation_side='middle' of family 'classifier': expected one of left, right"),
+        ({"max_length": "long"}, "max_length='long' of family 'classifier': expected a whole number"),
     ],
 )
 def test_an_option_that_means_nothing_is_refused(options: Any, message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
-        evaluate("length", [task()], **options)
+        evaluate("classifier:org/name", [task()], **options)
 
 
 def test_tasks_are_a_list() -> None:

@@ -13,6 +13,7 @@ What a model looks at besides prompt and responses it says in `uses`: a model wi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -106,6 +107,25 @@ class Derived(Protocol):
 Model = RewardModel | TokenModel | ScoreFile | Derived
 
 
+@runtime_checkable
+class Startable(Protocol):
+    """What a family opens without loading weights: a TokenModel to be, started only for what the store lacks.
+
+    It has a `subject` and an `identity` like any opened model. Leaving the context lets go of the model; `device` None
+    is the one of the options.
+    """
+
+    answers: frozenset[Ask]
+    fingerprint: str | None
+
+    def started(self, device: str | None = None) -> AbstractContextManager[TokenModel]: ...
+
+
+Opened = Model | Startable
+
+Identity = Literal["content", "named", "none"]
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to load a model. A family uses the options that mean something to it; None leaves the choice to it."""
@@ -160,6 +180,12 @@ def uses_of(model: object) -> frozenset[Use]:
     """What a model looks at besides prompt and responses."""
     uses: frozenset[Use] = getattr(model, "uses", frozenset())
     return uses
+
+
+def identity_of(model: object) -> Identity:
+    """How a model is known again: what it states, else by its fingerprint (`content`), without one not at all."""
+    stated: Identity | None = getattr(model, "identity", None)
+    return stated or ("content" if getattr(model, "fingerprint", None) else "none")
 
 
 def subject_of(model: object) -> Subject:

@@ -11,7 +11,7 @@ import copy
 import importlib.util
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Encoded, Options, Subject
+from rmbench.models.base import Encoded, Option, Options, Subject
 from rmbench.models.checkpoint import (
     check_code,
     listed,
@@ -45,6 +45,22 @@ _NO_CLASSIFIER = ("ForCausalLM", "ForConditionalGeneration", "ForMaskedLM", "LMH
 _PROBE = "Is 17 a prime number? Yes, no smaller prime divides it."
 
 Pool = Literal["last", "hf", "first", "mean", "whole"]
+
+OPTIONS: Mapping[str, Option] = {
+    "device": Option("cpu, cuda, cuda:N, mps, or auto to spread over all GPUs"),
+    "dtype": Option("float32, bfloat16 or float16"),
+    "head_dtype": Option("dtype of the reward head", default="float32"),
+    "max_length": Option("a number of tokens", int),
+    "truncation_side": Option("left or right", default="left", choices=("left", "right")),
+    "pooling": Option("last or hf", default="last", choices=("last", "hf")),
+    "template": Option("a Jinja chat template, or plain, or pair"),
+    "trust_remote_code": Option("run code that comes with the checkpoint", bool, False),
+}
+
+
+def open(source: str, options: Mapping[str, Any], revision: str | None) -> Classifier:
+    """The classifier with its weights."""
+    return load(source, Options(revision=revision, **options))
 
 
 @dataclass(slots=True, eq=False)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
+from typing import Any
 
 from rmbench.models import classifier
 from rmbench.models.base import Options, Subject
 
-SOURCELESS = True
+SOURCE = "none"
+OPTIONS = classifier.OPTIONS
+
+
+def open(source: str, options: Mapping[str, Any], revision: str | None) -> classifier.Classifier:
+    """The demo with the options of a classifier."""
+    return load(source, Options(**options))
 
 
 def load(source: str, options: Options) -> classifier.Classifier:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -24,12 +25,24 @@ class Policy(Protocol):
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, Response]]: ...
 
 
+@runtime_checkable
+class StartablePolicy(Protocol):
+    """What a kind opens without loading weights: a Policy to be. Leaving the context lets go of it."""
+
+    @property
+    def fingerprint(self) -> str | None: ...
+
+    def started(self, device: str | None = None) -> AbstractContextManager[Policy]: ...
+
+
+OpenedPolicy = Policy | StartablePolicy
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to load a policy. A kind uses the options that mean something to it; None leaves the choice to it.
 
-    `token_budget` is tokens in a batch, prompt and cap together; `count_with` names the tokenizer, a hub id or a
-    folder, that counts texts which bring no counts of their own.
+    `token_budget` is tokens in a batch, prompt and cap together.
     """
 
     revision: str | None = None
@@ -38,4 +51,3 @@ class Options:
     template: str | None = None
     trust_remote_code: bool = False
     token_budget: int | None = None
-    count_with: str | None = None

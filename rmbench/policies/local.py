@@ -13,14 +13,14 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmbench.errors import ModelError, UsageError
+from rmbench.models.base import Option, Subject
 from rmbench.models.base import Options as ModelOptions
-from rmbench.models.base import Subject
 from rmbench.models.checkpoint import (
     check_code,
     listed,
@@ -49,6 +49,19 @@ VERSION = 1  # of how this module writes; a change of any text raises it
 
 _DEFAULT_BUDGET = {"cpu": 16384, "cuda": 65536, "mps": 16384}  # tokens a batch, prompt and cap together
 _NO_CAUSAL = ("ForSequenceClassification", "ForTokenClassification", "ForMaskedLM", "ForQuestionAnswering")
+
+OPTIONS: Mapping[str, Option] = {
+    "device": Option("cpu, cuda, cuda:N, mps, or auto"),
+    "dtype": Option("float32, bfloat16 or float16"),
+    "template": Option("a Jinja chat template, or plain"),
+    "trust_remote_code": Option("run code that comes with the checkpoint", bool, False),
+    "token_budget": Option("tokens in a batch, prompt and cap together", int),
+}
+
+
+def open(source: str, options: Mapping[str, Any], revision: str | None) -> Local:
+    """The policy with its weights."""
+    return load(source, Options(revision=revision, **options))
 
 
 @dataclass(slots=True, eq=False)
@@ -221,8 +234,6 @@ def load(source: str, options: Options) -> Local:
     else plain. Raises ModelError where the checkpoint is no causal language model with all of its weights in
     safetensors, or needs code and `options.trust_remote_code` is not set.
     """
-    if options.count_with is not None:
-        raise UsageError(f"--count-with {options.count_with}: local:{source} counts with its own tokenizer")
     checkpoint = locate(source, options.revision)
     if checkpoint.file("config.json") is None:
         raise ModelError(f"{checkpoint.id}: no config.json; a PEFT adapter has to be merged into its base to write")
