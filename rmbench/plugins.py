@@ -226,7 +226,7 @@ def _declares(group: Group, name: str) -> bool:
 def _installed(group: Group, path: tuple[str, ...]) -> list[Entry]:
     """What is registered by the packages on `path`, which is that of Python: another has others."""
     return [
-        Entry(group, one.name, one.module, one.attr, one.dist.name if one.dist else None)
+        Entry(group, one.name, one.module, one.attr or group.attribute, one.dist.name if one.dist else None)
         for one in entry_points(group=group.name)
     ]
 
