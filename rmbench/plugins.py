@@ -53,7 +53,7 @@ SUITES = Group("rmbench.suites", "suite", "suites", "rmbench.tasks.suites", "SUI
 MODELS = Group("rmbench.models", "model family", "families", "rmbench.models", "", ("OPTIONS", "open"))
 POLICIES = Group("rmbench.policies", "policy", "policies", "rmbench.policies", "", ("OPTIONS", "open"))
 
-_JUDGED = ("questions", "outcome")  # what a task needs besides where a reward model is asked
+_JUDGED = ("questions", "outcome", "measure")  # what a task has besides where a reward model is asked
 _SUITES = "suites"  # the package beside the tasks that is none
 
 
@@ -251,7 +251,8 @@ def _loaded(entry: Entry) -> Any:
 
 def _check(group: Group, plugin: object, what: str) -> None:
     """Raises UsageError that names the first attribute that is missing."""
-    needs = (*group.needs, *_JUDGED) if group is TASKS and hasattr(plugin, "measure") else group.needs
+    judged = group is TASKS and (hasattr(plugin, "outcome") or hasattr(plugin, "measure"))
+    needs = (*group.needs, *_JUDGED) if judged else group.needs
     for attribute in needs:
         if not hasattr(plugin, attribute):
             raise UsageError(f"{what} has no {attribute}; a {group.noun} has {', '.join(needs)}")

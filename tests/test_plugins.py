@@ -219,6 +219,11 @@ def test_a_broken_plugin_raises_its_own_error_under_its_name_and_breaks_no_other
         ("models", "def open(*_): ...", "has no OPTIONS; a model family has OPTIONS, open"),
         ("policies", "OPTIONS = {}", "policy 'odd' (plug_odd.it of the package plug_odd) has no open"),
         ("tasks", "TASK = 3", "task 'odd' (plug_odd.it:TASK of the package plug_odd) has no name"),
+        (
+            "tasks",
+            "class TASK:\n    name, version, summary, card = 'odd', 1, '', ''\n    load = questions = outcome = None\n",
+            "has no measure; a task has name, version, summary, card, load, questions, outcome, measure",
+        ),
         ("suites", "", "suite 'odd' (plug_odd.it:SUITE of the package plug_odd): plug_odd.it has no SUITE"),
         ("suites", SUITE, "calls itself 'pair'; expected the name that it is registered under"),
     ],
