@@ -419,7 +419,7 @@ def test_an_option_that_no_model_declares_is_refused_by_name(
 def test_an_option_that_some_models_declare_is_theirs_and_one_line_says_whose_it_is_not(
     tmp_path: Path, capsys: Any
 ) -> None:
-    arguments = ("-m", "length", "-m", "random?seed=3", "-m", "demo", "--device", "cpu", "--max-length", "64")
+    arguments = ("-m", "length", "-m", "random?seed=3", "-m", "demo", "--device", "cpu", "--max-length", "40")
     assert run("run", *arguments, *BEST_OF_N, tmp_path, "--json") == 0
     printed = capsys.readouterr()
     assert "rmbench: --device and --max-length do not apply to length and random?seed=3\n" in printed.err
