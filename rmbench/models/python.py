@@ -15,6 +15,7 @@ from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import (
     Derived,
     Identity,
+    Judge,
     Model,
     Option,
     RewardModel,
@@ -87,7 +88,7 @@ def open(source: str, options: Mapping[str, Any], revision: str | None) -> Model
     code = _code_sha256(source)
     if isinstance(value, RewardModel) and value.fingerprint is None and code is not None:
         return OwnModel(value, code)
-    if isinstance(value, RewardModel | TokenModel | ScoreFile | Derived):
+    if isinstance(value, RewardModel | TokenModel | ScoreFile | Derived | Judge):
         return value
     if not callable(value):
         raise ModelError(f"python:{source} is a {type(value).__name__}; expected (prompt, response) -> float")

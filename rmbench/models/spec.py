@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rmbench import plugins
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Model, Opened, Option, Startable, subject_of
+from rmbench.models.base import Model, Opened, Option, subject_of
 from rmbench.models.fingerprint import locate
 from rmbench.models.python import PythonCallable
 from rmbench.plugins import MODELS, Group, did_you_mean
@@ -35,7 +36,8 @@ _SHAPES = {
     "lookup": ("answers", "fingerprint"),
     "combine": ("answers", "fingerprint", "members", "needs", "fit"),
     "encode": ("answers", "fingerprint", "backbone", "layout", "read"),
-    "started": ("answers", "fingerprint"),
+    "verdict": ("answers", "fingerprint", "policy", "ask"),
+    "started": ("answers", "fingerprint", "subject"),
 }
 
 
@@ -80,7 +82,7 @@ def parse(text: str) -> Spec:
     return read_spec(text, MODELS, _family_of)
 
 
-def open_model(model: str | Spec | object, **options: Any) -> Opened:
+def open_model(model: str | Spec | object, **options: Any) -> Model | Opened:
     """A model ready to be asked, without its weights: what it answers, who it is and its fingerprint.
 
     `model` is a spec, an object with the methods of a protocol, or `(prompt, response) -> float`; `options` are those
@@ -93,7 +95,7 @@ def open_model(model: str | Spec | object, **options: Any) -> Opened:
     spec = spec_of(model)
     if spec.model is not None:
         return _in_memory(spec.model, options)
-    opened: Opened = open_family(with_options(spec, **options), MODELS)
+    opened: Model | Opened = open_family(with_options(spec, **options), MODELS)
     _check(opened, f"what family {spec.family!r} opened")
     return opened
 
@@ -105,7 +107,8 @@ def load_model(model: str | Spec | object, **options: Any) -> Model:
     'length:1'
     """
     opened = open_model(model, **options)
-    return opened.started().__enter__() if isinstance(opened, Startable) else opened
+    loaded: Model = started(opened) if isinstance(opened, Opened) else opened
+    return loaded
 
 
 def spec_of(model: str | Spec | object) -> Spec:
@@ -128,9 +131,10 @@ def with_seed(model: str | Spec | object, seed: int, options: Mapping[str, Any])
     return dict(options) if own else {**options, "seed": seed}
 
 
-def run_identity(spec: str) -> str:
-    """What an interrupted run of a model without a fingerprint is known again by."""
-    return str(parse(spec))
+def runs_forwards(model: str | Spec | object) -> bool:
+    """Whether forwards may be run for it: it is started, has members, or is own code, which can be anything."""
+    spec, options = spec_of(model), declared(model)
+    return spec.family in ("python", "object") or "members" in options or any(o.of_run for o in options.values())
 
 
 # For models and policies alike
@@ -175,13 +179,47 @@ def with_options(spec: Spec, group: Group = MODELS, **options: Any) -> Spec:
 
 def open_family(spec: Spec, group: Group) -> Any:
     """What the family of the spec opens, called by its name where it has one."""
-    family = plugins.load(group, spec.family)
-    given = {name: option.default for name, option in family.OPTIONS.items()} | dict(spec.options)
+    family, options = plugins.load(group, spec.family), _options_of(spec.family, group)
+    given = {name: option.default for name, option in options.items()} | dict(spec.options)
     if spec.members:
-        _declared("members", family.OPTIONS, f"family {spec.family!r}")
+        _declared("members", options, f"family {spec.family!r}")
         given["members"] = spec.members
+    of_run = {name: given.pop(name) for name, option in options.items() if option.of_run}
     opened = family.open(spec.source, given, spec.revision)
+    if of_run and hasattr(opened, "started"):
+        opened = AtRest(opened, of_run)
     return opened if spec.name is None else _named(opened, spec.name)
+
+
+class AtRest:
+    """An opened model, or policy, and how this run starts it: `of_run` are the options that its `started` takes."""
+
+    def __init__(self, opened: Any, of_run: Mapping[str, Any]) -> None:
+        self.opened, self.of_run = opened, of_run
+        self.subject, self.fingerprint = opened.subject, opened.fingerprint
+        if hasattr(opened, "answers"):
+            self.answers = opened.answers
+
+    def started(self, device: str | None = None) -> AbstractContextManager[Any]:
+        """The model on `device`, where None is the one of the options."""
+        context: AbstractContextManager[Any] = self.opened.started(**self._given(device))
+        return context
+
+    def start(self, device: str | None = None) -> Any:
+        """The same without an end, where the family has that."""
+        start = getattr(self.opened, "start", None)
+        return self.started(device).__enter__() if start is None else start(**self._given(device))
+
+    def _given(self, device: str | None) -> dict[str, Any]:
+        return {**self.of_run, **({} if device is None else {"device": device})}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.opened, name)
+
+
+def started(opened: Any) -> Any:
+    """A model at rest with its weights, for as long as the program holds it."""
+    return opened.start() if hasattr(opened, "start") else opened.started().__enter__()
 
 
 def read_options(given: Mapping[str, Any], options: Mapping[str, Option], owner: str) -> dict[str, Any]:
@@ -371,7 +409,7 @@ def _named(opened: Any, name: str) -> Any:
     return opened
 
 
-def _in_memory(model: Any, options: Mapping[str, Any]) -> Opened:
+def _in_memory(model: Any, options: Mapping[str, Any]) -> Model | Opened:
     for name, value in options.items():
         if value is not None:
             raise UsageError(f"{name}={value!r} cannot change a model that is loaded already")
@@ -382,7 +420,7 @@ def _in_memory(model: Any, options: Mapping[str, Any]) -> Opened:
             f"a model is a spec, an object with a protocol's methods or a callable, not {type(model).__name__}"
         )
     _check(model, "the model")
-    opened: Opened = model
+    opened: Model | Opened = model
     return opened
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from rmbench import plugins
 from rmbench.errors import UsageError
 from rmbench.models.base import Option
-from rmbench.models.spec import Spec, open_family, read_spec, with_options
+from rmbench.models.spec import Spec, open_family, read_spec, started, with_options
 from rmbench.plugins import POLICIES, did_you_mean
-from rmbench.policies.base import OpenedPolicy, Policy, StartablePolicy
+from rmbench.policies.base import OpenedPolicy, Policy
 
 _NEEDS = ("generate", "fingerprint")
 
@@ -24,7 +24,7 @@ def parse(text: str) -> Spec:
     return read_spec(text, POLICIES, _no_family)
 
 
-def open_policy(policy: str | Spec | object, **options: Any) -> OpenedPolicy:
+def open_policy(policy: str | Spec | object, **options: Any) -> Policy | OpenedPolicy:
     """A policy ready to be asked, without its weights: who it is and its fingerprint.
 
     `policy` is a spec or an object with the protocol's methods; `options` are those that its kind declares, and
@@ -34,7 +34,7 @@ def open_policy(policy: str | Spec | object, **options: Any) -> OpenedPolicy:
     if isinstance(policy, str):
         policy = parse(policy)
     if isinstance(policy, Spec) and policy.model is None:
-        opened: OpenedPolicy = open_family(with_options(policy, POLICIES, **options), POLICIES)
+        opened = open_family(with_options(policy, POLICIES, **options), POLICIES)
         return _checked(opened, f"what policy {policy.family!r} opened")
     for name, value in options.items():
         if value is not None:
@@ -45,7 +45,8 @@ def open_policy(policy: str | Spec | object, **options: Any) -> OpenedPolicy:
 def load_policy(policy: str | Spec | object, **options: Any) -> Policy:
     """A policy ready to write, its weights loaded where it has some. Takes and raises what `open_policy` does."""
     opened = open_policy(policy, **options)
-    return opened.started().__enter__() if isinstance(opened, StartablePolicy) else opened
+    loaded: Policy = started(opened) if isinstance(opened, OpenedPolicy) else opened
+    return loaded
 
 
 def declared(policy: str | Spec | object) -> Mapping[str, Option]:
@@ -57,14 +58,14 @@ def declared(policy: str | Spec | object) -> Mapping[str, Option]:
     return options
 
 
-def _checked(policy: Any, what: str) -> OpenedPolicy:
+def _checked(policy: Any, what: str) -> Policy | OpenedPolicy:
     if not any(hasattr(policy, method) for method in ("generate", "started")):
         raise UsageError(
             f"{what}: expected a spec or an object with {' and '.join(_NEEDS)}, got {type(policy).__name__}"
         )
     if not hasattr(policy, "fingerprint"):
         raise UsageError(f"{what}, a {type(policy).__name__}, has no fingerprint; a policy has {', '.join(_NEEDS)}")
-    opened: OpenedPolicy = policy
+    opened: Policy | OpenedPolicy = policy
     return opened
 
 
