@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import string
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,10 +18,16 @@ from hypothesis import strategies as st
 
 from rmbench import plugins
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Option, Subject, identity_of, subject_of
-from rmbench.models.spec import Spec, declared, load_model, open_model, parse, spec_of, with_options
+from rmbench.models.base import Opened, Option, RewardModel, Subject, identity_of, subject_of
+from rmbench.models.spec import Spec, declared, load_model, open_model, parse, runs_forwards, spec_of, with_options
 from rmbench.policies import spec as policies
 from rmbench.types import Ask, Request, Reward
+
+
+def yes(text: str) -> bool:
+    if text not in ("true", "false", "yes"):
+        raise ValueError(f"expected yes or no, got {text!r}")
+    return text != "false"
 
 
 def positive(text: str) -> int:
@@ -51,6 +59,7 @@ def _families(monkeypatch: pytest.MonkeyPatch) -> None:
         "side": Option("a side", choices=("left", "right")),
         "top": Option("how many", positive, 1),
         "file": Option("a file"),
+        "tools": Option("tools as text", yes, False),
     }
     families = {
         "toy": {"OPTIONS": options},
@@ -74,7 +83,7 @@ def test_a_word_is_taken_apart() -> None:
     spec = parse("mine/v2=toy:org/name@abc?beta=0.5&norm=true&side=left")
     assert spec == Spec("toy", "org/name", "abc", {"beta": 0.5, "norm": True, "side": "left"}, "mine/v2")
     assert spec.text == "mine/v2=toy:org/name@abc?beta=0.5&norm=true&side=left"
-    assert parse("toy:x?norm").options == {"norm": True}
+    assert parse("toy:x?norm&tools").options == {"norm": True, "tools": True}
     assert parse("random?seed=7") == Spec("random", options={"seed": 7})
     assert len({parse("random?seed=7"), parse("random?seed=7"), parse("random")}) == 2
 
@@ -149,6 +158,8 @@ def test_a_spec_says_as_a_word_what_it_was_read_from(
         ("toy:x?side=top", "side='top' of family 'toy': expected one of left, right"),
         ("toy:x?top=0", "top='0' of family 'toy': expected a number from 1"),
         ("toy:x?beta", "beta=true of family 'toy': expected a number"),
+        ("toy:x?file", "file=true of family 'toy': expected a text"),
+        ("toy:x?tools=maybe", "tools='maybe' of family 'toy': expected yes or no, got 'maybe'"),
         ("toy:x?beta=1&beta=2", "option 'beta' is given twice"),
         ("toy:x?beta=", "option 'beta' has no value"),
         ("toy:x@", "expected a source before the @ and a revision behind it"),
@@ -166,7 +177,7 @@ def test_a_spec_that_cannot_be_right_names_what_is_wrong(text: str, message: str
 
 def test_a_family_is_opened_with_what_it_declares() -> None:
     toy: Any = open_model("toy:org/name@abc?beta=0.5", top="3")
-    options = {"beta": 0.5, "norm": False, "side": None, "top": 3, "file": None}
+    options = {"beta": 0.5, "norm": False, "side": None, "top": 3, "file": None, "tools": False}
     assert toy.opened == ("org/name", options, "abc")
     assert load_model("toy:x", norm=True).opened[1]["norm"] is True  # type: ignore[union-attr]
     assert set(declared("random")) == {"seed"}
@@ -183,6 +194,7 @@ def test_a_family_is_opened_with_what_it_declares() -> None:
         ("length", {"device": "cpu"}, "unknown option 'device' of family 'length'"),
         ("toy:x", {"norm": "maybe"}, "norm='maybe' of family 'toy': expected true or false"),
         ("toy:x", {"top": 1.5}, "top=1.5 of family 'toy'"),
+        ("toy:x", {"tools": "perhaps"}, "expected yes or no, got 'perhaps'"),
         ("toy:x", {"top": True}, "top=true of family 'toy': expected how many"),
         (len, {"device": "cpu"}, "device='cpu' cannot change a model that is loaded already"),
         (3, {}, "a model is a spec, an object with a protocol's methods or a callable, not int"),
@@ -222,6 +234,12 @@ def test_members_are_specs_or_tables(tmp_path: Path) -> None:
     assert opened.opened[1]["members"] == spec.members
     in_memory: Any = open_model("mean", members=["length", len])
     assert [member.family for member in in_memory.opened[1]["members"]] == ["length", "object"]
+    given: Any = open_model(spec, seed=3)
+    assert [dict(member.options) for member in given.opened[1]["members"]] == [{}, {"seed": 3}]
+    with pytest.raises(UsageError, match="asks for seed=3, the option for seed=4"):
+        open_model(spec, seed=4)
+    with pytest.raises(UsageError, match="unknown option 'device' of family 'mean'; expected one of members"):
+        open_model(spec, device="cpu")
     path.write_text('family = "length"\nmembers = ["length"]\n')
     with pytest.raises(UsageError, match="unknown option 'members' of family 'length'; it has no options"):
         open_model(str(path))
@@ -365,3 +383,62 @@ def test_a_model_that_cannot_be_made_is_a_model_error(tmp_path: Path, monkeypatc
     (tmp_path / "unmakeable.py").write_text("class F:\n    def __init__(self, needed): ...\n")
     with pytest.raises(ModelError, match="python:unmakeable:F cannot be made: TypeError"):
         open_model("python:unmakeable:F")
+
+
+# models at rest
+
+
+class Resting:
+    """A model at rest that remembers how it was started, and ends with its block."""
+
+    answers: frozenset[Ask] = frozenset({"reward"})
+
+    def __init__(self, source: str, options: Mapping[str, Any], revision: str | None) -> None:
+        self.options, self.fingerprint, self.subject = options, f"resting:{source}", Subject("tests/resting", "resting")
+        self.starts: list[dict[str, Any]] = []
+        self.running = 0
+
+    @contextmanager
+    def started(self, **given: Any) -> Iterator[Toy]:
+        self.starts.append(given)
+        self.running += 1
+        try:
+            yield Toy("weights", given, None)
+        finally:
+            self.running -= 1
+
+
+@pytest.fixture
+def resting(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = sys.modules["tests_family_toy"]
+    monkeypatch.setattr(toy, "OPTIONS", {"beta": Option("b", float), "device": Option("a device", of_run=True)})
+    monkeypatch.setattr(toy, "open", Resting)
+
+
+@pytest.mark.usefixtures("resting")
+def test_an_option_of_the_run_reaches_the_start_and_never_the_model() -> None:
+    opened: Any = open_model("mine=toy:x?beta=1&device=cuda:1")
+    assert isinstance(opened, Opened)
+    assert (opened.options, opened.fingerprint, opened.subject.id) == ({"beta": 1.0}, "resting:x", "mine")
+    for device in (None, "cpu"):
+        with opened.started(device) as model:
+            assert isinstance(model, RewardModel)
+            assert opened.running == 1
+    assert opened.running == 0
+    assert opened.starts == [{"device": "cuda:1"}, {"device": "cpu"}]
+
+
+@pytest.mark.usefixtures("resting")
+def test_a_loaded_model_stays_loaded() -> None:
+    opened: Any = open_model("toy:x", device="cpu")
+    model = load_model(opened)
+    assert (model.opened, opened.running) == (("weights", {"device": "cpu"}, None), 1)  # type: ignore[union-attr]
+    gc.collect()
+    assert opened.running == 1
+
+
+@pytest.mark.usefixtures("resting")
+def test_forwards_are_run_for_what_is_started_has_members_or_may_be_anything() -> None:
+    assert [runs_forwards(model) for model in ("toy:x", "mean", "python:a:b", len, "length", "random")] == [
+        True, True, True, True, False, False,
+    ]  # fmt: skip

@@ -13,8 +13,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 MODEL_HELP = "demo, length, random, a hub id, a folder, scores:FILE, python:module:attribute, ..."
 
-# Options of how forwards are run, for whatever runs on a device
-OF_FORWARDS = ("token_budget", "devices")
+OF_FORWARDS = ("token_budget", "devices")  # options of a run, for models that forwards are run for
 
 
 def _tokens(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
@@ -67,7 +66,7 @@ def allotted(
     given = {name: value for name, value in flags.items() if value is not None}
     idle: dict[tuple[str, ...], list[str]] = {}
     for name in given:
-        without = tuple(spec for spec, options in declared if not _takes(options, name))
+        without = tuple(spec for spec, options in declared if name not in options)
         if without and name not in of_run:
             idle.setdefault(without, []).append(_flag(name))
     everybody = tuple(spec for spec, _ in declared)
@@ -82,11 +81,14 @@ def allotted(
             for without, names in idle.items()
         ]
         click.echo(f"rmbench: {'; '.join(lines)}", err=True)
-    return [{name: value for name, value in given.items() if _takes(options, name)} for _, options in declared]
+    return [{name: value for name, value in given.items() if name in options} for _, options in declared]
 
 
-def _takes(options: Collection[str], name: str) -> bool:
-    return name in options or (name in OF_FORWARDS and "device" in options)
+def model_options_of(spec: str) -> set[str]:
+    """The options that mean something to a model, those of a run's forwards among them. Raises UsageError."""
+    from rmbench.models.spec import declared, runs_forwards
+
+    return {*declared(spec), *(OF_FORWARDS if runs_forwards(spec) else ())}
 
 
 def _flag(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rmbench.cli import EXIT_FAILED, EXIT_INCOMPLETE, debug_option, show_error
-from rmbench.cli._options import MODEL_HELP, OF_FORWARDS, allotted, model_options
+from rmbench.cli._options import MODEL_HELP, OF_FORWARDS, allotted, model_options, model_options_of
 from rmbench.cli.generate import POLICY_HELP, sampling_options
 
 if TYPE_CHECKING:
@@ -173,8 +173,8 @@ def _given(flags: dict[str, Any], models: list[str], policies: list[str]) -> dic
     from rmbench.plugins import POLICIES
     from rmbench.policies import spec as policy_spec
 
-    declared = [(spec, model_spec.declared(spec)) for spec in models]
-    declared += [(spec, policy_spec.declared(spec)) for spec in policies]
+    declared = [(spec, model_options_of(spec)) for spec in models]
+    declared += [(spec, {*policy_spec.declared(spec)}) for spec in policies]
     options = allotted(flags, declared, of_run=("seed",))
     given = {}
     for spec, own in zip(models, options, strict=False):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rmbench.cli import EXIT_INCOMPLETE, debug_option
-from rmbench.cli._options import MODEL_HELP, allotted, model_options
+from rmbench.cli._options import MODEL_HELP, allotted, model_options, model_options_of
 
 if TYPE_CHECKING:
     from rmbench.compare.selection import AtN, TaskSelection
@@ -91,12 +91,11 @@ def _named(context: click.Context, names: set[str]) -> list[str]:
 
 def _write(file: Path, model: str, k: int, out: Path, options: Mapping[str, Any]) -> int:
     from rmbench.cli._progress import ConsoleProgress
-    from rmbench.models.spec import declared
     from rmbench.rejection import select_file
     from rmbench.results import files
 
     files.check_table(out)
-    [given] = allotted(options, [(model, declared(model))])
+    [given] = allotted(options, [(model, model_options_of(model))])
     with redirect_stdout(sys.stderr):  # what a user's code prints is no result
         selected = select_file(model, file, k, progress=ConsoleProgress(model), **given)
     files.write_table(selected.table, out)

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ _NAMED = re.compile(r"([\w.-]+(?:/[\w.-]+)?)=(.+)", re.DOTALL)
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _KEY = re.compile(r"[A-Za-z_]\w*")
 _WORD = re.compile(r"([^:@?]*)([:@?]?)(.*)", re.DOTALL)
+_HELD: list[AbstractContextManager[Any]] = []
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 _TEXTS = ("family", "source", "revision", "name")  # the keys of a file that hold texts
 
@@ -119,9 +121,12 @@ def spec_of(model: str | Spec | object) -> Spec:
 
 
 def declared(model: str | Spec | object) -> Mapping[str, Option]:
-    """The options that the family of a model declares; an object in memory has none."""
+    """The options that the family of a model declares, and those of its members; an object in memory has none."""
     spec = spec_of(model)
-    return {} if spec.model is not None else _options_of(spec.family, MODELS)
+    if spec.model is not None:
+        return {}
+    of_members = {name: option for member in spec.members for name, option in declared(member).items()}
+    return {**of_members, **_options_of(spec.family, MODELS)}
 
 
 def with_seed(model: str | Spec | object, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,8 +138,7 @@ def with_seed(model: str | Spec | object, seed: int, options: Mapping[str, Any])
 
 def runs_forwards(model: str | Spec | object) -> bool:
     """Whether forwards may be run for it: it is started, has members, or is own code, which can be anything."""
-    spec, options = spec_of(model), declared(model)
-    return spec.family in ("python", "object") or "members" in options or any(o.of_run for o in options.values())
+    return spec_of(model).family in ("python", "object") or bool(declared(model).keys() & {"device", "members"})
 
 
 # For models and policies alike
@@ -157,15 +161,18 @@ def read_spec(text: str, group: Group, family_of: Callable[[str, str | None], st
 def with_options(spec: Spec, group: Group = MODELS, **options: Any) -> Spec:
     """The spec with more options, where None is none, a revision or members.
 
-    Raises UsageError for an option that its family does not declare, for a value that means nothing, and where the
-    spec says otherwise.
+    What its family does not declare goes to those of its members that do. Raises UsageError for an option that nobody
+    declares, for a value that means nothing, and where the spec says otherwise.
     """
     revision, members = options.pop("revision", None), options.pop("members", None)
     if revision and _source(spec.family, group) != "required":
         raise UsageError(f"revision={revision!r}: family {spec.family!r} has no revisions")
     if revision and spec.revision and revision != spec.revision:
         raise UsageError(f"{spec.text!r} asks for revision {spec.revision!r}, the option for {revision!r}")
-    given = read_options(options, _options_of(spec.family, group), f"family {spec.family!r}")
+    own = _options_of(spec.family, group)
+    theirs = {name for member in spec.members for name in declared(member)} - own.keys()
+    of_members = {name: options.pop(name) for name in theirs & options.keys()}
+    given = read_options(options, own, f"family {spec.family!r}")
     for name, value in given.items():
         if name in spec.options and spec.options[name] != value:
             raise UsageError(f"{spec.text!r} asks for {name}={spec.options[name]!r}, the option for {name}={value!r}")
@@ -173,8 +180,14 @@ def with_options(spec: Spec, group: Group = MODELS, **options: Any) -> Spec:
         spec,
         revision=spec.revision or revision,
         options={**spec.options, **given},
-        members=tuple(spec_of(member) for member in members or spec.members),
+        members=tuple(_with_some(spec_of(member), of_members) for member in members or spec.members),
     )
+
+
+def _with_some(member: Spec, options: Mapping[str, Any]) -> Spec:
+    """A member with those of the options that it declares."""
+    some = {name: value for name, value in options.items() if name in declared(member)}
+    return with_options(member, **some) if some else member
 
 
 def open_family(spec: Spec, group: Group) -> Any:
@@ -205,21 +218,27 @@ class AtRest:
         context: AbstractContextManager[Any] = self.opened.started(**self._given(device))
         return context
 
-    def start(self, device: str | None = None) -> Any:
-        """The same without an end, where the family has that."""
-        start = getattr(self.opened, "start", None)
-        return self.started(device).__enter__() if start is None else start(**self._given(device))
+    @property
+    def start(self) -> Callable[[], Any]:
+        """The same without an end. Raises AttributeError where the family has no such start."""
+        return partial(self.opened.start, **self.of_run)
 
     def _given(self, device: str | None) -> dict[str, Any]:
         return {**self.of_run, **({} if device is None else {"device": device})}
 
     def __getattr__(self, name: str) -> Any:
+        if name == "opened":  # not there yet while a copy is made
+            raise AttributeError(name)
         return getattr(self.opened, name)
 
 
 def started(opened: Any) -> Any:
-    """A model at rest with its weights, for as long as the program holds it."""
-    return opened.start() if hasattr(opened, "start") else opened.started().__enter__()
+    """A model at rest with its weights, held until the program ends where its family has no start without an end."""
+    if hasattr(opened, "start"):
+        return opened.start()
+    context = opened.started()
+    _HELD.append(context)
+    return context.__enter__()
 
 
 def read_options(given: Mapping[str, Any], options: Mapping[str, Option], owner: str) -> dict[str, Any]:
@@ -366,7 +385,7 @@ def _value(name: str, value: Any, option: Option, owner: str) -> Any:
             raise UsageError(f"{name}={value!r} of {owner}: expected true or false")
         return truth
     if isinstance(value, bool):
-        raise UsageError(f"{name}={str(value).lower()} of {owner}: expected {_expected(option)}")
+        return _switched(name, value, option, owner)
     if option.choices and str(value) not in option.choices:
         raise UsageError(f"{name}={value!r} of {owner}: expected {_expected(option)}")
     if isinstance(kind, type) and isinstance(value, kind):
@@ -376,6 +395,17 @@ def _value(name: str, value: Any, option: Option, owner: str) -> Any:
     except (ValueError, TypeError) as error:
         reason = f"expected {_expected(option)}" if isinstance(kind, type) or not str(error) else str(error)
         raise UsageError(f"{name}={value!r} of {owner}: {reason}") from None
+
+
+def _switched(name: str, value: bool, option: Option, owner: str) -> Any:
+    """The value of an option that is on or off by its family's own way to read that. Raises UsageError for others."""
+    text = str(value).lower()
+    try:
+        if option.kind is not str:
+            return option.kind(text)
+    except (ValueError, TypeError):
+        pass
+    raise UsageError(f"{name}={text} of {owner}: expected {_expected(option)}")
 
 
 def _expected(option: Option) -> str:
