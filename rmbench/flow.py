@@ -23,7 +23,7 @@ from rmbench.forwards.workers import Processes, devices_of
 from rmbench.metrics import scale
 from rmbench.metrics.interval import Estimate, Statistic, estimate
 from rmbench.models.base import Derived, Model, Opened, subject_of
-from rmbench.models.spec import open_model, with_seed
+from rmbench.models.spec import Spec, open_model, with_seed
 from rmbench.results import files, provenance, records
 from rmbench.results.schema import DatasetInfo, Definition, Metric, Scale, SubjectInfo, TaskInfo, TaskResult, Timing
 from rmbench.scoring import Asking, Explanation, Progress, Session, Store, Usage
@@ -127,7 +127,7 @@ def _named(tasks: Sequence[str | Task]) -> list[Task]:
 
 @_seldom_collected()
 def evaluate(
-    model: str | Model | Opened | Callable[..., float],
+    model: str | Spec | Model | Opened | Callable[..., float],
     tasks: Sequence[str | Task | Loaded],
     *,
     data: Mapping[str, str | Path] | None = None,
@@ -186,7 +186,7 @@ def evaluate(
 
 
 def evaluations(
-    model: str | Model | Opened | Callable[..., float],
+    model: str | Spec | Model | Opened | Callable[..., float],
     tasks: Sequence[Loaded | Failed],
     *,
     out: str | Path | None = None,
@@ -208,7 +208,7 @@ def evaluations(
         raise UsageError(f"seed={seed}, token_budget={token_budget}: expected a seed from 0 and a budget from 1")
     if out is not None:
         files.check_writable(Path(out))
-    spec = model if isinstance(model, str) else None
+    spec = model if isinstance(model, str | Spec) else None
     options = with_seed(model, seed, options)
     others = _shared_out(spec, devices, options)
     opened = open_model(model, **options)
@@ -274,7 +274,7 @@ def _evaluated(
 
 @_seldom_collected()
 def explain(
-    model: str | Model | Opened | Callable[..., float],
+    model: str | Spec | Model | Opened | Callable[..., float],
     tasks: Sequence[str | Task | Loaded],
     *,
     data: Mapping[str, str | Path] | None = None,
@@ -295,7 +295,7 @@ def explain(
 
 
 def score(
-    model: str | Model | Opened | Callable[..., float],
+    model: str | Spec | Model | Opened | Callable[..., float],
     conversations: Sequence[Conversation],
     *,
     token_budget: int | None = None,
@@ -319,7 +319,7 @@ def score(
         return session.ask(questions).rewards
 
 
-def _shared_out(spec: str | None, devices: str | None, options: dict[str, Any]) -> list[str]:
+def _shared_out(spec: str | Spec | None, devices: str | None, options: dict[str, Any]) -> list[str]:
     """The devices besides the first, which becomes the one in `options`."""
     if devices is None:
         return []

@@ -136,6 +136,15 @@ def with_seed(model: str | Spec | object, seed: int, options: Mapping[str, Any])
     return dict(options) if own else {**options, "seed": seed}
 
 
+def elsewhere(model: str | Spec | object) -> Spec | None:
+    """What another process opens a model by, without the options of this run; None for an object in memory."""
+    spec = spec_of(model)
+    if spec.model is not None:
+        return None
+    own = _options_of(spec.family, MODELS)
+    return replace(spec, options={name: value for name, value in spec.options.items() if not own[name].of_run})
+
+
 def runs_forwards(model: str | Spec | object) -> bool:
     """Whether forwards may be run for it: it is started, has members, or is own code, which can be anything."""
     return spec_of(model).family in ("python", "object") or bool(declared(model).keys() & {"device", "members"})
