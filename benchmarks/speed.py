@@ -34,7 +34,7 @@ from race.data import Workload
 from race.sides import BUDGET, Sides, Steps, by_default, loaded, planned, run_bins
 
 from rmbench.models.base import Encoded
-from rmbench.models.checkpoint import quiet
+from rmbench.checkpoints.weights import quiet
 from rmbench.scoring import Store
 from rmbench.scoring.cost import cost_of
 from rmbench.scoring.fastpath import route

@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Options, TokenModel
 from rmbench.models.classifier import Classifier, load
-from rmbench.models.fingerprint import sources
+from rmbench.checkpoints.fingerprint import sources
 from rmbench.scoring import score
 from rmbench.types import Message, Request, Response, Reward
 

@@ -15,7 +15,7 @@ import torch
 from real_models import VOCABULARY, RealTokenModel, backbone, drawn, requests_of, watched
 
 from rmbench import scoring
-from rmbench.models import checkpoint
+from rmbench.checkpoints import weights
 from rmbench.scoring import attention, fastpath
 from rmbench.scoring.fastpath import route, tabled
 from rmbench.types import Request
@@ -143,7 +143,7 @@ def test_longrope_would_differ_in_a_batch() -> None:
               "original_max_position_embeddings": 32}  # fmt: skip
     model = RealTokenModel(backbone("phi3", **values))
     requests = conversations(longest=40)
-    taken_for_steady = patch.object(checkpoint, "_STEADY_ROPES", frozenset({"default", "longrope"}))
+    taken_for_steady = patch.object(weights, "_STEADY_ROPES", frozenset({"default", "longrope"}))
     with taken_for_steady, pytest.warns(UserWarning, match="packed forwards are not used"):  # the check sees it too
         scoring.score(model, requests, token_budget=1000)
     assert model.worst(requests) > 1e-3

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Options
-from rmbench.models.rendering import Limits, Rendering, choose, plain, warn_if_rebuilt
+from rmbench.checkpoints.rendering import Limits, Rendering, choose, plain, warn_if_rebuilt
 from rmbench.types import Message, Request, Response
 
 Tokenizer = PreTrainedTokenizerFast

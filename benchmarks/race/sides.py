@@ -14,7 +14,7 @@ import rmbench
 from race.clock import Meter
 from race.data import Workload
 from rmbench.models.base import Encoded, TokenModel
-from rmbench.models.checkpoint import quiet
+from rmbench.checkpoints.weights import quiet
 from rmbench.scoring import Store, score
 from rmbench.scoring.budget import USUAL, Budget
 from rmbench.scoring.cost import cost_of

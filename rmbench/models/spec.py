@@ -10,7 +10,7 @@ from typing import Any
 
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Derived, Model, Options, RewardModel, ScoreFile, TokenModel
-from rmbench.models.fingerprint import locate
+from rmbench.checkpoints.fingerprint import locate
 from rmbench.models.python import PythonCallable, code_sha256
 from rmbench.plugins import did_you_mean, families
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rmbench.models.checkpoint import unsteady_ropes
+from rmbench.checkpoints.weights import unsteady_ropes
 from rmbench.models.memory import out_of_memory, release
 
 if TYPE_CHECKING:

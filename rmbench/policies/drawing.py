@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rmbench.errors import ModelError
-from rmbench.models.fingerprint import digest
+from rmbench.checkpoints.fingerprint import digest
 from rmbench.policies.base import Generation
 
 if TYPE_CHECKING:

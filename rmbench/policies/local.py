@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Options as ModelOptions
 from rmbench.models.base import Subject
-from rmbench.models.checkpoint import (
+from rmbench.checkpoints.weights import (
     check_code,
     listed,
     named_dtype,
@@ -34,9 +34,9 @@ from rmbench.models.checkpoint import (
     read_weights,
     unsteady_ropes,
 )
-from rmbench.models.fingerprint import Checkpoint, class_name, digest, first_line, locate, sources, tokenizer_hash
+from rmbench.checkpoints.fingerprint import Checkpoint, class_name, digest, first_line, locate, sources, tokenizer_hash
 from rmbench.models.memory import out_of_memory, release
-from rmbench.models.rendering import FROZEN_DATE, Limits, Rendering, Template, compiled, plain
+from rmbench.checkpoints.rendering import FROZEN_DATE, Limits, Rendering, Template, compiled, plain
 from rmbench.policies.base import Generation, Options
 from rmbench.policies.decoding import Budget, Row, TooLargeError, shares, write
 from rmbench.policies.drawing import Draw, sample_key, sampling

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.fingerprint import Checkpoint, first_line
+from rmbench.checkpoints.fingerprint import Checkpoint, first_line
 
 if TYPE_CHECKING:
     import torch

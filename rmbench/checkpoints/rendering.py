@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Options
-from rmbench.models.fingerprint import first_line
+from rmbench.checkpoints.fingerprint import first_line
 from rmbench.types import Message, Request
 
 # Templates that ask for today get this day, the one that Llama 3.1's own template falls back to.
