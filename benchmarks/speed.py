@@ -33,8 +33,8 @@ from race.cuda import measure, sequences
 from race.data import Workload
 from race.sides import BUDGET, Sides, Steps, by_default, loaded, planned, run_bins
 
-from rmbench.models.base import Encoded
 from rmbench.checkpoints.weights import quiet
+from rmbench.models.base import Encoded
 from rmbench.scoring import Store
 from rmbench.scoring.cost import cost_of
 from rmbench.scoring.fastpath import route

@@ -16,10 +16,10 @@ from checkpoints import ARCHITECTURES, SENTENCES, bert_wordpiece, bytes_bpe, mak
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from rmbench.checkpoints.fingerprint import sources
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Options, TokenModel
 from rmbench.models.classifier import Classifier, load
-from rmbench.checkpoints.fingerprint import sources
 from rmbench.scoring import score
 from rmbench.types import Message, Request, Response, Reward
 

@@ -7,9 +7,9 @@ import pytest
 from checkpoints import CHAT, bert_wordpiece, bytes_bpe, make, roberta_bpe
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from rmbench.checkpoints.rendering import Limits, Rendering, choose, plain, warn_if_rebuilt
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Options
-from rmbench.checkpoints.rendering import Limits, Rendering, choose, plain, warn_if_rebuilt
 from rmbench.types import Message, Request, Response
 
 Tokenizer = PreTrainedTokenizerFast

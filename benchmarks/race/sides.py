@@ -13,8 +13,8 @@ from typing import Any, Literal, cast
 import rmbench
 from race.clock import Meter
 from race.data import Workload
-from rmbench.models.base import Encoded, TokenModel
 from rmbench.checkpoints.weights import quiet
+from rmbench.models.base import Encoded, TokenModel
 from rmbench.scoring import Store, score
 from rmbench.scoring.budget import USUAL, Budget
 from rmbench.scoring.cost import cost_of

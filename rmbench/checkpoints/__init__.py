@@ -1,1 +1,1 @@
-"""What a checkpoint is: `fingerprint` finds its files and hashes them, `weights` loads it, `rendering` makes its tokens."""
+"""What a checkpoint is: `fingerprint` finds its files, `weights` loads them, `rendering` makes tokens of requests."""

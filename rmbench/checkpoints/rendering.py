@@ -21,9 +21,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from rmbench.checkpoints.fingerprint import first_line
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Options
-from rmbench.checkpoints.fingerprint import first_line
 from rmbench.types import Message, Request
 
 # Templates that ask for today get this day, the one that Llama 3.1's own template falls back to.

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rmbench.errors import ModelError, UsageError
 from rmbench.checkpoints.fingerprint import Checkpoint, first_line
+from rmbench.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     import torch

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
-from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Encoded, Options, Subject
+from rmbench.checkpoints.fingerprint import Checkpoint, class_name, digest, first_line, locate, sources, tokenizer_hash
+from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
 from rmbench.checkpoints.weights import (
     check_code,
     listed,
@@ -32,8 +32,8 @@ from rmbench.checkpoints.weights import (
     read_tokenizer,
     read_weights,
 )
-from rmbench.checkpoints.fingerprint import Checkpoint, class_name, digest, first_line, locate, sources, tokenizer_hash
-from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
+from rmbench.errors import ModelError, UsageError
+from rmbench.models.base import Encoded, Options, Subject
 from rmbench.types import Ask, Message, Request, Response, Reward, Status
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rmbench.checkpoints.fingerprint import locate
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Derived, Model, Options, RewardModel, ScoreFile, TokenModel
-from rmbench.checkpoints.fingerprint import locate
 from rmbench.models.python import PythonCallable, code_sha256
 from rmbench.plugins import did_you_mean, families
 

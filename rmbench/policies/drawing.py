@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rmbench.errors import ModelError
 from rmbench.checkpoints.fingerprint import digest
+from rmbench.errors import ModelError
 from rmbench.policies.base import Generation
 
 if TYPE_CHECKING:

@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Options as ModelOptions
-from rmbench.models.base import Subject
+from rmbench.checkpoints.fingerprint import Checkpoint, class_name, digest, first_line, locate, sources, tokenizer_hash
+from rmbench.checkpoints.rendering import FROZEN_DATE, Limits, Rendering, Template, compiled, plain
 from rmbench.checkpoints.weights import (
     check_code,
     listed,
@@ -34,9 +33,10 @@ from rmbench.checkpoints.weights import (
     read_weights,
     unsteady_ropes,
 )
-from rmbench.checkpoints.fingerprint import Checkpoint, class_name, digest, first_line, locate, sources, tokenizer_hash
+from rmbench.errors import ModelError, UsageError
+from rmbench.models.base import Options as ModelOptions
+from rmbench.models.base import Subject
 from rmbench.models.memory import out_of_memory, release
-from rmbench.checkpoints.rendering import FROZEN_DATE, Limits, Rendering, Template, compiled, plain
 from rmbench.policies.base import Generation, Options
 from rmbench.policies.decoding import Budget, Row, TooLargeError, shares, write
 from rmbench.policies.drawing import Draw, sample_key, sampling

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from rmbench.models.base import Encoded, TokenModel, subject_of
-from rmbench.checkpoints.weights import unsteady_ropes
 from rmbench.checkpoints.fingerprint import first_line
+from rmbench.checkpoints.weights import unsteady_ropes
+from rmbench.models.base import Encoded, TokenModel, subject_of
 from rmbench.models.memory import out_of_memory
 from rmbench.scoring.cost import Cost
 from rmbench.scoring.loop import hidden_states

@@ -17,9 +17,9 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
 
+from rmbench.checkpoints.fingerprint import first_line
 from rmbench.errors import ModelError, RmbenchError, UsageError
 from rmbench.models.base import Encoded, TokenModel
-from rmbench.checkpoints.fingerprint import first_line
 from rmbench.models.spec import load_model
 from rmbench.scoring.loop import Job, rewards_of
 from rmbench.scoring.memory import held
