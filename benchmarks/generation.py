@@ -24,11 +24,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from rmbench.models.base import Subject
-from rmbench.policies.base import Generation
 from rmbench.policies.decoding import shares
 from rmbench.policies.drawing import Draw, uniform
 from rmbench.policies.local import Local
-from rmbench.types import Message
+from rmbench.types import GenerationRequest, Message
 
 RUNS = 5
 VOCAB, END = 2048, 3
@@ -41,7 +40,7 @@ class Numbers:
     tokenizer = SimpleNamespace(decode=lambda ids, **_: " ".join(map(str, ids)))
 
     def ids(self, prompt: tuple[Message, ...]) -> list[int]:
-        return [int(word) for word in prompt[0].content.split()]
+        return [int(word) for word in prompt[0].text.split()]
 
 
 def policy() -> Local:
@@ -81,7 +80,7 @@ class Until(Draw):
         return tokens
 
 
-def compare(name: str, written: Local, asked: Sequence[Generation], longest: int) -> None:
+def compare(name: str, written: Local, asked: Sequence[GenerationRequest], longest: int) -> None:
     """Prints one line: seconds of both ways, and the median of their ratios."""
     Until.longest = longest
     ratios, seconds, texts = [], [], []
@@ -111,12 +110,12 @@ def main() -> None:
     torch.set_num_threads(1)
     vars(local)["Draw"] = Until
     written, drawn = policy(), {"temperature": 1.0, "seed": 0}
-    samples = [Generation(prompt, sample, 64, drawn) for prompt in prompts(32, 200) for sample in range(8)]
+    samples = [GenerationRequest(prompt, sample, 64, drawn) for prompt in prompts(32, 200) for sample in range(8)]
     compare("samples", written, samples, 10**9)
     compare("ragged", replace(written, token_budget=64 * 288),
-            [Generation(prompt, 0, 256, drawn) for prompt in prompts(256, 32)], 256)  # fmt: skip
-    compare("head", written, [Generation(prompt, 0, 64, drawn) for prompt in prompts(128, 200, 180)], 10**9)
-    compare("nothing", written, [Generation(prompt, 0, 64, drawn) for prompt in prompts(128, 200)], 10**9)
+            [GenerationRequest(prompt, 0, 256, drawn) for prompt in prompts(256, 32)], 256)  # fmt: skip
+    compare("head", written, [GenerationRequest(prompt, 0, 64, drawn) for prompt in prompts(128, 200, 180)], 10**9)
+    compare("nothing", written, [GenerationRequest(prompt, 0, 64, drawn) for prompt in prompts(128, 200)], 10**9)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from rmbench.results.schema import DatasetInfo, Metric, Scale, SubjectInfo, Task
 from rmbench.scoring import Explanation, Progress, Store, Tally
 from rmbench.scoring.workers import Processes, devices_of
 from rmbench.task import Task
-from rmbench.types import STATUSES, Example, Message, Outcome, Request, Response, Reward
+from rmbench.types import STATUSES, Example, Message, Outcome, Question, Request, Response, Reward
 
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
@@ -148,8 +148,8 @@ def evaluate(
         results = []
         for item in loaded:
             judged = _Judged()
-            for example, requests in zip(item.data.examples, asked.pop(0), strict=True):
-                judged.add(item.task, example, requests, list(islice(rewards, len(requests))))
+            for example, questions in zip(item.data.examples, asked.pop(0), strict=True):
+                judged.add(item.task, example, questions, list(islice(rewards, len(questions))))
             info = SubjectInfo(
                 kind="reward_model",
                 id=subject.id,
@@ -181,11 +181,11 @@ def explain(
     spec = model if isinstance(model, str) else None
     loaded = _all_loaded(tasks, data, limit, deduplicate)
     model = load_model(model, seed=seed, **options)
-    requests = [*chain.from_iterable(chain.from_iterable(_asked(model, loaded)))]
+    questions = [*chain.from_iterable(chain.from_iterable(_asked(model, loaded)))]
     run = run_of(model, spec) if spec else None
     there = run is not None and (cache_folder() / "journals" / f"{run}.sqlite").exists()
     with _opened(run if there else None) as (store, journal):
-        return scoring.explain(model, requests, store=store, journal=journal, token_budget=token_budget)
+        return scoring.explain(model, questions, store=store, journal=journal, token_budget=token_budget)
 
 
 def score(
@@ -203,10 +203,10 @@ def score(
     """
     spec = model if isinstance(model, str) else None
     model = load_model(model, **options)
-    requests = [_conversation(item, place) for place, item in enumerate(conversations)]
+    questions = [Question(_conversation(item, place)) for place, item in enumerate(conversations)]
     with kept(run_of(model, spec) if spec else None) as (store, journal):
         return scoring.score(
-            model, requests, store=store, journal=journal, token_budget=token_budget, progress=progress
+            model, questions, store=store, journal=journal, token_budget=token_budget, progress=progress
         )
 
 
@@ -218,10 +218,11 @@ def _all_loaded(
     return [task if isinstance(task, Loaded) else next(ready) for task in tasks]
 
 
-def _asked(model: Model, loaded: Sequence[Loaded]) -> list[list[list[Request]]]:
+def _asked(model: Model, loaded: Sequence[Loaded]) -> list[list[list[Question]]]:
     """What is asked of a model, by task and example."""
     return [
-        [item.task.requests(example, model.asks, item.data.sha256) for example in item.data.examples] for item in loaded
+        [item.task.questions(example, model.answers, item.data.sha256) for example in item.data.examples]
+        for item in loaded
     ]
 
 
@@ -294,7 +295,7 @@ def _conversation(item: Conversation, place: int) -> Request:
     messages = [_message(message, f"conversation {place}, message {number}") for number, message in enumerate(item)]
     if len(messages) < 2 or messages[-1].role != "assistant":
         raise UsageError(f"conversation {place}: its last message must be the assistant's, after at least one other")
-    return Request("reward", tuple(messages[:-1]), (Response(messages[-1].content),))
+    return Request("reward", tuple(messages[:-1]), (Response(messages[-1].text),))
 
 
 def _message(message: Any, place: str) -> Message:
@@ -321,28 +322,28 @@ class _Judged:
         self._problems: dict[tuple[str, str], str] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
 
-    def add(self, task: Task, example: Example, requests: Sequence[Request], rewards: Sequence[Reward]) -> None:
-        self.outcomes.append(task.outcome(example, requests, rewards))
-        self.records.add(example, requests, rewards)
+    def add(self, task: Task, example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> None:
+        self.outcomes.append(task.outcome(example, questions, rewards))
+        self.records.add(example, questions, rewards)
         texts: dict[str, str | None] = {}
-        for request, reward in zip(requests, rewards, strict=True):
+        for question, reward in zip(questions, rewards, strict=True):
             self.statuses[reward.status] += 1
             self.truncated += reward.truncated > 0
-            if reward.read and len(request.shown) == 1:
-                text = request.shown[0].text
+            if reward.read and len(question.request.responses) == 1:
+                text = question.request.responses[0].text
                 self.same_tokens += texts.setdefault(reward.read, text) != text
             if reward.status != "ok":
-                self._add_problem(example, request, reward)
+                self._add_problem(example, question, reward)
 
     @property
     def problems(self) -> list[str]:
         """One line per status that is not `ok` and reason, numbers in it aside: how often, and where first."""
         return [f"{self._counts[kind]:,} rewards are {kind[0]}, {line}" for kind, line in self._problems.items()]
 
-    def _add_problem(self, example: Example, request: Request, reward: Reward) -> None:
+    def _add_problem(self, example: Example, question: Question, reward: Reward) -> None:
         kind = reward.status, re.sub(r"\d[\d,.]*", "#", reward.detail or "")
         self._counts[kind] += 1
-        candidates = " and ".join(str(index) for index in request.where.candidates) if request.where else "?"
+        candidates = " and ".join(map(str, question.place.candidates)) if question.place else "?"
         place = f"example {example.id}, candidate {candidates}"
         self._problems.setdefault(kind, f"first at {place}" + (f": {reward.detail}" if reward.detail else ""))
 
@@ -417,8 +418,8 @@ def timing(tally: Tally, seconds: float) -> Timing:
 def _metrics(task: Task, outcomes: Sequence[Outcome], views: Sequence[str], seed: int) -> list[Metric]:
     subsets: dict[str, list[Outcome]] = {"all": list(outcomes)}
     for outcome in outcomes:
-        if outcome.subset is not None:
-            subsets.setdefault(outcome.subset, []).append(outcome)
+        for value in outcome.facets.values():
+            subsets.setdefault(value, []).append(outcome)
     return [
         Metric(
             name=found.name,
@@ -457,6 +458,5 @@ def _by_id(example: Example) -> tuple[str, list[str | None]]:
 
 def _examples_sha256(examples: Sequence[Example]) -> str:
     return provenance.examples_sha256(
-        (example.id, example.cluster, [None if c.label is None else float(c.label) for c in example.candidates])
-        for example in examples
+        (example.id, example.cluster, [candidate.number for candidate in example.candidates]) for example in examples
     )

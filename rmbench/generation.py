@@ -21,7 +21,6 @@ from rmbench.metrics import tails
 from rmbench.metrics.interval import Estimate, estimate, mean
 from rmbench.models.base import Subject, subject_of
 from rmbench.plugins import task_names
-from rmbench.policies import base
 from rmbench.policies.base import Policy
 from rmbench.policies.outputs import Outputs
 from rmbench.policies.spec import load_policy
@@ -30,7 +29,7 @@ from rmbench.results.schema import DatasetInfo, Metric, SubjectInfo, TaskInfo, T
 from rmbench.scoring import Progress, Tally
 from rmbench.scoring.generation import generate
 from rmbench.task import Generation, Prompt, Task
-from rmbench.types import Message, Response
+from rmbench.types import GenerationRequest, Message, Response
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -214,7 +213,7 @@ def _samples(
     }
     asked = [
         [
-            (example, base.Generation(example.prompt, number, _cap(item, sampling), settings))
+            (example, GenerationRequest(example.prompt, number, _cap(item, sampling), settings))
             for example in cast(Sequence[Prompt], item.data.examples)
             for number in range(_count(policy, example.prompt, sampling))
         ]
@@ -260,10 +259,10 @@ def _table(samples: Sequence[Sample], prompts: Sequence[tuple[Message, ...]], po
 
     texts = all(len(prompt) == 1 and prompt[0].role == "user" for prompt in prompts)
     message = pa.struct({"role": pa.string(), "content": pa.string()})
-    listed = [[{"role": m.role, "content": m.content} for m in prompt] for prompt in prompts]
+    listed = [[{"role": m.role, "content": m.text} for m in prompt] for prompt in prompts]
     return pa.table(
         {
-            "prompt": pa.array([p[0].content for p in prompts]) if texts else pa.array(listed, pa.list_(message)),
+            "prompt": pa.array([p[0].text for p in prompts]) if texts else pa.array(listed, pa.list_(message)),
             "response": pa.array([sample.text for sample in samples], pa.string()),
             "sample": pa.array([sample.number for sample in samples], pa.int32()),
             "tokens": pa.array([sample.tokens for sample in samples], pa.int32()),
@@ -289,7 +288,7 @@ def _result(
     views = _by(samples, lambda sample: sample.example.condition)
     metrics, left_out = _metrics(task, views, unit, sampling.seed)
     statuses = Counter("missing" if sample.response is None else "ok" for sample in samples)
-    turns = [[e.id, [[m.role, m.content] for m in e.prompt]] for e in data.examples]
+    turns = [[e.id, [[m.role, m.text] for m in e.prompt]] for e in data.examples]
     asked = {} if isinstance(policy, Outputs) else {
         "max_new_tokens": _cap(item, sampling),
         "temperature": 1.0 if sampling.temperature is None else sampling.temperature,
@@ -351,7 +350,7 @@ def _row(sample: Sample) -> dict[str, Any]:
     return {
         "example_id": sample.example.id,
         "candidate": sample.number,
-        "subset": sample.example.subset,
+        "subset": sample.example.facets.get("subset"),
         "cluster": sample.example.cluster,
         "condition": sample.example.condition,
         "status": "missing" if missing else "ok",
@@ -460,7 +459,7 @@ def _numbers(groups: Sequence[Sequence[Sample]]) -> dict[str, int]:
 
 
 def _subsets(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
-    named = _by([s for s in samples if s.example.subset is not None], lambda sample: str(sample.example.subset))
+    named = _by([s for s in samples if "subset" in s.example.facets], lambda sample: sample.example.facets["subset"])
     return {"all": list(samples), **named} if samples else {}
 
 

@@ -104,7 +104,7 @@ def _table(selected: Mapping[Prompt, Sequence[_Place]]) -> pa.Table:
         {
             "example_id": place.id,
             "candidate": place.candidate,
-            "prompt": prompt[0].content if as_text else [{"role": m.role, "content": m.content} for m in prompt],
+            "prompt": prompt[0].text if as_text else [{"role": m.role, "content": m.text} for m in prompt],
             "response": place.text,
             "reward": place.reward,
             "rank": rank,

@@ -21,7 +21,7 @@ from rmbench.models.spec import load_model
 from rmbench.results import files
 from rmbench.results.schema import Calibration
 from rmbench.scoring import Progress
-from rmbench.types import Array, Request, Response, Reward
+from rmbench.types import Array, Question, Request, Response, Reward
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,10 +69,10 @@ def score_file(
         None if calibrator is None else _calibration(calibrator, subject_of(loaded).id, (flow.fingerprint(loaded), run))
     )
     rows = _distinct([read_responses(row) for row in read_rows(file)])
-    requests = [Request("reward", row.prompt, (Response(text),)) for row in rows for text in row.texts]
+    questions = [Question(Request("reward", row.prompt, (Response(text),))) for row in rows for text in row.texts]
     with flow.kept(run) as (store, journal):
         given = scoring.score(
-            loaded, requests, store=store, journal=journal, token_budget=token_budget, progress=progress
+            loaded, questions, store=store, journal=journal, token_budget=token_budget, progress=progress
         )
     statuses = Counter(reward.status for reward in given if reward.status != "ok")
     notes = [f"{count:,} rewards are {status}" for status, count in statuses.items()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import combinations
 from pathlib import Path
@@ -24,7 +24,20 @@ from rmbench.errors import DataError, ModelError, UsageError
 from rmbench.metrics import comparison, probe, summary
 from rmbench.metrics.aggregate import aggregate
 from rmbench.metrics.interval import Statistic
-from rmbench.types import Array, Ask, Candidate, Example, Outcome, Request, Response, Reward, Status, View, Where
+from rmbench.types import (
+    Array,
+    Ask,
+    Candidate,
+    Example,
+    Outcome,
+    Place,
+    Question,
+    Request,
+    Response,
+    Reward,
+    Status,
+    View,
+)
 
 _NO_STEPS: Array = np.zeros(0)  # of most candidates, and an array each would be most of an outcome
 _NO_STEPS.setflags(write=False)
@@ -58,9 +71,9 @@ class Task(Protocol):
 
     def load(self, path: Path | None = None) -> Dataset: ...
 
-    def requests(self, example: Example, asks: frozenset[Ask], dataset: str) -> list[Request]: ...
+    def questions(self, example: Example, answers: frozenset[Ask], dataset: str) -> list[Question]: ...
 
-    def outcome(self, example: Example, requests: Sequence[Request], rewards: Sequence[Reward]) -> Outcome: ...
+    def outcome(self, example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> Outcome: ...
 
     def statistics(self, outcomes: Sequence[Outcome], view: str) -> list[Statistic]: ...
 
@@ -124,37 +137,36 @@ class _Judging(_Reading, ABC):
             )
         return data
 
-    def requests(self, example: Example, asks: frozenset[Ask], dataset: str) -> list[Request]:
-        """What to ask of a model that answers `asks`; `dataset` is the data set's sha256. Raises ModelError."""
-        if "reward" in asks or "steps" in asks:
-            ask: Ask = "reward" if "reward" in asks else "steps"
+    def questions(self, example: Example, answers: frozenset[Ask], dataset: str) -> list[Question]:
+        """What to ask of a model that `answers` so; `dataset` is the data set's sha256. Raises ModelError."""
+        if "reward" in answers or "steps" in answers:
+            ask: Ask = "reward" if "reward" in answers else "steps"
             shown: list[tuple[int, ...]] = [(index,) for index in range(len(example.candidates))]
-        elif "compare" in asks:
+        elif "compare" in answers:
             ask, shown = "compare", self.pairs(example)
         else:
-            answers = ", ".join(sorted(asks)) or "nothing"
-            raise ModelError(f"{self.name}: the model answers {answers}; this task asks reward, steps or compare")
-        return [_request(ask, example, indices, dataset) for indices in shown]
+            given = ", ".join(sorted(answers)) or "nothing"
+            raise ModelError(f"{self.name}: the model answers {given}; this task asks reward, steps or compare")
+        return [_question(ask, example, indices, dataset) for indices in shown]
 
-    def outcome(self, example: Example, requests: Sequence[Request], rewards: Sequence[Reward]) -> Outcome:
-        """What metrics see of an example, given the answers to its `requests`, in the same order."""
+    def outcome(self, example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> Outcome:
+        """What metrics see of an example, given the answers to its `questions`, in the same order."""
         labels = _labels(example)
-        match requests[0].ask if requests else "compare":  # only pairs may leave nothing to ask
+        match questions[0].request.ask if questions else "compare":  # only pairs may leave nothing to ask
             case "compare":
-                views = {"default": self._compared(labels, requests, rewards)}
+                views = {"default": self._compared(labels, questions, rewards)}
             case "steps":
                 views = _step_views(rewards)
             case _:
                 views = _head_views(rewards)
         return Outcome(
             example.id,
-            example.subset,
+            example.facets,
             example.cluster or example.id,
             labels,
             views,
-            columns=_columns(example, requests, rewards),
+            columns=_columns(example, questions, rewards),
             tags=[candidate.tags for candidate in example.candidates],
-            step_scores=[np.array(reward.steps) if reward.steps else _NO_STEPS for reward in rewards],
             step_labels=[np.array(c.step_labels, float) if c.step_labels else _NO_STEPS for c in example.candidates],
         )
 
@@ -162,11 +174,11 @@ class _Judging(_Reading, ABC):
         """The view to look at first."""
         return "default" if "default" in views else self.step_view
 
-    def _compared(self, labels: Array, requests: Sequence[Request], rewards: Sequence[Reward]) -> View:
+    def _compared(self, labels: Array, questions: Sequence[Question], rewards: Sequence[Reward]) -> View:
         answers = [
-            (request.where.candidates, reward.values, reward.status)
-            for request, reward in zip(requests, rewards, strict=True)
-            if request.where
+            (question.place.candidates, reward.values, reward.status)
+            for question, reward in zip(questions, rewards, strict=True)
+            if question.place
         ]
         statuses: list[Status] = ["ok"] * len(labels)
         for shown, _, status in answers:
@@ -271,19 +283,23 @@ class Generation(_Reading):
         """The prompts of `path` (file or folder), or of the task's own data. Raises DataError."""
         return self._load(path)
 
-    def requests(self, example: Example, asks: frozenset[Ask], dataset: str) -> list[Request]:
+    def questions(self, example: Example, answers: frozenset[Ask], dataset: str) -> list[Question]:
         """Raises UsageError: there is nothing to ask a reward model."""
         raise UsageError(f"{self.name} is answered by a policy, not judged by a reward model; give one with -p")
 
 
-def _request(ask: Ask, example: Example, indices: tuple[int, ...], dataset: str) -> Request:
-    candidates = [example.candidates[index] for index in indices]
-    shown = tuple([Response(c.text, _steps(c) if ask == "steps" else c.steps) for c in candidates])
-    return Request(ask, example.prompt, shown, example.reference, Where(dataset, example.id, indices))
+def _question(ask: Ask, example: Example, indices: tuple[int, ...], dataset: str) -> Question:
+    responses = tuple([_response(example.candidates[index], ask) for index in indices])
+    request = Request(ask, example.prompt, responses, example.tools, example.reference, example.criteria)
+    return Question(request, Place(dataset, example.id, indices, example.cluster or example.id))
 
 
-def _steps(candidate: Candidate) -> tuple[str, ...] | None:
-    return split_steps(candidate.text) if candidate.steps is None and candidate.text is not None else candidate.steps
+def _response(candidate: Candidate, ask: Ask) -> Response:
+    """A candidate as a model is shown it, taken apart into steps where it is asked about them."""
+    response = candidate.response if isinstance(candidate.response, Response) else Response(candidate.response)
+    if ask == "steps" and response.steps is None and response.text is not None:
+        return replace(response, steps=split_steps(response.text))
+    return response
 
 
 def _has_better_and_worse(example: Example) -> bool:
@@ -292,7 +308,7 @@ def _has_better_and_worse(example: Example) -> bool:
 
 
 def _labels(example: Example) -> Array:
-    return np.array([np.nan if c.label is None else float(c.label) for c in example.candidates])
+    return np.array([candidate.number for candidate in example.candidates], float)  # None is nan
 
 
 def _displayed(example: Example, pair: tuple[int, int]) -> tuple[int, int]:
@@ -328,10 +344,10 @@ def _step_views(rewards: Sequence[Reward]) -> dict[str, View]:
     }
 
 
-def _columns(example: Example, requests: Sequence[Request], rewards: Sequence[Reward]) -> dict[str, Array]:
+def _columns(example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> dict[str, Array]:
     texts = [candidate.text for candidate in example.candidates]
     columns = {"characters": np.array([np.nan if text is None else float(len(text)) for text in texts])}
-    if len(rewards) == len(texts) and all(len(request.shown) == 1 for request in requests):
+    if len(rewards) == len(texts) and all(len(question.request.responses) == 1 for question in questions):
         columns["n_tokens"] = np.array([float(reward.n_tokens) for reward in rewards])
         columns["truncated"] = np.array([float(reward.truncated) for reward in rewards])
     return columns

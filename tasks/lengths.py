@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from rmbench.data.conversation import read_prompt
+from rmbench.data.conversation import facets, read_prompt
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row
 from rmbench.task import Generation, Prompt
@@ -24,7 +24,7 @@ def read(rows: Iterable[Row]) -> Iterator[Prompt | LeftOut]:
             yield LeftOut("another row of the same prompt, which is asked once")
         else:
             seen.add(prompt)
-            yield Prompt("", prompt, (), row.name(("subset", "category", "dataset")))
+            yield Prompt("", prompt, (), facets=facets(row, ("subset", "category", "dataset")))
 
 
 TASK = Generation(

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from rmbench.data.conversation import facets
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row, shown
 from rmbench.data.hub import HubSet
 from rmbench.data.scorefile import example_id, is_official, read_official
 from rmbench.task import Comparison
-from rmbench.types import Candidate, Example, Message
+from rmbench.types import Candidate, Example, Message, Response
 
 _CANDIDATES = 10
 _WOULD_DO = (
@@ -54,10 +55,8 @@ def _scored(row: Row, seen: Counter[str]) -> Example | LeftOut:
         sources, positions = ("", *sources), ("", *positions)
     if len(sources) != _CANDIDATES:
         return LeftOut("fewer than ten solutions" if len(sources) < _CANDIDATES else "more than ten solutions")
-    candidates = tuple(
-        Candidate(None, label=index == 0, tags=_tags(source=source, chosen_position=positions and positions[index]))
-        for index, source in enumerate(sources)
-    )
+    tags = [_tags(source=source, chosen_position=positions and positions[i]) for i, source in enumerate(sources)]
+    candidates = tuple(Candidate(Response(None), index == 0, tags=some) for index, some in enumerate(tags))
     return Example(official.example_id, (Message("user", row.text("problem")),), candidates)
 
 
@@ -88,7 +87,7 @@ def _paired(name: str, group: list[Row]) -> Example | LeftOut:
 
 def _example(name: str, row: Row, candidates: tuple[Candidate, ...], *, reference: str | None) -> Example:
     prompt = (Message("user", row.text("problem")),)
-    return Example(name, prompt, candidates, subset=row.name(("subject",)), reference=reference)
+    return Example(name, prompt, candidates, facets=facets(row, ("subject",)), reference=reference)
 
 
 def _is_chosen(row: Row) -> bool:
@@ -106,7 +105,7 @@ def _candidate(row: Row, field: str, *, right: bool = False, position: str | Non
     source = None if right and "solution_type" not in row.value else row.value.get("solution_reference")
     tags = _tags(source=source, level=row.value.get("level"), chosen_position=position)
     # joined as RewardMATH's own classifier evaluation does
-    return Candidate("\n".join(steps), right, tuple(steps), tags=tags)
+    return Candidate(Response("\n".join(steps), tuple(steps)), right, tags=tags)
 
 
 def _tags(**tags: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from rmbench.models.base import Encoded, Model, Subject
-from rmbench.types import Ask, Request, Reward
+from rmbench.types import Ask, Json, Question, Request, Reward
 
 ASKS: tuple[Ask, ...] = ("reward", "steps", "tokens", "compare")
 
@@ -37,7 +37,7 @@ class TinyTokenModel:
     layout = "causal"
 
     def __init__(self, asks: Sequence[Ask] = ASKS, fingerprint: str = "tiny:1") -> None:
-        self.asks: frozenset[Ask] = frozenset(asks)
+        self.answers: frozenset[Ask] = frozenset(asks)
         self.fingerprint = fingerprint
         self.subject = Subject("tests/tiny", "tiny")
         self.backbone: Any = TinyBackbone()
@@ -48,19 +48,18 @@ class TinyTokenModel:
         return [self._encode(request) for request in requests]
 
     def _encode(self, request: Request) -> Encoded:
-        assert request.where is None, "labels can be read off `where`"
-        prompt = "\n".join(message.content for message in request.prompt).encode() + b"\0"
+        prompt = "\n".join(message.text for message in request.prompt).encode() + b"\0"
         match request.ask:
             case "compare":
-                parts = [(response.text or "").encode() + b"\1" for response in request.shown]
+                parts = [(response.text or "").encode() + b"\1" for response in request.responses]
                 ends = [len(prompt) + sum(map(len, parts[: i + 1])) - 1 for i in range(len(parts))]
                 return Encoded(list(prompt + b"".join(parts)), ends, ask=request.ask, note=len(parts))
             case "steps":
-                steps = [step.encode() + b"\n" for step in request.shown[0].steps or ()]
+                steps = [step.encode() + b"\n" for step in request.responses[0].steps or ()]
                 ends = [len(prompt) + sum(map(len, steps[: i + 1])) - 1 for i in range(len(steps))]
                 return Encoded(list(prompt + b"".join(steps)), ends, ask=request.ask)
             case _:
-                ids = list(prompt + (request.shown[0].text or "").encode())
+                ids = list(prompt + (request.responses[0].text or "").encode())
                 reads = [len(ids) - 1] if request.ask == "reward" else list(range(len(prompt) - 1, len(ids) - 1))
                 return Encoded(ids, reads, ask=request.ask)
 
@@ -86,7 +85,7 @@ class Scripted:
     """A RewardModel that answers from a function of the request, and remembers what it saw."""
 
     def __init__(self, answer: Any, asks: Sequence[Ask] = ("reward",), fingerprint: str | None = "scripted:1") -> None:
-        self.answer, self.asks, self.fingerprint = answer, frozenset(asks), fingerprint
+        self.answer, self.answers, self.fingerprint = answer, frozenset(asks), fingerprint
         self.subject = Subject("tests/scripted", "scripted")
         self.seen: list[Request] = []
 
@@ -105,12 +104,18 @@ class MeanOf:
 
     def __init__(self, *members: Model) -> None:
         self.members = members
-        self.asks: frozenset[Ask] = frozenset({"reward"})
+        self.answers: frozenset[Ask] = frozenset({"reward"})
 
-    def needs(self, requests: Sequence[Request]) -> list[Sequence[Request]]:
-        return [requests for _ in self.members]
+    def needs(self, questions: Sequence[Question]) -> list[Sequence[Question]]:
+        return [questions for _ in self.members]
 
-    def combine(self, requests: Sequence[Request], answers: list[list[Reward]]) -> list[Reward]:
-        means = [sum(some.value for some in each) / len(each) for each in zip(*answers, strict=True)]
-        centre = sum(means) / len(means)
-        return [Reward((mean - centre,)) for mean in means]
+    def fit(self, questions: Sequence[Question], answers: list[list[Reward]]) -> Json | None:
+        means = _means(answers)
+        return sum(means) / len(means)
+
+    def combine(self, questions: Sequence[Question], answers: list[list[Reward]], fitted: Json | None) -> list[Reward]:
+        return [Reward((mean - fitted,)) for mean in _means(answers)]
+
+
+def _means(answers: list[list[Reward]]) -> list[float]:
+    return [sum(some.value for some in each) / len(each) for each in zip(*answers, strict=True)]

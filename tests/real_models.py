@@ -66,7 +66,7 @@ class RealTokenModel:
     `compare` is two responses in one sequence, `steps` reads behind each step, `tokens` before each response token.
     """
 
-    asks: frozenset[Ask] = frozenset(ASKS)
+    answers: frozenset[Ask] = frozenset(ASKS)
     fingerprint = "real:1"
     subject = Subject("tests/real", "real")
 
@@ -82,9 +82,9 @@ class RealTokenModel:
         return [self._encode(request) for request in requests]
 
     def _encode(self, request: Request) -> Encoded:
-        prompt = [int(token) for message in request.prompt for token in message.content.split()]
-        steps = request.shown[0].steps if request.ask == "steps" else None
-        texts = [response.text or "" for response in request.shown] if steps is None else list(steps)
+        prompt = [int(token) for message in request.prompt for token in message.text.split()]
+        steps = request.responses[0].steps if request.ask == "steps" else None
+        texts = [response.text or "" for response in request.responses] if steps is None else list(steps)
         parts = [[int(token) for token in text.split()] for text in texts]
         ids = prompt + [token for part in parts for token in part]
         ends = [len(prompt) + sum(map(len, parts[: i + 1])) - 1 for i in range(len(parts))]
@@ -93,7 +93,7 @@ class RealTokenModel:
         elif self.mean and request.ask == "reward":
             ends = list(range(len(ids)))
         types = [int(i >= len(prompt)) for i in range(len(ids))] if self.typed else None
-        return Encoded(ids, ends, type_ids=types, ask=request.ask, note=len(request.shown))
+        return Encoded(ids, ends, type_ids=types, ask=request.ask, note=len(request.responses))
 
     def read(self, hidden: Sequence[torch.Tensor], encoded: Sequence[Encoded]) -> list[Reward]:
         rewards = []

@@ -66,7 +66,9 @@ def test_the_bundled_rows_are_what_the_generator_makes() -> None:
 
 
 def test_64_prompts_of_four_kinds_have_each_edit_once_and_labels_that_fit() -> None:
-    assert Counter(p.example.subset for p in bundled()) == dict.fromkeys(["fact", "list", "how-to", "math"], 16)
+    assert Counter(p.example.facets["subset"] for p in bundled()) == dict.fromkeys(
+        ["fact", "list", "how-to", "math"], 16
+    )
     assert len({p.example.prompt for p in bundled()}) == len({p.example.id for p in bundled()}) == 64
     assert set(Counter(p.example.cluster for p in bundled()).values()) == {4}  # prompts of a topic share sentences
     for p in bundled():
@@ -127,7 +129,9 @@ def test_no_phrase_of_four_words_is_in_more_than_a_quarter_of_the_prompts() -> N
 
 
 def test_the_order_of_prompts_and_candidates_tells_nothing() -> None:
-    assert all(len({p.example.subset for p in bundled()[start : start + 16]}) == 4 for start in range(0, 64, 16))
+    assert all(
+        len({p.example.facets["subset"] for p in bundled()[start : start + 16]}) == 4 for start in range(0, 64, 16)
+    )
     places = Counter(list(p.answers).index("sufficient") for p in bundled())
     assert max(places.values()) <= 12  # 4 expected
     assert 0.35 < mean(list(p.answers).index("sufficient") < list(p.answers).index("wrong") for p in bundled()) < 0.65
@@ -192,10 +196,10 @@ SOLUTIONS: dict[str, Callable[..., int]] = {
 
 
 def test_every_right_solution_and_no_wrong_one_states_what_the_prompt_asks_for() -> None:
-    problems = {p.example.id.removeprefix("math-"): p for p in bundled() if p.example.subset == "math"}
+    problems = {p.example.id.removeprefix("math-"): p for p in bundled() if p.example.facets["subset"] == "math"}
     assert set(problems) == set(SOLUTIONS)
     for name, p in problems.items():
-        solved = SOLUTIONS[name](*map(int, re.findall(r"\d+", p.example.prompt[0].content)))
+        solved = SOLUTIONS[name](*map(int, re.findall(r"\d+", p.example.prompt[0].text)))
         for edit, text in p.answers.items():
             (stated,) = re.findall(r"^Answer: (\d+)", text, re.MULTILINE)
             assert (int(stated) == solved) is (edit != "wrong"), (name, edit)
@@ -532,7 +536,7 @@ def test_an_appetite_and_its_reverse_are_found_in_every_part(b: float) -> None:
 
 def neutral(runs: int, names: dict[str, float]) -> dict[str, tuple[float, float | None]]:
     """How often the interval holds the value of a reward without appetite, and how often p is below 5 %."""
-    asked = [(p.example, TASK.requests(p.example, frozenset({"reward"}), "data")) for p in bundled()]
+    asked = [(p.example, TASK.questions(p.example, frozenset({"reward"}), "data")) for p in bundled()]
     held: dict[str, list[tuple[bool, bool]]] = {name: [] for name in names}
     rng = np.random.default_rng(0)
     for seed in range(runs):
@@ -579,12 +583,12 @@ def test_without_an_appetite_the_neutral_value_is_held_at_the_nominal_rate() -> 
 class Comparing:
     """Compares only: prefers the right one, and among equals the longer one."""
 
-    asks = frozenset({"compare"})
+    answers = frozenset({"compare"})
     fingerprint = None
 
     def rewards(self, requests):  # type: ignore[no-untyped-def]
         for index, request in enumerate(requests):
-            keys = [(labels()[r.text], len(r.text)) for r in request.shown]
+            keys = [(labels()[r.text], len(r.text)) for r in request.responses]
             first = 0.5 if keys[0] == keys[1] else float(keys[0] > keys[1])
             yield index, Reward((first, 1 - first))
 

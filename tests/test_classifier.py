@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from ask_models import score
 from checkpoints import ARCHITECTURES, SENTENCES, bert_wordpiece, bytes_bpe, make
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -20,7 +21,6 @@ from rmbench.checkpoints.fingerprint import sources
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Options, TokenModel
 from rmbench.models.classifier import Classifier, load
-from rmbench.scoring import score
 from rmbench.types import Message, Request, Response, Reward
 
 ENCODERS = {"bert", "roberta", "xlm-roberta", "electra", "deberta-v2", "modernbert"}
@@ -57,8 +57,8 @@ def transformers_own(folder: Path, model: Any = None) -> torch.Tensor:
     logits = []
     for request in REQUESTS:
         turns = [
-            {"role": "user", "content": request.prompt[0].content},
-            {"role": "assistant", "content": request.shown[0].text},
+            {"role": "user", "content": request.prompt[0].text},
+            {"role": "assistant", "content": request.responses[0].text},
         ]
         inputs = tokenizer.apply_chat_template(turns, return_tensors="pt", return_dict=True)
         with torch.inference_mode():

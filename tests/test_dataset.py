@@ -61,13 +61,15 @@ def test_an_example_without_an_id_is_named_by_its_content() -> None:
 
 def test_a_content_id_does_not_tell_the_label_or_the_place() -> None:
     one, two = example("", texts=("a", "b")), example("", "!")
-    swapped = replace(one, candidates=tuple(replace(c, label=not c.label) for c in one.candidates), subset="s")
+    swapped = replace(
+        one, candidates=tuple(replace(c, label=not c.label) for c in one.candidates), facets={"subset": "s"}
+    )
     assert {e.id for e in collected(one, two).examples} == {e.id for e in collected(two, swapped).examples}
 
 
 def test_no_subset_is_called_like_the_whole() -> None:
     with pytest.raises(DataError, match=r"^x\.jsonl: example '2' is of a subset 'all', .*; rename the subset$"):
-        collected(example("1"), replace(example("2"), subset="all"))
+        collected(example("1"), replace(example("2"), facets={"subset": "all"}))
 
 
 def test_examples_of_one_prompt_are_one_cluster_unless_they_say_otherwise() -> None:

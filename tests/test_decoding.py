@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from rmbench.errors import ModelError
 from rmbench.models.base import Subject
 from rmbench.policies import decoding
-from rmbench.policies.base import Generation
 from rmbench.policies.decoding import Budget
 from rmbench.policies.local import Local
-from rmbench.types import Message, Response
+from rmbench.types import GenerationRequest, Message, Response
 
 VOCAB, ENDS = 64, frozenset({3, 5, 9})
 GREEDY = {"temperature": 0.0}
@@ -37,7 +36,7 @@ class Numbers:
     tokenizer = SimpleNamespace(decode=lambda ids, **_: " ".join(map(str, ids)))
 
     def ids(self, prompt: tuple[Message, ...]) -> list[int]:
-        return [int(word) for word in prompt[0].content.split()]
+        return [int(word) for word in prompt[0].text.split()]
 
 
 @cache
@@ -67,7 +66,7 @@ def spelt(ids: list[int]) -> tuple[Message, ...]:
     return (Message("user", " ".join(map(str, ids))),)
 
 
-def written(policy: Local, asked: list[Generation]) -> list[Response]:
+def written(policy: Local, asked: list[GenerationRequest]) -> list[Response]:
     found = list(policy.generate(asked))
     assert sorted(index for index, _ in found) == list(range(len(asked)))
     return [response for _, response in sorted(found, key=lambda pair: pair[0])]
@@ -75,11 +74,11 @@ def written(policy: Local, asked: list[Generation]) -> list[Response]:
 
 @cache
 def _alone(name: str, prompt: tuple[Message, ...], sample: int, cap: int, sampling: tuple[Any, ...]) -> Response:
-    [response] = written(replace(made(name), shares=False), [Generation(prompt, sample, cap, dict(sampling))])
+    [response] = written(replace(made(name), shares=False), [GenerationRequest(prompt, sample, cap, dict(sampling))])
     return response
 
 
-def alone(name: str, asked: list[Generation]) -> list[Response]:
+def alone(name: str, asked: list[GenerationRequest]) -> list[Response]:
     """What `model.generate` writes of each by itself."""
     return [_alone(name, one.prompt, one.sample, one.cap or 0, tuple(sorted(one.sampling.items()))) for one in asked]
 
@@ -104,7 +103,7 @@ def test_what_has_a_plain_cache_shares_and_all_write_what_the_model_writes_alone
     assert made(name).shares == (name in SHARING)
     prompts = [*some(1, 4, head=9), *some(2, 2), [7], [7], [3]]
     for sampling in (GREEDY, DRAWN, NUCLEUS):
-        asked = [Generation(spelt(ids), sample, 14, sampling) for ids in prompts for sample in range(2)]
+        asked = [GenerationRequest(spelt(ids), sample, 14, sampling) for ids in prompts for sample in range(2)]
         expected = alone(name, asked)
         for budget in (16384, 100):
             assert written(replace(made(name), token_budget=budget), asked) == expected
@@ -117,8 +116,8 @@ def test_texts_are_those_of_a_loop_without_a_cache(name: str) -> None:
 
     policy = made(name)
     prompts = some(5, 5, head=6)
-    for ids, response in zip(prompts, written(policy, [Generation(spelt(ids), 0, 20, GREEDY) for ids in prompts]),
-                             strict=True):  # fmt: skip
+    responses = written(policy, [GenerationRequest(spelt(ids), 0, 20, GREEDY) for ids in prompts])
+    for ids, response in zip(prompts, responses, strict=True):
         new: list[int] = []
         while len(new) < 20 and not ENDS & set(new):
             new.append(int(policy.model(torch.tensor([[*ids, *new]])).logits[0, -1].argmax()))
@@ -132,25 +131,25 @@ TOKENS = st.integers(0, VOCAB - 1)
 
 
 @st.composite
-def asks(draw: Any) -> list[Generation]:
+def asks(draw: Any) -> list[GenerationRequest]:
     """Prompts with and without a common head, some twice, several samples and caps, in any order."""
     head = draw(st.lists(TOKENS, max_size=8))
     tails = draw(st.lists(st.tuples(st.booleans(), st.lists(TOKENS, min_size=1, max_size=6)), min_size=1, max_size=5))
     prompts = [[*head, *tail] if shared else tail for shared, tail in tails]
     samples, caps = draw(st.integers(1, 3)), draw(st.sampled_from([[1], [2], [12], [1, 9]]))
     sampling = draw(st.sampled_from([GREEDY, DRAWN, NUCLEUS]))
-    asked = [Generation(spelt(ids), n, cap, sampling) for ids in prompts for n in range(samples) for cap in caps]
+    asked = [GenerationRequest(spelt(ids), n, cap, sampling) for ids in prompts for n in range(samples) for cap in caps]
     return list(draw(st.permutations(asked)))
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(asks(), st.sampled_from([1, 25, 90, 16384]), st.sampled_from(["llama", "gpt2"]))
-def test_neither_batch_nor_order_moves_a_text(asked: list[Generation], budget: int, name: str) -> None:
+def test_neither_batch_nor_order_moves_a_text(asked: list[GenerationRequest], budget: int, name: str) -> None:
     assert written(replace(made(name), token_budget=budget), asked) == alone(name, asked)
 
 
 def test_a_response_may_end_with_its_first_token() -> None:
-    asked = [Generation(spelt([7, 8]), sample, cap, DRAWN) for sample in range(8) for cap in (1, 5)]
+    asked = [GenerationRequest(spelt([7, 8]), sample, cap, DRAWN) for sample in range(8) for cap in (1, 5)]
     first = int((written(made("llama"), asked)[0].text or "").split()[0])
     policy = replace(made("llama"), ends=frozenset({first, 3}))
     responses = written(policy, asked)
@@ -175,7 +174,7 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 def test_samples_share_their_prompt_and_prompts_their_head(forwards: list[tuple[int, int]]) -> None:
     policy = replace(made("llama"), ends=frozenset())
-    asked = [Generation(spelt([*range(20), n, n]), sample, 6, DRAWN) for n in range(4) for sample in range(8)]
+    asked = [GenerationRequest(spelt([*range(20), n, n]), sample, 6, DRAWN) for n in range(4) for sample in range(8)]
     written(policy, asked)
     assert forwards == [(1, 20), (4, 2), *[(32, 1)] * 5]
     forwards.clear()
@@ -189,7 +188,7 @@ def test_samples_share_their_prompt_and_prompts_their_head(forwards: list[tuple[
 
 def test_rows_that_end_leave_and_others_enter(forwards: list[tuple[int, int]]) -> None:
     policy = replace(made("llama"), token_budget=16 * 70)
-    asked = [Generation(spelt(ids), 0, 64, DRAWN) for ids in some(3, 120, longest=6)]
+    asked = [GenerationRequest(spelt(ids), 0, 64, DRAWN) for ids in some(3, 120, longest=6)]
     responses = written(policy, asked)
     needed = sum(min((r.tokens or 0) + 1, 64) - 1 for r in responses)
     steps = [rows for rows, columns in forwards if columns == 1]
@@ -204,7 +203,7 @@ def test_rows_that_end_leave_and_others_enter(forwards: list[tuple[int, int]]) -
 def test_a_response_is_there_as_soon_as_its_row_ends(forwards: list[tuple[int, int]]) -> None:
     import torch
 
-    asked = [Generation(spelt(ids), 0, 64, DRAWN) for ids in some(3, 12)]
+    asked = [GenerationRequest(spelt(ids), 0, 64, DRAWN) for ids in some(3, 12)]
     at = []
     for _, response in made("llama").generate(asked):
         assert not torch.is_inference_mode_enabled()
@@ -215,7 +214,7 @@ def test_a_response_is_there_as_soon_as_its_row_ends(forwards: list[tuple[int, i
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(asks(), st.integers(0, 10**6), st.sampled_from([90, 16384]))
-def test_memory_that_runs_out_anywhere_moves_no_text(asked: list[Generation], seed: int, budget: int) -> None:
+def test_memory_that_runs_out_anywhere_moves_no_text(asked: list[GenerationRequest], seed: int, budget: int) -> None:
     drawn, policy = random.Random(seed), made("llama")
 
     def failing(whole: Any, rows: Any = lambda *_, **__: 2) -> Any:
@@ -237,7 +236,7 @@ def test_memory_that_runs_out_anywhere_moves_no_text(asked: list[Generation], se
 
 def test_a_single_row_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = made("llama")
-    asked = [Generation(spelt(ids), 0, 8, DRAWN) for ids in ([1, 2, 3], [4, 5])]
+    asked = [GenerationRequest(spelt(ids), 0, 8, DRAWN) for ids in ([1, 2, 3], [4, 5])]
     whole = policy.model.forward
 
     def forward(**inputs: Any) -> Any:
@@ -268,7 +267,7 @@ def test_a_budget_is_halved_grows_back_and_grows_the_slower_the_more_often_it_wa
 
 def test_a_batch_that_does_not_fit_is_halved_and_grows_again(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = replace(made("llama"), ends=frozenset(), token_budget=16 * 12)
-    asked = [Generation(spelt([n % VOCAB, n // VOCAB, 1, 2]), 0, 8, DRAWN) for n in range(400)]
+    asked = [GenerationRequest(spelt([n % VOCAB, n // VOCAB, 1, 2]), 0, 8, DRAWN) for n in range(400)]
     expected, whole, sizes, room = written(policy, asked), policy.model.forward, [], [6]
 
     def forward(**inputs: Any) -> Any:

@@ -60,9 +60,13 @@ def test_the_demo_picks_the_right_solution_of_ten_far_above_chance_and_every_sho
 
 def test_given_another_problem_s_text_the_demo_is_near_chance() -> None:
     # every other problem, for time; in place of its text that of the next problem of its topic
-    followed = [(e, after) for e, after in zip(bundled(), bundled()[9:], strict=False) if e.subset == after.subset][::2]
+    followed = [
+        (e, after)
+        for e, after in zip(bundled(), bundled()[9:], strict=False)
+        if e.facets["subset"] == after.facets["subset"]
+    ][::2]
     assert len(followed) > 150
-    asked = [(after.prompt[0].content, c.text or "") for e, after in followed for c in e.candidates]
+    asked = [(after.prompt[0].text, c.text or "") for e, after in followed for c in e.candidates]
     rewards = iter(rmbench.score(demo(), asked))
     found = mean(right_is_highest(e, [next(rewards).value for _ in e.candidates]) for e, _ in followed)
     print(f"{found:.3f}")
@@ -83,7 +87,7 @@ def test_training_and_evaluation_give_the_model_the_same_tokens() -> None:
     example = bundled()[0]
     texts = [c.text or "" for c in example.candidates]
     (request, *_) = requests = [Request("reward", example.prompt, (Response(text),)) for text in texts]
-    assert [list(one.ids) for one in demo().encode(requests)] == encode(tokenizer, request.prompt[0].content, texts)
+    assert [list(one.ids) for one in demo().encode(requests)] == encode(tokenizer, request.prompt[0].text, texts)
 
 
 def test_no_bundled_problem_has_a_word_that_the_demo_does_not_know() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from ask_models import score
 from checkpoints import ARCHITECTURES, make
 
-from rmbench import scoring
 from rmbench.models.spec import load_model
 from rmbench.types import Message, Request, Response
 
@@ -68,7 +68,7 @@ def test_rewards_equal_single_forwards_and_ignore_batch_order_and_neighbours(che
     for budget, seed in ((1, 0), (150, 1), (700, 2), (10**6, 3)):
         order = list(range(len(requests)))
         random.Random(seed).shuffle(order)
-        rewards = scoring.score(model, [requests[i] for i in order], token_budget=budget)
+        rewards = score(model, [requests[i] for i in order], token_budget=budget)
         assert [reward.status for reward in rewards] == ["ok"] * len(rewards)
         worst = max(abs(reward.value - alone[i]) for i, reward in zip(order, rewards, strict=True))
         assert worst <= TOLERANCE * scale, f"{worst:.2e} at a budget of {budget} tokens"

@@ -12,9 +12,9 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from ask_models import score
 from real_models import VOCABULARY, RealTokenModel, backbone, drawn, requests_of, watched
 
-from rmbench import scoring
 from rmbench.checkpoints import weights
 from rmbench.scoring import attention, fastpath
 from rmbench.scoring.fastpath import route, tabled
@@ -49,7 +49,7 @@ def padded_only(model: RealTokenModel, requests: list[Request], budget: int = 30
     """Rewards are right, no forward was packed, and none of it was refused by a check: the table knew."""
     with watched() as taken, warnings.catch_warnings():
         warnings.simplefilter("error")
-        scoring.score(model, requests, token_budget=budget)
+        score(model, requests, token_budget=budget)
     assert set(taken) == {"padded"}
     worst = model.worst(requests)
     assert worst <= tolerance, f"{worst:.1e} off"
@@ -130,7 +130,7 @@ def test_ropes_that_look_at_the_batch_run_one_sequence_at_a_time(architecture: s
     network.register_forward_pre_hook(lambda _, __, given: shapes.append(given["input_ids"].shape), with_kwargs=True)
     requests = conversations(longest=40)  # on both sides of longrope's 32
     with watched() as taken:
-        scoring.score(model, requests, token_budget=1000)
+        score(model, requests, token_budget=1000)
     assert set(taken) == {"padded"}
     assert {shape[0] for shape in shapes} == {1}
     assert model.worst(requests) <= 1e-5
@@ -145,7 +145,7 @@ def test_longrope_would_differ_in_a_batch() -> None:
     requests = conversations(longest=40)
     taken_for_steady = patch.object(weights, "_STEADY_ROPES", frozenset({"default", "longrope"}))
     with taken_for_steady, pytest.warns(UserWarning, match="packed forwards are not used"):  # the check sees it too
-        scoring.score(model, requests, token_budget=1000)
+        score(model, requests, token_budget=1000)
     assert model.worst(requests) > 1e-3
 
 
@@ -163,7 +163,7 @@ def test_code_that_is_not_transformers_own_is_padded() -> None:
 
 def with_warning(model: RealTokenModel, requests: list[Request]) -> tuple[str, Counter[str]]:
     with watched() as taken, pytest.warns(UserWarning, match="packed forwards are not used") as caught:
-        scoring.score(model, requests, token_budget=300)
+        score(model, requests, token_budget=300)
     (warning,) = caught
     assert model.worst(requests) <= 1e-5
     assert set(taken) == {"padded"}

@@ -32,10 +32,10 @@ def pair(id_: str, right: str, wrong: str, **more: Any) -> Example:
 
 
 EXAMPLES = [
-    pair("short", "a", "bbb", subset="x"),
-    pair("long", "cccc", "d", subset="x"),
-    pair("tie", "ee", "ff", subset="y"),
-    pair("long2", "gg", "h", subset="y"),
+    pair("short", "a", "bbb", facets={"subset": "x"}),
+    pair("long", "cccc", "d", facets={"subset": "x"}),
+    pair("tie", "ee", "ff", facets={"subset": "y"}),
+    pair("long2", "gg", "h", facets={"subset": "y"}),
 ]
 
 
@@ -53,12 +53,12 @@ def task(examples: Any = EXAMPLES, **more: Any) -> Task:
 
 
 def length(request: Request) -> float:
-    return len(request.shown[0].text or "")
+    return len(request.responses[0].text or "")
 
 
 def compared(request: Request) -> Reward:
     """The longer of the two wins; equal lengths tie."""
-    first, second = (len(response.text or "") for response in request.shown)
+    first, second = (len(response.text or "") for response in request.responses)
     win = (np.sign(first - second) + 1) / 2
     return Reward((win, 1 - win))
 
@@ -80,7 +80,7 @@ def test_a_result_says_what_was_measured() -> None:
 @pytest.mark.parametrize("protocol", ["official", "both_orders", "round_robin"])
 def test_comparisons_and_rewards_of_the_same_model_agree(protocol: Any) -> None:
     (by_reward,) = evaluate(Scripted(length), [task()])
-    (by_pair,) = evaluate(Scripted(compared, asks=["compare"]), [task(protocol=protocol)])
+    (by_pair,) = evaluate(Scripted(compared, answers=["compare"]), [task(protocol=protocol)])
     for name in ("accuracy", "accuracy_ties", "accuracy_expected", "mrr", "auc"):
         assert by_pair.metric(name).value == by_reward.metric(name).value
     assert by_pair.comparisons.num_rows == 4 * (2 if protocol == "both_orders" else 1)
@@ -88,21 +88,21 @@ def test_comparisons_and_rewards_of_the_same_model_agree(protocol: Any) -> None:
 
 
 def test_a_judge_that_always_prefers_the_first_ties_in_both_orders() -> None:
-    first = Scripted(lambda request: Reward((1.0, 0.0)), asks=["compare"])
+    first = Scripted(lambda request: Reward((1.0, 0.0)), answers=["compare"])
     (result,) = evaluate(first, [task(protocol="both_orders")])
     assert result.ties == {"default": 4}
     assert result.metric("accuracy_expected").value == 0.5
 
 
 def test_the_official_protocol_does_not_always_show_the_right_one_first() -> None:
-    first = Scripted(lambda request: Reward((1.0, 0.0)), asks=["compare"])
+    first = Scripted(lambda request: Reward((1.0, 0.0)), answers=["compare"])
     (result,) = evaluate(first, [task([pair(str(i), "a", "b") for i in range(200)])])
     assert 0.4 < result.metric("accuracy").value < 0.6
 
 
 def test_an_unparsed_verdict_counts_against_the_right_answer_only_where_that_is_official() -> None:
     null = Reward((math.nan, math.nan), status="refused")
-    (official,) = evaluate(Scripted(lambda request: null, asks=["compare"]), [task(null_verdict="loss")])
+    (official,) = evaluate(Scripted(lambda request: null, answers=["compare"]), [task(null_verdict="loss")])
     assert (official.metric("accuracy").value, official.metric("accuracy").n) == (0.0, 4)
     assert official.statuses == {"refused": 4}
     (other,) = evaluate(Scripted(lambda request: null, ["compare"], "scripted:2"), [task()])
@@ -114,7 +114,7 @@ def test_an_unparsed_verdict_counts_against_the_right_answer_only_where_that_is_
 def test_no_other_status_is_a_loss_or_a_win(status: Any) -> None:
     def answer(request: Request) -> Reward:
         value = math.nan if status == "nan" else 0.0
-        return Reward((value,), status=status) if request.shown[0].text == "a" else Reward((length(request),))
+        return Reward((value,), status=status) if request.responses[0].text == "a" else Reward((length(request),))
 
     (result,) = evaluate(Scripted(answer), [task()])
     assert (result.metric("accuracy").n, result.left_out) == (3, {"default": {"no answer": 1}})
@@ -123,8 +123,8 @@ def test_no_other_status_is_a_loss_or_a_win(status: Any) -> None:
 
 def test_step_rewards_give_every_aggregator_as_a_view() -> None:
     steps = tuple("ab")
-    examples = [Example("e", (), tuple(Candidate("ab", label, steps) for label in (True, False)))]
-    (result,) = evaluate(TinyTokenModel(asks=["steps"]), [task(examples)])
+    examples = [Example("e", (), tuple(Candidate(Response("ab", steps), label) for label in (True, False)))]
+    (result,) = evaluate(TinyTokenModel(answers=["steps"]), [task(examples)])
     assert list(result.ties) == ["prod", "geometric_mean", "mean", "min", "max", "last"]
     assert result.primary_view == "prod"
     assert len(result.records.column("steps")[0]) == 2
@@ -134,20 +134,20 @@ def test_two_ratings_of_a_step_are_views_of_their_own() -> None:
     def answer(request: Request) -> Reward:
         return Reward((0.0,), steps=(0.5, 0.5), step_heads={"redundancy": (0.1, length(request))})
 
-    examples = [Example("e", (), tuple(Candidate(text, text == "aa", tuple("ab")) for text in ("aa", "b")))]
-    (result,) = evaluate(Scripted(answer, asks=["steps"]), [task(examples)])
+    examples = [Example("e", (), tuple(Candidate(Response(text, tuple("ab")), text == "aa") for text in ("aa", "b")))]
+    (result,) = evaluate(Scripted(answer, answers=["steps"]), [task(examples)])
     assert result.metric("accuracy", view="redundancy/last").value == 1
     assert result.metric("accuracy", view="last").value == 0
 
 
 def test_every_head_is_a_view() -> None:
-    (result,) = evaluate(TinyTokenModel(asks=["reward"]), [task()])
+    (result,) = evaluate(TinyTokenModel(answers=["reward"]), [task()])
     assert result.metric("accuracy", view="sum").value == result.metric("accuracy").value
     assert result.metric("accuracy", view="negative").value == 1 - result.metric("accuracy_ties", view="sum").value
 
 
 def test_records_hold_every_candidate_and_no_text() -> None:
-    (result,) = evaluate(TinyTokenModel(asks=["reward"]), [task()])
+    (result,) = evaluate(TinyTokenModel(answers=["reward"]), [task()])
     rows = result.records.to_pylist()
     assert [row["example_id"] for row in rows] == [example.id for example in EXAMPLES for _ in range(2)]
     assert rows[0]["label"] == 1.0
@@ -160,7 +160,7 @@ def test_records_hold_every_candidate_and_no_text() -> None:
 
 def test_a_task_that_asks_what_a_model_does_not_answer_says_so() -> None:
     with pytest.raises(ModelError, match="given: the model answers tokens; this task asks reward, steps or compare"):
-        evaluate(TinyTokenModel(asks=["tokens"]), [task()])
+        evaluate(TinyTokenModel(answers=["tokens"]), [task()])
 
 
 def test_files_are_where_the_design_says_and_read_back_equal(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_results_of_one_data_set_are_comparable_whatever_order_it_came_in() -> N
     (other,) = evaluate("length", [task(EXAMPLES[::-1])])
     (less,) = evaluate("length", [task()], limit=3)
     assert one.dataset.examples_sha256 == other.dataset.examples_sha256 != less.dataset.examples_sha256
-    (texts,) = evaluate("length", [task([pair("short", "x", "y", subset="x"), *EXAMPLES[1:]])])
+    (texts,) = evaluate("length", [task([pair("short", "x", "y", facets={"subset": "x"}), *EXAMPLES[1:]])])
     assert one.dataset.examples_sha256 == texts.dataset.examples_sha256
     assert one.dataset.responses_sha256 == other.dataset.responses_sha256 != texts.dataset.responses_sha256
 
@@ -214,24 +214,24 @@ def test_results_of_one_data_set_are_comparable_whatever_order_it_came_in() -> N
 def test_responses_with_the_same_tokens_are_counted_also_when_nothing_is_scored_again() -> None:
     class Lowercase(TinyTokenModel):
         def _encode(self, request: Request) -> Encoded:
-            return super()._encode(replace(request, shown=(Response((request.shown[0].text or "").lower()),)))
+            return super()._encode(replace(request, responses=(Response((request.responses[0].text or "").lower()),)))
 
     examples = [pair("a", "Yes", "yes"), pair("b", "no", "No"), pair("c", "x", "y")]
-    counts = [evaluate(Lowercase(asks=["reward"]), [task(examples)])[0].same_tokens for _ in range(2)]
+    counts = [evaluate(Lowercase(answers=["reward"]), [task(examples)])[0].same_tokens for _ in range(2)]
     assert counts == [2, 2]
 
 
 def test_a_process_model_gets_steps_where_the_data_have_none() -> None:
-    (result,) = evaluate(TinyTokenModel(asks=["steps"]), [task([pair("e", "one\ntwo", "one\ntwo\nthree")])])
+    (result,) = evaluate(TinyTokenModel(answers=["steps"]), [task([pair("e", "one\ntwo", "one\ntwo\nthree")])])
     assert [len(steps) for steps in result.records.column("steps").to_pylist()] == [2, 3]
 
 
 def test_outcomes_keep_step_rewards_and_labels_in_place() -> None:
-    steps = [Candidate("ab", label, ("a", "b"), (1, -1)) for label in (True, False)]
+    steps = [Candidate(Response("ab", ("a", "b")), label, step_labels=(1, -1)) for label in (True, False)]
     example = Example("e", (), (steps[0], Candidate("c", False), steps[1]))
     rewards = [Reward((0.2,), steps=(0.1, 0.2)), Reward((math.nan,), status="error"), Reward((0.4,), steps=(0.3, 0.4))]
     made = task([example])
-    outcome = made.outcome(example, made.requests(example, frozenset({"steps"}), "0"), rewards)
+    outcome = made.outcome(example, made.questions(example, frozenset({"steps"}), "0"), rewards)
     assert [list(scores) for scores in outcome.step_scores] == [[0.1, 0.2], [], [0.3, 0.4]]
     assert [list(labels) for labels in outcome.step_labels] == [[1, -1], [], [1, -1]]
 
@@ -429,10 +429,10 @@ def test_tasks_are_a_list() -> None:
 
 def test_one_of_two_orders_that_a_score_file_does_not_know_is_missing_and_the_other_counts() -> None:
     def answer(request: Request) -> Reward:
-        first = (request.shown[0].text or "") < (request.shown[1].text or "")
+        first = (request.responses[0].text or "") < (request.responses[1].text or "")
         return compared(request) if first else Reward((math.nan, math.nan), status="missing")
 
-    (result,) = evaluate(Scripted(answer, asks=["compare"]), [task(protocol="both_orders")])
+    (result,) = evaluate(Scripted(answer, answers=["compare"]), [task(protocol="both_orders")])
     assert result.statuses == {"ok": 4, "missing": 4}
     assert result.metric("accuracy").n == 4
 

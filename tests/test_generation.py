@@ -17,12 +17,11 @@ from rmbench.errors import ModelError, UsageError
 from rmbench.flow import evaluate
 from rmbench.generation import Sample, Sampling, evaluate_policy, write_responses
 from rmbench.metrics.interval import wilson_interval
-from rmbench.policies.base import Generation
 from rmbench.results import files
 from rmbench.scoring import Store, Tally
 from rmbench.scoring.generation import generate, generation_key
 from rmbench.task import Prompt
-from rmbench.types import Message, Response
+from rmbench.types import GenerationRequest, Message, Response
 
 PROMPTS = ["Hi", "What is 37 + 58?", "Sort these words by their last letter: apple, banana."]
 
@@ -35,19 +34,20 @@ class Writer:
     def __init__(self, stop: int | None = None) -> None:
         self.stop, self.wrote = stop, 0
 
-    def generate(self, generations: Sequence[Generation]) -> Iterator[tuple[int, Response]]:
+    def generate(self, generations: Sequence[GenerationRequest]) -> Iterator[tuple[int, Response]]:
         for index, one in enumerate(generations):
             if index == self.stop:
                 raise RuntimeError("the machine burns")
             self.wrote += 1
             cap = one.cap or 10**9
-            tokens = min(cap, int(one.prompt[0].content) + one.sample)
+            tokens = min(cap, int(one.prompt[0].text) + one.sample)
             finish = "length" if tokens == cap else "stop"
             yield index, Response("word " * tokens, tokens=tokens, finish=finish, cap=one.cap)
 
 
-def asked(count: int, **changed: Any) -> list[Generation]:
-    return [Generation(**{"prompt": (Message("user", str(n)),), "cap": 50, **changed}) for n in range(1, count + 1)]
+def asked(count: int, **changed: Any) -> list[GenerationRequest]:
+    prompts = [(Message("user", str(n)),) for n in range(1, count + 1)]
+    return [GenerationRequest(**{"prompt": prompt, "cap": 50, **changed}) for prompt in prompts]
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
@@ -93,11 +93,11 @@ def test_a_policy_without_a_fingerprint_is_kept_in_the_journal_alone(tmp_path: P
 
 def test_a_response_that_nobody_asked_for_is_an_error_and_one_left_out_is_missing() -> None:
     class Twice(Writer):
-        def generate(self, generations: Sequence[Generation]) -> Iterator[tuple[int, Response]]:
+        def generate(self, generations: Sequence[GenerationRequest]) -> Iterator[tuple[int, Response]]:
             yield from [(0, Response("a")), (0, Response("b"))]
 
     class Lazy(Writer):
-        def generate(self, generations: Sequence[Generation]) -> Iterator[tuple[int, Response]]:
+        def generate(self, generations: Sequence[GenerationRequest]) -> Iterator[tuple[int, Response]]:
             yield 1, Response("b")
 
     with pytest.raises(ModelError, match="wrote response 0 of 2 twice or unasked"):

@@ -51,7 +51,7 @@ def bundled() -> tuple[Prompt, ...]:
 
 
 def of_kind(kind: str) -> list[Prompt]:
-    return [p for p in bundled() if p.example.subset == kind]
+    return [p for p in bundled() if p.example.facets["subset"] == kind]
 
 
 # the rows
@@ -63,7 +63,9 @@ def test_the_bundled_rows_are_what_the_generator_makes() -> None:
 
 
 def test_120_prompts_of_three_kinds_have_each_edit_once_and_labels_that_fit() -> None:
-    assert Counter(p.example.subset for p in bundled()) == dict.fromkeys(["question", "instruction", "math"], 40)
+    assert Counter(p.example.facets["subset"] for p in bundled()) == dict.fromkeys(
+        ["question", "instruction", "math"], 40
+    )
     assert len({p.example.prompt for p in bundled()}) == len({p.example.id for p in bundled()}) == 120
     for p in bundled():
         assert set(p.answers) == {"sufficient", "tightened", "wrong", *PADDED, *WRONG_PADDED}
@@ -123,7 +125,9 @@ def test_no_phrase_of_four_words_gives_padding_away() -> None:
 
 
 def test_the_order_of_prompts_and_candidates_tells_nothing() -> None:
-    assert all(len({p.example.subset for p in bundled()[start : start + 12]}) == 3 for start in range(0, 120, 12))
+    assert all(
+        len({p.example.facets["subset"] for p in bundled()[start : start + 12]}) == 3 for start in range(0, 120, 12)
+    )
     places = Counter(list(p.answers).index("sufficient") for p in bundled())
     assert max(places.values()) <= 18  # 8 expected
     earlier = mean(list(p.answers).index("sufficient") < list(p.answers).index("wrong") for p in bundled())
@@ -185,7 +189,7 @@ def stated(text: str) -> str:
 def test_every_right_solution_and_no_wrong_one_states_what_the_prompt_asks_for() -> None:
     assert {p.example.id for p in of_kind("math")} == {f"math-{name}" for name in SOLUTIONS}
     for p in of_kind("math"):
-        numbers = [int(number) for number in re.findall(r"\d+", p.example.prompt[0].content)]
+        numbers = [int(number) for number in re.findall(r"\d+", p.example.prompt[0].text)]
         solved = str(int(SOLUTIONS[p.example.id.removeprefix("math-")](*numbers)))
         for name, text in p.answers.items():
             assert (stated(text) == solved) is not name.startswith("wrong"), (p.example.id, name, solved)
@@ -194,7 +198,7 @@ def test_every_right_solution_and_no_wrong_one_states_what_the_prompt_asks_for()
 def test_every_sum_holds_in_right_and_wrong_solutions_and_in_their_padding() -> None:
     for p in of_kind("math"):
         for name, text in p.answers.items():
-            body = text.replace(p.example.prompt[0].content, "")
+            body = text.replace(p.example.prompt[0].text, "")
             sums = re.findall(r"([\d.]+) ([-+*/]) ([\d.]+) = ([\d.]*\d)", body)
             assert len(sums) >= 3
             for a, op, b, c in sums:
@@ -296,7 +300,7 @@ def test_reward_per_100_tokens_gives_back_what_a_word_is_worth(b: float) -> None
 
 def zero_held(runs: int, names: Sequence[str]) -> dict[str, tuple[float, float]]:
     """How often the interval holds 0, and how often p is below 5 %, for a reward without a love of length."""
-    asked = [(p.example, TASK.requests(p.example, frozenset({"reward"}), "data")) for p in bundled()]
+    asked = [(p.example, TASK.questions(p.example, frozenset({"reward"}), "data")) for p in bundled()]
     held: dict[str, list[tuple[bool, bool]]] = {name: [] for name in names}
     rng = np.random.default_rng(0)
     for seed in range(runs):
@@ -352,12 +356,12 @@ def test_shorter_answers_are_no_worse_to_a_reward_that_sees_only_what_is_right()
 class Comparing:
     """Compares only: prefers the right one, and among equals the longer one."""
 
-    asks = frozenset({"compare"})
+    answers = frozenset({"compare"})
     fingerprint = None
 
     def rewards(self, requests):  # type: ignore[no-untyped-def]
         for index, request in enumerate(requests):
-            keys = [(labels()[r.text], len(r.text)) for r in request.shown]
+            keys = [(labels()[r.text], len(r.text)) for r in request.responses]
             first = float(keys[0] > keys[1])
             yield index, Reward((first, 1 - first))
 

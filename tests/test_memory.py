@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from ask_models import score
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_models import VOCABULARY, RealTokenModel, backbone, requests_of, watched
@@ -68,7 +69,7 @@ class Failing:
 def test_memory_that_runs_out_at_random_changes_nothing(seed: int, most: int, shy: float) -> None:
     model, some = RealTokenModel(network()), random.Random(seed)
     requests = conversations(seed)
-    scoring.score(model, requests[:1])  # the self-check is done
+    score(model, requests[:1])  # the self-check is done
     model.states.clear()
     longest = max(len(one.ids) for one in model.encode(requests))
 
@@ -77,7 +78,7 @@ def test_memory_that_runs_out_at_random_changes_nothing(seed: int, most: int, sh
 
     failing = Failing(model, fails)
     with watched() as taken, failing.patched:
-        rewards = scoring.score(model, requests, token_budget=2000)
+        rewards = score(model, requests, token_budget=2000)
     assert [reward.status for reward in rewards] == ["ok"] * len(requests)
     assert model.worst(requests) <= 1e-5
     assert taken.total() <= 40 * len(requests)  # it gets on
@@ -87,9 +88,9 @@ def test_memory_that_runs_out_at_random_changes_nothing(seed: int, most: int, sh
 def test_only_a_sequence_that_cannot_fit_alone_is_an_error() -> None:
     model = RealTokenModel(network())
     requests = [*conversations(3), *requests_of([4] * 200, [5] * 100, ("reward",))]
-    scoring.score(model, requests[:1])
+    score(model, requests[:1])
     with watched(), Failing(model, lambda tokens, *_: tokens > 120).patched:
-        rewards = scoring.score(model, requests, token_budget=2000)
+        rewards = score(model, requests, token_budget=2000)
     assert [reward.status for reward in rewards] == ["ok"] * (len(requests) - 1) + ["error"]
     assert rewards[-1].detail == "out of memory on a sequence of 300 tokens by itself"
     assert model.worst(requests[:-1]) <= 1e-5
@@ -99,10 +100,10 @@ def test_only_a_sequence_that_cannot_fit_alone_is_an_error() -> None:
 def test_each_way_of_saying_it_is_understood(error: Exception) -> None:
     model = RealTokenModel(network())
     requests = conversations(4)
-    scoring.score(model, requests[:1])
+    score(model, requests[:1])
     failing = Failing(model, lambda tokens, *_: tokens > 100, error)
     with watched(), failing.patched:
-        assert {reward.status for reward in scoring.score(model, requests, token_budget=2000)} == {"ok"}
+        assert {reward.status for reward in score(model, requests, token_budget=2000)} == {"ok"}
     assert max(failing.sizes) <= 100
 
 
@@ -110,9 +111,9 @@ def test_each_way_of_saying_it_is_understood(error: Exception) -> None:
 def test_another_error_is_not_swallowed(error: Exception) -> None:
     model = RealTokenModel(network())
     requests = conversations(5)
-    scoring.score(model, requests[:1])
+    score(model, requests[:1])
     with watched(), Failing(model, lambda _, count, __: count == 2, error).patched, pytest.raises(type(error)):
-        scoring.score(model, requests, token_budget=100)
+        score(model, requests, token_budget=100)
 
 
 def test_the_budget_comes_back_when_memory_does() -> None:
@@ -261,7 +262,7 @@ def test_a_tally_counts_each_sequence_s_tokens_whatever_was_shared() -> None:
     model, tally = RealTokenModel(network()), Tally()
     requests = conversations(2)
     with watched() as taken:
-        scoring.score(model, requests, tally=tally, token_budget=300)
+        score(model, requests, tally=tally, token_budget=300)
     encoded = {(tuple(one.ids), tuple(one.reads), one.ask): len(one.ids) for one in model.encode(requests)}
     assert taken["shared"]
     assert tally.batches == taken.total()

@@ -15,8 +15,8 @@ from rmbench import plugins, score
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import RewardModel, ScoreFile, TokenModel
 from rmbench.models.spec import Spec, load_model, parse
-from rmbench.policies.base import Generation, Policy
-from rmbench.types import Message, Response
+from rmbench.policies.base import Policy
+from rmbench.types import GenerationRequest, Message, Response
 
 
 def checkpoint(folder: Path, **config: Any) -> Path:
@@ -142,14 +142,14 @@ def test_a_policy_has_a_protocol() -> None:
     class Echo:
         fingerprint = "echo:1"
 
-        def generate(self, generations: Sequence[Generation]) -> Iterator[tuple[int, Response]]:
+        def generate(self, generations: Sequence[GenerationRequest]) -> Iterator[tuple[int, Response]]:
             for index, generation in enumerate(generations):
-                text = generation.prompt[-1].content[: generation.cap]
+                text = generation.prompt[-1].text[: generation.cap]
                 yield index, Response(text, tokens=len(text), finish="stop", cap=generation.cap)
 
     policy = Echo()
     assert isinstance(policy, Policy)
-    ((_, response),) = policy.generate([Generation((Message("user", "Hello"),), cap=2)])
+    ((_, response),) = policy.generate([GenerationRequest((Message("user", "Hello"),), cap=2)])
     assert (response.text, response.cap) == ("He", 2)
 
 

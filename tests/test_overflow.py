@@ -16,10 +16,9 @@ from rmbench.data.files import Row
 from rmbench.errors import DataError
 from rmbench.generation import Sampling, evaluate_policy
 from rmbench.plugins import load_task
-from rmbench.policies.base import Generation
 from rmbench.task import Prompt
 from rmbench.tasks.overflow import REMINDER, STRATEGIES, generate, read
-from rmbench.types import Response
+from rmbench.types import GenerationRequest, Response
 
 TASK = load_task("overflow")
 EXAMPLES: Sequence[Prompt] = TASK.load().examples  # type: ignore[assignment]
@@ -28,7 +27,7 @@ FOLDER = Path(generate.__file__).parent
 
 
 def text(example: Prompt) -> str:
-    return example.prompt[-1].content
+    return example.prompt[-1].text
 
 
 class Talker:
@@ -36,10 +35,10 @@ class Talker:
 
     fingerprint = "talker:1"
 
-    def generate(self, generations: Sequence[Generation]) -> Iterator[tuple[int, Response]]:
+    def generate(self, generations: Sequence[GenerationRequest]) -> Iterator[tuple[int, Response]]:
         provoked = {text(example) for example in EXAMPLES if example.tags["condition"] == "overflow"}
         for index, one in enumerate(generations):
-            asked = one.prompt[-1].content
+            asked = one.prompt[-1].text
             plain = asked.removesuffix(f"\n\n{REMINDER}")
             tokens = 1200 + 28 * (len(plain) % 101) if asked in provoked else 20 + len(plain) % 21
             tokens = tokens // 5 if plain != asked else tokens
@@ -51,7 +50,7 @@ def test_the_rows_are_made_of_their_sources_byte_for_byte() -> None:
 
 
 def test_each_of_nine_strategies_has_25_subjects_in_four_conditions() -> None:
-    counts = Counter((example.subset, example.condition) for example in EXAMPLES)
+    counts = Counter((example.facets["subset"], example.condition) for example in EXAMPLES)
     assert counts == {(strategy, view): 25 for strategy in STRATEGIES for view in VIEWS}
     clusters = Counter(example.cluster for example in EXAMPLES)
     assert (len(clusters), set(clusters.values())) == (225, {4})
@@ -94,7 +93,7 @@ def test_frames_are_used_alike_and_do_not_go_with_a_control() -> None:
 
 def test_the_first_rows_are_of_all_strategies() -> None:
     for limit in (36, 72, 360):
-        counts = Counter((example.subset, example.condition) for example in EXAMPLES[:limit])
+        counts = Counter((example.facets["subset"], example.condition) for example in EXAMPLES[:limit])
         assert set(counts.values()) == {limit // 36}
     assert EXAMPLES[0].condition == "overflow"
 

@@ -11,13 +11,13 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+from ask_models import score
 from checkpoints import ARCHITECTURES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_models import ASKS, FREE, VOCABULARY, RealTokenModel, backbone, requests_of, watched
 from token_trees import Sequences, token_trees
 
-from rmbench import scoring
 from rmbench.models.base import Encoded
 from rmbench.scoring import attention, fastpath
 from rmbench.scoring.attention import block_mask
@@ -65,7 +65,7 @@ def assert_right(
     fastpath._known.clear()
     with watched() as taken, warnings.catch_warnings():
         warnings.simplefilter("error")  # a fast path that is refused says so
-        rewards = scoring.score(model, requests, token_budget=budget)
+        rewards = score(model, requests, token_budget=budget)
     assert [reward.status for reward in rewards] == ["ok"] * len(requests)
     worst = model.worst(requests)
     assert worst <= tolerance, f"{worst:.1e} off"
@@ -151,7 +151,7 @@ def long_prompts(groups: int = 3, prompt: int = 250, responses: int = 4) -> list
 def test_at_its_own_cost_a_tiny_model_shares_long_prompts() -> None:
     model = RealTokenModel(tiny("llama"))
     with watched(cost=None) as taken:
-        scoring.score(model, long_prompts(), token_budget=1000)
+        score(model, long_prompts(), token_budget=1000)
     assert set(taken) == {"shared"}
     assert model.worst(long_prompts()) <= TOLERANCE
 
@@ -220,7 +220,7 @@ def test_bert_s_token_types_stay_with_their_tokens() -> None:
     model.typed = True
     requests = conversations(random_trees(4), ("reward",))
     assert assert_right(model, requests)["packed"]
-    scoring.score(other, requests)
+    score(other, requests)
     assert any(not torch.allclose(model.states[key], other.states[key]) for key in model.states)
 
 
@@ -252,13 +252,13 @@ def test_half_precision_is_as_far_from_float32_as_alone(architecture: str, dtype
     model = RealTokenModel(backbone(architecture, dtype))
     requests = conversations(random_trees(7), ("reward", "tokens"))
     with watched() as taken:
-        scoring.score(model, requests, token_budget=300)
+        score(model, requests, token_budget=300)
     assert taken["shared"] or taken["packed"]
     exact = RealTokenModel(model.backbone.float())
     exact.states = model.states
     packed = exact.worst(requests)
     alone = RealTokenModel(backbone(architecture, dtype))
-    scoring.score(alone, requests, token_budget=1)
+    score(alone, requests, token_budget=1)
     exact.states = alone.states
     assert packed <= 2 * exact.worst(requests) + 1e-3
 

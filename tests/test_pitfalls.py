@@ -14,11 +14,11 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+from ask_models import score
 from checkpoints import make
 from real_models import VOCABULARY, RealTokenModel, backbone, requests_of, watched
 from transformers import AutoTokenizer
 
-from rmbench import scoring
 from rmbench.models.base import Encoded, Options
 from rmbench.models.classifier import load
 from rmbench.scoring import attention, fastpath, loop
@@ -98,7 +98,7 @@ def test_rewards_are_pooled_by_length_and_not_by_pad_id(tmp_path: Path) -> None:
     with torch.inference_mode():
         hidden = [last.backbone(input_ids=torch.tensor([list(one.ids)])).last_hidden_state[0] for one in encoded]
         expected = [last.head(states[-1:][None].float()).item() for states in hidden]
-    found, moved = ([reward.value for reward in scoring.score(one, requests)] for one in (last, hf))
+    found, moved = ([reward.value for reward in score(one, requests)] for one in (last, hf))
     assert found == pytest.approx(expected, abs=1e-5)
     assert all(abs(one - other) > WRONG for one, other in zip(moved, expected, strict=True))
 
@@ -111,9 +111,9 @@ def test_a_model_without_pad_id_is_batched(tmp_path: Path) -> None:
     model = load(str(folder), Options())
     requests = [Request("reward", (Message("user", "Why? " * n),), (Response("So " * n),)) for n in range(1, 6)]
     with patch.object(fastpath, "tabled", lambda _: PADDED), watched() as taken:
-        found = [reward.value for reward in scoring.score(model, requests)]
+        found = [reward.value for reward in score(model, requests)]
         assert taken == {"padded": 1}
-    alone = [scoring.score(load(str(folder), Options()), [request])[0].value for request in requests]
+    alone = [score(load(str(folder), Options()), [request])[0].value for request in requests]
     assert found == pytest.approx(alone, abs=1e-5)
     own = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
     with pytest.raises(ValueError, match="no padding token"):
@@ -173,18 +173,18 @@ def test_a_sliding_window_is_not_ignored() -> None:
     model = RealTokenModel(backbone("mistral", sliding_window=16))
     requests = [one for ids in sequences() for one in requests_of(ids[:30], ids[30:])]
     with watched() as taken:
-        scoring.score(model, requests)
+        score(model, requests)
     assert set(taken) == {"padded"}
     assert model.worst(requests) <= RIGHT
     with patch.object(fastpath, "_peculiarity", lambda _: None):
         fastpath._known.clear()
         with watched() as taken, pytest.warns(UserWarning, match="hidden states are off by"):
-            scoring.score(model, requests)
+            score(model, requests)
         assert set(taken) == {"padded"}
         fastpath._known.clear()
         with patch.object(fastpath, "_disagreement", lambda *_: None), watched() as taken:
             unguarded = RealTokenModel(model.backbone)
-            scoring.score(unguarded, requests)
+            score(unguarded, requests)
         assert taken["shared"]
     assert unguarded.worst(requests) > WRONG
     fastpath._known.clear()
@@ -213,11 +213,11 @@ def test_bf16_stays_what_was_asked_for_and_the_head_is_float32(tmp_path: Path) -
     requests = [
         Request("reward", (Message("user", "Why? " * 3),), (Response(f"So {n} is {n * n}."),)) for n in range(40)
     ]
-    fine = [reward.value for reward in scoring.score(load(str(folder), Options()), requests)]
-    coarse = [reward.value for reward in scoring.score(load(str(folder), Options(head_dtype="bfloat16")), requests)]
+    fine = [reward.value for reward in score(load(str(folder), Options()), requests)]
+    coarse = [reward.value for reward in score(load(str(folder), Options(head_dtype="bfloat16")), requests)]
     assert all(value == torch.tensor(value).bfloat16().item() for value in coarse)
     assert any(value != torch.tensor(value).bfloat16().item() for value in fine)
     assert len(set(fine)) > len(set(coarse))
-    alone = [scoring.score(load(str(folder), Options()), [one], token_budget=1)[0].value for one in requests[:8]]
+    alone = [score(load(str(folder), Options()), [one], token_budget=1)[0].value for one in requests[:8]]
     scale = max(map(abs, fine))
     assert fine[:8] == pytest.approx(alone, abs=0.02 * scale)

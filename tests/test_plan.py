@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmbench.scoring.keys import distinct, request_keys
+from rmbench.scoring.keys import delivered, distinct, request_keys
 from rmbench.scoring.plan import batches
-from rmbench.types import Message, Request, Response, Where
+from rmbench.types import USES, Criterion, Image, Message, Request, Response, ToolCall, Use
 
-REQUEST = Request("reward", (Message("user", "2 + 2?"),), (Response("4"),), where=Where("set", "a", (0,)))
+REQUEST = Request("reward", (Message("user", "2 + 2?"),), (Response("4"),))
+TOOLS = ({"type": "function", "function": {"name": "add"}},)
 
 
 def request_key(fingerprint: str, request: Request) -> bytes:
-    """The key by its definition; `request_keys` makes it in parts."""
+    """The key of a plain request by its definition; `request_keys` makes it in parts."""
     return sha256(
         json.dumps(
             [
-                1,
+                2,
                 fingerprint,
                 request.ask,
-                request.reference,
-                [[message.role, message.content] for message in request.prompt],
-                [[response.text, response.steps] for response in request.shown],
+                [[message.role, message.text] for message in request.prompt],
+                [[response.text, response.steps] for response in request.responses],
             ],
             separators=(",", ":"),
         ).encode()
     ).digest()
+
+
+def key_of(request: Request, uses: Sequence[Use] = (), fingerprint: str = "f") -> bytes:
+    ((_, key),) = request_keys(fingerprint, [request], frozenset(uses))
+    return key
 
 
 @given(st.lists(st.integers(1, 300), max_size=80), st.integers(1, 600))
@@ -47,27 +53,52 @@ def test_batches_go_from_long_to_short(lengths: list[int], budget: int) -> None:
     assert flat == sorted(lengths, reverse=True)
 
 
-def test_a_key_is_the_same_wherever_the_request_comes_from() -> None:
-    assert request_key("f", REQUEST) == request_key("f", replace(REQUEST, where=None))
-
-
 def test_a_key_changes_with_everything_a_model_can_see() -> None:
+    call = Message("assistant", "", [ToolCall("add", "{}")])
+    picture = Image("ab", "image/png", bytes)
     others = [
         replace(REQUEST, ask="steps"),
         replace(REQUEST, prompt=(Message("system", "2 + 2?"),)),
         replace(REQUEST, prompt=(Message("user", "2 + 2"), Message("user", "?"))),
-        replace(REQUEST, shown=(Response("5"),)),
-        replace(REQUEST, shown=(Response("4", steps=("4",)),)),
-        replace(REQUEST, shown=(Response("4"), Response("5"))),
-        replace(REQUEST, shown=(Response("5"), Response("4"))),
+        replace(REQUEST, prompt=(Message("user", ["2 + 2?", picture]),)),
+        replace(REQUEST, prompt=(Message("user", ["2 + 2?", replace(picture, sha256="cd")]),)),
+        replace(REQUEST, prompt=(Message("user", "2 + 2?", name="Ann"),)),
+        replace(REQUEST, prompt=(*REQUEST.prompt, call, Message("tool", "4", tool_call_id="1"))),
+        replace(REQUEST, responses=(Response("5"),)),
+        replace(REQUEST, responses=(Response([call]),)),
+        replace(REQUEST, responses=(Response([call, Message("tool", "4"), Message("assistant", "4")]),)),
+        replace(REQUEST, ask="steps", responses=(Response("4", steps=("4",)),)),
+        replace(REQUEST, ask="steps", responses=(Response("4", steps="turns"),)),
+        replace(REQUEST, responses=(Response("4"), Response("5"))),
+        replace(REQUEST, responses=(Response("5"), Response("4"))),
         replace(REQUEST, reference="4"),
+        replace(REQUEST, criteria=(Criterion("is right"),)),
+        replace(REQUEST, criteria=(Criterion("is right", 2.0),)),
+        replace(REQUEST, tools=TOOLS),
     ]
-    keys = {request_key("f", request) for request in (REQUEST, *others)} | {request_key("g", REQUEST)}
+    keys = {key_of(request, USES) for request in (REQUEST, *others)} | {key_of(REQUEST, USES, "g")}
     assert len(keys) == len(others) + 2
 
 
+def test_what_a_model_does_not_use_is_no_part_of_its_key_and_is_not_delivered() -> None:
+    more = replace(REQUEST, reference="4", criteria=(Criterion("is right"),), tools=TOOLS)
+    assert key_of(more) == key_of(REQUEST)
+    assert delivered(more, frozenset()) == REQUEST
+    for use in ("reference", "criteria", "tools"):
+        assert key_of(more, [use]) != key_of(REQUEST, [use])
+        assert getattr(delivered(more, frozenset({use})), use) == getattr(more, use)
+
+
+def test_of_a_response_only_its_messages_are_delivered_and_steps_where_they_are_asked_about() -> None:
+    written = Response("4", ("4",), tokens=1, finish="stop", cap=8)
+    assert delivered(replace(REQUEST, responses=(written,)), frozenset()) == REQUEST
+    asked = replace(REQUEST, ask="steps", responses=(written,))
+    assert delivered(asked, frozenset()).responses == (Response("4", ("4",)),)
+    assert key_of(replace(REQUEST, responses=(written,))) == key_of(REQUEST)
+
+
 def test_a_lone_surrogate_has_a_key() -> None:
-    assert len(request_key("f", replace(REQUEST, shown=(Response("\ud800"),)))) == 32
+    assert len(request_key("f", replace(REQUEST, responses=(Response("\ud800"),)))) == 32
 
 
 TEXTS = st.text(max_size=6)
@@ -77,25 +108,21 @@ REQUESTS = st.builds(
     st.sampled_from(["reward", "steps", "tokens", "compare"]),
     st.lists(st.builds(Message, st.sampled_from(["user", "system"]), TEXTS), max_size=2).map(tuple),
     st.lists(RESPONSES, min_size=1, max_size=3).map(tuple),
-    st.none() | TEXTS,
-    st.just(Where("set", "a", (0,))),
+    reference=st.none() | TEXTS,
 )
 
 
 @given(st.lists(REQUESTS, max_size=6).map(lambda some: [*some, *some[::-1]]))
 def test_the_keys_of_a_run_are_those_of_what_reaches_the_model(requests: list[Request]) -> None:
-    found = list(request_keys("f", requests))
-    for request, (digest, key) in zip(requests, found, strict=True):
-        shown = request.shown if request.ask == "steps" else tuple(replace(one, steps=None) for one in request.shown)
-        assert key == request_key("f", replace(request, shown=shown, where=None))
-        others = [other for other, (seen, _) in zip(requests, found, strict=True) if seen == digest]
-        assert {(other.ask, other.prompt, other.reference) for other in others} == {
-            (request.ask, request.prompt, request.reference)
-        }
+    keys = list(request_keys("f", requests))
+    for request, (digest, key) in zip(requests, keys, strict=True):
+        assert key == request_key("f", delivered(request, frozenset()))
+        others = [other for other, (seen, _) in zip(requests, keys, strict=True) if seen == digest]
+        assert {(other.ask, other.prompt) for other in others} == {(request.ask, request.prompt)}
 
 
 def test_keys_stay_what_they_were_in_stores_that_exist() -> None:
-    assert request_key("f", REQUEST).hex() == "ffc6c6e02b067481b5ac521af585025cfe7a98d121748b9771b848215f8142c4"
+    assert key_of(REQUEST).hex() == "e00b7fa5434a1a945ca9a7f6a52f97755bba5913b1e64069297940a3b24c148c"
 
 
 @given(st.lists(st.integers(0, 5)))

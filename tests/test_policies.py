@@ -16,11 +16,11 @@ import pytest
 from rmbench.errors import DataError, ModelError, RmbenchError, UsageError
 from rmbench.generation import evaluate_policy
 from rmbench.policies import local
-from rmbench.policies.base import Generation, Policy
+from rmbench.policies.base import Policy
 from rmbench.policies.drawing import Draw
 from rmbench.policies.outputs import Outputs
 from rmbench.policies.spec import load_policy
-from rmbench.types import Message, Response
+from rmbench.types import GenerationRequest, Message, Response
 
 GREEDY = {"temperature": 0.0, "top_p": 1.0, "seed": 0}
 DRAWN = {"temperature": 1.0, "top_p": 1.0, "seed": 0}
@@ -48,7 +48,7 @@ def outputs(folder: Path, *rows: dict[str, Any], **options: Any) -> Outputs:
     return policy
 
 
-def written(policy: Policy, generations: list[Generation]) -> list[Response]:
+def written(policy: Policy, generations: list[GenerationRequest]) -> list[Response]:
     found = dict(policy.generate(generations))
     return [found[index] for index in range(len(generations))]
 
@@ -101,7 +101,8 @@ def test_several_outputs_of_a_prompt_are_its_samples(tmp_path: Path) -> None:
     )
     assert policy.subject.id == "them"
     assert (policy.samples(user("a")), policy.samples(user("b")), policy.samples(user("c"))) == (2, 1, 1)
-    asked = [Generation(user(text), sample) for text, sample in (("a", 1), ("a", 0), ("b", 0), ("c", 0), ("a ", 0))]
+    places = [("a", 1), ("a", 0), ("b", 0), ("c", 0), ("a ", 0)]
+    asked = [GenerationRequest(user(text), sample) for text, sample in places]
     assert {i: response.text for i, response in policy.generate(asked)} == {0: "second", 1: "first", 2: ""}
 
 
@@ -189,7 +190,7 @@ def test_specs_that_name_no_policy_say_what_would(spec: Any, options: dict[str, 
 def test_greedy_text_is_that_of_the_model_alone_whatever_the_batch(policy: local.Local) -> None:
     import torch
 
-    asked = [Generation(user(text), cap=24, sampling=GREEDY) for text in TEXTS]
+    asked = [GenerationRequest(user(text), cap=24, sampling=GREEDY) for text in TEXTS]
     together = written(policy, asked)
     assert together == [written(policy, [one])[0] for one in asked]
     assert together == written(policy, asked[::-1])[::-1]
@@ -204,11 +205,11 @@ def test_greedy_text_is_that_of_the_model_alone_whatever_the_batch(policy: local
 
 
 def test_samples_depend_on_their_own_key_alone(policy: local.Local) -> None:
-    asked = [Generation(user(text), sample, 16, DRAWN) for text in TEXTS for sample in range(3)]
+    asked = [GenerationRequest(user(text), sample, 16, DRAWN) for text in TEXTS for sample in range(3)]
     together = written(policy, asked)
     assert together == [written(policy, [one])[0] for one in asked]
     assert len({response.text for response in together}) == len(asked)
-    other_seed = written(policy, [Generation(one.prompt, one.sample, 16, {**DRAWN, "seed": 1}) for one in asked])
+    other_seed = written(policy, [GenerationRequest(one.prompt, one.sample, 16, {**DRAWN, "seed": 1}) for one in asked])
     assert all(a.text != b.text for a, b in zip(together, other_seed, strict=True))
     policy.token_budget, before = 1, policy.token_budget
     try:
@@ -218,7 +219,7 @@ def test_samples_depend_on_their_own_key_alone(policy: local.Local) -> None:
 
 
 def test_a_longer_cap_goes_on_from_a_shorter_one(policy: local.Local) -> None:
-    short, long = (written(policy, [Generation(user("Hi"), s, cap, DRAWN) for s in range(6)]) for cap in (8, 24))
+    short, long = (written(policy, [GenerationRequest(user("Hi"), s, cap, DRAWN) for s in range(6)]) for cap in (8, 24))
     cut = [(a, b) for a, b in zip(short, long, strict=True) if a.finish == "length"]
     assert cut
     for a, b in cut:
@@ -252,7 +253,7 @@ def test_every_end_that_config_generation_config_or_tokenizer_know_ends_a_respon
     folder = causal.make(tmp_path / "ends")
     plain = load_policy(f"local:{folder}", device="cpu")
     assert isinstance(plain, local.Local)
-    asked = [Generation(user(text), 0, 24, GREEDY) for text in TEXTS]
+    asked = [GenerationRequest(user(text), 0, 24, GREEDY) for text in TEXTS]
     first = plain.asking.tokenizer.encode(written(plain, asked)[0].text, add_special_tokens=False)[0]
     settings = json.loads((folder / "generation_config.json").read_text())
     (folder / "generation_config.json").write_text(json.dumps({**settings, "eos_token_id": [3, first]}))
@@ -280,19 +281,19 @@ def test_the_prompt_ends_where_the_response_is_due_and_starts_with_one_bos(tmp_p
 def test_a_cap_that_does_not_fit_is_told_with_its_numbers(policy: local.Local) -> None:
     longest = len(policy.asking.ids(user("Hi")))
     with pytest.raises(ModelError) as error:
-        written(policy, [Generation(user("Hi"), 0, 600, GREEDY)])
+        written(policy, [GenerationRequest(user("Hi"), 0, 600, GREEDY)])
     assert f"need up to {600 + longest} positions" in str(error.value)
     assert f"the model has 512; the longest prompt has {longest} tokens" in str(error.value)
     assert f"--max-new-tokens {512 - longest} fits them all" in str(error.value)
     with pytest.raises(UsageError, match="needs a cap"):
-        written(policy, [Generation(user("Hi"))])
+        written(policy, [GenerationRequest(user("Hi"))])
 
 
 def test_a_batch_that_runs_out_of_memory_is_halved_until_it_fits(
     policy: local.Local, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = replace(policy, shares=False)
-    asked = [Generation(user(text), sample, 8, DRAWN) for text in TEXTS for sample in range(3)]
+    asked = [GenerationRequest(user(text), sample, 8, DRAWN) for text in TEXTS for sample in range(3)]
     expected, sizes, whole = written(policy, asked), [], policy.model.generate
 
     def generate(**inputs: Any) -> Any:
@@ -321,7 +322,7 @@ def test_logits_that_are_no_numbers_are_an_error(policy: local.Local, tmp_path: 
     with torch.no_grad():
         broken.model.lm_head.weight.fill_(float("nan"))
     with pytest.raises(ModelError, match="logits that are no numbers"):
-        written(broken, [Generation(user("Hi"), 0, 4, GREEDY)])
+        written(broken, [GenerationRequest(user("Hi"), 0, 4, GREEDY)])
 
 
 def test_what_is_no_causal_checkpoint_is_refused(tmp_path: Path) -> None:

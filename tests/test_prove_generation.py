@@ -31,7 +31,7 @@ response, draw = local.Local._response, drawing.Draw.__call__
 
 def logged(self, tokens, generation):
     with open("written", "a") as log:
-        log.write(f"{generation.prompt[0].content!r}|{generation.sample}\\n")
+        log.write(f"{generation.prompt[0].text!r}|{generation.sample}\\n")
     return response(self, tokens, generation)
 
 

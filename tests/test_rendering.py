@@ -44,8 +44,8 @@ def test_ids_are_those_of_the_tokenizers_own_chat_template(tokenizer: Callable[[
     rendering = choose(tokenizer(), Options(), ANY, "org/model")
     requests = [ask("What is 2 + 2?", "4"), ask("Name\n\na colour", "  Red\t", system="Be brief"), ask("Hm", "")]
     for request, encoded in zip(requests, rendering.encode(requests), strict=True):
-        turns = [{"role": turn.role, "content": turn.content} for turn in request.prompt]
-        turns.append({"role": "assistant", "content": request.shown[0].text})
+        turns = [{"role": turn.role, "content": turn.text} for turn in request.prompt]
+        turns.append({"role": "assistant", "content": request.responses[0].text})
         assert encoded.ids == rendering.tokenizer.apply_chat_template(turns, return_dict=False)
 
 

@@ -164,7 +164,7 @@ def test_the_worst_failures_are_the_largest_margins_with_both_texts(tmp_path: Pa
     failures = worst(result, texts["preference"], outcomes_of(result, result.primary_view))
     margins = sorted((8 + i - (3 + i % 3 * 4) for i in range(40)), reverse=True)
     assert [f.wrong.reward - f.right.reward for f in failures] == margins[:10]  # type: ignore[operator]
-    assert (failures[0].prompt[0].content, failures[0].right.text, failures[0].wrong.text) == ("p39", "rrr", "w" * 47)
+    assert (failures[0].prompt[0].text, failures[0].right.text, failures[0].wrong.text) == ("p39", "rrr", "w" * 47)
     assert (failures[0].right.characters, failures[0].wrong.characters) == (3, 47)
 
 
@@ -266,14 +266,14 @@ def test_rewards_too_far_apart_for_a_number_have_no_points() -> None:
 class Compares:
     """Prefers the longer response, and says so by comparing."""
 
-    asks = frozenset({"compare"})
+    answers = frozenset({"compare"})
     fingerprint = None
 
     def rewards(self, requests: Any) -> Any:
         from rmbench.types import Reward
 
         for index, request in enumerate(requests):
-            first, second = (len(shown.text) for shown in request.shown)
+            first, second = (len(shown.text) for shown in request.responses)
             yield index, Reward((float(first > second), float(first < second)))
 
 
@@ -397,7 +397,7 @@ def test_view_builds_the_report_with_bundled_texts_and_opens_it(results: Path, o
     assert capsys.readouterr().out.splitlines()[-1] == str(report)
     (loaded,) = load_tasks(["best_of_n"], limit=20)
     text = html.unescape(report.read_text(encoding="utf-8"))
-    assert any(example.prompt[0].content in text for example in loaded.data.examples)
+    assert any(example.prompt[0].text in text for example in loaded.data.examples)
 
 
 def test_view_opens_the_report_that_is_there(tmp_path: Path, opened: list[str], capsys: Any) -> None:

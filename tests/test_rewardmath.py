@@ -61,7 +61,7 @@ def test_ten_direct_rows_are_one_example_with_the_right_solution_first() -> None
     assert (example.candidates[0].text, example.candidates[1].text) == ("It is 4.", "Two and two\nmake 5.")
     assert example.candidates[1].steps == ("Two and two", "make 5.")
     assert example.candidates[1].tags == {"source": "model 0", "level": 2}
-    assert (example.subset, example.reference, example.prompt[0].content) == ("Algebra", "4", "2 + 2?")
+    assert (example.facets["subset"], example.reference, example.prompt[0].text) == ("Algebra", "4", "2 + 2?")
 
 
 def test_direct_pairwise_and_score_rows_of_a_problem_are_the_same_example() -> None:
@@ -90,9 +90,7 @@ def test_rows_of_a_problem_may_stand_anywhere_and_a_problem_may_come_again() -> 
 def test_judges_see_the_order_that_the_data_state() -> None:
     (example,) = read(pairwise("2 + 2?"))
     assert isinstance(example, Example)
-    shown = [
-        request.where.candidates for request in TASK.requests(example, frozenset({"compare"}), "") if request.where
-    ]
+    shown = [place.candidates for _, place in TASK.questions(example, frozenset({"compare"}), "") if place]
     assert shown == [(j, 0) if j % 2 else (0, j) for j in range(1, 10)]
 
 

@@ -71,7 +71,7 @@ def test_the_bundled_rows_are_what_the_generator_makes() -> None:
 
 
 def test_360_problems_of_nine_topics_with_one_right_and_nine_wrong_solutions_of_nine_kinds() -> None:
-    assert Counter(e.subset for e in bundled()) == dict.fromkeys(generate.TOPICS, 40)
+    assert Counter(e.facets["subset"] for e in bundled()) == dict.fromkeys(generate.TOPICS, 40)
     assert all(Counter(c.label for c in e.candidates) == {True: 1, False: 9} for e in bundled())
     assert all(len({c.tags["kind"] for c in e.candidates if not c.label}) == 9 for e in bundled())
     assert all(len({answer(c) for c in e.candidates}) == 10 for e in bundled())
@@ -185,7 +185,7 @@ def solve(text: str) -> Fraction:
 
 def test_the_right_solution_and_no_other_states_the_solved_answer() -> None:
     for e in bundled():
-        solved = solve(e.prompt[0].content)
+        solved = solve(e.prompt[0].text)
         assert [answer(c) == solved for c in e.candidates] == [bool(c.label) for c in e.candidates], e.prompt
         assert e.reference == str(solved)
 
@@ -247,7 +247,7 @@ def test_a_solution_with_one_error_has_the_error_that_its_kind_names() -> None:
                 if kind in ("miscopied", "intermediate"):
                     assert equations(c) == right
                 else:
-                    assert kind in made_error(e.prompt[0].content, right, equations(c)), (kind, e.prompt, c.text)
+                    assert kind in made_error(e.prompt[0].text, right, equations(c)), (kind, e.prompt, c.text)
     assert min(checked.values()) > 10
     assert len(checked) == 13
 
@@ -407,13 +407,13 @@ def normalised(prompt: Sequence[Message]) -> str:
     """The text in lower case, without names and things."""
     things = "|".join(("Ada", "Ben", "Chi", "Dora", "Emil", "Fay", "Gus", "Hana", "apples", "coins", "books", "cards",
                        "shells", "stamps", "pens", "beads"))  # fmt: skip
-    return " ".join(re.sub(rf"\b({things})\b", "_", prompt[0].content).lower().split())
+    return " ".join(re.sub(rf"\b({things})\b", "_", prompt[0].text).lower().split())
 
 
 def signature(prompt: Sequence[Message]) -> tuple[Any, ...]:
     """The templates, as the exact program tells them apart, and the operands."""
-    templates, text = [], prompt[0].content
+    templates, text = [], prompt[0].text
     while match := next((m for pattern, _ in PATTERNS if (m := pattern.match(text))), None):
         templates.append(match.re.pattern)
         text = text[match.end() :].strip()
-    return (*templates, *re.findall(r"\d+", prompt[0].content))
+    return (*templates, *re.findall(r"\d+", prompt[0].text))

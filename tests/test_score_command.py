@@ -45,7 +45,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def test_a_row_may_have_any_shape(row: dict[str, Any], texts: tuple[str, ...]) -> None:
     read = read_responses(Row(row, "f.jsonl", 1))
     assert read.texts == texts
-    assert [message.content for message in read.prompt] == ["q"]
+    assert [message.text for message in read.prompt] == ["q"]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from rmbench.data.scorefile import read_entries
 from rmbench.errors import DataError
 from rmbench.models.base import Options, ScoreFile
 from rmbench.models.scores import Scores, load
-from rmbench.types import Ask, Request, Response, Where
+from rmbench.types import Ask, Place, Question, Request, Response
 
 PROBLEM = "a54f3d"  # stands for the text of a problem
 PROBLEM_ID = "a909ba80a19e"
@@ -30,19 +30,19 @@ def score_file(folder: Path, *rows: dict[str, Any]) -> Scores:
     return load(str(path), Options())
 
 
-def ask_steps(example: str, candidate: int, n_steps: int) -> Request:
+def ask_steps(example: str, candidate: int, n_steps: int) -> Question:
     shown = (Response("text", ("step",) * n_steps),)
-    return Request("steps", (), shown, where=Where("data", example, (candidate,)))
+    return Question(Request("steps", (), shown), Place("data", example, (candidate,)))
 
 
-def ask(kind: Ask, example: str, *candidates: int) -> Request:
-    return Request(kind, (), (Response(None),) * len(candidates), where=Where("data", example, candidates))
+def ask(kind: Ask, example: str, *candidates: int) -> Question:
+    return Question(Request(kind, (), (Response(None),) * len(candidates)), Place("data", example, candidates))
 
 
 def test_direct_scores_of_an_official_file(tmp_path: Path) -> None:
     model = score_file(tmp_path, {"problem": PROBLEM, "solution_reference": ["human", "m"], "score": [3, -1.5]})
     assert isinstance(model, ScoreFile)
-    assert model.asks == {"reward"}
+    assert model.answers == {"reward"}
     assert [r.values for r in model.lookup([ask("reward", PROBLEM_ID, 1), ask("reward", PROBLEM_ID, 0)])] == [
         (-1.5,),
         (3.0,),
@@ -57,7 +57,7 @@ def test_a_problem_that_comes_again_is_an_example_of_its_own(tmp_path: Path) -> 
 
 def test_step_rewards_of_an_official_file(tmp_path: Path) -> None:
     model = score_file(tmp_path, {"problem": PROBLEM, "score": [[0.9, 0.5], []]})
-    assert model.asks == {"steps"}
+    assert model.answers == {"steps"}
     right, wrong = model.lookup([ask("steps", PROBLEM_ID, 0), ask("steps", PROBLEM_ID, 1)])
     assert (right.steps, right.values, right.status) == ((0.9, 0.5), (0.5,), "ok")
     assert (wrong.steps, wrong.status) == ((), "missing")
@@ -66,7 +66,7 @@ def test_step_rewards_of_an_official_file(tmp_path: Path) -> None:
 def test_a_verdict_is_about_the_order_shown(tmp_path: Path) -> None:
     official = {"problem": PROBLEM, "score": ["A", "A", None], "chosen_position": ["A", "B", "A"]}
     model = score_file(tmp_path, official)
-    assert model.asks == {"compare"}
+    assert model.answers == {"compare"}
     asked = [ask("compare", PROBLEM_ID, *pair) for pair in ((0, 1), (2, 0), (0, 3), (1, 0))]
     won, lost, unread, other_order = model.lookup(asked)
     assert won.values == (1, 0)  # the chosen one stood first and won
@@ -102,7 +102,7 @@ def test_step_rewards_one_row_a_candidate(tmp_path: Path) -> None:
         {"example_id": "x", "candidate": 0, "steps": [0.5, 0.25]},
         {"example_id": "x", "candidate": 1, "steps": None, "status": "error"},
     )
-    assert model.asks == {"steps"}
+    assert model.answers == {"steps"}
     assert [(r.steps, r.status) for r in model.lookup([ask("steps", "x", 0), ask("steps", "x", 1)])] == [
         ((0.5, 0.25), "ok"),
         ((), "error"),

@@ -13,25 +13,25 @@ from typing import Any
 
 import pytest
 import torch
+from ask_models import score
 from checkpoints import make
 from fake_models import ASKS, MeanOf, Scripted, TinyTokenModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmbench import scoring
 from rmbench.errors import ModelError, ResultError, UsageError
 from rmbench.models.base import Encoded, Subject
 from rmbench.models.spec import load_model
 from rmbench.scoring import Store, Tally
-from rmbench.types import Ask, Message, Request, Response, Reward, Where
+from rmbench.types import Ask, Message, Place, Question, Request, Response, Reward
 
 WORDS = st.lists(st.sampled_from(["one", "two", "three", "four", "+", "="]), max_size=12).map(" ".join)
 
 
-def ask(ask: Ask, text: str, *more: str, where: Where | None = None) -> Request:
+def ask(ask: Ask, text: str, *more: str) -> Request:
     steps = tuple(text.split("|")) if ask == "steps" else None
     shown = (Response(text, steps), *(Response(other) for other in more))
-    return Request(ask, (Message("user", "Why?"),), shown, where=where)
+    return Request(ask, (Message("user", "Why?"),), shown)
 
 
 def requests_of(texts: list[str]) -> list[Request]:
@@ -56,10 +56,10 @@ def assert_same(found: list[Reward], expected: list[Reward]) -> None:
 @settings(deadline=None, max_examples=40)
 def test_batch_size_order_and_neighbours_move_no_reward(texts: list[str], budget: int, random: Any) -> None:
     requests = requests_of(texts)
-    alone = [scoring.score(TinyTokenModel(), [request])[0] for request in requests]
+    alone = [score(TinyTokenModel(), [request])[0] for request in requests]
     order = list(range(len(requests)))
     random.shuffle(order)
-    together = scoring.score(TinyTokenModel(), [requests[i] for i in order], token_budget=budget)
+    together = score(TinyTokenModel(), [requests[i] for i in order], token_budget=budget)
     assert_same(together, [alone[i] for i in order])
 
 
@@ -67,30 +67,30 @@ def test_batch_size_order_and_neighbours_move_no_reward(texts: list[str], budget
 def test_every_ask_is_stored_and_comes_back_without_a_forward(kind: Ask, tmp_path: Path) -> None:
     requests = [ask(kind, "a|b", *(["c"] if kind == "compare" else [])), ask(kind, "d", *("ef" * (kind == "compare")))]
     with Store(tmp_path / "s.sqlite") as store:
-        first = scoring.score(TinyTokenModel(), requests, store=store)
+        first = score(TinyTokenModel(), requests, store=store)
         model = TinyTokenModel()
         tally = Tally()
-        again = scoring.score(model, requests, store=store, tally=tally)
+        again = score(model, requests, store=store, tally=tally)
     assert repr(again) == repr(first)
     assert (model.encoded, tally.scored, tally.stored) == (0, 0, 2)
 
 
 def test_equal_requests_are_run_once_over_the_whole_run() -> None:
-    model, tally = Scripted(lambda request: len(request.shown[0].text)), Tally()
-    places = [Where("x", "1", (0,)), Where("y", "9", (3,)), Where("x", "2", (1,))]
-    requests = [ask("reward", text, where=place) for text, place in zip(["aa", "aa", "b"], places, strict=True)]
-    assert [reward.value for reward in scoring.score(model, requests, tally=tally)] == [2, 2, 1]
+    model, tally = Scripted(lambda request: len(request.responses[0].text)), Tally()
+    places = [Place("x", "1", (0,)), Place("y", "9", (3,)), Place("x", "2", (1,))]
+    requests = [Question(ask("reward", text), place) for text, place in zip(["aa", "aa", "b"], places, strict=True)]
+    assert [reward.value for reward in score(model, requests, tally=tally)] == [2, 2, 1]
     assert (len(model.seen), tally.requests, tally.unique, tally.scored) == (2, 3, 2, 2)
 
 
-def test_no_model_sees_where_nor_the_order_of_the_data() -> None:
-    """In RewardMATH index 0 is right: a model that reads `where`, or counts to ten, would score 100 %."""
+def test_no_model_sees_the_place_nor_the_order_of_the_data() -> None:
+    """In RewardMATH index 0 is right: a model that reads its place, or counts to ten, would score 100 %."""
     model = Scripted(lambda request: 0.0)
     for attempt in range(20):
-        requests = [ask("reward", f"{attempt} {i}", where=Where("x", "e", (i,))) for i in range(10)]
-        scoring.score(model, requests)
-    assert all(request.where is None for request in model.seen)
-    firsts = [int(model.seen[10 * attempt].shown[0].text.split()[1]) for attempt in range(20)]
+        requests = [Question(ask("reward", f"{attempt} {i}"), Place("x", "e", (i,))) for i in range(10)]
+        score(model, requests)
+    assert all(type(request) is Request for request in model.seen)
+    firsts = [int(model.seen[10 * attempt].responses[0].text.split()[1]) for attempt in range(20)]
     assert len(set(firsts)) > 3
 
 
@@ -99,7 +99,7 @@ def test_requests_of_a_prompt_reach_forwards_together_and_in_no_order_of_the_dat
 
     class Listening(TinyTokenModel):
         def encode(self, requests: Sequence[Request]) -> list[Encoded]:
-            seen.extend((request.prompt[0].content, request.shown[0].text or "") for request in requests)
+            seen.extend((request.prompt[0].text, request.responses[0].text or "") for request in requests)
             return super().encode(requests)
 
     requests = [
@@ -107,13 +107,13 @@ def test_requests_of_a_prompt_reach_forwards_together_and_in_no_order_of_the_dat
         for i in range(10)
         for prompt in range(20)
     ]
-    rewards = scoring.score(Listening(), requests)
+    rewards = score(Listening(), requests)
     prompts = [prompt for prompt, _ in seen]
     assert len(list(groupby(prompts))) == 20
     assert prompts != sorted(prompts, key=int)
     firsts = [next(text for _, text in group) for _, group in groupby(seen, key=lambda each: each[0])]
     assert len({text.split()[1] for text in firsts}) > 3
-    backwards = scoring.score(TinyTokenModel(), requests[::-1])
+    backwards = score(TinyTokenModel(), requests[::-1])
     assert_same(backwards[::-1], rewards)
 
 
@@ -124,24 +124,24 @@ def test_a_model_may_look_at_its_requests_as_it_likes() -> None:
             assert requests[0] in requests
             return super().rewards(requests)
 
-    asked = [ask("reward", text, where=Where("x", "e", (0,))) for text in "abc"]
-    assert [r.value for r in scoring.score(Looks(lambda r: ord(r.shown[0].text)), asked)] == [97, 98, 99]
+    asked = [Question(ask("reward", text), Place("x", "e", (0,))) for text in "abc"]
+    assert [r.value for r in score(Looks(lambda r: ord(r.responses[0].text)), asked)] == [97, 98, 99]
 
 
 def test_steps_reach_only_a_model_that_is_asked_about_them() -> None:
-    model = Scripted(lambda request: 0.0, asks=("reward", "steps"))
+    model = Scripted(lambda request: 0.0, answers=("reward", "steps"))
     with_steps = Response("a b", ("a", "b"), tokens=5, finish="length", cap=5)
-    scoring.score(model, [Request("reward", (), (with_steps,))])
-    assert model.seen[0].shown == (Response("a b"),)
+    score(model, [Request("reward", (), (with_steps,))])
+    assert model.seen[0].responses == (Response("a b"),)
 
 
 def test_a_derived_model_sees_the_whole_run_and_stores_only_its_members(tmp_path: Path) -> None:
     short, long = (
-        Scripted(lambda r: -len(r.shown[0].text)),
-        Scripted(lambda r: 3 * len(r.shown[0].text), ("reward",), "f2"),
+        Scripted(lambda r: -len(r.responses[0].text)),
+        Scripted(lambda r: 3 * len(r.responses[0].text), ("reward",), "f2"),
     )
     with Store(tmp_path / "s.sqlite") as store:
-        rewards = scoring.score(MeanOf(short, long), [ask("reward", text) for text in ("a", "aa", "aaa")], store=store)
+        rewards = score(MeanOf(short, long), [ask("reward", text) for text in ("a", "aa", "aaa")], store=store)
         assert store.count() == 6
     assert [reward.value for reward in rewards] == [-1, 0, 1]
 
@@ -152,7 +152,7 @@ def test_a_shared_forward_keeps_each_request_s_own_cut() -> None:
             one = super()._encode(request)
             return replace(one, ids=one.ids[:8], reads=[7], cut=len(one.ids) - 8)
 
-    rewards = scoring.score(Cuts(), [ask("reward", "abcd"), ask("reward", "abcdefgh")])
+    rewards = score(Cuts(), [ask("reward", "abcd"), ask("reward", "abcdefgh")])
     assert rewards[0].values == rewards[1].values
     assert [reward.truncated for reward in rewards] == [1, 5]
 
@@ -160,7 +160,7 @@ def test_a_shared_forward_keeps_each_request_s_own_cut() -> None:
 @pytest.mark.parametrize("status", ["refused", "error", "missing"])
 def test_a_failed_answer_brings_no_number(status: Any) -> None:
     failed = Reward((0.0,), heads={"a": (1.0,)}, status=status)
-    (reward,) = scoring.score(Scripted(lambda r: failed), [ask("reward", "a")])
+    (reward,) = score(Scripted(lambda r: failed), [ask("reward", "a")])
     assert math.isnan(reward.value)
     assert (reward.heads, reward.status) == ({}, status)
 
@@ -169,15 +169,19 @@ class LogRatio:
     """A Derived as an implicit reward is: the log-probability of one model minus that of another."""
 
     fingerprint = "log-ratio:1"
-    asks: frozenset[Ask] = frozenset({"reward"})
+    answers: frozenset[Ask] = frozenset({"reward"})
 
     def __init__(self, policy: TinyTokenModel, reference: TinyTokenModel) -> None:
         self.members = (policy, reference)
 
-    def needs(self, requests: Sequence[Request]) -> list[Sequence[Request]]:
-        return [[replace(request, ask="tokens") for request in requests] for _ in self.members]
+    def needs(self, questions: Sequence[Question]) -> list[Sequence[Question]]:
+        asked = [Question(replace(request, ask="tokens"), place) for request, place in questions]
+        return [asked for _ in self.members]
 
-    def combine(self, requests: Sequence[Request], answers: list[list[Reward]]) -> list[Reward]:
+    def fit(self, questions: Sequence[Question], answers: list[list[Reward]]) -> None:
+        return None
+
+    def combine(self, questions: Sequence[Question], answers: list[list[Reward]], fitted: None) -> list[Reward]:
         return [Reward((math.fsum(a.tokens) - math.fsum(b.tokens),)) for a, b in zip(*answers, strict=True)]
 
 
@@ -185,64 +189,64 @@ def test_a_derived_model_asks_its_members_for_tokens() -> None:
     policy, reference = TinyTokenModel(), TinyTokenModel(fingerprint="tiny:2")
     reference.backbone.table.data *= 0.5
     requests = [ask("reward", text) for text in ("a", "bc")]
-    single = scoring.score(policy, [replace(request, ask="tokens") for request in requests])
-    rewards = scoring.score(LogRatio(policy, reference), requests)
+    single = score(policy, [replace(request, ask="tokens") for request in requests])
+    rewards = score(LogRatio(policy, reference), requests)
     assert [reward.value for reward in rewards] == pytest.approx([one.value / 2 for one in single], abs=1e-5)
 
 
 def test_members_without_fingerprint_do_not_answer_for_each_other(tmp_path: Path) -> None:
     members = (Scripted(lambda r: 1.0, fingerprint=None), Scripted(lambda r: -1.0, fingerprint=None))
     with Store(tmp_path / "j.sqlite") as journal:
-        rewards = scoring.score(MeanOf(*members), [ask("reward", "a"), ask("reward", "b")], journal=journal)
+        rewards = score(MeanOf(*members), [ask("reward", "a"), ask("reward", "b")], journal=journal)
     assert [reward.value for reward in rewards] == [0, 0]
 
 
 class Recorded:
     """A ScoreFile: the reward is the candidate's index."""
 
-    asks: frozenset[Ask] = frozenset({"reward"})
+    answers: frozenset[Ask] = frozenset({"reward"})
     fingerprint = "recorded:1"
     subject = Subject("tests/recorded", "scores")
 
-    def lookup(self, requests: list[Request]) -> list[Reward]:
-        return [Reward((float(request.where.candidates[0]),)) for request in requests if request.where]
+    def lookup(self, questions: list[Question]) -> list[Reward]:
+        return [Reward((float(place.candidates[0]),)) for _, place in questions if place]
 
 
-def test_score_files_answer_by_where_also_inside_a_derived_model() -> None:
-    requests = [Request("reward", (), (Response(None),), where=Where("x", "e", (i,))) for i in range(3)]
-    assert [reward.value for reward in scoring.score(Recorded(), requests)] == [0, 1, 2]
-    assert [reward.value for reward in scoring.score(MeanOf(Recorded(), Recorded()), requests)] == [-1, 0, 1]
+def test_score_files_answer_by_place_also_inside_a_derived_model() -> None:
+    requests = [Question(Request("reward", (), (Response(None),)), Place("x", "e", (i,))) for i in range(3)]
+    assert [reward.value for reward in score(Recorded(), requests)] == [0, 1, 2]
+    assert [reward.value for reward in score(MeanOf(Recorded(), Recorded()), requests)] == [-1, 0, 1]
 
 
 def test_a_model_that_needs_texts_is_refused_data_without() -> None:
-    request = Request("reward", (), (Response(None),), where=Where("x", "e7", (0,)))
+    request = Question(Request("reward", (), (Response(None),)), Place("x", "e7", (0,)))
     with pytest.raises(ModelError, match="needs the responses' texts, and example e7 comes from a score file"):
-        scoring.score(Scripted(lambda r: 0.0), [request])
+        score(Scripted(lambda r: 0.0), [request])
 
 
 def test_a_model_is_not_asked_what_it_does_not_answer() -> None:
     with pytest.raises(ModelError, match="tests/tiny answers reward, not compare"):
-        scoring.score(TinyTokenModel(asks=["reward"]), [ask("compare", "a", "b")])
+        score(TinyTokenModel(answers=["reward"]), [ask("compare", "a", "b")])
 
 
 @pytest.mark.parametrize(
     ("value", "status"), [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "inf"), (1e308, "ok"), (0.0, "ok")]
 )
 def test_a_status_follows_from_the_numbers(value: float, status: str) -> None:
-    (reward,) = scoring.score(Scripted(lambda r: value), [ask("reward", "a")])
+    (reward,) = score(Scripted(lambda r: value), [ask("reward", "a")])
     assert reward.status == status
 
 
 def test_a_skipped_request_is_missing_and_is_asked_again(tmp_path: Path) -> None:
     class Skips(Scripted):
         def rewards(self, requests: Any) -> Any:
-            return ((i, reward) for i, reward in super().rewards(requests) if requests[i].shown[0].text != "b")
+            return ((i, reward) for i, reward in super().rewards(requests) if requests[i].responses[0].text != "b")
 
     with Store(tmp_path / "s.sqlite") as store:
         requests = [ask("reward", text) for text in "abc"]
-        rewards = scoring.score(Skips(lambda r: 1.0), requests, store=store)
+        rewards = score(Skips(lambda r: 1.0), requests, store=store)
         assert [reward.status for reward in rewards] == ["ok", "missing", "ok"]
-        again = scoring.score(Scripted(lambda r: 2.0), requests, store=store)
+        again = score(Scripted(lambda r: 2.0), requests, store=store)
     assert [reward.value for reward in again] == [1, 2, 1]
 
 
@@ -253,7 +257,7 @@ def test_an_index_that_was_not_asked_or_twice_is_an_error(indices: list[int]) ->
             return ((i, Reward((0.0,))) for i in indices)
 
     with pytest.raises(ModelError, match="of 2 twice or unasked"):
-        scoring.score(Confused(None), [ask("reward", "a"), ask("reward", "b")])
+        score(Confused(None), [ask("reward", "a"), ask("reward", "b")])
 
 
 @pytest.mark.parametrize(
@@ -265,7 +269,7 @@ def test_an_index_that_was_not_asked_or_twice_is_an_error(indices: list[int]) ->
 )
 def test_an_answer_of_the_wrong_shape_is_an_error(request_: Request, reward: Reward, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        scoring.score(Scripted(lambda r: reward, asks=ASKS), [request_])
+        score(Scripted(lambda r: reward, answers=ASKS), [request_])
 
 
 def test_what_was_scored_before_a_crash_is_kept(tmp_path: Path) -> None:
@@ -280,17 +284,17 @@ def test_what_was_scored_before_a_crash_is_kept(tmp_path: Path) -> None:
         with pytest.raises(
             ModelError, match="failed with RuntimeError: the endpoint went away; what it scored is kept"
         ):
-            scoring.score(model, requests, store=store)
+            score(model, requests, store=store)
         assert store.count() == 2
         tally = Tally()
-        scoring.score(Scripted(lambda r: 1.0), requests, store=store, tally=tally)
+        score(Scripted(lambda r: 1.0), requests, store=store, tally=tally)
     assert (tally.stored, tally.scored) == (2, 2)
 
 
 def test_a_model_without_fingerprint_goes_to_the_journal_alone(tmp_path: Path) -> None:
     with Store(tmp_path / "s.sqlite") as store, Store(tmp_path / "j.sqlite") as journal:
         model = Scripted(lambda r: 1.0, fingerprint=None)
-        scoring.score(model, [ask("reward", "a")], store=store, journal=journal)
+        score(model, [ask("reward", "a")], store=store, journal=journal)
         assert (store.count(), journal.count()) == (0, 1)
 
 
@@ -311,16 +315,16 @@ class OutOfMemory(TinyTokenModel):
 
 def test_out_of_memory_halves_the_batch_and_changes_nothing() -> None:
     requests = [ask("reward", "x" * n) for n in range(1, 60)]
-    expected = scoring.score(TinyTokenModel(), requests)
+    expected = score(TinyTokenModel(), requests)
     model = OutOfMemory(most=200)
-    assert_same(scoring.score(model, requests, token_budget=4000), expected)
+    assert_same(score(model, requests, token_budget=4000), expected)
     assert all(rows * width <= 200 for rows, width in model.backbone.shapes)
 
 
 @pytest.mark.parametrize("kind", ASKS)
 def test_one_sequence_that_cannot_fit_is_an_error_and_the_rest_goes_on(kind: Ask) -> None:
     more = ("y",) if kind == "compare" else ()
-    rewards = scoring.score(OutOfMemory(most=200), [ask(kind, "x" * n, *more) for n in (10, 500, 20)])
+    rewards = score(OutOfMemory(most=200), [ask(kind, "x" * n, *more) for n in (10, 500, 20)])
     assert [reward.status for reward in rewards] == ["ok", "error", "ok"]
     assert (rewards[1].detail or "").startswith("out of memory on a sequence of 5")
 
@@ -329,16 +333,16 @@ def test_another_runtime_error_is_not_taken_for_memory() -> None:
     model = TinyTokenModel()
     model.backbone.forward = None
     with pytest.raises(TypeError):
-        scoring.score(model, [ask("reward", "a")])
+        score(model, [ask("reward", "a")])
 
 
 def test_texts_with_the_same_tokens_share_a_forward_and_are_counted() -> None:
     class Lowercase(TinyTokenModel):
         def _encode(self, request: Request) -> Encoded:
-            return super()._encode(ask("reward", (request.shown[0].text or "").lower()))
+            return super()._encode(ask("reward", (request.responses[0].text or "").lower()))
 
     tally = Tally()
-    rewards = scoring.score(Lowercase(), [ask("reward", "Yes"), ask("reward", "yes"), ask("reward", "no")], tally=tally)
+    rewards = score(Lowercase(), [ask("reward", "Yes"), ask("reward", "yes"), ask("reward", "no")], tally=tally)
     assert rewards[0] == rewards[1]
     assert (tally.scored, tally.batches) == (3, 1)
     assert rewards[0].read == rewards[1].read != rewards[2].read
@@ -350,7 +354,7 @@ def test_a_request_that_cannot_be_read_is_an_error_with_its_reason() -> None:
             one = super()._encode(request)
             return one if len(one.ids) < 20 else Encoded(one.ids, (), error=f"{len(one.ids)} tokens, 20 positions")
 
-    good, bad = scoring.score(Short(), [ask("reward", "a"), ask("reward", "b" * 30)])
+    good, bad = score(Short(), [ask("reward", "a"), ask("reward", "b" * 30)])
     assert (good.status, bad.status, bad.detail) == ("ok", "error", "35 tokens, 20 positions")
 
 
@@ -366,7 +370,7 @@ def test_at_most_one_batch_is_not_yet_safe_when_the_next_one_starts(tmp_path: Pa
 
         model.backbone.forward = counting
         requests = [ask("reward", "x" * n) for n in range(1, 30)]
-        scoring.score(model, requests, store=store, token_budget=64)
+        score(model, requests, store=store, token_budget=64)
         assert other.count() == len(requests)
     done = [sum(rows for rows, _ in model.backbone.shapes[:batch]) for batch in range(len(sizes))]
     assert all(safe >= before for safe, before in zip(sizes, [0, *done], strict=False))
@@ -385,7 +389,7 @@ def test_progress_hears_of_every_sequence() -> None:
         def end(self) -> None:
             heard.append("end")
 
-    scoring.score(TinyTokenModel(), [ask("reward", "x" * n) for n in range(1, 30)], token_budget=64, progress=Ear())
+    score(TinyTokenModel(), [ask("reward", "x" * n) for n in range(1, 30)], token_budget=64, progress=Ear())
     assert (heard[0], sum(heard[1:-1]), heard[-1]) == (29, 29, "end")
 
 
@@ -393,20 +397,20 @@ def test_a_store_that_cannot_be_written_stops_the_run_with_one_line(tmp_path: Pa
     with Store(tmp_path / "s.sqlite") as store:
         store._connection.execute("PRAGMA query_only=1")
         with pytest.raises(ResultError, match="cannot keep rewards"):
-            scoring.score(TinyTokenModel(), [ask("reward", "a")], store=store)
+            score(TinyTokenModel(), [ask("reward", "a")], store=store)
 
 
 def test_a_budget_is_at_least_one_token() -> None:
     with pytest.raises(UsageError, match="token_budget=0"):
-        scoring.score(TinyTokenModel(), [ask("reward", "a")], token_budget=0)
+        score(TinyTokenModel(), [ask("reward", "a")], token_budget=0)
 
 
 def test_threads_of_one_model_take_turns(tmp_path: Path) -> None:
     model = load_model(str(make(tmp_path / "llama", "llama")), device="cpu")
     requests = [ask("reward", "so " * n) for n in range(1, 13)]
-    alone = [reward.value for reward in scoring.score(model, requests)]
+    alone = [reward.value for reward in score(model, requests)]
     with ThreadPoolExecutor(4) as pool:
-        runs = list(pool.map(lambda seed: scoring.score(model, requests, token_budget=40 + seed), range(24)))
+        runs = list(pool.map(lambda seed: score(model, requests, token_budget=40 + seed), range(24)))
     for rewards in runs:
         assert [reward.value for reward in rewards] == pytest.approx(alone, abs=1e-5)
     assert model.backbone.config._attn_implementation == "sdpa"  # type: ignore[union-attr]
@@ -422,7 +426,7 @@ def test_what_scoring_opened_is_closed_when_progress_fails() -> None:
         def end(self) -> None: ...
 
     try:
-        scoring.score(TinyTokenModel(), [ask("reward", str(i)) for i in range(9)], token_budget=1, progress=Failing())
+        score(TinyTokenModel(), [ask("reward", str(i)) for i in range(9)], token_budget=1, progress=Failing())
     except KeyboardInterrupt as error:
         kept = error  # as an interactive shell keeps it, and with it the frames
     assert kept.__traceback__ is not None

@@ -180,7 +180,7 @@ def test_the_table_has_every_model_beside_chance_majority_and_oracle(tmp_path: P
 def test_an_example_that_one_model_does_not_reward_is_left_out_for_all(tmp_path: Path) -> None:
     drawn = task([4] * 10)
     result_of("length", tmp_path, drawn)
-    unsure = Scripted(lambda request: math.nan if request.prompt[0].content == "q3" else 1.0)
+    unsure = Scripted(lambda request: math.nan if request.prompt[0].text == "q3" else 1.0)
     out = result_of(unsure, tmp_path, task([4] * 10))
     [found] = selection.select([out])
     assert (found.examples, found.left_out, len(found.models)) == (9, {"no reward": 1}, 2)
@@ -228,7 +228,7 @@ def test_what_cannot_be_selected_from_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="unknown view 'prod'"):
         selection.select([out], view="prod")
     (tmp_path / "pairs").mkdir()
-    judge = Scripted(lambda request: Reward((1.0, 0.0)), asks=("compare",))
+    judge = Scripted(lambda request: Reward((1.0, 0.0)), answers=("compare",))
     pairs = result_of(judge, tmp_path / "pairs", task([8] * 5))
     with pytest.raises(ResultError, match="only compared pairs"):
         selection.select([pairs])

@@ -70,9 +70,9 @@ def test_a_card_that_is_not_there_names_those_that_are() -> None:
 def test_requests_carry_no_label_and_no_response_in_the_prompt(name: str, asks: Ask) -> None:
     row = {"prompt": "?", "chosen": "RIGHT", "rejected": "WRONG", "candidates": ["RIGHT", "WRONG"], "labels": [1, 0]}
     example = read_one(name, row)
-    for request in load_task(name).requests(example, frozenset({asks}), "data"):
+    for request, _ in load_task(name).questions(example, frozenset({asks}), "data"):
         assert request.prompt == (Message("user", "?"),)
-        assert {response.text for response in request.shown} <= {"RIGHT", "WRONG"}
+        assert {response.text for response in request.responses} <= {"RIGHT", "WRONG"}
 
 
 # preference
@@ -130,7 +130,7 @@ def test_rmb_pairs_as_they_are() -> None:
         "pair_uid": "9", "conversation_input": turns, "category_path": "Chat/Casual",
         "chosen": {"llm_name": "m1", "answer": "good"}, "reject": {"llm_name": "m2", "answer": ""},
     })  # fmt: skip
-    assert (example.id, example.subset) == ("9", "Chat/Casual")
+    assert (example.id, example.facets["subset"]) == ("9", "Chat/Casual")
     assert [message.role for message in example.prompt] == ["user", "assistant", "user"]
     assert [(c.text, c.tags) for c in example.candidates] == [("good", {"policy": "m1"}), ("", {"policy": "m2"})]
 
@@ -142,7 +142,7 @@ def test_a_transcript_splits_into_the_turns_it_was_made_of(turns: list[str]) -> 
     turns = turns[: len(turns) // 2 * 2]
     text = "".join(f"\n\n{('Human', 'Assistant')[index % 2]}: {turn}" for index, turn in enumerate(turns))
     example = read_one("preference", {"chosen": text, "rejected": text})
-    assert [m.content for m in example.prompt] == turns[:-1]
+    assert [m.text for m in example.prompt] == turns[:-1]
     assert example.candidates[0].text == turns[-1]
 
 
@@ -236,7 +236,7 @@ def test_gsm8k_and_rmb_rows_name_the_policies() -> None:
         "bon_best": {"llm_name": "m1", "answer": "good"}, "loser_list": [{"llm_name": "m2", "answer": "bad"}],
     })  # fmt: skip
     assert [c.tags["policy"] for c in rmb.candidates] == ["m1", "m2"]
-    assert (rmb.id, rmb.subset) == ("3", "S1")
+    assert (rmb.id, rmb.facets["subset"]) == ("3", "S1")
 
 
 def test_rows_of_one_candidate_join_by_group_or_prompt_wherever_they_stand() -> None:
@@ -386,10 +386,10 @@ SOLVERS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("kind", SOLVERS)
 def test_the_right_response_and_no_other_states_the_solved_answer(kind: str) -> None:
-    examples = [e for e in bundled().examples if e.subset == kind]
+    examples = [e for e in bundled().examples if e.facets["subset"] == kind]
     assert len(examples) == 12
     for e in examples:
-        solved = SOLVERS[kind](e.prompt[0].content)
+        solved = SOLVERS[kind](e.prompt[0].text)
         for candidate in e.candidates:
             (answer,) = re.findall(r"answer is (.+?)(?:[.:] |\.$)", candidate.text or "")
             assert (answer == solved) == candidate.label, (e.prompt, candidate.text)
@@ -402,7 +402,7 @@ def test_rmb_best_of_n(rmbench_data: Path) -> None:
     data = load_task("best_of_n").load(rmbench_data / "rmb" / "BoN_set")
     assert (len(data.examples), sum(len(e.candidates) for e in data.examples), data.excluded) == (1559, 5153, {})
     assert {[m.role for m in e.prompt][-1] for e in data.examples} == {"user"}
-    assert data.examples[0].subset == "BoN_set/Harmlessness/S1"
+    assert data.examples[0].facets["subset"] == "BoN_set/Harmlessness/S1"
 
 
 def test_gsm8k_solutions(rmbench_data: Path) -> None:

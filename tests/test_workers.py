@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from ask_models import score
 from checkpoints import make
 
 import rmbench
-from rmbench import scoring
 from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.spec import load_model
@@ -39,9 +39,9 @@ def model(folder: Path) -> Any:
 
 def test_two_processes_give_the_rewards_of_one_and_the_threads_come_back(folder: Path, model: Any) -> None:
     threads = torch.get_num_threads()
-    alone = scoring.score(model, REQUESTS, token_budget=200)
+    alone = score(model, REQUESTS, token_budget=200)
     with Processes(str(folder), {}, ["cpu"], model.fingerprint) as workers:
-        shared = scoring.score(model, REQUESTS, token_budget=200, workers=workers)
+        shared = score(model, REQUESTS, token_budget=200, workers=workers)
     assert torch.get_num_threads() == threads
     assert [reward.value for reward in shared] == pytest.approx([reward.value for reward in alone], abs=1e-6)
     assert [reward.n_tokens for reward in shared] == [reward.n_tokens for reward in alone]
@@ -53,7 +53,7 @@ def test_a_process_that_dies_is_one_line_with_its_device(folder: Path, model: An
         os.kill(workers._processes[0].pid or 0, signal.SIGKILL)
         workers._processes[0].join()
         with pytest.raises(ModelError, match="device cpu: its process ended before it answered"):
-            scoring.score(model, REQUESTS, token_budget=200, workers=workers)
+            score(model, REQUESTS, token_budget=200, workers=workers)
 
 
 @pytest.mark.prove

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ask_models import score
 from fake_models import Scripted
 
-from rmbench import scoring
 from rmbench.errors import ModelError, ResultError
 from rmbench.scoring import Store
 from rmbench.scoring.writer import Writer
@@ -110,7 +110,7 @@ def test_what_came_within_a_window_is_committed_when_it_is_over_though_nothing_f
 
 def test_a_slow_model_has_each_reply_committed_before_the_next_is_asked(store: Gated) -> None:
     class Slow:
-        asks, fingerprint = frozenset({"reward"}), "slow:1"
+        answers, fingerprint = frozenset({"reward"}), "slow:1"
         safe: list[int]
 
         def rewards(self, asked: Sequence[Request]) -> Iterator[tuple[int, Reward]]:
@@ -121,12 +121,12 @@ def test_a_slow_model_has_each_reply_committed_before_the_next_is_asked(store: G
                 yield index, Reward((1.0,))
 
     model = Slow()
-    scoring.score(model, requests(4), store=store)  # type: ignore[arg-type]
+    score(model, requests(4), store=store)  # type: ignore[arg-type]
     assert model.safe == [0, 1, 2, 3]
 
 
 def test_a_fast_model_has_few_transactions(store: Gated) -> None:
-    scoring.score(Scripted(lambda request: 1.0), requests(2000), store=store)
+    score(Scripted(lambda request: 1.0), requests(2000), store=store)
     assert sum(store.transactions) == 2000
     assert len(store.transactions) < 200
 
@@ -167,13 +167,13 @@ def test_a_failed_last_write_is_an_error_too(store: Gated, monkeypatch: pytest.M
 
 def test_a_run_that_fails_keeps_what_came_before_and_its_own_error(store: Gated) -> None:
     def answer(request: Request) -> float:
-        if len(request.shown[0].text or "") == 500:
+        if len(request.responses[0].text or "") == 500:
             raise RuntimeError("the endpoint went away")
         return 1.0
 
     model = Scripted(answer)
     with pytest.raises(ModelError, match="the endpoint went away"):
-        scoring.score(model, requests(1000), store=store)
+        score(model, requests(1000), store=store)
     assert store.count() == len(model.seen) - 1
 
 
@@ -203,7 +203,7 @@ def test_slow_replies_survive_kill_9(tmp_path: Path) -> None:
 
 def test_no_thread_is_left(store: Gated) -> None:
     before = threading.active_count()
-    scoring.score(Scripted(lambda request: 1.0), requests(10), store=store)
+    score(Scripted(lambda request: 1.0), requests(10), store=store)
     with pytest.raises(ModelError):
-        scoring.score(Scripted(lambda request: 1 / 0, fingerprint="f2"), requests(10), store=store)
+        score(Scripted(lambda request: 1 / 0, fingerprint="f2"), requests(10), store=store)
     assert threading.active_count() == before

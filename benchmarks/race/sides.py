@@ -22,7 +22,7 @@ from rmbench.scoring.fastpath import route
 from rmbench.scoring.loop import run
 from rmbench.scoring.memory import held
 from rmbench.scoring.plan import Bin, Way, plan
-from rmbench.types import Ask, Request, Reward
+from rmbench.types import Ask, Question, Request, Reward
 
 BUDGET = USUAL["cpu"]  # what rmbench takes unless told otherwise
 _COMMON_BATCH, _CROSS_BATCH = 8, 32  # RewardBench's default, and sentence-transformers'
@@ -105,7 +105,7 @@ class Sides:
     def public(self, work: Workload) -> list[float]:
         """What `rmbench run` does with a loaded model: tokens, plan, forwards, and a new store on disk."""
         with TemporaryDirectory() as folder, Store(Path(folder) / "answers.sqlite") as store:
-            return [reward.value for reward in score(self.model, work.requests, store=store)]
+            return [reward.value for reward in score(self.model, [Question(one) for one in work.requests], store=store)]
 
     def takes(self, way: Way, work: Workload) -> bool:
         """Whether rmbench runs this model in that way."""
@@ -116,8 +116,8 @@ class Sides:
 
 
 def _messages(request: Request) -> list[dict[str, str]]:
-    messages = [{"role": message.role, "content": message.content} for message in request.prompt]
-    return [*messages, {"role": "assistant", "content": request.shown[0].text or ""}]
+    messages = [{"role": message.role, "content": message.text} for message in request.prompt]
+    return [*messages, {"role": "assistant", "content": request.responses[0].text or ""}]
 
 
 def loaded(folder: Path) -> TokenModel:
@@ -154,7 +154,7 @@ class Steps:
 
     backbone: Any
     head: Any
-    asks: frozenset[Ask] = frozenset({"steps"})
+    answers: frozenset[Ask] = frozenset({"steps"})
     fingerprint: str = "benchmark"
     layout: Literal["causal", "encoder"] = "causal"
 

@@ -114,12 +114,12 @@ class Rendering:
         return "token_type_ids" in self.tokenizer.model_input_names
 
     def _texts(self, request: Request) -> tuple[str, str]:
-        response = request.shown[0].text
+        response = request.responses[0].text
         if response is None:
             raise _UnreadableError("the response has no text")
         if self.kind == "pair":
             single = len(request.prompt) == 1 and request.prompt[0].role == "user"
-            return request.prompt[0].content if single else plain(request.prompt), response
+            return request.prompt[0].text if single else plain(request.prompt), response
         messages = (*request.prompt, Message("assistant", response))
         if self.kind == "plain":
             return plain(messages), ""
@@ -210,7 +210,7 @@ class _UnreadableError(Exception):
 
 def plain(messages: Sequence[Message]) -> str:
     """One `Role: content` per turn, joined by an empty line."""
-    return "\n\n".join(f"{message.role.capitalize()}: {message.content}" for message in messages)
+    return "\n\n".join(f"{message.role.capitalize()}: {message.text}" for message in messages)
 
 
 def compiled(source: str, specials: Mapping[str, Any]) -> Template:
@@ -268,7 +268,7 @@ def compiled(source: str, specials: Mapping[str, Any]) -> Template:
     template = environment.from_string(source)
 
     def render(messages: Sequence[Message]) -> str:
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+        turns = [{"role": message.role, "content": message.text} for message in messages]
         return template.render(messages=turns, tools=None, documents=None, add_generation_prompt=False, **specials)
 
     return render

@@ -149,13 +149,19 @@ def to_example(
         row.name(ids) or "",
         replies[0].prompt or read_prompt(row),
         tuple(
-            Candidate(reply.text, label, tags=reply.tags or _UNTAGGED)
+            Candidate(reply.text or "", label, tags=reply.tags or _UNTAGGED)
             for reply, label in zip(replies, labels, strict=True)
         ),
-        subset=row.name(_SUBSET),
+        facets=facets(row, _SUBSET),
         cluster=row.name(("cluster",)),
         reference=row.name(_REFERENCE),
     )
+
+
+def facets(row: Row, subset: tuple[str, ...]) -> dict[str, str]:
+    """What sort of example a row is: the facet `subset`, from the first of the fields that has a value."""
+    name = row.name(subset)
+    return {} if name is None else {"subset": name}
 
 
 def _messages(row: Row, name: str | None, value: Any) -> tuple[Message, ...]:
@@ -183,4 +189,4 @@ def _transcript(text: str) -> tuple[Message, ...]:
 def _last_turn(messages: tuple[Message, ...]) -> Reply:
     if not messages or messages[-1].role != "assistant":
         return Reply((), None)
-    return Reply(messages[:-1], messages[-1].content)
+    return Reply(messages[:-1], messages[-1].text)

@@ -79,9 +79,12 @@ def collect(items: Iterable[Example | LeftOut], *, source: str, revision: str | 
         name = _unused(wanted, examples, times)
         if item.id and name != wanted:
             renamed.add(name)
-        if item.subset == "all":
-            whole = "which is what results call the whole; rename the subset"
-            raise DataError(f"{source}: example {name!r} is of a subset 'all', {whole}")
+        for facet, value in item.facets.items():
+            if facet == "all" or "=" in facet or not facet:
+                raise DataError(f"{source}: example {name!r} has a facet {facet!r}; expected a name without =")
+            if value == "all":
+                whole = "which is what results call the whole; rename it"
+                raise DataError(f"{source}: example {name!r} is of a {facet} 'all', {whole}")
         cluster = item.cluster or (prompt_hash(item.prompt) if item.prompt else name)
         examples[name] = replace(item, id=name, cluster=cluster)
     if not examples:
@@ -102,7 +105,7 @@ def content_id(example: Example) -> str:
 
 
 def _turns(prompt: Sequence[Message]) -> list[tuple[str, str]]:
-    return [(message.role, message.content) for message in prompt]
+    return [(message.role, message.text) for message in prompt]
 
 
 def _short_hash(value: object) -> str:
@@ -126,7 +129,7 @@ def _content(example: Example) -> tuple[object, ...]:
 def _noted(examples: Sequence[Example], renamed: Set[str]) -> dict[str, int]:
     texts = [[c.text for c in example.candidates if c.text is not None] for example in examples]
     noted = {
-        "empty prompts": sum(not any(m.content.strip() for m in example.prompt) for example in examples),
+        "empty prompts": sum(not any(m.text.strip() for m in example.prompt) for example in examples),
         "empty responses": sum(texts_of.count("") for texts_of in texts),
         "examples with identical responses": sum(len(set(texts_of)) < len(texts_of) for texts_of in texts),
         "repeated ids": sum(example.id in renamed for example in examples),

@@ -2,20 +2,22 @@
 
 The dispatcher in `rmbench.scoring` tells the four kinds apart by their methods:
 
-- `RewardModel` runs its own work (endpoint, callable, rules) and sees requests without their `where`.
+- `RewardModel` runs its own work (endpoint, callable, rules) and sees requests, never where they come from.
 - `TokenModel` says how requests become tokens and how hidden states become rewards; the engine owns the forward.
-- `ScoreFile` only looks up what was scored before, by `where`, the only kind that sees it.
+- `ScoreFile` only looks up what was scored before, by the place of a question, the only kind that sees it.
 - `Derived` combines the answers of its members.
+
+What a model looks at besides prompt and responses it says in `uses`: a model without the attribute uses nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from rmbench.errors import UsageError
-from rmbench.types import Ask, Request, Reward
+from rmbench.types import Ask, Json, Question, Request, Reward, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Encoded:
 class RewardModel(Protocol):
     """Black box: `rewards` yields (index into `requests`, reward) in any order, each index once."""
 
-    asks: frozenset[Ask]
+    answers: frozenset[Ask]
 
     @property
     def fingerprint(self) -> str | None:
@@ -58,7 +60,7 @@ class TokenModel(Protocol):
     [b, t, h]. `read` gets one [len(reads), h] tensor per sequence.
     """
 
-    asks: frozenset[Ask]
+    answers: frozenset[Ask]
     fingerprint: str
     backbone: Any
     layout: Literal["causal", "encoder"]
@@ -70,29 +72,35 @@ class TokenModel(Protocol):
 
 @runtime_checkable
 class ScoreFile(Protocol):
-    """Rewards that were computed before, joined by `where`. `lookup` gets the whole run, so it can judge the fit."""
+    """Rewards that were computed before, joined by place. `lookup` gets all of a task, so it can judge the fit."""
 
-    asks: frozenset[Ask]
+    answers: frozenset[Ask]
     fingerprint: str
 
-    def lookup(self, requests: Sequence[Request]) -> list[Reward]: ...
+    def lookup(self, questions: Sequence[Question]) -> list[Reward]: ...
 
 
 @runtime_checkable
 class Derived(Protocol):
-    """A function of other models' answers. Never stored: its members are. `combine` sees the whole run.
+    """A function of other models' answers. Never stored: its members are.
 
-    Requests reach `needs` with their `where`, to be passed on untouched. `fingerprint` covers the function and its
-    settings, not the members; it names results.
+    `needs` says what each member is asked. `fit` learns from the answers what `combine` needs besides them, JSON-able,
+    or None; it sees no label. It is called without each fold of clusters, and on all, and `combine` is given the
+    questions of a fold with the fit that did not see them. `fingerprint` covers the function and its settings, not the
+    members; it names results.
     """
 
-    asks: frozenset[Ask]
+    answers: frozenset[Ask]
     fingerprint: str | None
     members: tuple[Model, ...]
 
-    def needs(self, requests: Sequence[Request]) -> list[Sequence[Request]]: ...
+    def needs(self, questions: Sequence[Question]) -> list[Sequence[Question]]: ...
 
-    def combine(self, requests: Sequence[Request], answers: list[list[Reward]]) -> list[Reward]: ...
+    def fit(self, questions: Sequence[Question], answers: list[list[Reward]]) -> Json | None: ...
+
+    def combine(
+        self, questions: Sequence[Question], answers: list[list[Reward]], fitted: Json | None
+    ) -> list[Reward]: ...
 
 
 Model = RewardModel | TokenModel | ScoreFile | Derived
@@ -123,6 +131,19 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class Option:
+    """An option that a family declares: how its text is read, what it is without one, and what it does.
+
+    `kind` makes the value of a text, and raises ValueError for one that means nothing; `choices` are all there are.
+    """
+
+    help: str
+    kind: Callable[[str], Any] = str
+    default: Any = None
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     """What a result says of a model. `id` is a name (`org/name`), never a path.
 
@@ -133,6 +154,12 @@ class Subject:
     family: str
     revision: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def uses_of(model: object) -> frozenset[Use]:
+    """What a model looks at besides prompt and responses."""
+    uses: frozenset[Use] = getattr(model, "uses", frozenset())
+    return uses
 
 
 def subject_of(model: object) -> Subject:

@@ -61,7 +61,7 @@ class Classifier:
     labels: tuple[str, ...]
     pad_id: int | None
     head_dtype: torch.dtype
-    asks: frozenset[Ask] = frozenset({"reward"})
+    answers: frozenset[Ask] = frozenset({"reward"})
 
     def encode(self, requests: Sequence[Request]) -> list[Encoded]:
         """Renders and tokenises; the reads are where the reward is read from."""

@@ -13,13 +13,13 @@ SOURCELESS = True
 class Length:
     """Rewards a response with its length in characters (Unicode code points)."""
 
-    asks: frozenset[Ask] = frozenset({"reward"})
+    answers: frozenset[Ask] = frozenset({"reward"})
     fingerprint = "length:1"
     subject = Subject("rmbench/length", "length")
 
     def rewards(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reward]]:
         for index, request in enumerate(requests):
-            yield index, Reward((float(len(request.shown[0].text or "")),))
+            yield index, Reward((float(len(request.responses[0].text or "")),))
 
 
 def load(source: str, options: Options) -> Length:

@@ -21,7 +21,7 @@ from rmbench.types import Ask, Request, Reward
 class PythonCallable:
     """A callable `(prompt, response) -> float` as a reward model. It has no fingerprint: its code may change."""
 
-    asks: frozenset[Ask] = frozenset({"reward"})
+    answers: frozenset[Ask] = frozenset({"reward"})
     fingerprint = None
 
     def __init__(self, function: Callable[..., float], name: str | None = None) -> None:
@@ -35,7 +35,7 @@ class PythonCallable:
 
     def _reward(self, request: Request) -> Reward:
         try:
-            value = self.function(_prompt(request), request.shown[0].text)
+            value = self.function(_prompt(request), request.responses[0].text)
             return Reward((float(value),))
         except (Exception, SystemExit) as error:
             # One bad row must not lose the others: it is counted, shown and scored again by the next run
@@ -72,8 +72,8 @@ def load(source: str, options: Options) -> Model:
 
 def _prompt(request: Request) -> str | list[dict[str, str]]:
     if len(request.prompt) == 1 and request.prompt[0].role == "user":
-        return request.prompt[0].content
-    return [{"role": message.role, "content": message.content} for message in request.prompt]
+        return request.prompt[0].text
+    return [{"role": message.role, "content": message.text} for message in request.prompt]
 
 
 def code_sha256(source: str) -> str | None:

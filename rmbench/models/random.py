@@ -14,7 +14,7 @@ SOURCELESS = True
 class Random:
     """Rewards a response with a uniform draw that depends on `seed`, prompt and response alone."""
 
-    asks: frozenset[Ask] = frozenset({"reward"})
+    answers: frozenset[Ask] = frozenset({"reward"})
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -23,7 +23,7 @@ class Random:
 
     def rewards(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reward]]:
         for index, request in enumerate(requests):
-            drawn = sha256(repr((self.seed, request.prompt, request.shown[0].text)).encode()).digest()
+            drawn = sha256(repr((self.seed, request.prompt, request.responses[0].text)).encode()).digest()
             yield index, Reward((int.from_bytes(drawn[:6]) / 2**48,))
 
 

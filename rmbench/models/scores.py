@@ -11,11 +11,11 @@ from rmbench.data.files import file_sha256, read_rows, stem
 from rmbench.data.scorefile import Entry, read_entries
 from rmbench.errors import DataError
 from rmbench.models.base import Options, Subject
-from rmbench.types import Ask, Request, Reward
+from rmbench.types import Ask, Question, Reward
 
 
 class Scores:
-    """What a file holds, by example id and the candidates shown. `asks` is the one kind of answer that it holds."""
+    """What a file holds, by example id and the candidates shown. `answers` is the one kind of answer that it holds."""
 
     def __init__(self, entries: Sequence[Entry], *, name: str, sha256: str) -> None:
         self.fingerprint = f"scores:1:{sha256}"
@@ -30,10 +30,10 @@ class Scores:
                 )
         # the entry with the highest candidate speaks for its example
         self._examples = {e.example_id: e for e in sorted(entries, key=lambda entry: max(entry.candidates))}
-        self.asks = frozenset({self._ask(entries)})
+        self.answers = frozenset({self._ask(entries)})
 
-    def lookup(self, requests: Sequence[Request]) -> list[Reward]:
-        """The recorded answer to each request, `missing` where there is none.
+    def lookup(self, questions: Sequence[Question]) -> list[Reward]:
+        """The recorded answer to each question, `missing` where there is none.
 
         A comparison that was recorded in one order only, and is asked about in one order only, is answered whichever
         that is: the win belongs to the candidate. Where both orders are asked about each has to be recorded.
@@ -41,7 +41,7 @@ class Scores:
         Raises DataError where no example of the file is asked about, and where the file has other candidates of an
         example, or another number of steps of a candidate, than the data.
         """
-        asked = _candidates_asked(requests)
+        asked = _candidates_asked(questions)
         if asked and not asked.keys() & self._examples.keys():
             raise DataError(
                 f"{self._file}: scores none of the data's examples; it has {next(iter(self._examples))!r}, the data "
@@ -59,20 +59,22 @@ class Scores:
                     f"{entry.candidates[0]}; example {example_id} has {candidates} candidates, 0 to {candidates - 1}",
                     "candidate",
                 )
-        places = {(request.where.example, request.where.candidates) for request in requests if request.where}
-        return [self._answer(request, places) for request in requests]
+        places = {(place.example, place.candidates) for _, place in questions if place}
+        return [self._answer(question, places) for question in questions]
 
-    def _answer(self, request: Request, asked: Set[tuple[str, tuple[int, ...]]]) -> Reward:
-        if request.where:
-            example, shown = request.where.example, request.where.candidates
+    def _answer(self, question: Question, asked: Set[tuple[str, tuple[int, ...]]]) -> Reward:
+        request, place = question
+        if place:
+            example, shown = place.example, place.candidates
             if entry := self._entries.get((example, shown)):
-                _check_steps(entry, request)
+                _check_steps(entry, question)
                 return entry.reward
             turned = (example, shown[::-1])
             if len(shown) == 2 and turned not in asked and (entry := self._entries.get(turned)):
                 return replace(entry.reward, values=entry.reward.values[::-1])
-        what = _place(request.where.example, request.where.candidates) if request.where else "a request of no example"
-        return Reward((math.nan,) * len(request.shown), status="missing", detail=f"{self._file} does not score {what}")
+        what = _place(place.example, place.candidates) if place else "a request of no example"
+        unscored = f"{self._file} does not score {what}"
+        return Reward((math.nan,) * len(request.responses), status="missing", detail=unscored)
 
     @staticmethod
     def _ask(entries: Sequence[Entry]) -> Ask:
@@ -94,25 +96,25 @@ def load(source: str, options: Options) -> Scores:
     return Scores(list(read_entries(read_rows(path))), name=stem(path), sha256=file_sha256(path))
 
 
-def _candidates_asked(requests: Sequence[Request]) -> dict[str, int]:
+def _candidates_asked(questions: Sequence[Question]) -> dict[str, int]:
     """How many candidates each example has, going by the highest one asked about."""
     asked: dict[str, int] = {}
-    for request in requests:
-        if request.where:
-            example_id = request.where.example
-            asked[example_id] = max(asked.get(example_id, 0), 1 + max(request.where.candidates))
+    for _, place in questions:
+        if place:
+            asked[place.example] = max(asked.get(place.example, 0), 1 + max(place.candidates))
     return asked
 
 
-def _check_steps(entry: Entry, request: Request) -> None:
+def _check_steps(entry: Entry, question: Question) -> None:
     """Raises DataError where the entry has not one reward for each step of the response, if it has an answer at all."""
-    steps, rewards = request.shown[0].steps, entry.reward.steps
+    request = question.request
+    steps, rewards = request.responses[0].step_count, entry.reward.steps
     if request.ask != "steps" or steps is None or entry.reward.status in ("refused", "error", "missing"):
         return
-    if len(steps) != len(rewards):
+    if steps != len(rewards):
         raise entry.row.error(
             f"{len(rewards)} step rewards; candidate {entry.candidates[0]} of example {entry.example_id} has "
-            f"{len(steps)} step{'s' if len(steps) != 1 else ''}",
+            f"{steps} step{'s' if steps != 1 else ''}",
             entry.steps_field,
         )
 

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
-from rmbench.types import Message, Response
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One response to ask for. `sample` counts the samples of a prompt from 0, `cap` is the most tokens it may have.
-
-    `sampling` holds what else decides the text: temperature, top_p, seed, ...
-    """
-
-    prompt: tuple[Message, ...]
-    sample: int = 0
-    cap: int | None = None
-    sampling: Mapping[str, Any] = field(default_factory=dict)
+from rmbench.types import GenerationRequest, Response
 
 
 @runtime_checkable
 class Policy(Protocol):
-    """`generate` yields (index into `generations`, response) in any order, each index once.
+    """`generate` yields (index into `requests`, response) in any order, each index once.
 
     Where a policy has a `subject` (`rmbench.models.base.Subject`) and a `unit`, a text that says what its `tokens`
     count, results tell them.
@@ -34,7 +21,7 @@ class Policy(Protocol):
     def fingerprint(self) -> str | None:
         """None: kept in this run's journal only, never in the shared store."""
 
-    def generate(self, generations: Sequence[Generation]) -> Iterator[tuple[int, Response]]: ...
+    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, Response]]: ...
 
 
 @dataclass(frozen=True, slots=True)

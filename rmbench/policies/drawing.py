@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rmbench.checkpoints.fingerprint import digest
 from rmbench.errors import ModelError
-from rmbench.policies.base import Generation
+from rmbench.types import GenerationRequest
 
 if TYPE_CHECKING:
     import torch
@@ -60,14 +60,14 @@ def nucleus(mass: torch.Tensor, top_p: float) -> torch.Tensor:
     return mass.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), 0.0)
 
 
-def sampling(generation: Generation) -> tuple[float, float]:
+def sampling(generation: GenerationRequest) -> tuple[float, float]:
     """Temperature and top_p, both 1 where they are not given."""
     return float(generation.sampling.get("temperature", 1.0)), float(generation.sampling.get("top_p", 1.0))
 
 
-def sample_key(generation: Generation) -> str:
+def sample_key(generation: GenerationRequest) -> str:
     """What the numbers of a sample depend on: neither temperature nor cap, so that these change no luck."""
-    prompt = [[message.role, message.content] for message in generation.prompt]
+    prompt = [[message.role, message.text] for message in generation.prompt]
     return digest({"prompt": prompt, "sample": generation.sample, "seed": generation.sampling.get("seed", 0)})
 
 

@@ -37,10 +37,10 @@ from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Options as ModelOptions
 from rmbench.models.base import Subject
 from rmbench.models.memory import out_of_memory, release
-from rmbench.policies.base import Generation, Options
+from rmbench.policies.base import Options
 from rmbench.policies.decoding import Budget, Row, TooLargeError, shares, write
 from rmbench.policies.drawing import Draw, sample_key, sampling
-from rmbench.types import Message, Response
+from rmbench.types import GenerationRequest, Message, Response
 
 if TYPE_CHECKING:
     import torch
@@ -67,82 +67,82 @@ class Local:
     token_budget: int
     shares: bool
 
-    def generate(self, generations: Sequence[Generation]) -> Iterator[tuple[int, Response]]:
+    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, Response]]:
         """The longest first. Raises ModelError before the first where one does not fit."""
-        ids = [self.asking.ids(generation.prompt) for generation in generations]
-        self._check_room(generations, ids)
-        for alike in _alike(generations):
+        ids = [self.asking.ids(generation.prompt) for generation in requests]
+        self._check_room(requests, ids)
+        for alike in _alike(requests):
             budget = Budget(self.token_budget)
             if self.shares:
-                yield from self._rolled(alike, generations, ids, budget)
+                yield from self._rolled(alike, requests, ids, budget)
             else:
-                yield from self._batched(alike, generations, ids, budget)
+                yield from self._batched(alike, requests, ids, budget)
 
     def _rolled(
-        self, alike: Sequence[int], generations: Sequence[Generation], ids: Sequence[list[int]], budget: Budget
+        self, alike: Sequence[int], requests: Sequence[GenerationRequest], ids: Sequence[list[int]], budget: Budget
     ) -> Iterator[tuple[int, Response]]:
         """Rows that enter and leave one batch, each delivered as it ends."""
-        draw = Draw(*sampling(generations[alike[0]]), self.subject.id)
-        rows = [Row(index, ids[index], sample_key(generations[index]), generations[index].cap or 0) for index in alike]
+        draw = Draw(*sampling(requests[alike[0]]), self.subject.id)
+        rows = [Row(index, ids[index], sample_key(requests[index]), requests[index].cap or 0) for index in alike]
         try:
             for row in write(self.model, rows, draw, self.ends, budget):
-                yield row.index, self._response(row.new, generations[row.index])
+                yield row.index, self._response(row.new, requests[row.index])
         except TooLargeError as error:
             raise self._too_large(len(error.row.prompt), error.row.cap) from None
 
     def _batched(
-        self, alike: Sequence[int], generations: Sequence[Generation], ids: Sequence[list[int]], budget: Budget
+        self, alike: Sequence[int], requests: Sequence[GenerationRequest], ids: Sequence[list[int]], budget: Budget
     ) -> Iterator[tuple[int, Response]]:
         """Batch after batch, padded, each until its last row ends: for whatever keeps a cache of another kind."""
         steady = not unsteady_ropes(self.model.config)  # else the longest row of a batch would move the others
-        needed = {index: len(ids[index]) + (generations[index].cap or 0) for index in alike}
+        needed = {index: len(ids[index]) + (requests[index].cap or 0) for index in alike}
         waiting = sorted(needed, key=lambda index: (-needed[index], index))
         while waiting:
             batch = waiting[: budget.holds(needed[waiting[0]]) if steady else 1]
-            tokens = self._written([ids[index] for index in batch], [generations[index] for index in batch])
+            tokens = self._written([ids[index] for index in batch], [requests[index] for index in batch])
             if tokens is None and len(batch) == 1:
-                raise self._too_large(len(ids[batch[0]]), generations[batch[0]].cap or 0)
+                raise self._too_large(len(ids[batch[0]]), requests[batch[0]].cap or 0)
             if tokens is None:
                 budget.halve(needed[batch[0]], len(batch))
                 continue
             waiting = waiting[len(batch) :]
             for index, some in zip(batch, tokens, strict=True):
                 budget.ended(needed[index])
-                yield index, self._response(some, generations[index])
+                yield index, self._response(some, requests[index])
 
     def _too_large(self, prompt: int, cap: int) -> ModelError:
         return ModelError(
             f"{self.subject.id}: out of memory on a single prompt of {prompt:,} tokens with a cap of {cap:,}"
         )
 
-    def _check_room(self, generations: Sequence[Generation], ids: Sequence[Sequence[int]]) -> None:
+    def _check_room(self, requests: Sequence[GenerationRequest], ids: Sequence[Sequence[int]]) -> None:
         """Raises UsageError without a cap, and ModelError where a prompt and its cap need more positions than exist."""
-        if any(not generation.cap for generation in generations):
+        if any(not generation.cap for generation in requests):
             raise UsageError(f"{self.subject.id} needs a cap on new tokens; --max-new-tokens gives one")
         most = self.asking.limits.positions
         if most is None:
             return
-        needed = [len(some) + (generation.cap or 0) for some, generation in zip(ids, generations, strict=True)]
+        needed = [len(some) + (generation.cap or 0) for some, generation in zip(ids, requests, strict=True)]
         over = sum(length > most for length in needed)
         if over:
             longest = max(map(len, ids))
             fits = f"--max-new-tokens {most - longest} fits them all" if longest < most else "no cap fits the longest"
             raise ModelError(
-                f"{self.subject.id}: {over:,} of {len(ids):,} generations need up to {max(needed):,} positions, prompt "
+                f"{self.subject.id}: {over:,} of {len(ids):,} requests need up to {max(needed):,} positions, prompt "
                 f"and cap together, and the model has {most:,}; the longest prompt has {longest:,} tokens, so {fits}"
             )
 
-    def _written(self, ids: Sequence[list[int]], generations: Sequence[Generation]) -> list[list[int]] | None:
+    def _written(self, ids: Sequence[list[int]], requests: Sequence[GenerationRequest]) -> list[list[int]] | None:
         """The new tokens of one batch, None where memory ran out. The exception and its tensors are gone on return."""
         try:
-            return self._new_tokens(ids, generations)
+            return self._new_tokens(ids, requests)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
         release()
         return None
 
-    def _new_tokens(self, ids: Sequence[list[int]], generations: Sequence[Generation]) -> list[list[int]]:
+    def _new_tokens(self, ids: Sequence[list[int]], requests: Sequence[GenerationRequest]) -> list[list[int]]:
         """Prompts padded on the left, so that every row goes on at the same column; the mask keeps padding unseen."""
         import torch
         from transformers import LogitsProcessorList
@@ -157,13 +157,13 @@ class Local:
             written = self.model.generate(
                 input_ids=padded.to(device),
                 attention_mask=mask.to(device),
-                generation_config=_greedy(self.ends, generations[0].cap),
-                logits_processor=LogitsProcessorList([_Draw(generations, width, self.subject.id)]),
+                generation_config=_greedy(self.ends, requests[0].cap),
+                logits_processor=LogitsProcessorList([_Draw(requests, width, self.subject.id)]),
             )
         tokens: list[list[int]] = written[:, width:].tolist()
         return tokens
 
-    def _response(self, tokens: Sequence[int], generation: Generation) -> Response:
+    def _response(self, tokens: Sequence[int], generation: GenerationRequest) -> Response:
         end = next((place for place, token in enumerate(tokens) if token in self.ends), None)
         text = self.asking.tokenizer.decode(tokens[:end], skip_special_tokens=True)
         finish, count = ("length", len(tokens)) if end is None else ("stop", end)
@@ -201,7 +201,7 @@ class Asking:
             ids = [*self.before, *ids]
         if not ids or max(ids) >= self.limits.rows:
             found = f"token {max(ids)} beyond the {self.limits.rows:,} rows of its embedding" if ids else "no token"
-            raise ModelError(f"{self.name}: a prompt renders to {found}: {prompt[0].content[:40]!r}")
+            raise ModelError(f"{self.name}: a prompt renders to {found}: {prompt[0].text[:40]!r}")
         return ids
 
     def _text(self, prompt: tuple[Message, ...]) -> str:
@@ -210,7 +210,7 @@ class Asking:
         try:
             return self.template(prompt)
         except Exception as error:  # a template is a program: it may raise anything
-            raise ModelError(f"{self.name}: the chat template fails on {prompt[0].content[:40]!r}: "
+            raise ModelError(f"{self.name}: the chat template fails on {prompt[0].text[:40]!r}: "
                              f"{first_line(error)}") from None  # fmt: skip
 
 
@@ -340,10 +340,10 @@ def _pad(ends: frozenset[int]) -> int:
     return min(ends, default=0)
 
 
-def _alike(generations: Sequence[Generation]) -> list[list[int]]:
-    """Indices of generations that can share a batch: of one cap and one way of sampling."""
+def _alike(requests: Sequence[GenerationRequest]) -> list[list[int]]:
+    """Indices of requests that can share a batch: of one cap and one way of sampling."""
     groups: dict[tuple[int | None, float, float], list[int]] = defaultdict(list)
-    for index, generation in enumerate(generations):
+    for index, generation in enumerate(requests):
         groups[generation.cap, *sampling(generation)].append(index)
     return list(groups.values())
 
@@ -351,9 +351,9 @@ def _alike(generations: Sequence[Generation]) -> list[list[int]]:
 class _Draw:
     """Leaves one token of each row, the one that is drawn: how `model.generate` is told."""
 
-    def __init__(self, generations: Sequence[Generation], width: int, name: str) -> None:
-        self.keys = [sample_key(generation) for generation in generations]
-        self.draw = Draw(*sampling(generations[0]), name)
+    def __init__(self, requests: Sequence[GenerationRequest], width: int, name: str) -> None:
+        self.keys = [sample_key(generation) for generation in requests]
+        self.draw = Draw(*sampling(requests[0]), name)
         self.width = width
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from rmbench.data.conversation import POLICY, RESPONSE, read_prompt
 from rmbench.data.files import Row, file_sha256, read_rows, shown, stem
 from rmbench.errors import DataError, UsageError
 from rmbench.models.base import Subject
-from rmbench.policies.base import Generation, Options
-from rmbench.types import Message, Response
+from rmbench.policies.base import Options
+from rmbench.types import GenerationRequest, Message, Response
 
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _SAMPLE = ("sample", "sample_index", "sample_id")
@@ -43,9 +43,9 @@ class Outputs:
         """How many samples of a prompt there are, at least 1: one is missing where there is none."""
         return max(self.written.get(prompt, {0: None})) + 1
 
-    def generate(self, generations: Sequence[Generation]) -> Iterator[tuple[int, Response]]:
+    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, Response]]:
         """What the file has of what is asked, joined by the text of the prompt; the rest is left out."""
-        for index, generation in enumerate(generations):
+        for index, generation in enumerate(requests):
             response = self.written.get(generation.prompt, {}).get(generation.sample)
             if response is not None:
                 yield index, response
@@ -151,7 +151,7 @@ def _counted(
 
     def recounted(response: Response) -> Response:
         ids = tokenizer(response.text, add_special_tokens=False, verbose=False)["input_ids"]
-        return replace(response, tokens=len(ids), cap=None)
+        return Response(response.messages, tokens=len(ids), finish=response.finish)
 
     counted = {p: {sample: recounted(r) for sample, r in samples.items()} for p, samples in written.items()}
     return counted, f"tokens of {name}", tokenizer_hash(tokenizer)

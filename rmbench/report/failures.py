@@ -60,7 +60,7 @@ def worst(result: TaskResult, texts: Mapping[str, Example], outcomes: Sequence[O
         rows = _rows(result, outcome.example_id)
         pair = [_answer(result, outcome, example, at, rows[at]) for at in (right, wrong)]
         prompt = example.prompt if example else ()
-        failures.append(Failure(outcome.example_id, outcome.subset, prompt, pair[0], pair[1], by))
+        failures.append(Failure(outcome.example_id, outcome.facets.get("subset"), prompt, pair[0], pair[1], by))
     return failures
 
 

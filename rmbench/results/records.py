@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from rmbench.types import Array, Example, Request, Reward
+from rmbench.types import Array, Example, Question, Reward
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,12 +24,12 @@ class Records:
         self._pairs: dict[str, list[Any]] = {name: [] for name in _comparison_types()}
         self._count = 0
 
-    def add(self, example: Example, requests: Sequence[Request], rewards: Sequence[Reward]) -> None:
+    def add(self, example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> None:
         """Adds an example's candidates, and the comparisons of them, in the order of the data."""
         placed = [
-            (request.where.candidates, reward)
-            for request, reward in zip(requests, rewards, strict=True)
-            if request.where is not None
+            (question.place.candidates, reward)
+            for question, reward in zip(questions, rewards, strict=True)
+            if question.place is not None
         ]
         alone = {shown[0]: reward for shown, reward in placed if len(shown) == 1}
         self._add_candidates(example, [alone.get(index) for index in range(len(example.candidates))])
@@ -69,9 +69,9 @@ class Records:
         k, rows = len(rewards), self._rows
         rows["example_id"] += [example.id] * k
         rows["candidate"] += range(k)
-        rows["subset"] += [example.subset] * k
+        rows["subset"] += [example.facets.get("subset")] * k
         rows["cluster"] += [example.cluster] * k
-        rows["label"] += [None if c.label is None else float(c.label) for c in example.candidates]
+        rows["label"] += [candidate.number for candidate in example.candidates]
         rows["reward"] += [reward and reward.value for reward in rewards]
         rows["heads"] += [reward and [(name, head[0]) for name, head in reward.heads.items()] for reward in rewards]
         rows["steps"] += [(reward and list(reward.steps)) or None for reward in rewards]

@@ -52,7 +52,7 @@ def outcomes_of(result: TaskResult, view: str) -> list[Outcome]:
     return [
         Outcome(
             example.id,
-            example.subset,
+            {} if example.subset is None else {"subset": example.subset},
             example.cluster or example.id,
             _numbers(example.labels),
             {view: seen},

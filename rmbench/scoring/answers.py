@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,47 +19,81 @@ def lasts(reward: Reward) -> bool:
 
 
 def checked(reward: Reward, request: Request) -> Reward:
-    """The reward with the status its numbers have, and no number where its status says that there is none."""
-    if len(reward.values) != len(request.shown):
-        raise ModelError(f"a {request.ask} of {len(request.shown)} shown came back with {len(reward.values)} values")
+    """The reward with the status its values have, and no number where its status says that there is none.
+
+    Raises ModelError for an answer that does not have one entry per response, or per step.
+    """
+    k = len(request.responses)
+    for name, entries in (("values", reward.values), ("spreads", reward.spread), *reward.heads.items()):
+        if entries is not None and len(entries) != k:
+            raise ModelError(f"a {request.ask} of {k} responses came back with {len(entries)} {name}; expected {k}")
+    if reward.pick is not None and not 0 <= reward.pick < k:
+        raise ModelError(f"a {request.ask} of {k} responses came back with response {reward.pick} picked")
     if reward.status in ("refused", "error", "missing"):
-        return replace(reward, values=nans(request), heads={}, steps=(), step_heads={}, tokens=())
-    steps = request.shown[0].steps
-    if request.ask == "steps" and steps is not None and len(reward.steps) != len(steps):
-        raise ModelError(f"{len(steps)} steps came back with {len(reward.steps)} rewards; one each, nan if cut")
-    heads = (*reward.heads.values(), *reward.step_heads.values())
-    numbers = (*reward.values, *reward.steps, *reward.tokens, *(number for head in heads for number in head))
-    if all(map(math.isfinite, numbers)):
+        return Reward(
+            nans(request),
+            status=reward.status,
+            detail=reward.detail,
+            n_tokens=reward.n_tokens,
+            truncated=reward.truncated,
+            read=reward.read,
+        )
+    if request.ask == "embedding":
+        if len(reward.vectors) != k:
+            raise ModelError(f"an embedding of {k} responses came back with {len(reward.vectors)} vectors")
+        return replace(reward, values=nans(request), status="ok")
+    if request.ask == "steps":
+        steps = request.responses[0].step_count
+        for name, rewards in (("rewards", reward.steps), *reward.step_heads.items()):
+            if steps is not None and len(rewards) != steps:
+                raise ModelError(f"{steps} steps came back with {len(rewards)} {name}; one each, nan if cut")
+    if all(map(math.isfinite, reward.values)):
         return reward
-    return replace(reward, status="nan" if any(map(math.isnan, numbers)) else "inf")
+    return replace(reward, status="nan" if any(map(math.isnan, reward.values)) else "inf")
 
 
 def nans(request: Request) -> tuple[float, ...]:
-    """No number for any of what was shown."""
-    return (math.nan,) * len(request.shown)
+    """No number for any of the responses."""
+    return (math.nan,) * len(request.responses)
 
 
 def to_json(reward: Reward) -> list[Any]:
-    """The fields of a reward, in their order."""
-    return [
+    """The fields of a reward, in their order; those that few rewards have are left out at the end."""
+    fields = [
         reward.values,
         dict(reward.heads),
         reward.steps,
         dict(reward.step_heads),
         reward.tokens,
-        reward.spread,
         reward.status,
         reward.detail,
         reward.n_tokens,
         reward.truncated,
         reward.read,
     ]
+    rare = [reward.spread, reward.pick, reward.vectors]
+    return [*fields, *rare] if reward.spread is not None or reward.pick is not None or reward.vectors else fields
 
 
-def from_json(fields: list[Any]) -> Reward:
+def from_json(fields: Sequence[Any]) -> Reward:
     """The reward that `to_json` was given."""
-    values, heads, steps, step_heads, tokens, *rest = fields
-    return Reward(tuple(values), _tuples(heads), tuple(steps), _tuples(step_heads), tuple(tokens), *rest)
+    values, heads, steps, step_heads, tokens, status, detail, n_tokens, truncated, read, *rare = fields
+    spread, pick, vectors = rare or (None, None, ())
+    return Reward(
+        tuple(values),
+        _tuples(heads),
+        tuple(steps),
+        _tuples(step_heads),
+        tuple(tokens),
+        None if spread is None else tuple(spread),
+        status,
+        detail,
+        n_tokens,
+        truncated,
+        read,
+        tuple(tuple(vector) for vector in vectors),
+        pick,
+    )
 
 
 def _tuples(heads: dict[str, list[float]]) -> dict[str, tuple[float, ...]]:

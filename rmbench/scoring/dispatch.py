@@ -11,16 +11,16 @@ from importlib.metadata import version
 from typing import cast, overload
 
 from rmbench.errors import ModelError, RmbenchError, UsageError
-from rmbench.models.base import Derived, Model, RewardModel, ScoreFile, TokenModel, subject_of
+from rmbench.models.base import Derived, Model, RewardModel, ScoreFile, TokenModel, subject_of, uses_of
 from rmbench.scoring.answers import checked, from_json, lasts, nans, to_json
 from rmbench.scoring.explain import Explanation, explain_forwards
 from rmbench.scoring.forwards import forwards
-from rmbench.scoring.keys import request_keys
+from rmbench.scoring.keys import delivered, request_keys
 from rmbench.scoring.loop import Workers
 from rmbench.scoring.store import Store
 from rmbench.scoring.tally import Progress, Tally
 from rmbench.scoring.writer import Writer
-from rmbench.types import Request, Response, Reward
+from rmbench.types import Question, Request, Reward, Use
 
 _WINDOW = 0.05  # seconds in which replies are committed together
 Answers = Generator[list[tuple[bytes, Reward]]]
@@ -28,7 +28,7 @@ Answers = Generator[list[tuple[bytes, Reward]]]
 
 def score(
     model: Model,
-    requests: Sequence[Request],
+    questions: Sequence[Question],
     *,
     store: Store | None = None,
     journal: Store | None = None,
@@ -38,7 +38,7 @@ def score(
     tally: Tally | None = None,
     place: str = "",
 ) -> list[Reward]:
-    """One reward per request, in order. The only place that decides how a model is run.
+    """One reward per question, in order. The only place that decides how a model is run.
 
     Rewards of a model with a fingerprint are kept in `store`, those of one without in `journal`, each forward batch
     while the next one runs, replies as they come (see `Writer`); `place` tells members of a Derived apart that have
@@ -46,7 +46,7 @@ def score(
     and UsageError for workers with a model that runs its own work.
     """
     tally = Tally() if tally is None else tally
-    _answerable(model, requests)
+    _answerable(model, questions)
     if workers is not None and not isinstance(model, TokenModel):
         raise UsageError(f"{subject_of(model).id} runs its own work; several devices are for checkpoints")
     if isinstance(model, Derived):
@@ -61,22 +61,22 @@ def score(
                 tally=tally,
                 place=f"{place}/{index}",
             )
-            for index, (member, needed) in enumerate(zip(model.members, model.needs(requests), strict=True))
+            for index, (member, needed) in enumerate(zip(model.members, model.needs(questions), strict=True))
         ]
-        found = model.combine(requests, answers)
+        found = model.combine(questions, answers, model.fit(questions, answers))
     elif isinstance(model, ScoreFile):
-        tally.requests += len(requests)
-        tally.unique += len(requests)
-        found = model.lookup(requests)
+        tally.requests += len(questions)
+        tally.unique += len(questions)
+        found = model.lookup(questions)
     else:
         kept_in = store if model.fingerprint else journal
-        return _through_store(model, requests, kept_in, token_budget, workers, progress, tally, place)
-    return [checked(reward, request) for reward, request in zip(found, requests, strict=True)]
+        return _through_store(model, questions, kept_in, token_budget, workers, progress, tally, place)
+    return [checked(reward, question.request) for reward, question in zip(found, questions, strict=True)]
 
 
 def explain(
     model: Model,
-    requests: Sequence[Request],
+    questions: Sequence[Question],
     *,
     store: Store | None = None,
     journal: Store | None = None,
@@ -84,9 +84,9 @@ def explain(
     place: str = "",
 ) -> list[Explanation]:
     """What `score` would run, one explanation for each model that forwards are run for or that runs its own work."""
-    _answerable(model, requests)
+    _answerable(model, questions)
     if isinstance(model, Derived):
-        members = enumerate(zip(model.members, model.needs(requests), strict=True))
+        members = enumerate(zip(model.members, model.needs(questions), strict=True))
         return [
             found
             for index, (member, needed) in members
@@ -96,10 +96,10 @@ def explain(
         ]
     name = subject_of(model).id
     if isinstance(model, ScoreFile):
-        return [Explanation(name, requests=len(requests), reason="its scores are looked up")]
+        return [Explanation(name, requests=len(questions), reason="its scores are looked up")]
     kept_in = store if model.fingerprint else journal
-    _, known, todo, left = _left(model, requests, kept_in, place)
-    found = Explanation(name, requests=len(requests), stored=len(known), left=len(todo), reason="it runs its own work")
+    _, known, todo, left = _left(model, questions, kept_in, place)
+    found = Explanation(name, requests=len(questions), stored=len(known), left=len(todo), reason="it runs its own work")
     if isinstance(model, TokenModel):
         explain_forwards(model, zip(todo, left, strict=True), token_budget, found)
     return [found]
@@ -107,7 +107,7 @@ def explain(
 
 def _through_store(
     model: RewardModel | TokenModel,
-    requests: Sequence[Request],
+    questions: Sequence[Question],
     store: Store | None,
     token_budget: int | None,
     workers: Workers | None,
@@ -117,8 +117,8 @@ def _through_store(
 ) -> list[Reward]:
     """Runs the distinct requests that the store does not know, and keeps each answer while the next is made."""
     forwarded = model if isinstance(model, TokenModel) else None
-    keys, known, todo, left = _left(model, requests, store, place)
-    tally.requests += len(requests)
+    keys, known, todo, left = _left(model, questions, store, place)
+    tally.requests += len(questions)
     tally.unique += len(known) + len(todo)
     tally.stored += len(known)
     tally.scored += len(todo)
@@ -151,14 +151,15 @@ def _through_store(
 
 
 def _left(
-    model: RewardModel | TokenModel, requests: Sequence[Request], store: Store | None, place: str
+    model: RewardModel | TokenModel, questions: Sequence[Question], store: Store | None, place: str
 ) -> tuple[list[bytes], dict[bytes, Reward], list[bytes], _Delivered]:
     """The key of each request, what is known of them, and the keys and requests that are left to run."""
     forwarded = isinstance(model, TokenModel)
     keys: list[bytes] = []
     first: dict[bytes, int] = {}
     digests: dict[bytes, bytes] = {}
-    for at, (digest, key) in enumerate(request_keys(_identity(model, place), requests)):
+    uses, requests = uses_of(model), (question.request for question in questions)
+    for at, (digest, key) in enumerate(request_keys(_identity(model, place), requests, uses)):
         keys.append(key)
         if first.setdefault(key, at) == at and forwarded:
             digests[key] = digest
@@ -170,14 +171,14 @@ def _left(
     if digests:
         todo.sort(key=lambda key: digests[key])
         digests.clear()
-    return keys, known, todo, _Delivered(requests, [first[key] for key in todo])
+    return keys, known, todo, _Delivered(questions, [first[key] for key in todo], uses)
 
 
 class _Delivered(Sequence[Request]):
-    """What reaches a model of the `requests` at `places`, made when it is looked at, so that nothing is held twice."""
+    """What reaches a model of the questions at `places`, made when it is looked at, so that nothing is held twice."""
 
-    def __init__(self, requests: Sequence[Request], places: Sequence[int]) -> None:
-        self._requests, self._places = requests, places
+    def __init__(self, questions: Sequence[Question], places: Sequence[int], uses: frozenset[Use]) -> None:
+        self._questions, self._places, self._uses = questions, places, uses
 
     def __len__(self) -> int:
         return len(self._places)
@@ -190,11 +191,11 @@ class _Delivered(Sequence[Request]):
 
     def __getitem__(self, index: int | slice) -> Request | Sequence[Request]:
         if isinstance(index, slice):
-            return _Delivered(self._requests, self._places[index])
-        return _delivered(self._requests[self._places[index]])
+            return _Delivered(self._questions, self._places[index], self._uses)
+        return delivered(self._questions[self._places[index]].request, self._uses)
 
     def __iter__(self) -> Iterator[Request]:
-        return (_delivered(self._requests[place]) for place in self._places)
+        return (delivered(self._questions[place].request, self._uses) for place in self._places)
 
 
 def _replies(model: RewardModel, keys: Sequence[bytes], asked: Sequence[Request]) -> Answers:
@@ -226,23 +227,15 @@ def _identity(model: RewardModel | TokenModel, place: str) -> str:
     return model.fingerprint
 
 
-def _answerable(model: Model, requests: Sequence[Request]) -> None:
-    for ask in {request.ask for request in requests} - model.asks:
-        raise ModelError(f"{subject_of(model).id} answers {', '.join(sorted(model.asks))}, not {ask}")
+def _answerable(model: Model, questions: Sequence[Question]) -> None:
+    for ask in {question.request.ask for question in questions} - model.answers:
+        raise ModelError(f"{subject_of(model).id} answers {', '.join(sorted(model.answers))}, not {ask}")
     if isinstance(model, ScoreFile | Derived):
         return
-    textless = next((r for r in requests for response in r.shown if response.text is None), None)
+    textless = next((q for q in questions for response in q.request.responses if response.messages is None), None)
     if textless:
-        example = textless.where.example if textless.where else "?"
+        example = textless.place.example if textless.place else "?"
         raise ModelError(
             f"{subject_of(model).id} needs the responses' texts, and example {example} comes from a score file "
             "without; give data with texts, or the scores as the model (scores:FILE)"
         )
-
-
-def _delivered(request: Request) -> Request:
-    """What reaches the model, and no more than its key covers: no `where`, steps only where they are asked about."""
-    shown = tuple(
-        [Response(response.text, response.steps if request.ask == "steps" else None) for response in request.shown]
-    )
-    return Request(request.ask, request.prompt, shown, request.reference)

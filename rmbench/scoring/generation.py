@@ -1,36 +1,32 @@
-"""From generations to responses: what is known already, and what is left for the policy to write."""
+"""From requests to responses: what is known already, and what is left for the policy to write."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
 from rmbench.errors import ModelError, RmbenchError
 from rmbench.models.base import subject_of
-from rmbench.policies.base import Generation, Policy
+from rmbench.policies.base import Policy
 from rmbench.policies.outputs import Outputs
-from rmbench.scoring.keys import distinct
+from rmbench.scoring.keys import distinct, generation_key
 from rmbench.scoring.store import Store
 from rmbench.scoring.tally import Progress, Tally
-from rmbench.types import Response
-
-_KEY_VERSION = 1
+from rmbench.types import GenerationRequest, Response
 
 
 def generate(
     policy: Policy,
-    generations: Sequence[Generation],
+    requests: Sequence[GenerationRequest],
     *,
     store: Store | None = None,
     journal: Store | None = None,
     progress: Progress | None = None,
     tally: Tally | None = None,
 ) -> list[Response | None]:
-    """One response per generation, in order; None where the policy leaves one out.
+    """One response per request, in order; None where the policy leaves one out.
 
     Each response is kept, in `store` for a policy with a fingerprint and else in `journal`, as soon as it is there, so
     that only what a batch had not finished is written again. Raises ModelError where the policy fails, or answers what
@@ -38,18 +34,18 @@ def generate(
     """
     tally = Tally() if tally is None else tally
     if isinstance(policy, Outputs):  # a file is its own store
-        tally.requests += len(generations)
-        tally.unique += len(generations)
-        found = dict(policy.generate(generations))
-        return [found.get(index) for index in range(len(generations))]
+        tally.requests += len(requests)
+        tally.unique += len(requests)
+        found = dict(policy.generate(requests))
+        return [found.get(index) for index in range(len(requests))]
     kept_in = store if policy.fingerprint else journal
     identity = _identity(policy)
-    keys = [generation_key(identity, generation) for generation in generations]
+    keys = [generation_key(identity, request) for request in requests]
     positions = distinct(keys)
     stored = {} if kept_in is None else kept_in.get(list(positions))
     known: dict[bytes, Response] = {key: _from_json(fields) for key, fields in stored.items()}
-    todo = {key: generations[places[0]] for key, places in positions.items() if key not in known}
-    tally.requests += len(generations)
+    todo = {key: requests[places[0]] for key, places in positions.items() if key not in known}
+    tally.requests += len(requests)
     tally.unique += len(positions)
     tally.stored += len(known)
     if todo:
@@ -57,28 +53,9 @@ def generate(
     return [known.get(key) for key in keys]
 
 
-def generation_key(identity: str, generation: Generation) -> bytes:
-    """sha256 of canonical JSON of everything that can change the response: [32] bytes."""
-    return sha256(
-        json.dumps(
-            [
-                "generation",
-                _KEY_VERSION,
-                identity,
-                [[message.role, message.content] for message in generation.prompt],
-                generation.sample,
-                generation.cap,
-                dict(generation.sampling),
-            ],
-            sort_keys=True,
-            separators=(",", ":"),
-        ).encode()
-    ).digest()
-
-
 def _write(
     policy: Policy,
-    todo: dict[bytes, Generation],
+    todo: dict[bytes, GenerationRequest],
     known: dict[bytes, Response],
     store: Store | None,
     progress: Progress | None,
@@ -118,9 +95,9 @@ def _identity(policy: Policy) -> str:
 
 
 def _to_json(response: Response) -> list[Any]:
-    return [response.text, response.tokens, response.finish, response.cap]
+    return [response.text, response.tokens, response.finish, response.cap, *([response.top] if response.top else [])]
 
 
 def _from_json(fields: list[Any]) -> Response:
-    text, tokens, finish, cap = fields
-    return Response(text, tokens=tokens, finish=finish, cap=cap)
+    text, tokens, finish, cap, *top = fields
+    return Response(text, tokens=tokens, finish=finish, cap=cap, top=top[0] if top else ())

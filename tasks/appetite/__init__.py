@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rmbench.data.conversation import read_prompt
+from rmbench.data.conversation import facets, read_prompt
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row, shown
 from rmbench.metrics import appetite
@@ -39,9 +39,8 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
         if "sufficient" not in edits:
             yield LeftOut("no sufficient answer")
         else:
-            yield Example(
-                row.name(("id",)) or "", read_prompt(row), answers, row.name(("subset",)), row.name(("cluster",))
-            )
+            name, sort, cluster = row.name(("id",)) or "", facets(row, ("subset",)), row.name(("cluster",))
+            yield Example(name, read_prompt(row), answers, facets=sort, cluster=cluster)
 
 
 def _answer(row: Row, one: dict[str, Any]) -> Candidate:

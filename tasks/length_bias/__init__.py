@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rmbench.data.conversation import read_prompt
+from rmbench.data.conversation import facets, read_prompt
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row, shown
 from rmbench.metrics import padding
@@ -36,7 +36,7 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
         if ("sufficient", None) not in edits:
             yield LeftOut("no sufficient answer")
         else:
-            yield Example(row.name(("id",)) or "", read_prompt(row), answers, row.name(("subset",)))
+            yield Example(row.name(("id",)) or "", read_prompt(row), answers, facets=facets(row, ("subset",)))
 
 
 def _answer(row: Row, one: dict[str, Any]) -> Candidate:

@@ -44,7 +44,7 @@ def read(rows: Iterable[Row]) -> Iterator[Prompt]:
                 row.text("id") + ("-reminded" if reminded else ""),
                 _reminded(prompt) if reminded else prompt,
                 (),
-                subset=strategy,
+                facets={"subset": strategy},
                 cluster=row.text("subject"),
                 condition=condition + (" reminded" if reminded else ""),
                 tags={"strategy": strategy, "condition": condition, "reminder": reminded},
@@ -52,7 +52,7 @@ def read(rows: Iterable[Row]) -> Iterator[Prompt]:
 
 
 def _reminded(prompt: tuple[Message, ...]) -> tuple[Message, ...]:
-    return (*prompt[:-1], Message("user", f"{prompt[-1].content}\n\n{REMINDER}"))
+    return (*prompt[:-1], Message("user", f"{prompt[-1].text}\n\n{REMINDER}"))
 
 
 TASK = Generation(

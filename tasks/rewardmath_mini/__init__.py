@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rmbench.data.conversation import read_prompt
+from rmbench.data.conversation import facets, read_prompt
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row, shown
 from rmbench.task import Comparison
-from rmbench.types import Candidate, Example
+from rmbench.types import Candidate, Example, Response
 
 _WOULD_DO = "a rewardmath_mini row has `prompt` and `candidates`, objects with `steps`, `label` and `errors`"
 
@@ -25,7 +25,7 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
             yield LeftOut("not one right solution")
         else:
             name, reference = row.name(("id",)) or "", row.name(("reference",))
-            yield Example(name, read_prompt(row), solutions, row.name(("subset",)), reference=reference)
+            yield Example(name, read_prompt(row), solutions, facets=facets(row, ("subset",)), reference=reference)
 
 
 def _solution(row: Row, one: dict[str, Any]) -> Candidate:
@@ -37,7 +37,7 @@ def _solution(row: Row, one: dict[str, Any]) -> Candidate:
     if not isinstance(errors, list) or not all(isinstance(error, str) for error in errors):
         raise row.error(f"{shown(errors)} is no list of names", "errors")
     tags = {"kind": errors[-1], "errors": str(len(errors))} if errors else {}
-    return Candidate("\n".join(steps), label, tuple(steps), tags=tags)
+    return Candidate(Response("\n".join(steps), tuple(steps)), label, tags=tags)
 
 
 TASK = Comparison(
