@@ -1,8 +1,8 @@
-"""From a prompt and a response to the tokens a model reads: chat template, plain text or a text pair.
+"""From forms of requests to the tokens a model reads: chat template, plain text or a text pair.
 
 Plain text is one `Role: content` per turn, joined by an empty line. A pair is the prompt as the tokenizer's first text
 (the content of a single user turn, several turns as plain text) and the response as its second. Prompt and response
-are otherwise tokenised as one text, never apart, because tokens may span the seam.
+are otherwise tokenised as one text, never apart unless a form says so, because tokens may span the seam.
 
 Special tokens: what the tokenizer puts around a text by its own rule (a BOS or CLS in front, an EOS or SEP behind) is
 there whether the template writes it or not, and is never put there a second time: `choose` sees on a short conversation
@@ -12,37 +12,68 @@ whether the template writes it, be it behind or before white space.
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import cached_property
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 from rmbench.checkpoints.fingerprint import first_line
+from rmbench.checkpoints.forms import Form, MisplacedError, Turn, marked, places, signs_for, without_marks
+from rmbench.checkpoints.template import (
+    FROZEN_DATE,
+    PLAIN_ROLES,
+    Template,
+    as_text,
+    compiled,
+    plain,
+    takes_calls,
+    takes_results,
+    takes_tools,
+    turns_of,
+)
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Encoded, Options
-from rmbench.types import Message, Request
-
-# Templates that ask for today get this day, the one that Llama 3.1's own template falls back to.
-FROZEN_DATE = date(2024, 7, 26)
+from rmbench.models.base import Encoded
+from rmbench.types import Json, Message, Request
 
 # digits, runs of spaces, case, contractions, accents and a superscript: where pre-tokenizers and normalisers differ
 _PROBE = "Total:  1,234.50 + 20% \n\n\tdon't say «naïve» x² AGAIN"
 
-Template = Callable[[Sequence[Message]], str]
+Kind = Literal["template", "plain", "pair"]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a sequence has to fit in: the model's positions (None: any) and rows of its embedding."""
+    """What a sequence has to fit in: the model's positions (None: any) and rows of its embedding (None: any)."""
 
-    positions: int | None
-    rows: int
+    positions: int | None = None
+    rows: int | None = None
     max_length: int | None = None
     side: Literal["left", "right"] = "left"
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A form as text. `marks` are a name, which of the texts, and a character in it."""
+
+    texts: tuple[str, str]
+    kind: Kind
+    form: Form
+    marks: tuple[tuple[str, int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """`spans` are the tokens of each text, `marks` a name, the text and the last token before it (-1: none)."""
+
+    ids: list[int]
+    type_ids: list[int] | None = None
+    mask: list[int] | None = None
+    spans: tuple[tuple[int, int], ...] = ()
+    marks: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,41 +81,55 @@ class Rendering:
     """How requests become ids for one tokenizer.
 
     `source` is the text of the template where there is one; `writes` is whether it writes what the tokenizer puts
-    before and after a text itself.
+    before and after a text itself. `tools_as_text` puts tools into the system turn, calls and results into turns.
     """
 
     tokenizer: Any
-    kind: Literal["template", "plain", "pair"]
+    kind: Kind
     limits: Limits
     source: str | None = None
     writes: tuple[bool, bool] = (False, False)
+    tools_as_text: bool = False
 
-    def encode(self, requests: Sequence[Request]) -> list[Encoded]:
-        """One `Encoded` per request, without reads. What cannot be read has `error` instead of ids.
+    def encode(self, requests: Sequence[Request], forms: Sequence[Form | None] | None = None) -> list[Encoded]:
+        """One `Encoded` per request, without reads, of its form or else of its prompt and response as they are.
 
-        Over-long sequences are cut to `limits.max_length` where that is set, from `limits.side` on but without the
-        special tokens around and between the texts, and are an error otherwise.
+        What cannot be read has `error` instead of ids, and is `refused` where it has turns or tools that the template
+        does not take. Over-long sequences are cut to `limits.max_length` where that is set, from `limits.side` on but
+        without the special tokens around and between the texts, and are an error otherwise.
         """
+        return self.encode_forms([form_of(request) for request in requests] if forms is None else forms)
+
+    def encode_forms(self, forms: Sequence[Form | None]) -> list[Encoded]:
+        """One `Encoded` per form, as `encode` gives it; None stands for a response without text."""
         encoded: dict[int, Encoded] = {}
-        texts: dict[int, tuple[str, str]] = {}
-        for i, request in enumerate(requests):
+        written: dict[int, _Written] = {}
+        for i, form in enumerate(forms):
             try:
-                texts[i] = self._texts(request)
+                written[i] = self._written(form)
             except _UnreadableError as error:
+                encoded[i] = Encoded(ids=(), reads=(), error=str(error), refused=error.refused)
+        alike: dict[tuple[Kind, bool], list[int]] = {}
+        for i, one in written.items():
+            if one.form.is_whole:
+                alike.setdefault((one.kind, one.form.due), []).append(i)
+                continue
+            try:
+                encoded[i] = self._cut_pieces(one, self._located(one))
+            except (_UnreadableError, MisplacedError) as error:
                 encoded[i] = Encoded(ids=(), reads=(), error=str(error))
-        for i, tokens in zip(texts, self._tokenize(list(texts.values())), strict=True):
-            encoded[i] = self._fitted(*tokens)
-        return [encoded[i] for i in range(len(requests))]
+        for (kind, due), members in alike.items():
+            tokens = self._tokenize([written[i].texts for i in members], kind, due)
+            encoded.update((i, self._fitted(one, kind, due)) for i, one in zip(members, tokens, strict=True))
+        return [encoded[i] for i in range(len(forms))]
 
     @cached_property
     def specials(self) -> tuple[list[int], list[int]]:
         """The ids that the tokenizer puts before and after a text by its own rule."""
         bare = self.tokenizer("a", add_special_tokens=False)["input_ids"]
         full = self.tokenizer("a", add_special_tokens=True)["input_ids"]
-        for start in range(len(full) - len(bare) + 1):
-            if full[start : start + len(bare)] == bare:
-                return full[:start], full[start + len(bare) :]
-        return [], []
+        start = _place_of(bare, full)
+        return ([], []) if start is None else (full[:start], full[start + len(bare) :])
 
     @property
     def least(self) -> int:
@@ -103,7 +148,21 @@ class Rendering:
             "specials": list(self.specials),
             "max_length": self.limits.max_length,
             "truncation_side": self.limits.side,
+            **({"tools": "as text"} if self.tools_as_text else {}),
         }
+
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether a request's tools get into what is read."""
+        return self.tools_as_text or (self.kind == "template" and takes_tools(self._template))
+
+    @cached_property
+    def _takes_calls(self) -> bool:
+        return self.kind != "template" or takes_calls(self._template)
+
+    @cached_property
+    def _takes_results(self) -> bool:
+        return self.kind != "template" or takes_results(self._template)
 
     @cached_property
     def _template(self) -> Template:
@@ -113,32 +172,92 @@ class Rendering:
     def _has_type_ids(self) -> bool:
         return "token_type_ids" in self.tokenizer.model_input_names
 
-    def _texts(self, request: Request) -> tuple[str, str]:
-        response = request.responses[0].text
-        if response is None:
-            raise _UnreadableError("the response has no text")
-        if self.kind == "pair":
-            single = len(request.prompt) == 1 and request.prompt[0].role == "user"
-            return request.prompt[0].text if single else plain(request.prompt), response
-        messages = (*request.prompt, Message("assistant", response))
-        if self.kind == "plain":
-            return plain(messages), ""
-        try:
-            return self._template(messages), ""
-        except Exception as error:  # a template is a program: it may raise anything
-            raise _UnreadableError(f"the chat template fails: {first_line(error)}") from None
+    @cached_property
+    def _space(self) -> str:
+        """The character for a space in front of a token, where the tokenizer's offsets leave it out; else nothing."""
+        tokens = self.tokenizer("a a", add_special_tokens=False, return_offsets_mapping=True)
+        found = zip(tokens.tokens(0), tokens["offset_mapping"], strict=True)
+        return next((token[0] for token, (start, _) in found if token[0] in "Ġ▁" and start == 2), "")
 
-    def _tokenize(self, texts: list[tuple[str, str]]) -> list[tuple[list[int], list[int] | None, list[int] | None]]:
+    def _written(self, form: Form | None) -> _Written:
+        if form is None:
+            raise _UnreadableError("the response has no text")
+        kind: Kind = self.kind if form.messages else "pair" if len(form.texts) == 2 else "plain"
+        marks = form.marks
+        if not marks:
+            return _Written(self._texts(form, iter(())), kind, form)
+        read = self._texts(without_marks(form), iter(()))
+        signs = signs_for(marks, "".join(read))
+        signed = self._texts(form, iter(signs))
+        writer = "the chat template" if kind == "template" else "the text"
+        try:
+            found = places("".join(read), "".join(signed), signs, marks, writer)
+        except MisplacedError as error:
+            raise _UnreadableError(str(error)) from None
+        second = [sign in signed[1] for sign in signs]
+        at = tuple(
+            (mark.name, int(in_second), place - in_second * len(read[0]))
+            for mark, in_second, place in zip(marks, second, found, strict=True)
+        )
+        return _Written(read, kind, form, at)
+
+    def _texts(self, form: Form, signs: Iterator[str]) -> tuple[str, str]:
+        """What is tokenised: one text or two, with the next of `signs` in place of each mark."""
+        if form.texts:
+            first, *second = (marked(text, signs) for text in form.texts)
+            return first, "".join(second)
+        messages = [
+            Message(message.role, marked(message.text, signs)) if isinstance(message, Turn) else message
+            for message in form.messages
+        ]
+        tools, usual = form.tools, all(message.is_plain and message.role in PLAIN_ROLES for message in messages)
+        try:
+            if tools or not usual:
+                messages, tools = self._taken(messages, tools)
+            if self.kind == "template":
+                turns = turns_of(messages)
+            elif self.kind == "plain" or form.due:
+                return plain(messages) + ("\n\nAssistant:" if form.due else ""), ""
+            else:
+                *prompt, response = messages
+                single = len(prompt) == 1 and prompt[0].role == "user"
+                return prompt[0].text if single else plain(prompt), response.text
+        except ValueError as error:  # an image
+            raise _UnreadableError(str(error), refused=True) from None
+        try:
+            return self._template(turns, list(tools) or None, form.due), ""
+        except Exception as error:  # a template is a program: it may raise anything
+            raise _UnreadableError(f"the chat template fails: {first_line(error)}", refused=not usual) from None
+
+    def _taken(self, messages: list[Message], tools: Sequence[Json]) -> tuple[list[Message], Sequence[Json]]:
+        """Turns and tools as the template takes them. Nothing that it would leave out is given to it."""
+        if self.tools_as_text:
+            return as_text(messages, tools), ()
+        reader = "the chat template" if self.kind == "template" else "plain text"
+        if tools and not self.takes_tools:
+            raise _UnreadableError(
+                f"{reader} takes no tools; --tools-as-text puts them into the system turn", refused=True
+            )
+        if any(message.tool_calls for message in messages) and not self._takes_calls:
+            raise _UnreadableError(
+                f"{reader} leaves tool calls out; --tools-as-text puts them into turns", refused=True
+            )
+        if any(message.role == "tool" for message in messages) and not self._takes_results:
+            raise _UnreadableError(
+                f"{reader} takes no turns of role tool; --tools-as-text makes them the user's", refused=True
+            )
+        return messages, tools
+
+    def _tokenize(self, texts: Sequence[tuple[str, str]], kind: Kind, due: bool) -> list[_Tokens]:
         """Ids, type ids and a mask of the special tokens that the tokenizer added, where they are wanted."""
-        if not texts:
-            return []
         firsts, seconds = ([pair[side] for pair in texts] for side in (0, 1))
-        typed = self.kind == "pair" and self._has_type_ids
-        masked = self.kind != "template" and self.limits.max_length is not None
+        bare = kind == "template" or due
+        typed = kind == "pair" and self._has_type_ids
+        masked = not bare and self.limits.max_length is not None
         tokens = self.tokenizer(
             firsts,
-            seconds if self.kind == "pair" else None,
-            add_special_tokens=self.kind != "template",
+            seconds if kind == "pair" else None,
+            add_special_tokens=not bare,
             padding=False,
             truncation=False,
             return_attention_mask=False,
@@ -149,14 +268,14 @@ class Rendering:
         type_ids = tokens["token_type_ids"] if typed else [None] * len(texts)
         masks = tokens["special_tokens_mask"] if masked else [None] * len(texts)
         ids = tokens["input_ids"]
-        if self.kind == "template":
-            ids = [self._with_specials(one) for one in ids]
-        return list(zip(ids, type_ids, masks, strict=True))
+        if bare:
+            ids = [self._with_specials(one, due) for one in ids]
+        return [_Tokens(*one) for one in zip(ids, type_ids, masks, strict=True)]
 
-    def _with_specials(self, ids: list[int]) -> list[int]:
+    def _with_specials(self, ids: list[int], due: bool) -> list[int]:
         before, after = self.specials
         start, end = self._around(ids)
-        return [*([] if start is not None else before), *ids, *([] if end is not None else after)]
+        return [*([] if start is not None else before), *ids, *([] if due or end is not None else after)]
 
     def _around(self, ids: list[int]) -> tuple[int | None, int | None]:
         """Where in the ids of a template's text stands what the tokenizer puts before and after one, if it does.
@@ -178,18 +297,101 @@ class Rendering:
                 mask[at : at + len(special)] = [1] * len(special)
         return mask
 
-    def _fitted(self, ids: list[int], type_ids: list[int] | None, mask: list[int] | None) -> Encoded:
-        limits = self.limits
-        cut = max(0, len(ids) - limits.max_length) if limits.max_length else 0
+    def _located(self, written: _Written) -> _Tokens:
+        """The tokens of a form with marks or pieces, and where in them the marks are."""
+        kind, due, apart = written.kind, written.form.due, written.form.apart
+        if kind == "pair" and not due:
+            return self._located_pair(written)
+        text, at = written.texts[0], [place for _, _, place in written.marks]
+        if apart:
+            pieces = [text[start:stop] for start, stop in pairwise([0, *at, len(text)])]
+            tokenised = [self._bare(piece) for piece in pieces]
+            bare = [token for piece in tokenised for token in piece]
+            lasts = [count - 1 for count in accumulate(map(len, tokenised[:-1]))]
+            ids = self._with_specials(bare, due)
+            tokens = _Tokens(ids)
+        else:
+            bare, lasts = self._lasts(text, at)
+            (tokens,) = self._tokenize([written.texts], kind, due)
+        first = _place_of(bare, tokens.ids, len(self.specials[0]))
+        if first is None:
+            raise _UnreadableError("the tokenizer gives other tokens where special ones stand around them")
+        names = [name for name, _, _ in written.marks]
+        marks = tuple((name, 0, first + last) for name, last in zip(names, lasts, strict=True))
+        return replace(tokens, spans=((first, first + len(bare)),), marks=marks)
+
+    def _bare(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
+
+    def _lasts(self, text: str, at: Sequence[int]) -> tuple[list[int], list[int]]:
+        """The tokens of a text by itself, and the last that begins before each of the characters `at` (-1: none)."""
+        if not self.tokenizer.is_fast:
+            bare = self._bare(text)
+            return bare, [self._last_by_prefix(bare, text[:place]) for place in at]
+        tokens = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        starts = self._starts(tokens.tokens(0), tokens["offset_mapping"])
+        return tokens["input_ids"], [bisect_left(starts, place) - 1 for place in at]
+
+    def _last_by_prefix(self, bare: list[int], before: str) -> int:
+        """The same by the tokens of the text before the place: where they part is the token over the seam."""
+        prefix = self._bare(before)
+        same = next((i for i, (a, b) in enumerate(zip(prefix, bare, strict=False)) if a != b), None)
+        return len(prefix) - 1 if same is None else same
+
+    def _starts(self, tokens: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[int]:
+        """The first character of each token, with the spaces in front of it that it stands for."""
+        if not self._space:
+            return [start for start, _ in offsets]
+        spaces = [len(token) - len(token.lstrip(self._space)) for token in tokens]
+        return [max(start - count, 0) for (start, _), count in zip(offsets, spaces, strict=True)]
+
+    def _located_pair(self, written: _Written) -> _Tokens:
+        if not self.tokenizer.is_fast:
+            raise _UnreadableError("marks in a pair of texts need a fast tokenizer")
+        (tokens,) = self._tokenize([written.texts], "pair", False)
+        one = self.tokenizer(*written.texts, return_offsets_mapping=True, verbose=False)
+        starts = self._starts(one.tokens(0), one["offset_mapping"])
+        members: list[list[int]] = [[], []]
+        for i, side in enumerate(one.sequence_ids(0)):
+            if side is not None:
+                members[side].append(i)
+        # an empty text has no tokens: it lies behind what opens the first, or before what closes the second
+        empty = (len(self.specials[0]), len(tokens.ids) - len(self.specials[1]))
+        spans = tuple((m[0], m[-1] + 1) if m else (e, e) for m, e in zip(members, empty, strict=True))
+        marks = tuple(
+            (name, side, spans[side][0] + bisect_left([starts[i] for i in members[side]], place) - 1)
+            for name, side, place in written.marks
+        )
+        return replace(tokens, spans=spans, marks=marks)
+
+    def _cut_pieces(self, written: _Written, tokens: _Tokens) -> Encoded:
+        """With each piece cut to its limit, and then the whole to `limits.max_length`."""
+        gone: set[int] = set()
+        piece = 0
+        for side, (first, end) in enumerate(tokens.spans):
+            bounds = [first, *(last + 1 for _, of, last in tokens.marks if of == side), end]
+            for start, stop in pairwise(bounds):
+                limit = written.form.limit(piece)
+                gone.update(range(stop if limit is None else min(start + limit, stop), stop))
+                piece += 1
+        return self._fitted(tokens, written.kind, written.form.due, gone)
+
+    def _fitted(self, tokens: _Tokens, kind: Kind, due: bool, gone: set[int] | frozenset[int] = frozenset()) -> Encoded:
+        limits, ids, type_ids, mask = self.limits, tokens.ids, tokens.type_ids, tokens.mask
+        cut = max(0, len(ids) - len(gone) - limits.max_length) if limits.max_length else 0
         if cut:
-            if self.kind == "template":
+            if kind == "template" or due:
                 mask = self._mask(ids)
             elif mask is None or len(mask) != len(ids):  # a tokenizer in Python whose own mask forgets its tokens
                 mask = [int(token in self.tokenizer.all_special_ids) for token in ids]
-            movable = [i for i, special in enumerate(mask) if not special]
-            gone = set(movable[:cut] if limits.side == "left" else movable[-cut:])
-            ids = [token for i, token in enumerate(ids) if i not in gone]
-            type_ids = type_ids and [kind for i, kind in enumerate(type_ids) if i not in gone]
+            movable = [i for i, special in enumerate(mask) if not special and i not in gone]
+            gone = {*gone, *(movable[:cut] if limits.side == "left" else movable[-cut:])}
+        left = range(len(ids))
+        if gone:
+            kept = [i for i in left if i not in gone]
+            ids = [ids[i] for i in kept]
+            type_ids = type_ids and [type_ids[i] for i in kept]
         error = None
         if not ids:
             error = "renders to no token"
@@ -198,106 +400,63 @@ class Rendering:
         elif limits.positions is not None and len(ids) > limits.positions:
             most = limits.positions
             error = f"{len(ids):,} tokens, the model has {most:,} positions; --max-length {most} cuts and counts"
-        elif (top := max(ids)) >= limits.rows:
+        elif limits.rows is not None and (top := max(ids)) >= limits.rows:
             token = self.tokenizer.convert_ids_to_tokens(top)
             error = f"token id {top} ({token!r}) lies beyond the {limits.rows:,} rows of the model's embedding"
-        return Encoded(ids=() if error else ids, reads=(), type_ids=None if error else type_ids, cut=cut, error=error)
+        marks: dict[str, list[int | None]] = {}
+        for name, _, last in tokens.marks:
+            there = last >= 0 and last not in gone
+            marks.setdefault(name, []).append(last - sum(i < last for i in gone) if there else None)
+        return Encoded(
+            ids=() if error else ids,
+            reads=(),
+            type_ids=None if error else type_ids,
+            cut=len(gone),
+            error=error,
+            marks={name: tuple(lasts) for name, lasts in marks.items()},
+        )
 
 
 class _UnreadableError(Exception):
-    """Why a request has no ids."""
+    """Why a form has no ids; `refused` where no other text of such a form would have any."""
+
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
+        super().__init__(reason)
+        self.refused = refused
 
 
-def plain(messages: Sequence[Message]) -> str:
-    """One `Role: content` per turn, joined by an empty line."""
-    return "\n\n".join(f"{message.role.capitalize()}: {message.text}" for message in messages)
+def form_of(request: Request) -> Form | None:
+    """Prompt and response as they are; None where nobody knows the response's text."""
+    response = request.responses[0].messages
+    return Form((*request.prompt, *response), tools=request.tools) if response else None
 
 
-def compiled(source: str, specials: Mapping[str, Any]) -> Template:
-    """Compiles a chat template in a sandbox that offers what transformers offers, but with a frozen date.
-
-    `specials` are the names and texts of the tokenizer's special tokens. Raises jinja2.TemplateError where `source` is
-    no template; so does the result where the template breaks out, raises, or cannot be rendered.
-    """
-    import jinja2
-    from jinja2 import nodes
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(Extension):
-        """`{% generation %}` marks what the assistant wrote, for training; here it only shows its body."""
-
-        tags = {"generation"}  # noqa: RUF012
-
-        def parse(self, parser: Any) -> Any:
-            line = next(parser.stream).lineno
-            return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True)).set_lineno(line)
-
-    class Namespace(jinja2.utils.Namespace):
-        """`namespace()` without underscored attributes, by which templates would reach into the interpreter."""
-
-        def __init__(*args: Any, **values: Any) -> None:
-            self, *rest = args
-            super(Namespace, self).__init__()
-            for key, value in dict(*rest, **values).items():
-                self[key] = value
-
-        def __setitem__(self, key: str, value: Any) -> None:
-            if key.startswith("_"):
-                raise jinja2.exceptions.SecurityError(f"a namespace cannot hold {key!r}")
-            super().__setitem__(key, value)
-
-    def raise_exception(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
-    def tojson(
-        value: Any,
-        ensure_ascii: bool = False,
-        indent: int | None = None,
-        separators: tuple[str, str] | None = None,
-        sort_keys: bool = False,
-    ) -> str:
-        # the filter of Jinja itself would escape for HTML
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = tojson
-    environment.globals.update(raise_exception=raise_exception, strftime_now=FROZEN_DATE.strftime, namespace=Namespace)
-    template = environment.from_string(source)
-
-    def render(messages: Sequence[Message]) -> str:
-        turns = [{"role": message.role, "content": message.text} for message in messages]
-        return template.render(messages=turns, tools=None, documents=None, add_generation_prompt=False, **specials)
-
-    return render
+def _place_of(few: Sequence[int], many: Sequence[int], likely: int = 0) -> int | None:
+    """Where `few` stand among `many`: where it is likely, or else the first place."""
+    starts = range(len(many) - len(few) + 1)
+    return next((i for i in (likely, *starts) if i in starts and many[i : i + len(few)] == few), None)
 
 
-def choose(tokenizer: Any, options: Options, limits: Limits, name: str) -> Rendering:
-    """The rendering that `options.template` asks for: "plain", "pair", a Jinja file, or the tokenizer's own template.
+def choose(
+    tokenizer: Any, template: str | None, limits: Limits, name: str, *, tools_as_text: bool = False
+) -> Rendering:
+    """The rendering that `template` asks for: "plain", "pair", a Jinja file, or None, the tokenizer's own template.
 
     Raises UsageError for a file that is not there, and ModelError where the tokenizer has no template, or the template
     fails on a conversation of two turns or leaves the response out, or a pair would have two BOS tokens.
     """
-    if options.template == "plain":
-        return Rendering(tokenizer, "plain", limits)
-    if options.template == "pair":
-        rendering = Rendering(tokenizer, "pair", limits)
+    if template == "plain":
+        return Rendering(tokenizer, "plain", limits, tools_as_text=tools_as_text)
+    if template == "pair":
+        rendering = Rendering(tokenizer, "pair", limits, tools_as_text=tools_as_text)
         before, _ = rendering.specials
         if before and tokenizer("a", "b")["input_ids"].count(before[0]) > 1:
             raise ModelError(
                 f"{name}: the tokenizer's text pair has two BOS tokens; choose another --template than pair"
             )
         return rendering
-    if options.template is not None:
-        path = Path(options.template)
-        if not path.is_file():
-            raise UsageError(f"template {options.template!r}: no such file; give plain, pair or a Jinja file")
-        try:
-            source = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise UsageError(f"template {options.template!r}: not UTF-8, so no Jinja template") from error
+    if template is not None:
+        source = read_template(template, "plain, pair or a Jinja file")
     else:
         try:
             source = tokenizer.get_chat_template()
@@ -306,17 +465,38 @@ def choose(tokenizer: Any, options: Options, limits: Limits, name: str) -> Rende
                 f"{name}: the tokenizer has no chat template; choose --template plain, pair (prompt and response as"
                 " a text pair) or a Jinja file"
             ) from None
-    rendering = Rendering(tokenizer, "template", limits, source)
-    try:
-        one, other = (rendering._template((Message("user", "Hi"), Message("assistant", text))) for text in "AB")
-    except Exception as error:  # a template is a program: it may raise anything
-        raise ModelError(f"{name}: the chat template fails on a plain conversation: {first_line(error)}") from None
+    rendering = templated(tokenizer, source, limits, name, tools_as_text=tools_as_text)
+    one, other = (rendering._template(turns_of((*_ASKED, Message("assistant", text))), None, False) for text in "AB")
     if one == other:
         raise ModelError(f"{name}: the chat template leaves the response out; choose another with --template")
+    return rendering
+
+
+_ASKED = (Message("user", "Hi"),)
+
+
+def templated(tokenizer: Any, source: str, limits: Limits, name: str, *, tools_as_text: bool = False) -> Rendering:
+    """A rendering by the template `source`. Raises ModelError where it fails on a conversation of two turns."""
+    rendering = Rendering(tokenizer, "template", limits, source, tools_as_text=tools_as_text)
+    try:
+        text = rendering._template(turns_of((*_ASKED, Message("assistant", "A"))), None, False)
+    except Exception as error:  # a template is a program: it may raise anything
+        raise ModelError(f"{name}: the chat template fails on a plain conversation: {first_line(error)}") from None
     before, after = rendering.specials
-    first, last = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (one.lstrip(), one.rstrip()))
+    first, last = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (text.lstrip(), text.rstrip()))
     writes = (first[: len(before)] == before, last[len(last) - len(after) :] == after)
     return replace(rendering, writes=writes)
+
+
+def read_template(file: str, choices: str) -> str:
+    """The text of a Jinja file. Raises UsageError."""
+    path = Path(file)
+    if not path.is_file():
+        raise UsageError(f"template {file!r}: no such file; give {choices}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"template {file!r}: not UTF-8, so no Jinja template") from error
 
 
 def warn_if_rebuilt(tokenizer: Any, file: Path | None, name: str) -> None:

@@ -26,7 +26,9 @@ class Encoded:
 
     `ids` is never empty unless `error` says why the request cannot be read; `reads` are the positions in `ids` whose
     hidden states the model wants; `type_ids` are token types where the architecture has them; `cut` is how many
-    tokens were truncated away; `ask` is what was asked, and `note` whatever the family needs again in `read`.
+    tokens were truncated away; `ask` is what was asked, and `note` whatever the family needs again in `read`. Of an
+    `error`, `refused` says that the request has what this model does not take. `marks` has, by name, the last token
+    before each mark, None where it was cut or none stands there.
     """
 
     ids: Sequence[int]
@@ -36,6 +38,8 @@ class Encoded:
     error: str | None = None
     ask: Ask = "reward"
     note: Any = None
+    refused: bool = False
+    marks: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
 
 
 @runtime_checkable
