@@ -36,8 +36,8 @@ class TinyTokenModel:
 
     layout = "causal"
 
-    def __init__(self, asks: Sequence[Ask] = ASKS, fingerprint: str = "tiny:1") -> None:
-        self.answers: frozenset[Ask] = frozenset(asks)
+    def __init__(self, answers: Sequence[Ask] = ASKS, fingerprint: str = "tiny:1") -> None:
+        self.answers: frozenset[Ask] = frozenset(answers)
         self.fingerprint = fingerprint
         self.subject = Subject("tests/tiny", "tiny")
         self.backbone: Any = TinyBackbone()
@@ -84,8 +84,10 @@ class TinyTokenModel:
 class Scripted:
     """A RewardModel that answers from a function of the request, and remembers what it saw."""
 
-    def __init__(self, answer: Any, asks: Sequence[Ask] = ("reward",), fingerprint: str | None = "scripted:1") -> None:
-        self.answer, self.answers, self.fingerprint = answer, frozenset(asks), fingerprint
+    def __init__(
+        self, answer: Any, answers: Sequence[Ask] = ("reward",), fingerprint: str | None = "scripted:1"
+    ) -> None:
+        self.answer, self.answers, self.fingerprint = answer, frozenset(answers), fingerprint
         self.subject = Subject("tests/scripted", "scripted")
         self.seen: list[Request] = []
 
