@@ -1,1 +1,1 @@
-"""What a checkpoint is: `fingerprint` finds its files, `weights` loads them, `rendering` makes tokens of requests."""
+"""What a checkpoint is: `opened` finds all that it is made of and loads it, `rendering` makes its tokens."""
