@@ -14,12 +14,12 @@ from __future__ import annotations
 import hashlib
 import warnings
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from rmbench.checkpoints.fingerprint import first_line
 from rmbench.checkpoints.forms import Form, MisplacedError, Turn, marked, places, signs_for, without_marks
@@ -65,8 +65,7 @@ class _Written:
     marks: tuple[tuple[str, int, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Tokens:
+class _Tokens(NamedTuple):
     """`spans` are the tokens of each text, `marks` a name, the text and the last token before it (-1: none)."""
 
     ids: list[int]
@@ -98,7 +97,25 @@ class Rendering:
         does not take. Over-long sequences are cut to `limits.max_length` where that is set, from `limits.side` on but
         without the special tokens around and between the texts, and are an error otherwise.
         """
-        return self.encode_forms([form_of(request) for request in requests] if forms is None else forms)
+        if forms is not None:
+            return self.encode_forms(forms)
+        # most requests are turns of plain text, and there are many: they go without forms
+        texts: dict[int, tuple[str, str]] = {}
+        others: dict[int, Form | None] = {}
+        encoded: dict[int, Encoded] = {}
+        for i, request in enumerate(requests):
+            response = request.responses[0].messages
+            if not response or request.tools or not _is_usual(request.prompt) or not _is_usual(response):
+                others[i] = form_of(request)
+                continue
+            try:
+                texts[i] = self._rendered((*request.prompt, *response))
+            except _UnreadableError as error:
+                encoded[i] = Encoded(ids=(), reads=(), error=str(error), refused=error.refused)
+        tokens = self._tokenize(list(texts.values()), self.kind, False)
+        encoded.update((i, self._fitted(one, self.kind, False)) for i, one in zip(texts, tokens, strict=True))
+        encoded.update(zip(others, self.encode_forms(list(others.values())), strict=True))
+        return [encoded[i] for i in range(len(requests))]
 
     def encode_forms(self, forms: Sequence[Form | None]) -> list[Encoded]:
         """One `Encoded` per form, as `encode` gives it; None stands for a response without text."""
@@ -210,24 +227,26 @@ class Rendering:
             Message(message.role, marked(message.text, signs)) if isinstance(message, Turn) else message
             for message in form.messages
         ]
-        tools, usual = form.tools, all(message.is_plain and message.role in PLAIN_ROLES for message in messages)
+        if not form.tools and _is_usual(messages):
+            return self._rendered(messages, (), form.due)
         try:
-            if tools or not usual:
-                messages, tools = self._taken(messages, tools)
-            if self.kind == "template":
-                turns = turns_of(messages)
-            elif self.kind == "plain" or form.due:
-                return plain(messages) + ("\n\nAssistant:" if form.due else ""), ""
-            else:
-                *prompt, response = messages
-                single = len(prompt) == 1 and prompt[0].role == "user"
-                return prompt[0].text if single else plain(prompt), response.text
-        except ValueError as error:  # an image
+            return self._rendered(*self._taken(messages, form.tools), form.due)
+        except (ValueError, _UnreadableError) as error:  # a ValueError is of an image
             raise _UnreadableError(str(error), refused=True) from None
-        try:
-            return self._template(turns, list(tools) or None, form.due), ""
-        except Exception as error:  # a template is a program: it may raise anything
-            raise _UnreadableError(f"the chat template fails: {first_line(error)}", refused=not usual) from None
+
+    def _rendered(self, messages: Sequence[Message], tools: Sequence[Json] = (), due: bool = False) -> tuple[str, str]:
+        """The text or texts of messages that the template takes. Raises ValueError at an image."""
+        if self.kind == "template":
+            turns = turns_of(messages)
+            try:
+                return self._template(turns, list(tools) or None, due), ""
+            except Exception as error:  # a template is a program: it may raise anything
+                raise _UnreadableError(f"the chat template fails: {first_line(error)}") from None
+        if self.kind == "plain" or due:
+            return plain(messages) + ("\n\nAssistant:" if due else ""), ""
+        *prompt, response = messages
+        single = len(prompt) == 1 and prompt[0].role == "user"
+        return prompt[0].text if single else plain(prompt), response.text
 
     def _taken(self, messages: list[Message], tools: Sequence[Json]) -> tuple[list[Message], Sequence[Json]]:
         """Turns and tools as the template takes them. Nothing that it would leave out is given to it."""
@@ -250,6 +269,8 @@ class Rendering:
 
     def _tokenize(self, texts: Sequence[tuple[str, str]], kind: Kind, due: bool) -> list[_Tokens]:
         """Ids, type ids and a mask of the special tokens that the tokenizer added, where they are wanted."""
+        if not texts:
+            return []
         firsts, seconds = ([pair[side] for pair in texts] for side in (0, 1))
         bare = kind == "template" or due
         typed = kind == "pair" and self._has_type_ids
@@ -318,7 +339,7 @@ class Rendering:
             raise _UnreadableError("the tokenizer gives other tokens where special ones stand around them")
         names = [name for name, _, _ in written.marks]
         marks = tuple((name, 0, first + last) for name, last in zip(names, lasts, strict=True))
-        return replace(tokens, spans=((first, first + len(bare)),), marks=marks)
+        return tokens._replace(spans=((first, first + len(bare)),), marks=marks)
 
     def _bare(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
@@ -363,7 +384,7 @@ class Rendering:
             (name, side, spans[side][0] + bisect_left([starts[i] for i in members[side]], place) - 1)
             for name, side, place in written.marks
         )
-        return replace(tokens, spans=spans, marks=marks)
+        return tokens._replace(spans=spans, marks=marks)
 
     def _cut_pieces(self, written: _Written, tokens: _Tokens) -> Encoded:
         """With each piece cut to its limit, and then the whole to `limits.max_length`."""
@@ -387,9 +408,8 @@ class Rendering:
                 mask = [int(token in self.tokenizer.all_special_ids) for token in ids]
             movable = [i for i, special in enumerate(mask) if not special and i not in gone]
             gone = {*gone, *(movable[:cut] if limits.side == "left" else movable[-cut:])}
-        left = range(len(ids))
         if gone:
-            kept = [i for i in left if i not in gone]
+            kept = [i for i in range(len(ids)) if i not in gone]
             ids = [ids[i] for i in kept]
             type_ids = type_ids and [type_ids[i] for i in kept]
         error = None
@@ -403,18 +423,27 @@ class Rendering:
         elif limits.rows is not None and (top := max(ids)) >= limits.rows:
             token = self.tokenizer.convert_ids_to_tokens(top)
             error = f"token id {top} ({token!r}) lies beyond the {limits.rows:,} rows of the model's embedding"
-        marks: dict[str, list[int | None]] = {}
-        for name, _, last in tokens.marks:
-            there = last >= 0 and last not in gone
-            marks.setdefault(name, []).append(last - sum(i < last for i in gone) if there else None)
         return Encoded(
             ids=() if error else ids,
             reads=(),
             type_ids=None if error else type_ids,
             cut=len(gone),
             error=error,
-            marks={name: tuple(lasts) for name, lasts in marks.items()},
+            marks=_marks(tokens.marks, gone) if tokens.marks else _NO_MARKS,
         )
+
+
+_NO_MARKS: Mapping[str, tuple[int | None, ...]] = {}  # one for all that have none
+
+
+def _marks(found: Iterable[tuple[str, int, int]], gone: Collection[int]) -> dict[str, tuple[int | None, ...]]:
+    """By name the last token before each mark, counted without the tokens that are gone."""
+    cut = sorted(gone)
+    marks: dict[str, list[int | None]] = {}
+    for name, _, last in found:
+        there = last >= 0 and last not in gone
+        marks.setdefault(name, []).append(last - bisect_left(cut, last) if there else None)
+    return {name: tuple(lasts) for name, lasts in marks.items()}
 
 
 class _UnreadableError(Exception):
@@ -429,6 +458,11 @@ def form_of(request: Request) -> Form | None:
     """Prompt and response as they are; None where nobody knows the response's text."""
     response = request.responses[0].messages
     return Form((*request.prompt, *response), tools=request.tools) if response else None
+
+
+def _is_usual(messages: Iterable[Message]) -> bool:
+    """Whether every template takes them."""
+    return all(message.role in PLAIN_ROLES and message.is_plain for message in messages)
 
 
 def _place_of(few: Sequence[int], many: Sequence[int], likely: int = 0) -> int | None:
