@@ -25,7 +25,8 @@ from rmbench.checkpoints import opened
 from rmbench.errors import ModelError, UsageError
 from rmbench.models import classifier, demo
 from rmbench.policies import local
-from rmbench.types import GenerationRequest, Message, Request, Response
+from rmbench.scoring import Asking, Session, Store
+from rmbench.types import GenerationRequest, Message, Question, Request, Response
 
 REQUESTS = [
     Request("reward", (Message("user", "Why? " * count),), (Response("So. " * count),)) for count in range(1, 4)
@@ -289,3 +290,16 @@ def test_a_model_that_runs_whole_has_its_config(tmp_path: Path) -> None:
 
     model = start_classifier(albert(tmp_path / "rm"))
     assert model.backbone.config.max_position_embeddings == 512
+
+
+def test_a_run_that_is_kept_already_reads_no_weights(llama: Path, tmp_path: Path) -> None:
+    questions = [Question(request) for request in REQUESTS]
+    with Store(tmp_path / "store") as store:
+        with Session(classifier.open(str(llama), {}), Asking(store)) as session:
+            first = session.ask(questions).rewards
+        with (
+            patch.object(opened, "read_weights", side_effect=AssertionError("weights are read")),
+            Session(classifier.open(str(llama), {}), Asking(store)) as session,
+        ):
+            assert session.ask(questions).rewards == first
+            assert session.facts["layout"] == "causal"

@@ -21,9 +21,9 @@ from rmbench.checkpoints.opened import Opened as OpenedCheckpoint
 from rmbench.checkpoints.opened import chosen, open_checkpoint, yes
 from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
 from rmbench.checkpoints.weights import named_dtype, positions
+from rmbench.device import release
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Encoded, Option, Options, Subject
-from rmbench.models.memory import release
+from rmbench.models.base import Encoded, Identity, Option, Options, Subject
 from rmbench.types import Ask, Json, Message, Request, Response, Reward, Status, Use
 
 if TYPE_CHECKING:
@@ -125,11 +125,12 @@ class Opened:
     checkpoint: OpenedCheckpoint
     rendering: Rendering
     answers: frozenset[Ask] = frozenset({"reward"})
-    identity: Literal["content"] = "content"
+    identity: Identity = "content"
+    device: str | None = None
 
     @contextmanager
     def started(self, device: str | None = None) -> Iterator[Classifier]:
-        """The model on `device`, else on the first of cuda, mps and cpu that is there; freed when the block ends.
+        """The model on `device`, else on its own, else on the best that is there; freed when the block ends.
 
         `auto` spreads a model that is larger than one GPU over all of them. Raises ModelError where the weights are
         not those of a classifier, and UsageError for a device or length that cannot be.
@@ -144,7 +145,9 @@ class Opened:
     def start(self, device: str | None = None) -> Classifier:
         """The same without an end."""
         opened, asked = self.checkpoint, self.checkpoint.asked
+        device = device or self.device
         model = opened.load(device, _prepared, "its rewards would be random")
+        model.config.use_cache = False  # nothing follows a forward, and a model that is run whole is not told so
         name = self.subject.id
         rendering = replace(self.rendering, limits=_limits(model, self.rendering.limits, name))
         _check_max_length(rendering)

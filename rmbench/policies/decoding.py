@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rmbench.checkpoints.weights import unsteady_ropes
-from rmbench.models.memory import out_of_memory, release
+from rmbench.device import out_of_memory, release
 
 if TYPE_CHECKING:
     import torch

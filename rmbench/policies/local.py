@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rmbench.checkpoints.fingerprint import digest
 from rmbench.checkpoints.forms import Form
@@ -24,9 +24,9 @@ from rmbench.checkpoints.opened import Opened as OpenedCheckpoint
 from rmbench.checkpoints.opened import chosen, open_checkpoint, yes
 from rmbench.checkpoints.rendering import Limits, Rendering, read_template, templated
 from rmbench.checkpoints.weights import positions, unsteady_ropes
+from rmbench.device import out_of_memory, release
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Option, Subject
-from rmbench.models.memory import out_of_memory, release
+from rmbench.models.base import Identity, Option, Subject
 from rmbench.policies.base import Options
 from rmbench.policies.decoding import Budget, Row, TooLargeError, shares, write
 from rmbench.policies.drawing import Draw, sample_key, sampling
@@ -185,7 +185,7 @@ class Local:
 
 @dataclass(frozen=True)
 class Opened:
-    """A policy before its weights are read."""
+    """A policy before its weights are read. `token_budget` is tokens in a batch, prompt and cap together."""
 
     subject: Subject
     fingerprint: str
@@ -193,25 +193,26 @@ class Opened:
     uses: frozenset[Use]
     checkpoint: OpenedCheckpoint
     rendering: Rendering
-    identity: Literal["content"] = "content"
+    identity: Identity = "content"
+    device: str | None = None
+    token_budget: int | None = None
 
     @contextmanager
-    def started(self, device: str | None = None, token_budget: int | None = None) -> Iterator[Local]:
-        """The policy on `device`, else on the first of cuda, mps and cpu that is there; freed when the block ends.
+    def started(self, device: str | None = None) -> Iterator[Local]:
+        """The policy on `device`, else on its own, else on the best that is there; freed when the block ends.
 
-        `token_budget` is tokens in a batch, prompt and cap together. Raises ModelError where the weights are not all
-        there.
+        Raises ModelError where the weights are not all there.
         """
-        policy = self.start(device, token_budget)
+        policy = self.start(device)
         try:
             yield policy
         finally:
             policy.model = None
             release()
 
-    def start(self, device: str | None = None, token_budget: int | None = None) -> Local:
+    def start(self, device: str | None = None) -> Local:
         """The same without an end."""
-        model = self.checkpoint.load(device, _unchanged, "what it writes would be random")
+        model = self.checkpoint.load(device or self.device, _unchanged, "what it writes would be random")
         rows = model.get_input_embeddings().weight.shape[0]
         limits = replace(self.rendering.limits, positions=positions(model), rows=rows)
         ends = _ends(model, self.checkpoint.tokenizer, self.subject.id)
@@ -227,7 +228,7 @@ class Opened:
             rendering=replace(self.rendering, limits=replace(limits, positions=None)),
             positions=limits.positions,
             ends=ends,
-            token_budget=token_budget or _DEFAULT_BUDGET.get(kind, _DEFAULT_BUDGET["cpu"]),
+            token_budget=self.token_budget or _DEFAULT_BUDGET.get(kind, _DEFAULT_BUDGET["cpu"]),
             shares=shares(model),
             facts=facts,
             uses=self.uses,
@@ -271,7 +272,8 @@ def load(source: str, options: Options) -> Local:
     if options.count_with is not None:
         raise UsageError(f"--count-with {options.count_with}: local:{source} counts with its own tokenizer")
     asked = {name: getattr(options, name) for name in OPTIONS if hasattr(options, name)}
-    return open(source, asked, options.revision).start(options.device, options.token_budget)
+    opened = open(source, asked, options.revision)
+    return replace(opened, device=options.device, token_budget=options.token_budget).start()
 
 
 def _unchanged(config: Any, brought: Mapping[str, int]) -> None:

@@ -155,7 +155,7 @@ class Scale(_Part):
 
 
 class Timing(_Part):
-    """Seconds of wall clock of the whole run, all of its tasks together, and what it scored. See `scoring.Tally`.
+    """Seconds of wall clock of the whole run, all of its tasks together, and what it scored. See `scoring.Usage`.
 
     `ways` counts the sequences that shared a forward's tokens, were packed, or padded; empty where no forward was run.
     """
