@@ -23,7 +23,7 @@ from rmbench.forwards.workers import Processes, devices_of
 from rmbench.metrics import scale
 from rmbench.metrics.interval import Estimate, Statistic, estimate
 from rmbench.models.base import Derived, Model, Opened, subject_of
-from rmbench.models.spec import Spec, open_model, with_seed
+from rmbench.models.spec import Spec, declared, open_model, with_seed
 from rmbench.results import files, provenance, records
 from rmbench.results.schema import DatasetInfo, Definition, Metric, Scale, SubjectInfo, TaskInfo, TaskResult, Timing
 from rmbench.scoring import Asking, Explanation, Progress, Session, Store, Usage
@@ -325,6 +325,8 @@ def _shared_out(spec: str | Spec | None, devices: str | None, options: dict[str,
         return []
     if spec is None:
         raise UsageError(f"devices {devices!r}: each process loads the model, so it has to be given by its spec")
+    if "device" not in declared(spec):
+        raise UsageError(f"{spec} runs its own work; several devices are for checkpoints")
     if options.get("device") is not None:
         raise UsageError(f"device {options['device']!r} and devices {devices!r}: give one of them")
     options["device"], *others = devices_of(devices)

@@ -19,7 +19,17 @@ from hypothesis import strategies as st
 from rmbench import plugins
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Opened, Option, RewardModel, Subject, identity_of, subject_of
-from rmbench.models.spec import Spec, declared, load_model, open_model, parse, runs_forwards, spec_of, with_options
+from rmbench.models.spec import (
+    Spec,
+    declared,
+    elsewhere,
+    load_model,
+    open_model,
+    parse,
+    runs_forwards,
+    spec_of,
+    with_options,
+)
 from rmbench.policies import spec as policies
 from rmbench.types import Ask, Request, Reward
 
@@ -395,15 +405,13 @@ class Resting:
 
     def __init__(self, source: str, options: Mapping[str, Any], revision: str | None) -> None:
         self.options, self.fingerprint, self.subject = options, f"resting:{source}", Subject("tests/resting", "resting")
-        self.starts: list[dict[str, Any]] = []
         self.running = 0
 
     @contextmanager
-    def started(self, **given: Any) -> Iterator[Toy]:
-        self.starts.append(given)
+    def started(self, device: str | None = None) -> Iterator[Toy]:
         self.running += 1
         try:
-            yield Toy("weights", given, None)
+            yield Toy("weights", {"device": device or self.options["device"]}, None)
         finally:
             self.running -= 1
 
@@ -416,16 +424,17 @@ def resting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("resting")
-def test_an_option_of_the_run_reaches_the_start_and_never_the_model() -> None:
+def test_a_model_at_rest_is_started_where_its_options_say_and_another_process_may_say_otherwise() -> None:
     opened: Any = open_model("mine=toy:x?beta=1&device=cuda:1")
     assert isinstance(opened, Opened)
-    assert (opened.options, opened.fingerprint, opened.subject.id) == ({"beta": 1.0}, "resting:x", "mine")
-    for device in (None, "cpu"):
-        with opened.started(device) as model:
-            assert isinstance(model, RewardModel)
-            assert opened.running == 1
+    assert (opened.fingerprint, opened.subject.id) == ("resting:x", "mine")
+    with opened.started() as model:
+        assert isinstance(model, RewardModel)
+        assert model.opened == ("weights", {"device": "cuda:1"}, None)  # type: ignore[attr-defined]
+        assert opened.running == 1
     assert opened.running == 0
-    assert opened.starts == [{"device": "cuda:1"}, {"device": "cpu"}]
+    assert elsewhere("toy:x?beta=1&device=cuda:1") == Spec("toy", "x", options={"beta": 1.0})
+    assert elsewhere(opened) is None
 
 
 @pytest.mark.usefixtures("resting")

@@ -20,13 +20,13 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
 
+from rmbench.checkpoints.fingerprint import first_line
 from rmbench.device import Device, device_of, release, stand_in, standing_in
 from rmbench.errors import ModelError, RmbenchError, UsageError
 from rmbench.forwards.loop import Job, Workers, rewards_of
 from rmbench.forwards.memory import held
 from rmbench.forwards.plan import Bin
 from rmbench.models.base import Encoded, TokenModel
-from rmbench.models.fingerprint import first_line
 from rmbench.models.spec import Spec, load_model
 from rmbench.types import Reward
 

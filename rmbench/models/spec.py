@@ -12,14 +12,13 @@ import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rmbench import plugins
+from rmbench.checkpoints.fingerprint import locate
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Model, Opened, Option, subject_of
-from rmbench.models.fingerprint import locate
 from rmbench.models.python import PythonCallable
 from rmbench.plugins import MODELS, Group, did_you_mean
 
@@ -206,39 +205,8 @@ def open_family(spec: Spec, group: Group) -> Any:
     if spec.members:
         _declared("members", options, f"family {spec.family!r}")
         given["members"] = spec.members
-    of_run = {name: given.pop(name) for name, option in options.items() if option.of_run}
     opened = family.open(spec.source, given, spec.revision)
-    if of_run and hasattr(opened, "started"):
-        opened = AtRest(opened, of_run)
     return opened if spec.name is None else _named(opened, spec.name)
-
-
-class AtRest:
-    """An opened model, or policy, and how this run starts it: `of_run` are the options that its `started` takes."""
-
-    def __init__(self, opened: Any, of_run: Mapping[str, Any]) -> None:
-        self.opened, self.of_run = opened, of_run
-        self.subject, self.fingerprint = opened.subject, opened.fingerprint
-        if hasattr(opened, "answers"):
-            self.answers = opened.answers
-
-    def started(self, device: str | None = None) -> AbstractContextManager[Any]:
-        """The model on `device`, where None is the one of the options."""
-        context: AbstractContextManager[Any] = self.opened.started(**self._given(device))
-        return context
-
-    @property
-    def start(self) -> Callable[[], Any]:
-        """The same without an end. Raises AttributeError where the family has no such start."""
-        return partial(self.opened.start, **self.of_run)
-
-    def _given(self, device: str | None) -> dict[str, Any]:
-        return {**self.of_run, **({} if device is None else {"device": device})}
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "opened":  # not there yet while a copy is made
-            raise AttributeError(name)
-        return getattr(self.opened, name)
 
 
 def started(opened: Any) -> Any:

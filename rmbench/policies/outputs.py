@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rmbench.checkpoints.fingerprint import digest, first_line, locate, tokenizer_hash
 from rmbench.data.conversation import POLICY, RESPONSE, read_prompt
 from rmbench.data.files import Row, file_sha256, read_rows, shown, stem
 from rmbench.errors import DataError, UsageError
 from rmbench.models.base import Option, Subject
-from rmbench.models.fingerprint import digest, first_line, locate, tokenizer_hash
 from rmbench.types import GenerationRequest, Message, Response
 
 OPTIONS: Mapping[str, Option] = {
