@@ -97,8 +97,8 @@ def _asked(side: subprocess.Popen[str], what: Any) -> Any:
 def _serve(folder: str, threads: str, *size: str) -> None:
     """Answers `tasks` and each [workload, way] with the seconds it took, until it hears null."""
     import torch
-    from race import data  # type: ignore[import-not-found]
-    from race.sides import Sides  # type: ignore[import-not-found]
+    from race import data
+    from race.sides import Sides
 
     out, sys.stdout = sys.stdout, sys.stderr
     torch.set_num_threads(int(threads))
