@@ -43,13 +43,6 @@ def _numbers(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
 
 
-def yes(text: str) -> bool:
-    """Reads a switch. Raises ValueError."""
-    if text not in ("", "yes", "true", "1", "no", "false", "0"):
-        raise ValueError(f"expected yes or no, got {text!r}")
-    return text in ("", "yes", "true", "1")
-
-
 # What every family of checkpoints takes
 OPTIONS: Mapping[str, Option] = {
     "dtype": Option("in which the weights are held (default: the checkpoint's own)"),
@@ -57,23 +50,23 @@ OPTIONS: Mapping[str, Option] = {
     "weight": Option("the share of each averaged checkpoint (default: all alike, the first included)", _numbers, ()),
     "adapter": Option("ID@REV or folder of a PEFT adapter that is put on the weights"),
     "quantise": Option("bits of the weights, by bitsandbytes", choices=("nf4", "int8")),
-    "trust_remote_code": Option("run code that comes with the checkpoint", yes, False),
+    "trust_remote_code": Option("run code that comes with the checkpoint", bool, False),
+    "device": Option("cpu, cuda, cuda:N, mps, or auto, which spreads the weights over all GPUs", of_run=True),
 }
 
 
 def chosen(declared: Mapping[str, Option], given: Mapping[str, Any], family: str) -> dict[str, Any]:
-    """The value of every declared option. Raises UsageError for one that is not declared, or not a choice."""
+    """The value of every option that `open` takes. Raises UsageError for another, and for one that is no choice."""
     from rmbench.plugins import did_you_mean
 
+    own = {name: option for name, option in declared.items() if not option.of_run}
     for name, value in given.items():
-        if name not in declared:
-            raise UsageError(
-                f"{family} has no option {name!r}{did_you_mean(name, declared)}; it has {', '.join(declared)}"
-            )
-        choices = declared[name].choices
+        if name not in own:
+            raise UsageError(f"{family} has no option {name!r}{did_you_mean(name, own)}; its options: {', '.join(own)}")
+        choices = own[name].choices
         if choices and value is not None and value not in choices:
             raise UsageError(f"{name}={value!r}: expected one of {', '.join(choices)}")
-    return {name: given.get(name, option.default) for name, option in declared.items()}
+    return {name: given.get(name, option.default) for name, option in own.items()}
 
 
 @dataclass(frozen=True, slots=True)

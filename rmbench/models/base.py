@@ -187,12 +187,14 @@ class Option:
     """An option that a family declares: how its text is read, what it is without one, and what it does.
 
     `kind` makes the value of a text, and raises ValueError for one that means nothing; `choices` are all there are.
+    One that is `of_run` says how a model is run and changes nothing that it answers: `started` takes it, not `open`.
     """
 
     help: str
     kind: Callable[[str], Any] = str
     default: Any = None
     choices: tuple[str, ...] = ()
+    of_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rmbench.checkpoints.fingerprint import digest, first_line
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
 from rmbench.checkpoints.opened import Opened as OpenedCheckpoint
-from rmbench.checkpoints.opened import chosen, open_checkpoint, yes
+from rmbench.checkpoints.opened import chosen, open_checkpoint
 from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
 from rmbench.checkpoints.weights import named_dtype, positions
 from rmbench.device import release
@@ -48,7 +48,7 @@ OPTIONS: Mapping[str, Option] = {
     "pooling": Option("last: the last token; hf: the last that is no pad, as transformers", default="last",
                       choices=("last", "hf")),
     "template": Option("plain, pair or a Jinja file (default: the tokenizer's own template)"),
-    "tools_as_text": Option("put tools into the system turn as text", yes, False),
+    "tools_as_text": Option("put tools into the system turn as text", bool, False),
 }  # fmt: skip
 
 
@@ -126,11 +126,10 @@ class Opened:
     rendering: Rendering
     answers: frozenset[Ask] = frozenset({"reward"})
     identity: Identity = "content"
-    device: str | None = None
 
     @contextmanager
     def started(self, device: str | None = None) -> Iterator[Classifier]:
-        """The model on `device`, else on its own, else on the best that is there; freed when the block ends.
+        """The model on `device`, else on the best that is there; freed when the block ends.
 
         `auto` spreads a model that is larger than one GPU over all of them. Raises ModelError where the weights are
         not those of a classifier, and UsageError for a device or length that cannot be.
@@ -145,7 +144,6 @@ class Opened:
     def start(self, device: str | None = None) -> Classifier:
         """The same without an end."""
         opened, asked = self.checkpoint, self.checkpoint.asked
-        device = device or self.device
         model = opened.load(device, _prepared, "its rewards would be random")
         model.config.use_cache = False  # nothing follows a forward, and a model that is run whole is not told so
         name = self.subject.id
@@ -230,7 +228,7 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
 
 def load(source: str, options: Options) -> Classifier:
     """The started model. Raises what `open` and `started` do."""
-    asked = {name: getattr(options, name) for name in OPTIONS if hasattr(options, name)}
+    asked = {name: getattr(options, name) for name in OPTIONS if hasattr(options, name) and name != "device"}
     return open(source, asked, options.revision).start(options.device)
 
 

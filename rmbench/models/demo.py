@@ -23,5 +23,5 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
 
 def load(source: str, options: Options) -> classifier.Classifier:
     """The started model."""
-    asked = {name: getattr(options, name) for name in OPTIONS if hasattr(options, name)}
+    asked = {name: getattr(options, name) for name in OPTIONS if hasattr(options, name) and name != "device"}
     return open(source, asked, options.revision).start(options.device)

@@ -21,7 +21,7 @@ from rmbench.checkpoints.fingerprint import digest
 from rmbench.checkpoints.forms import Form
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
 from rmbench.checkpoints.opened import Opened as OpenedCheckpoint
-from rmbench.checkpoints.opened import chosen, open_checkpoint, yes
+from rmbench.checkpoints.opened import chosen, open_checkpoint
 from rmbench.checkpoints.rendering import Limits, Rendering, read_template, templated
 from rmbench.checkpoints.weights import positions, unsteady_ropes
 from rmbench.device import out_of_memory, release
@@ -47,7 +47,8 @@ SOURCE = "required"
 OPTIONS: Mapping[str, Option] = {
     **CHECKPOINT_OPTIONS,
     "template": Option("plain or a Jinja file (default: the tokenizer's own template, else plain)"),
-    "tools_as_text": Option("put tools into the system turn as text", yes, False),
+    "tools_as_text": Option("put tools into the system turn as text", bool, False),
+    "token_budget": Option("tokens in a batch, prompt and cap together", int, of_run=True),
 }
 
 
@@ -185,7 +186,7 @@ class Local:
 
 @dataclass(frozen=True)
 class Opened:
-    """A policy before its weights are read. `token_budget` is tokens in a batch, prompt and cap together."""
+    """A policy before its weights are read."""
 
     subject: Subject
     fingerprint: str
@@ -194,25 +195,24 @@ class Opened:
     checkpoint: OpenedCheckpoint
     rendering: Rendering
     identity: Identity = "content"
-    device: str | None = None
-    token_budget: int | None = None
 
     @contextmanager
-    def started(self, device: str | None = None) -> Iterator[Local]:
-        """The policy on `device`, else on its own, else on the best that is there; freed when the block ends.
+    def started(self, device: str | None = None, token_budget: int | None = None) -> Iterator[Local]:
+        """The policy on `device`, else on the best that is there; freed when the block ends.
 
-        Raises ModelError where the weights are not all there.
+        `token_budget` is tokens in a batch, prompt and cap together. Raises ModelError where the weights are not all
+        there.
         """
-        policy = self.start(device)
+        policy = self.start(device, token_budget)
         try:
             yield policy
         finally:
             policy.model = None
             release()
 
-    def start(self, device: str | None = None) -> Local:
+    def start(self, device: str | None = None, token_budget: int | None = None) -> Local:
         """The same without an end."""
-        model = self.checkpoint.load(device or self.device, _unchanged, "what it writes would be random")
+        model = self.checkpoint.load(device, _unchanged, "what it writes would be random")
         rows = model.get_input_embeddings().weight.shape[0]
         limits = replace(self.rendering.limits, positions=positions(model), rows=rows)
         ends = _ends(model, self.checkpoint.tokenizer, self.subject.id)
@@ -228,7 +228,7 @@ class Opened:
             rendering=replace(self.rendering, limits=replace(limits, positions=None)),
             positions=limits.positions,
             ends=ends,
-            token_budget=self.token_budget or _DEFAULT_BUDGET.get(kind, _DEFAULT_BUDGET["cpu"]),
+            token_budget=token_budget or _DEFAULT_BUDGET.get(kind, _DEFAULT_BUDGET["cpu"]),
             shares=shares(model),
             facts=facts,
             uses=self.uses,
@@ -271,9 +271,8 @@ def load(source: str, options: Options) -> Local:
     """The started policy. Raises what `open` and `started` do."""
     if options.count_with is not None:
         raise UsageError(f"--count-with {options.count_with}: local:{source} counts with its own tokenizer")
-    asked = {name: getattr(options, name) for name in OPTIONS if hasattr(options, name)}
-    opened = open(source, asked, options.revision)
-    return replace(opened, device=options.device, token_budget=options.token_budget).start()
+    asked = {name: getattr(options, name) for name in ("dtype", "template", "trust_remote_code")}
+    return open(source, asked, options.revision).start(options.device, options.token_budget)
 
 
 def _unchanged(config: Any, brought: Mapping[str, int]) -> None:
