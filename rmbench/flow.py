@@ -20,12 +20,12 @@ from rmbench.data.dataset import Dataset
 from rmbench.errors import IncompleteRunError, UsageError
 from rmbench.forwards.workers import Processes, devices_of
 from rmbench.metrics import scale
-from rmbench.metrics.interval import estimate
+from rmbench.metrics.interval import Estimate, Statistic, estimate
 from rmbench.models.base import Derived, Model, Opened, subject_of
 from rmbench.models.spec import open_model
 from rmbench.plugins import load_task
 from rmbench.results import files, provenance, records
-from rmbench.results.schema import DatasetInfo, Metric, Scale, SubjectInfo, TaskInfo, TaskResult, Timing
+from rmbench.results.schema import DatasetInfo, Definition, Metric, Scale, SubjectInfo, TaskInfo, TaskResult, Timing
 from rmbench.scoring import Asking, Explanation, Progress, Session, Store, Usage
 from rmbench.task import Task
 from rmbench.types import STATUSES, Example, Message, Outcome, Question, Request, Response, Reward
@@ -388,10 +388,11 @@ def _result(
     task, data, outcomes = item.task, item.data, judged.outcomes
     views = list(dict.fromkeys(view for outcome in outcomes for view in outcome.views))
     primary = task.primary_view(views)
-    calibrated = Calibrated(reason=task.uncalibrated)
-    if task.uncalibrated is None:
+    calibrated = Calibrated(reason=task.measure.uncalibrated)
+    if task.measure.uncalibrated is None:
         calibrated = calibrate(outcomes, primary, seed=config["seed"])
     described = scale.describe(outcomes, primary)
+    metrics, definitions = _metrics(task, outcomes, views, config["seed"])
     result = TaskResult(
         task=TaskInfo(name=task.name, version=task.version, protocol=task.protocol, null_verdict=task.null_verdict),
         dataset=DatasetInfo(
@@ -407,11 +408,12 @@ def _result(
         ),
         subject=subject,
         primary_view=primary,
-        metrics=_metrics(task, outcomes, views, config["seed"]),
-        left_out={view: reasons for view in views if (reasons := task.left_out(outcomes, view))},
+        statistics=definitions,
+        metrics=metrics,
+        left_out={view: reasons for view in views if (reasons := task.measure.left_out(outcomes, view))},
         statuses={status: judged.statuses[status] for status in STATUSES if judged.statuses[status]},
         truncated=judged.truncated,
-        ties={view: task.ties(outcomes, view) for view in views},
+        ties={view: task.measure.ties(outcomes, view) for view in views},
         same_tokens=judged.same_tokens,
         scale=None if described is None else Scale(**asdict(described)),
         calibration=calibrated.report,
@@ -449,28 +451,50 @@ def timing(usage: Usage, seconds: float) -> Timing:
     )
 
 
-def _metrics(task: Task, outcomes: Sequence[Outcome], views: Sequence[str], seed: int) -> list[Metric]:
+def _metrics(
+    task: Task, outcomes: Sequence[Outcome], views: Sequence[str], seed: int
+) -> tuple[list[Metric], dict[str, Definition]]:
+    """Every figure, by view and subset, and what its statistic is, by name."""
     subsets: dict[str, list[Outcome]] = {"all": list(outcomes)}
     for outcome in outcomes:
         for value in outcome.facets.values():
             subsets.setdefault(value, []).append(outcome)
-    return [
-        Metric(
-            name=found.name,
-            kind=found.kind,
-            view=view,
-            subset=subset,
-            value=_number(found.value),
-            ci_low=_number(found.ci_low),
-            ci_high=_number(found.ci_high),
-            n=found.n,
-            clusters=found.clusters,
-            p=found.p,
-        )
-        for view in views
-        for subset, some in subsets.items()
-        for found in estimate(task.statistics(some, view), [outcome.cluster for outcome in some], seed=seed)
-    ]
+    metrics, definitions = list[Metric](), dict[str, Definition]()
+    for view in views:
+        fitted = task.measure.fit(outcomes, view)
+        for subset, some in subsets.items():
+            statistics = task.measure.statistics(some, view, fitted)
+            for one in statistics:
+                definitions.setdefault(one.name, _definition(one))
+            estimates = estimate(statistics, [outcome.cluster for outcome in some], seed=seed)
+            metrics += [_metric(found, view, subset) for found in estimates]
+    return metrics, definitions
+
+
+def _metric(found: Estimate, view: str, subset: str) -> Metric:
+    return Metric(
+        name=found.name,
+        kind=found.kind,
+        view=view,
+        subset=subset,
+        value=_number(found.value),
+        ci_low=_number(found.ci_low),
+        ci_high=_number(found.ci_high),
+        n=found.n,
+        clusters=found.clusters,
+        p=found.p,
+    )
+
+
+def _definition(statistic: Statistic) -> Definition:
+    return Definition(
+        title=statistic.title,
+        unit=statistic.unit,
+        better=statistic.better,
+        bounds=statistic.bounds,
+        caveat=statistic.caveat,
+        kind=statistic.kind,
+    )
 
 
 def _number(value: float) -> float | None:

@@ -17,7 +17,7 @@ from rmbench.checkpoints.forms import Form
 from rmbench.errors import ModelError
 from rmbench.models.base import Encoded, Subject
 from rmbench.policies import decoding
-from rmbench.policies.decoding import Budget
+from rmbench.policies.decoding import RowBudget
 from rmbench.policies.local import Local
 from rmbench.types import GenerationRequest, Message, Response
 
@@ -251,7 +251,7 @@ def test_a_single_row_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_budget_is_halved_grows_back_and_grows_the_slower_the_more_often_it_was_halved() -> None:
-    budget = Budget(1000)
+    budget = RowBudget(1000)
     assert (budget.holds(100), budget.holds(5000)) == (10, 1)
     responses = []
     for _ in range(3):

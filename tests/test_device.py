@@ -204,7 +204,7 @@ def test_devices_have_names_and_the_best_is_first() -> None:
     with standing_in(cards):
         assert list(devices()) == ["cuda:0", "cuda:1"]
         assert device_of(network) is cards["cuda:0"]
-        assert [picked(name) for name in (None, "cuda", "cuda:1")] == ["cpu"] * 3
+        assert [picked(name) for name in (None, "cuda", "cuda:1", "1")] == ["cpu"] * 4
         with pytest.raises(UsageError, match="'cuda:2' is not there; here are cuda:0, cuda:1"):
             picked("cuda:2")
         with pytest.raises(UsageError, match="one of cpu, cuda"):

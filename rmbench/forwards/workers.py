@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from rmbench.checkpoints.fingerprint import first_line
-from rmbench.device import Device, device_of, release, stand_in, standing_in
+from rmbench.device import Device, device_of, full_name, release, stand_in, standing_in
 from rmbench.errors import ModelError, RmbenchError, UsageError
 from rmbench.forwards.loop import Job, Workers, rewards_of
 from rmbench.forwards.memory import held
@@ -37,8 +37,7 @@ Rewards = list[Reward] | None
 
 def devices_of(given: str) -> list[str]:
     """The devices of `0,1` (CUDA devices by number) or `cpu,cpu`. Raises UsageError."""
-    parts = [part.strip() for part in given.split(",")]
-    names = [f"cuda:{part}" if part.isdecimal() else "cuda:0" if part == "cuda" else part for part in parts]
+    names = [full_name(part.strip()) for part in given.split(",")]
     if not all(names) or "auto" in names:
         raise UsageError(f"devices {given!r}: expected one device a process, as in 0,1")
     doubled = next((name for name in names if name != "cpu" and names.count(name) > 1), None)

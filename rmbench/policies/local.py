@@ -24,11 +24,11 @@ from rmbench.checkpoints.opened import Opened as OpenedCheckpoint
 from rmbench.checkpoints.opened import chosen, open_checkpoint
 from rmbench.checkpoints.rendering import Limits, Rendering, read_template, templated
 from rmbench.checkpoints.weights import positions, unsteady_ropes
-from rmbench.device import out_of_memory, release
+from rmbench.device import device_of, out_of_memory, release
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Identity, Option, Subject
 from rmbench.policies.base import Options
-from rmbench.policies.decoding import Budget, Row, TooLargeError, shares, write
+from rmbench.policies.decoding import Draft, RowBudget, TooLargeError, shares, write
 from rmbench.policies.drawing import Draw, sample_key, sampling
 from rmbench.types import GenerationRequest, Json, Response, Use
 
@@ -76,7 +76,7 @@ class Local:
         ids = self.prompt_ids(requests)
         self._check_room(requests, ids)
         for alike in _alike(requests):
-            budget = Budget(self.token_budget)
+            budget = RowBudget(self.token_budget)
             if self.shares:
                 yield from self._rolled(alike, requests, ids, budget)
             else:
@@ -93,11 +93,11 @@ class Local:
         return [list(one.ids) for one in encoded]
 
     def _rolled(
-        self, alike: Sequence[int], requests: Sequence[GenerationRequest], ids: Sequence[list[int]], budget: Budget
+        self, alike: Sequence[int], requests: Sequence[GenerationRequest], ids: Sequence[list[int]], budget: RowBudget
     ) -> Iterator[tuple[int, Response]]:
         """Rows that enter and leave one batch, each delivered as it ends."""
         draw = Draw(*sampling(requests[alike[0]]), self.subject.id)
-        rows = [Row(index, ids[index], sample_key(requests[index]), requests[index].cap or 0) for index in alike]
+        rows = [Draft(index, ids[index], sample_key(requests[index]), requests[index].cap or 0) for index in alike]
         try:
             for row in write(self.model, rows, draw, self.ends, budget):
                 yield row.index, self._response(row.new, requests[row.index])
@@ -105,7 +105,7 @@ class Local:
             raise self._too_large(len(error.row.prompt), error.row.cap) from None
 
     def _batched(
-        self, alike: Sequence[int], requests: Sequence[GenerationRequest], ids: Sequence[list[int]], budget: Budget
+        self, alike: Sequence[int], requests: Sequence[GenerationRequest], ids: Sequence[list[int]], budget: RowBudget
     ) -> Iterator[tuple[int, Response]]:
         """Batch after batch, padded, each until its last row ends: for whatever keeps a cache of another kind."""
         steady = not unsteady_ropes(self.model.config)  # else the longest row of a batch would move the others
@@ -218,7 +218,7 @@ class Opened:
         ends = _ends(model, self.checkpoint.tokenizer, self.subject.id)
         model.generation_config = _greedy(ends, None)
         facts = {"attention": str(model.config._attn_implementation), "ends": sorted(ends)}
-        kind = next(iter(model.parameters())).device.type
+        kind = device_of(model).kind
         return Local(
             subject=replace(self.subject, settings={**self.subject.settings, **facts}),
             fingerprint=self.fingerprint,

@@ -85,6 +85,19 @@ class Metric(Figure):
     p: float | None = None
 
 
+class Definition(_Part):
+    """What a statistic is: its title and unit, whether more of it (`higher`) or less is better, null where neither is,
+    the least and the most that it can be, what it cannot say, and the kind that its interval goes by.
+    """
+
+    title: str
+    unit: str
+    better: Literal["higher", "lower"] | None
+    bounds: tuple[float | None, float | None]
+    caveat: str
+    kind: Literal["proportion", "fraction", "number"]
+
+
 class ReliabilityBin(_Part):
     """Rows of like probability: their mean `predicted` one and the share `observed` to be right, with its interval."""
 
@@ -173,7 +186,7 @@ class Timing(_Part):
 
 
 class TaskResult(_Part):
-    """One model on one task.
+    """One model on one task. `statistics` says what each of the `metrics` is, by name.
 
     `statuses` counts requests, `ties` and `left_out` examples per view, `truncated` cut sequences, `same_tokens`
     responses whose text differs from another's of their example only in what the tokenizer drops. Where `calibration`
@@ -185,6 +198,7 @@ class TaskResult(_Part):
     dataset: DatasetInfo
     subject: SubjectInfo
     primary_view: str
+    statistics: dict[str, Definition] = {}
     metrics: list[Metric]
     left_out: dict[str, dict[str, int]]
     statuses: dict[str, int]
