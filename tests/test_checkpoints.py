@@ -279,7 +279,7 @@ def test_quantising_needs_bitsandbytes_and_whole_checkpoints(llama: Path, monkey
     with pytest.raises(ModelError, match="quantise=nf4 needs bitsandbytes: pip install bitsandbytes"):
         identity(llama, quantise="nf4")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
-    with pytest.raises(UsageError, match="quantise=nf4: quantised weights cannot be averaged"):
+    with pytest.raises(UsageError, match="average: weights that are quantised, as those of local/llama, cannot be"):
         identity(llama, quantise="nf4", average=(str(llama),))
     with pytest.raises(UsageError, match="quantise='int4': expected one of nf4, int8"):
         identity(llama, quantise="int4")
