@@ -258,12 +258,28 @@ def test_an_adapter_stays_beside_quantised_weights(llama: Path, tmp_path: Path) 
     assert values(beside) == pytest.approx(values(merged), abs=1e-4)
 
 
+@quiet_peft
+@pytest.mark.filterwarnings("ignore")  # of bitsandbytes, which has its own
+def test_an_adapter_on_nf4_gives_what_peft_gives(llama: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    peft = pytest.importorskip("peft")
+    adapter(llama, tmp_path / "adapter")
+    model = start_classifier(llama, quantise="nf4", adapter=str(tmp_path / "adapter"))
+    nf4 = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", llm_int8_skip_modules=["score"])
+    own = AutoModelForSequenceClassification.from_pretrained(llama, quantization_config=nf4)
+    own = peft.PeftModel.from_pretrained(own, tmp_path / "adapter").eval()
+    with torch.inference_mode():
+        expected = [own(input_ids=torch.tensor([list(one.ids)])).logits.item() for one in model.encode(REQUESTS)]
+    assert values(model) == pytest.approx(expected, abs=1e-4)
+    assert model.subject.settings["quantise"] == "nf4"
+
+
 def test_quantising_needs_bitsandbytes_and_whole_checkpoints(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ModelError, match="quantise=nf4 needs bitsandbytes: pip install bitsandbytes"):
         identity(llama, quantise="nf4")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
-    with pytest.raises(UsageError, match="quantise=nf4: quantised weights cannot be averaged"):
+    with pytest.raises(UsageError, match="average: weights that are quantised, as those of local/llama, cannot be"):
         identity(llama, quantise="nf4", average=(str(llama),))
     with pytest.raises(UsageError, match="quantise='int4': expected one of nf4, int8"):
         identity(llama, quantise="int4")

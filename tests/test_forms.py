@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import pytest
 from checkpoints import CHAT, bert_wordpiece, bytes_bpe, deberta_unigram, roberta_bpe
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from rmbench.checkpoints.forms import Form, Mark, Turn
@@ -84,6 +88,45 @@ def test_a_token_over_the_seam_belongs_to_what_stands_before(tokenizer: Callable
     one = encoded(by("plain", tokenizer()), Form(texts=(("the train", Mark("a"), " ", Mark("b"), "and"),)))
     (before_space,), (behind_space,) = one.marks["a"], one.marks["b"]
     assert (behind_space or 0) - (before_space or 0) == beyond  # the token of " and", where a token has the space
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text("ab 1.\n\té→😀", max_size=8), min_size=2, max_size=6))
+def test_marks_stand_where_the_bytes_of_the_tokens_say(parts: list[str]) -> None:
+    """A byte-level token is so many bytes of the text: the last before a mark is the first that reaches up to it."""
+    rendering = byte_level()
+    text = tuple(part for piece in parts for part in (piece, END))
+    one = encoded(rendering, Form(texts=(text,)))
+    assert list(one.ids) == rendering.tokenizer("".join(parts))["input_ids"]
+    lengths = [len(token) for token in rendering.tokenizer.convert_ids_to_tokens(one.ids[1:])]
+    sums = [0, *accumulate(lengths)]
+    for last, before_it in zip(one.marks["end"], accumulate(len(part.encode()) for part in parts), strict=True):
+        assert last == next(i for i, total in enumerate(sums) if total >= before_it)
+
+
+@cache
+def byte_level() -> Rendering:
+    return by("plain")
+
+
+def test_a_process_model_reads_at_its_own_tokens_as_qwen_s_does() -> None:
+    """Qwen2.5-Math-PRM: a token behind each step, in one turn of the assistant."""
+    made = bytes_bpe(bos=None)
+    made.add_special_tokens({"extra_special_tokens": ["<extra_0>"]})
+    steps = ("First, 2 + 2.", "That is 4.")
+    form = asked(*(part for step in steps for part in (f"{step}<extra_0>", Mark("step"))))
+    one = encoded(by(None, made), form)
+    (separator,) = made("<extra_0>", add_special_tokens=False)["input_ids"]
+    assert one.marks["step"] == tuple(i for i, token in enumerate(one.ids) if token == separator)
+    assert len(one.marks["step"]) == 2
+
+
+def test_an_implicit_reward_reads_the_response_between_two_marks() -> None:
+    rendering = by(TRIMS)
+    start, end = Mark("start"), Mark("end")
+    one = encoded(rendering, asked(start, "It is 4.", end))
+    (first,), (last,) = one.marks["start"], one.marks["end"]
+    assert rendering.tokenizer.decode(one.ids[(first or 0) + 1 : (last or 0) + 1]) == "It is 4."
 
 
 def test_white_space_that_a_template_trims_is_passed_over() -> None:
@@ -222,8 +265,10 @@ def test_what_a_template_would_leave_out_is_refused_with_the_reason() -> None:
     with_tools, calls, fine = rendering.encode([
         trajectory(), trajectory(()), Request("reward", (Message("user", "Hi"),), (Response("Hello"),)),
     ])  # fmt: skip
-    assert with_tools.error == "the chat template takes no tools; --tools-as-text puts them into the system turn"
-    assert calls.error == "the chat template leaves tool calls out; --tools-as-text puts them into turns"
+    assert (
+        with_tools.error == "the chat template takes no tools; the option tools_as_text puts them into the system turn"
+    )
+    assert calls.error == "the chat template leaves tool calls out; the option tools_as_text puts them into turns"
     assert with_tools.refused
     assert calls.refused
     assert fine.error is None
@@ -236,7 +281,7 @@ def test_a_template_without_turns_of_tools_refuses_them() -> None:
     request = Request("reward", (Message("user", "Hi"),), (Response(TRAJECTORY[1:]),))
     (one,) = by(strict + CHAT).encode([request])
     assert one.refused
-    assert one.error == "the chat template takes no turns of role tool; --tools-as-text makes them the user's"
+    assert one.error == "the chat template takes no turns of role tool; the option tools_as_text makes them the user's"
 
 
 def test_tools_as_text_stand_in_the_system_turn() -> None:

@@ -12,6 +12,8 @@ from typing import Any
 from rmbench.checkpoints.fingerprint import Checkpoint
 from rmbench.errors import ModelError
 
+# Taken by whatever tokenizer finds no file of its own names
+_VOCABULARIES = ("tekken.json", "tokenizer.model", "tokenizer.model.v3", "tiktoken.model")
 _CONFIGS = ("config.json", "generation_config.json", "adapter_config.json", "adapter_model.safetensors")
 
 _watches: list[Callable[[str], None]] = []
@@ -40,7 +42,13 @@ def weight_files(checkpoint: Checkpoint) -> set[str]:
     named = (checkpoint.json("config.json") or {}).get("transformers_weights")
     try:
         found, sharded = _get_resolved_checkpoint_files(
-            checkpoint.source, None, None, True, None, False, transformers_explicit_filename=named
+            pretrained_model_name_or_path=checkpoint.source,
+            variant=None,
+            gguf_file=None,
+            use_safetensors=True,
+            user_agent=None,
+            is_remote_code=False,
+            transformers_explicit_filename=named,
         )
     except (OSError, ValueError):
         return set()
@@ -60,7 +68,8 @@ def tokenizer_files(checkpoint: Checkpoint, tokenizer: Any) -> set[str]:
         base.ADDED_TOKENS_FILE,
         CHAT_TEMPLATE_FILE,
         "config.json",  # says of which class it is
-        *(name for name in type(tokenizer).vocab_files_names.values() if name),
+        *(name for name in getattr(type(tokenizer), "vocab_files_names", {}).values() if name),
+        *_VOCABULARIES,
     }
     versions = (checkpoint.json(base.TOKENIZER_CONFIG_FILE) or {}).get("fast_tokenizer_files")
     if isinstance(versions, list):
@@ -88,7 +97,7 @@ def code_files(checkpoint: Checkpoint) -> set[str]:
                     with suppress(OSError):
                         beside = map(str, get_relative_import_files(str(path)))
                         names.update(os.path.relpath(one, checkpoint.source) for one in (str(path), *beside))
-    return _present(checkpoint, names)
+    return _present(checkpoint, {*names, "custom_generate/generate.py"})
 
 
 @contextmanager

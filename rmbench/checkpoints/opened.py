@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +43,6 @@ def _numbers(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
 
 
-def yes(text: str) -> bool:
-    """Reads a switch. Raises ValueError."""
-    if text not in ("", "yes", "true", "1", "no", "false", "0"):
-        raise ValueError(f"expected yes or no, got {text!r}")
-    return text in ("", "yes", "true", "1")
-
-
 # What every family of checkpoints takes
 OPTIONS: Mapping[str, Option] = {
     "device": Option(
@@ -60,7 +53,7 @@ OPTIONS: Mapping[str, Option] = {
     "weight": Option("the share of each averaged checkpoint (default: all alike, the first included)", _numbers, ()),
     "adapter": Option("ID@REV or folder of a PEFT adapter that is put on the weights"),
     "quantise": Option("bits of the weights, by bitsandbytes", choices=("nf4", "int8")),
-    "trust_remote_code": Option("run code that comes with the checkpoint", yes, False),
+    "trust_remote_code": Option("run code that comes with the checkpoint", bool, False),
 }
 
 
@@ -155,20 +148,23 @@ class Opened:
     def content(self) -> dict[str, Any]:
         """What pins all of it, JSON-able: contents, classes and code that is installed beside transformers."""
 
+        # each once: shards are gigabytes
+        pins = {one: one.content(sorted(self.files.get(one, ()))) for one in self._checkpoints}
+
         def pinned(checkpoint: Checkpoint | None) -> str | None:
-            return None if checkpoint is None else checkpoint.content(sorted(self.files.get(checkpoint, ())))
+            return None if checkpoint is None else pins[checkpoint]
 
         classes = [type(self.config), type(self.tokenizer), *self._model_classes()]
         libraries = ["transformers", "tokenizers"]
         libraries += ["peft"] if self.adapter or any(part.adapter for part in self.parts) else []
-        libraries += ["bitsandbytes"] if self.asked["quantise"] else []
+        libraries += ["bitsandbytes"] if self.asked["quantise"] or _is_quantised(self.config) else []
         return {
             "weights": [[part.share, pinned(part.base), pinned(part.adapter)] for part in self.parts],
             "adapter": pinned(self.adapter),
             "tokenizer": pinned(self.words),
             "classes": [class_name(one) for one in classes],
             "code": sources(*classes),
-            "libraries": {name: version(name) for name in libraries},
+            "libraries": {name: _version(name) for name in libraries},
         }
 
     def load(self, device: str | None, prepared: Callable[[Any, Mapping[str, int]], None], harm: str) -> Any:
@@ -241,7 +237,6 @@ def open_checkpoint(auto: Any, source: str, asked: Mapping[str, Any], revision: 
     adapter = None if asked["adapter"] is None else locate(*_revision(asked["adapter"]))
     if adapter is not None:
         _check_adapter(adapter, adapter.json("adapter_config.json"))
-    _check_quantise(asked, len(parts))
     first = parts[0]
     worded = [one for one in (adapter, first.adapter) if one is not None and one.file("tokenizer_config.json")]
     words = worded[0] if worded else first.base
@@ -254,6 +249,7 @@ def open_checkpoint(auto: Any, source: str, asked: Mapping[str, Any], revision: 
         config = read_config(first.base, trust_remote_code=trusted)
         named_dtype("dtype", asked["dtype"] or own_dtype(config))
         tokenizer = read_tokenizer(words, trust_remote_code=trusted)
+    _check_quantise(asked["quantise"], first.base, config, len(parts))
     opened = Opened(parts, adapter, auto, config, tokenizer, words, asked)
     check_opened(read, opened.files)
     return opened
@@ -279,13 +275,25 @@ def _shared(parts: Sequence[Part], asked: Mapping[str, Any]) -> tuple[Part, ...]
     return tuple(Part(part.base, part.adapter, share) for part, share in zip(parts, shares, strict=True))
 
 
-def _check_quantise(asked: Mapping[str, Any], parts: int) -> None:
-    if asked["quantise"] is None:
-        return
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError(f"quantise={asked['quantise']} needs bitsandbytes: pip install bitsandbytes")
-    if parts > 1:
-        raise UsageError(f"quantise={asked['quantise']}: quantised weights cannot be averaged")
+def _check_quantise(asked: str | None, base: Checkpoint, config: Any, parts: int) -> None:
+    quantised = _is_quantised(config)
+    if asked is not None and quantised:
+        raise UsageError(f"quantise={asked}: the weights of {base.id} are quantised already")
+    if asked is not None and importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(f"quantise={asked} needs bitsandbytes: pip install bitsandbytes")
+    if parts > 1 and (asked is not None or quantised):
+        raise UsageError(f"average: weights that are quantised, as those of {base.id}, cannot be averaged")
+
+
+def _is_quantised(config: Any) -> bool:
+    return getattr(config, "quantization_config", None) is not None
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:  # for loading to tell
+        return None
 
 
 def _base_of(adapter: Checkpoint, config: dict[str, Any]) -> Checkpoint:

@@ -255,15 +255,15 @@ class Rendering:
         reader = "the chat template" if self.kind == "template" else "plain text"
         if tools and not self.takes_tools:
             raise _UnreadableError(
-                f"{reader} takes no tools; --tools-as-text puts them into the system turn", refused=True
+                f"{reader} takes no tools; the option tools_as_text puts them into the system turn", refused=True
             )
         if any(message.tool_calls for message in messages) and not self._takes_calls:
             raise _UnreadableError(
-                f"{reader} leaves tool calls out; --tools-as-text puts them into turns", refused=True
+                f"{reader} leaves tool calls out; the option tools_as_text puts them into turns", refused=True
             )
         if any(message.role == "tool" for message in messages) and not self._takes_results:
             raise _UnreadableError(
-                f"{reader} takes no turns of role tool; --tools-as-text makes them the user's", refused=True
+                f"{reader} takes no turns of role tool; the option tools_as_text makes them the user's", refused=True
             )
         return messages, tools
 

@@ -148,6 +148,8 @@ def averaged(model: Any, other: Any, share: float, names: tuple[str, str]) -> No
     """
     import torch
 
+    if is_quantised(other):
+        raise ModelError(f"{names[1]}: its weights are quantised, and cannot be averaged")
     own, others = model.state_dict(), other.state_dict()
     differing = sorted(own.keys() ^ others.keys())
     differing = differing or [name for name, tensor in own.items() if tensor.shape != others[name].shape]

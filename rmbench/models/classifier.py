@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rmbench.checkpoints.fingerprint import digest, first_line
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
 from rmbench.checkpoints.opened import Opened as OpenedCheckpoint
-from rmbench.checkpoints.opened import chosen, open_checkpoint, yes
+from rmbench.checkpoints.opened import chosen, open_checkpoint
 from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
 from rmbench.checkpoints.weights import named_dtype, positions
 from rmbench.device import release
@@ -48,7 +48,7 @@ OPTIONS: Mapping[str, Option] = {
     "pooling": Option("last: the last token; hf: the last that is no pad, as transformers", default="last",
                       choices=("last", "hf")),
     "template": Option("plain, pair or a Jinja file (default: the tokenizer's own template)"),
-    "tools_as_text": Option("put tools into the system turn as text", yes, False),
+    "tools_as_text": Option("put tools into the system turn as text", bool, False),
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from rmbench.checkpoints.fingerprint import digest
 from rmbench.checkpoints.forms import Form
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
 from rmbench.checkpoints.opened import Opened as OpenedCheckpoint
-from rmbench.checkpoints.opened import chosen, open_checkpoint, yes
+from rmbench.checkpoints.opened import chosen, open_checkpoint
 from rmbench.checkpoints.rendering import Limits, Rendering, read_template, templated
 from rmbench.checkpoints.weights import positions, unsteady_ropes
 from rmbench.device import device_of, out_of_memory, release
@@ -46,7 +46,7 @@ SOURCE = "required"
 OPTIONS: Mapping[str, Option] = {
     **CHECKPOINT_OPTIONS,
     "template": Option("plain or a Jinja file (default: the tokenizer's own template, else plain)"),
-    "tools_as_text": Option("put tools into the system turn as text", yes, False),
+    "tools_as_text": Option("put tools into the system turn as text", bool, False),
     "token_budget": Option("tokens in a batch, prompt and cap together", int, of_run=True),
 }
 
@@ -185,7 +185,7 @@ class Local:
 
 @dataclass(frozen=True)
 class Opened:
-    """A policy before its weights are read. `token_budget` is tokens in a batch, prompt and cap together."""
+    """A policy before its weights are read."""
 
     subject: Subject
     fingerprint: str
