@@ -51,7 +51,7 @@ class Graded:
 class Grades:
     """The measure of graded responses. `positive` is what is right: True (labels are 1 or 0), the name of a class, or
     None where labels are scores. `on` is the facet that a threshold is chosen on, the one of the highest accuracy;
-    without it it is chosen out of fold; `at` fixes one.
+    ({}: on all outcomes); without it it is chosen out of fold; `at` fixes one.
     """
 
     name: str = "grading"

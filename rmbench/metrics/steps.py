@@ -53,7 +53,8 @@ class Solution:
 @dataclass(frozen=True)
 class Errors:
     """The measure of steps. `on` is the facet of the outcomes that a threshold is chosen on, the one of the highest F1
-    of first errors, as ProcessBench does on its GSM8K part; without it it is chosen out of fold. `at` fixes one.
+    of first errors, as ProcessBench does on its GSM8K part ({}: on all of them); without it it is chosen out of fold.
+    `at` fixes one.
     """
 
     name: str = "steps"
