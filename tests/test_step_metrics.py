@@ -129,8 +129,9 @@ def test_a_solution_without_all_of_its_answers_does_not_count_and_is_counted() -
         outcome((1,), (), "f"),
     ]
     assert values(outcomes, {"threshold": 0.5})["no_error_accuracy"] == 1.0
-    left_out = steps.ERRORS.left_out(outcomes, "min")
+    left_out = Errors(at=0.5).left_out(outcomes, "min")
     assert left_out == {"no labels of steps": 1, "no answer": 2, "other steps than labelled": 1}
+    assert steps.ERRORS.left_out(outcomes[:1], "min") == {"no threshold": 1}
 
 
 def test_intervals_draw_whole_clusters() -> None:
