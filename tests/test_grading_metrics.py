@@ -106,7 +106,8 @@ def test_missing_labels_and_answers_are_left_out_and_counted() -> None:
         outcome("c", [None], {"default": [0.2]}),
     ]
     assert values(outcomes, Grades(at=0.5))["accuracy"] == 1.0
-    assert Grades().left_out(outcomes, "default") == {"no label": 1, "no answer": 1}
+    assert Grades(at=0.5).left_out(outcomes, "default") == {"no label": 1, "no answer": 1}
+    assert Grades().left_out(outcomes[:1], "default") == {"no threshold": 1}
 
 
 def test_scores_as_labels_are_correlated_and_not_calibrated() -> None:

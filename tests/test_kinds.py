@@ -15,13 +15,15 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fake_models import Scripted
 
+import rmbench
 from rmbench.data.files import Row
 from rmbench.data.hub import HubSet
 from rmbench.errors import ModelError, UsageError
 from rmbench.kinds.comparison import Comparison
 from rmbench.plugins import load_task
-from rmbench.types import Ask, Candidate, Example, Message, Response
+from rmbench.types import Ask, Candidate, Example, Message, Response, Reward
 
 PROMPT = (Message("user", "?"),)
 COMPARE: frozenset[Ask] = frozenset({"compare"})
@@ -120,6 +122,17 @@ def test_pairs_that_annotators_call_a_tie_are_asked_like_any_other(rmbench_data:
     ties = [one for one in data.examples if one.candidates[0].label == 0.5]
     assert (len(data.examples), len(ties)) == (1392, 373)
     assert all(len(made.questions(one, COMPARE, "")) == 1 for one in data.examples)
+
+
+def test_a_judge_that_takes_whoever_stands_first_ties_over_the_permutations(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i}?", "candidates": [f"{i} a", f"{i} b", f"{i} c"], "labels": [1, 0, 0]} for i in range(12)]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    first = Scripted(lambda request: Reward((1.0, 0.0, 0.0), pick=0), answers=["compare"])
+    best = replace(load_task("best_of_n"), orders="permutations:3")
+    (result,) = rmbench.evaluate(first, [best], data={"best_of_n": tmp_path / "x.jsonl"})
+    found = {metric.name: metric.value for metric in result.metrics if metric.subset == "all"}
+    assert (len(first.seen), result.ties) == (36, {"default": 12})
+    assert (found["accuracy"], found["accuracy_expected"]) == (0.0, pytest.approx(1 / 3))
 
 
 # what is asked, and what comes first

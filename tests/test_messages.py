@@ -12,7 +12,7 @@ import pytest
 
 from rmbench.data.conversation import read_responses
 from rmbench.data.dataset import Source, collect, content_id, prompt_hash
-from rmbench.data.files import Row
+from rmbench.data.files import Row, read_rows
 from rmbench.data.messages import read_image, read_messages, read_tools
 from rmbench.errors import DataError
 from rmbench.plugins import load_task
@@ -195,3 +195,11 @@ def test_rows_to_score_keep_tools_and_calls() -> None:
     assert (read.prompt, read.tools) == ((Message("user", "?"),), (WEATHER,))
     assert read.responses == (Response([Message("assistant", "Wait.", [ToolCall("f", "{}")])]),)
     assert read.texts == ('Wait.\n\n{"name": "f", "arguments": {}}',)
+
+
+def test_every_trajectory_of_a_row_to_score_is_a_response(rmbench_data: Path) -> None:
+    rows = list(read_rows(rmbench_data / "plan_rewardbench" / "planning_single_easy.jsonl"))
+    pairs = load_task("preference").read(rows)
+    for one, pair in zip(map(read_responses, rows), pairs, strict=True):
+        assert (one.prompt, one.tools) == (pair.prompt, pair.tools)
+        assert one.texts == tuple(candidate.text for candidate in pair.candidates)

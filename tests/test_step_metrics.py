@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_models import Scripted
 from sklearn.metrics import f1_score, roc_auc_score
 
+import rmbench
 from rmbench.data.files import Row
 from rmbench.errors import DataError
 from rmbench.kinds.steps import Steps, until_first_error
@@ -129,8 +131,9 @@ def test_a_solution_without_all_of_its_answers_does_not_count_and_is_counted() -
         outcome((1,), (), "f"),
     ]
     assert values(outcomes, {"threshold": 0.5})["no_error_accuracy"] == 1.0
-    left_out = steps.ERRORS.left_out(outcomes, "min")
+    left_out = Errors(at=0.5).left_out(outcomes, "min")
     assert left_out == {"no labels of steps": 1, "no answer": 2, "other steps than labelled": 1}
+    assert steps.ERRORS.left_out(outcomes[:1], "min") == {"no threshold": 1}
 
 
 def test_intervals_draw_whole_clusters() -> None:
@@ -212,3 +215,30 @@ def test_labels_have_to_be_as_many_as_steps(tmp_path: Path) -> None:
         task(Example("1", (), (candidate,))).load(tmp_path / "x.jsonl")
     with pytest.raises(DataError, match="none of 1 has a response whose steps are labelled"):
         task(Example("1", (), (Candidate("a", True),))).load(tmp_path / "x.jsonl")
+
+
+def test_steps_are_run_end_to_end(tmp_path: Path) -> None:
+    def numbered(rows: Iterable[Row]) -> Iterator[Example]:
+        for row in rows:
+            steps = [f"{row.number} {i}" for i in range(4)]
+            labels = until_first_error(4, row.number % 4 if row.number % 2 else None)
+            candidate = Candidate(Response("\n".join(steps), steps), -1 not in labels, step_labels=labels)
+            yield Example(str(row.number), (Message("user", f"{row.number}?"),), (candidate,),
+                          facets={"half": "ab"[row.number > 20]})  # fmt: skip
+
+    def finds_most(request: Request) -> Reward:
+        number, at = int((request.responses[0].steps or ("0 0",))[0].split()[0]), range(4)
+        wrong = number % 4 if number % 2 and number % 5 else 4
+        return Reward((0.5,), steps=tuple(0.9 if i < wrong else 0.1 for i in at))
+
+    (tmp_path / "x.jsonl").write_text("{}\n" * 40)
+    declared = Steps("numbered", 1, "", "numbered", numbered)
+    model = Scripted(finds_most, answers=["steps"])
+    (result,) = rmbench.evaluate(model, [declared], data={"numbered": tmp_path / "x.jsonl"})
+    found = {metric.name: metric for metric in result.metrics if (metric.view, metric.subset) == ("prod", "all")}
+    assert result.primary_view == "prod"
+    assert (found["first_error_accuracy"].value, found["no_error_accuracy"].value) == (0.8, 1.0)
+    assert found["first_error_f1"].value == pytest.approx(2 * 0.8 / 1.8)
+    assert found["first_error_f1"].n == 40
+    assert result.left_out == {}
+    assert result.calibration is not None

@@ -115,7 +115,7 @@ def read_reply(row: Row, name: str, value: Any) -> Reply:
 
 
 def read_responses(row: Row) -> Responses:
-    """Every response of a row: the last turn of a conversation, one, a list, or chosen and rejected.
+    """Every response of a row: that of a conversation, one, a list, or chosen and rejected, as `to_example` reads them.
 
     Raises DataError for a row without a response or without a prompt, and for responses to different prompts.
     """
@@ -134,6 +134,8 @@ def read_responses(row: Row) -> Responses:
         replies = [read_reply(row, single, row.value[single])]
     else:
         replies = [Reply((), None)]
+    tools = read_tools(row)
+    replies = _whole(replies, tools)
     found = f"found {', '.join(f'`{name}`' for name in list(row.value)[:12]) or 'nothing'}"
     if any(reply.response is None for reply in replies):
         raise row.error(f"no response; {found}; expected `messages` that end with the assistant's turn, or a `prompt` "
@@ -146,7 +148,6 @@ def read_responses(row: Row) -> Responses:
     if any(message.images for reply in replies for message in reply.messages[len(reply.prompt) :]):
         raise row.error("expected responses that are texts, got one with an image")
     responses = [one if isinstance(one, Response) else Response(one) for one in (reply.response for reply in replies)]
-    tools = read_tools(row)
     name = row.name(_IDS) or content_id(Example("", prompt, tuple(map(Candidate, responses)), tools))
     return Responses(name, prompt, tuple(responses), tools)
 
@@ -164,8 +165,7 @@ def to_example(
     if len(replies) < 2:
         return LeftOut("fewer than two responses")
     tools = read_tools(row)
-    if tools or any(map(_uses_tools, replies)):
-        replies = [_trajectory(reply) for reply in replies]
+    replies = _whole(replies, tools)
     if any(reply.response is None for reply in replies):
         return LeftOut("no response")
     if any(reply.prompt != replies[0].prompt for reply in replies):
@@ -209,6 +209,11 @@ def _last_turn(messages: tuple[Message, ...]) -> Reply:
         return Reply(messages, None)
     last = messages[-1]
     return Reply(messages[:-1], last.text if last.is_plain else Response(messages[-1:]))
+
+
+def _whole(replies: Sequence[Reply], tools: Sequence[Json]) -> Sequence[Reply]:
+    """Where tools are offered or used, each reply as a trajectory."""
+    return [_trajectory(reply) for reply in replies] if tools or any(map(_uses_tools, replies)) else replies
 
 
 def _uses_tools(reply: Reply) -> bool:

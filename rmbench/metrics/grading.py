@@ -26,7 +26,7 @@ from rmbench.metrics.pooled import Items
 from rmbench.types import Array, Json, Outcome
 
 VERDICT = "verdict"
-_REASONS = ("no label", "no answer")
+_REASONS = ("no label", "no answer", "no threshold")
 _HELD = "a threshold is held fixed in its interval; a model's own verdicts need none"
 
 
@@ -51,7 +51,7 @@ class Graded:
 class Grades:
     """The measure of graded responses. `positive` is what is right: True (labels are 1 or 0), the name of a class, or
     None where labels are scores. `on` is the facet that a threshold is chosen on, the one of the highest accuracy;
-    without it it is chosen out of fold; `at` fixes one.
+    ({}: on all outcomes); without it it is chosen out of fold; `at` fixes one.
     """
 
     name: str = "grading"
@@ -88,8 +88,14 @@ class Grades:
         return _correlations(found, codes) if self.positive is None else _decisions(found, codes, self.positive)
 
     def left_out(self, outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
-        """How many outcomes have no label at all, or a labelled response without an answer."""
-        reasons = [_reason(outcome, view, self.positive) for outcome in outcomes]
+        """How many outcomes have no label at all, a labelled response without an answer, or no threshold."""
+        fitted = self.fit(outcomes, view)
+        own = self.positive is None or _has(outcomes, VERDICT) or bool(heads_of(outcomes, self.positive))
+        uncut = np.isnan(threshold.thresholds(outcomes, fitted)) & (not own)
+        reasons = [
+            _reason(outcome, view, self.positive) or (_REASONS[2] if lacks else None)
+            for outcome, lacks in zip(outcomes, uncut, strict=True)
+        ]
         return {reason: reasons.count(reason) for reason in _REASONS if reason in reasons}
 
     def ties(self, outcomes: Sequence[Outcome], view: str) -> int:

@@ -47,16 +47,21 @@ class Items:
 
 def auc(name: str, items: Items, right: NDArray[np.bool_], **words: Unpack[Words]) -> Statistic:
     """How often a right item [m] is above a wrong one, of any two of them, a tie counting half; nan without both."""
-    order, starts, _ = _groups(items.scores)
+    of_item = items.codes[items.rows]
+    wrong = np.flatnonzero(~right)[np.argsort(items.scores[~right], kind="stable")]
+    # of each right item, how many wrong ones are below it, and how many are not above it
+    below, upto = (np.searchsorted(items.scores[wrong], items.scores[right], side=side) for side in ("left", "right"))
+    tied = bool((below < upto).any())
 
     def of(times: Array) -> Array:
-        values = []
-        for weights in items.weights(times):
-            sorted_weights = weights[:, order]
-            ahead, behind = (np.add.reduceat(sorted_weights * side[order], starts, axis=1) for side in (right, ~right))
-            below = behind.cumsum(axis=1) - behind / 2
-            pairs = ahead.sum(axis=1) * behind.sum(axis=1)
-            values.append(np.where(pairs > 0, (ahead * below).sum(axis=1) / pairs, np.nan))
+        values, part = [], max(1, _ENTRIES // max(1, len(of_item)))
+        for start in range(0, len(times), part):
+            some = times[start : start + part]
+            ahead, behind = some[:, of_item[right]], some[:, of_item[wrong]]
+            summed = np.concatenate([np.zeros((len(some), 1)), behind.cumsum(axis=1)], axis=1)
+            beaten = summed[:, below] if not tied else (summed[:, below] + summed[:, upto]) / 2
+            pairs = ahead.sum(axis=1) * summed[:, -1]
+            values.append(np.where(pairs > 0, np.einsum("ij,ij->i", ahead, beaten) / pairs, np.nan))
         return np.concatenate(values)
 
     said: Words = {"title": "AUC, pooled", "unit": "share of pairs", "better": "higher"}

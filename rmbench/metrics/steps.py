@@ -24,7 +24,7 @@ from rmbench.types import Array, Json, Outcome
 
 VERDICT = "verdict"
 _HELD = "a threshold is held fixed in its interval; a model's own verdicts need none"
-_REASONS = ("no labels of steps", "no answer", "other steps than labelled")
+_REASONS = ("no labels of steps", "no answer", "other steps than labelled", "no threshold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ class Solution:
 @dataclass(frozen=True)
 class Errors:
     """The measure of steps. `on` is the facet of the outcomes that a threshold is chosen on, the one of the highest F1
-    of first errors, as ProcessBench does on its GSM8K part; without it it is chosen out of fold. `at` fixes one.
+    of first errors, as ProcessBench does on its GSM8K part ({}: on all of them); without it it is chosen out of fold.
+    `at` fixes one.
     """
 
     name: str = "steps"
@@ -76,7 +77,12 @@ class Errors:
 
     def left_out(self, outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
         """How many outcomes have a solution that does not count, by reason."""
-        reasons = [_reason(outcome, view) for outcome in outcomes]
+        cuts = threshold.thresholds(outcomes, self.fit(outcomes, view))
+        uncut = np.isnan(cuts) & (not verdicts_of(outcomes, view))
+        reasons = [
+            _reason(outcome, view) or (_REASONS[3] if lacks else None)
+            for outcome, lacks in zip(outcomes, uncut, strict=True)
+        ]
         return {reason: reasons.count(reason) for reason in _REASONS if reason in reasons}
 
     def ties(self, outcomes: Sequence[Outcome], view: str) -> int:
