@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import combinations
 from pathlib import Path
@@ -271,7 +271,8 @@ def _response(candidate: Candidate, ask: Ask) -> Response:
     """A candidate as a model is shown it, taken apart into steps where it is asked about them."""
     response = candidate.response if isinstance(candidate.response, Response) else Response(candidate.response)
     if ask == "steps" and response.steps is None and response.text is not None:
-        return replace(response, steps=split_steps(response.text))
+        steps = split_steps(response.text)
+        return Response(response.messages, steps, response.tokens, response.finish, response.cap, response.top)
     return response
 
 
