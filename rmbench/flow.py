@@ -354,8 +354,8 @@ def _result(
     task, data, outcomes = item.task, item.data, judged.outcomes
     views = list(dict.fromkeys(view for outcome in outcomes for view in outcome.views))
     primary = task.primary_view(views)
-    calibrated = Calibrated(reason=task.uncalibrated)
-    if task.uncalibrated is None:
+    calibrated = Calibrated(reason=task.measure.uncalibrated)
+    if task.measure.uncalibrated is None:
         calibrated = calibrate(outcomes, primary, seed=config["seed"])
     described = scale.describe(outcomes, primary)
     result = TaskResult(
@@ -374,10 +374,10 @@ def _result(
         subject=subject,
         primary_view=primary,
         metrics=_metrics(task, outcomes, views, config["seed"]),
-        left_out={view: reasons for view in views if (reasons := task.left_out(outcomes, view))},
+        left_out={view: reasons for view in views if (reasons := task.measure.left_out(outcomes, view))},
         statuses={status: judged.statuses[status] for status in STATUSES if judged.statuses[status]},
         truncated=judged.truncated,
-        ties={view: task.ties(outcomes, view) for view in views},
+        ties={view: task.measure.ties(outcomes, view) for view in views},
         same_tokens=judged.same_tokens,
         scale=None if described is None else Scale(**asdict(described)),
         calibration=calibrated.report,
@@ -420,6 +420,8 @@ def _metrics(task: Task, outcomes: Sequence[Outcome], views: Sequence[str], seed
     for outcome in outcomes:
         for value in outcome.facets.values():
             subsets.setdefault(value, []).append(outcome)
+    measure, clusters = task.measure, {name: [o.cluster for o in some] for name, some in subsets.items()}
+    fits = {view: measure.fit(outcomes, view) for view in views}
     return [
         Metric(
             name=found.name,
@@ -435,7 +437,7 @@ def _metrics(task: Task, outcomes: Sequence[Outcome], views: Sequence[str], seed
         )
         for view in views
         for subset, some in subsets.items()
-        for found in estimate(task.statistics(some, view), [outcome.cluster for outcome in some], seed=seed)
+        for found in estimate(measure.statistics(some, view, fits[view]), clusters[subset], seed=seed)
     ]
 
 

@@ -21,10 +21,11 @@ from rmbench.data.files import Row, file_sha256, read_rows
 from rmbench.data.hub import HubSet
 from rmbench.data.steps import split_steps
 from rmbench.errors import DataError, ModelError, UsageError
-from rmbench.metrics import comparison, probe, summary
-from rmbench.metrics.interval import Statistic
+from rmbench.metrics import summary
+from rmbench.metrics.measure import Measure
 from rmbench.metrics.views import facts_of, given_of, outcome_of
 from rmbench.types import (
+    Answer,
     Array,
     Ask,
     Candidate,
@@ -62,19 +63,13 @@ class Task(Protocol):
     def null_verdict(self) -> Literal["no answer", "loss"] | None: ...
 
     @property
-    def uncalibrated(self) -> str | None: ...
+    def measure(self) -> Measure: ...
 
     def load(self, path: Path | None = None) -> Dataset: ...
 
     def questions(self, example: Example, answers: frozenset[Ask], dataset: str) -> list[Question]: ...
 
     def outcome(self, example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> Outcome: ...
-
-    def statistics(self, outcomes: Sequence[Outcome], view: str) -> list[Statistic]: ...
-
-    def left_out(self, outcomes: Sequence[Outcome], view: str) -> dict[str, int]: ...
-
-    def ties(self, outcomes: Sequence[Outcome], view: str) -> int: ...
 
     def primary_view(self, views: Sequence[str]) -> str: ...
 
@@ -172,19 +167,7 @@ class Comparison(_Judging):
     """
 
     protocol: Order = "official"
-    uncalibrated: ClassVar[str | None] = None
-
-    def statistics(self, outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
-        """The metrics of one view, ready for intervals."""
-        return summary.statistics(outcomes, view)
-
-    def left_out(self, outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
-        """How many examples no metric counts, by reason."""
-        return comparison.left_out(outcomes, view)
-
-    def ties(self, outcomes: Sequence[Outcome], view: str) -> int:
-        """How many examples a tie decides."""
-        return comparison.ties(outcomes, view)
+    measure: Measure = summary.COMPARISON
 
     def pairs(self, example: Example) -> list[tuple[int, ...]]:
         pairs = list(combinations(range(len(example.candidates)), 2))
@@ -201,25 +184,11 @@ class Probe(_Judging):
     """Edits of a response that a reward should, or should not, follow: one base a prompt, and its edits.
 
     The base is the candidate whose tag `edit` is `sufficient`; a model that compares is shown every other one against
-    it, in both orders. `measure` gives the metrics of one view, of which `headline` is the one to look at first.
+    it, in both orders. `measure` says what the edits do to the reward.
     """
 
-    measure: Callable[[Sequence[Outcome], str], list[Statistic]] = field(kw_only=True)
-    headline: str = field(kw_only=True)
+    measure: Measure = field(kw_only=True)
     protocol: ClassVar[None] = None
-    uncalibrated: ClassVar[str | None] = "a probe's responses are made to mislead, no sample of what a model will meet"
-
-    def statistics(self, outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
-        """The metrics of one view, ready for intervals."""
-        return self.measure(outcomes, view)
-
-    def left_out(self, outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
-        """How many examples lack an answer that a metric needs."""
-        return probe.left_out(outcomes, view)
-
-    def ties(self, outcomes: Sequence[Outcome], view: str) -> int:
-        """In how many examples an edit is worth just what its base is."""
-        return probe.ties(outcomes, view)
 
     def pairs(self, example: Example) -> list[tuple[int, ...]]:
         """Every candidate against the base, in both orders."""
@@ -265,6 +234,18 @@ def _question(ask: Ask, example: Example, indices: tuple[int, ...], dataset: str
     responses = tuple([_response(example.candidates[index], ask) for index in indices])
     request = Request(ask, example.prompt, responses, example.tools, example.reference, example.criteria)
     return Question(request, Place(dataset, example.id, indices, example.cluster or example.id))
+
+
+def _answers(questions: Sequence[Question], rewards: Sequence[Reward]) -> list[Answer]:
+    """What came back to each comparison."""
+    return [
+        Answer(
+            question.place.candidates, reward.values, reward.status, reward.pick, reward.spread, reward.n_tokens,
+            reward.truncated, reward.read,
+        )
+        for question, reward in zip(questions, rewards, strict=True)
+        if question.place
+    ]  # fmt: skip
 
 
 def _response(candidate: Candidate, ask: Ask) -> Response:

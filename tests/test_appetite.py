@@ -544,7 +544,7 @@ def neutral(runs: int, names: dict[str, float]) -> dict[str, tuple[float, float 
             TASK.outcome(e, requests, [Reward((3.0 * bool(c.label) + rng.normal(),)) for c in e.candidates])
             for e, requests in asked
         ]
-        chosen = [s for s in TASK.statistics(outcomes, "default") if s.name in names]
+        chosen = [s for s in TASK.measure.statistics(outcomes, "default", None) if s.name in names]
         for one in estimate(chosen, [o.cluster for o in outcomes], draws=1000, seed=seed):
             held[one.name].append((one.ci_low <= names[one.name] <= one.ci_high, one.p is not None and one.p < 0.05))
     return {name: (mean(a for a, _ in some), mean(b for _, b in some)) for name, some in held.items()}
@@ -604,7 +604,7 @@ def test_a_model_that_only_compares_is_asked_against_the_sufficient_answer() -> 
 def test_the_records_of_a_result_give_its_figures_again() -> None:
     (result,) = rmbench.evaluate(Made(b=0.01), ["appetite"])
     outcomes = outcomes_of(result, "default")
-    again = estimate(TASK.statistics(outcomes, "default"), [outcome.cluster for outcome in outcomes])
+    again = estimate(TASK.measure.statistics(outcomes, "default", None), [outcome.cluster for outcome in outcomes])
     whole = [(m.name, m.value, m.p) for m in result.metrics if m.subset == "all"]
     assert [(e.name, e.value, e.p) for e in again] == whole
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmbench.metrics import comparison
+from rmbench.metrics import comparison, summary
 from rmbench.metrics.aggregate import aggregate
 from rmbench.metrics.interval import estimate
-from rmbench.types import Outcome, View
+from rmbench.types import Answer, Outcome, View
 
 RANKS = ["accuracy", "accuracy_ties", "accuracy_expected", "mrr", "mrr_expected", "mean_rank", "auc"]
 
@@ -286,3 +287,66 @@ def test_official_figures_of_pairwise_judges(official, name, figures):
         beats[0, 1:] = [a == b for a, b in zip(row["score"], row["chosen_position"], strict=True)]
         outcomes.append(compared(ONE_OF_TEN, beats))
     assert percent(outcomes, "accuracy", "mrr") == figures
+
+
+# A judge that names the best of k and says nothing of the others.
+
+
+def picked(labels, *picks, null_verdict="no answer", shown=None, statuses=None):
+    k = len(labels)
+    shown = shown or [tuple(range(k))] * len(picks)
+    statuses = statuses or ["ok"] * len(picks)
+    answers = [
+        Answer(tuple(some), tuple(float(i == pick) for i in range(len(some))), status, pick)
+        for some, pick, status in zip(shown, picks, statuses, strict=True)
+    ]
+    labels = np.array(labels, float)
+    beats = comparison.beats_of_masses(labels, answers, null_verdict)
+    return Outcome("e", {}, "e", labels, {"default": View(None, beats, ["ok"] * k)}, answers=answers)
+
+
+def test_sixty_right_picks_of_a_hundred_are_an_accuracy_of_60_percent():
+    outcomes = [picked([1, 0, 0, 0], 0 if i < 60 else 1 + i % 3) for i in range(100)]
+    found = {e.name: e for e in estimate(comparison.statistics(outcomes, "default"), range(100), draws=2)}
+    for name in ("accuracy", "accuracy_ties", "accuracy_expected"):
+        assert (found[name].value, found[name].n) == (0.6, 100)
+    assert comparison.left_out(outcomes, "default") == {}
+    for name in ("mrr", "mrr_expected", "mean_rank", "auc", "margin_sd"):
+        assert np.isnan(found[name].value)
+        assert found[name].n == 0
+
+
+def test_picks_over_orders_are_counted_and_equal_counts_tie():
+    orders = [(0, 1, 2), (2, 1, 0), (1, 2, 0)]
+    assert values(picked([1, 0, 0], 0, 2, 0, shown=orders))["accuracy"] == 1  # 0, 0, 1
+    assert values(picked([1, 0, 0], 1, 1, 2, shown=orders))["accuracy_ties"] == 0  # 1, 1, 0
+    tied = picked([1, 0, 0], 0, 0, shown=orders[:2])  # 0, 2
+    assert [values(tied)[f"accuracy{of}"] for of in ("", "_ties", "_expected")] == [0, 1, 0.5]
+    assert comparison.ties([tied], "default") == 1
+    assert values(picked([1, 0, 0], 0, 1, 2))["accuracy_expected"] == pytest.approx(1 / 3)
+
+
+def test_any_of_several_correct_ones_may_be_picked():
+    assert values(picked([1, 1, 0, 0], 1))["accuracy_expected"] == 1
+    assert values(picked([1, 1, 0, 0], 2))["accuracy_ties"] == 0
+
+
+def test_a_pick_of_two_says_all_there_is():
+    found = values(picked([1, 0], 1))
+    assert (found["accuracy"], found["mrr"], found["auc"]) == (0, 0.5, 0)
+
+
+def test_a_failed_answer_beside_picks_is_no_answer_or_a_loss():
+    assert comparison.left_out([picked([1, 0, 0], 0, None, statuses=["ok", "error"])], "default") == {"no answer": 1}
+    refused = {"statuses": ["ok", "refused"], "null_verdict": "loss"}
+    assert values(picked([1, 0, 0], 0, None, **refused))["accuracy_ties"] == 1
+    assert values(picked([1, 0, 0], 1, None, **refused))["accuracy_ties"] == 0
+    assert values(picked([1, 0, 0], 0, None, statuses=["ok", "missing"]))["accuracy"] == 1
+
+
+def test_length_says_nothing_of_pairs_that_a_pick_did_not_decide():
+    lengths = {"characters": np.array([10.0, 20.0, 30.0])}
+    outcomes = [replace(picked([1, 0, 0], i % 2), columns=lengths, cluster=str(i)) for i in range(10)]
+    found = {e.name: e for e in estimate(summary.statistics(outcomes, "default"), range(10), draws=2)}
+    assert found["accuracy_right_shorter"].n == 0
+    assert (found["accuracy_always_shorter"].value, found["accuracy_always_shorter"].n) == (1, 10)

@@ -1,11 +1,13 @@
 """Intervals against scipy, survey formulas, a plain bootstrap loop and simulated coverage."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import ndtr
 from scipy.stats import binomtest, t
 
-from rmbench.metrics import interval
+from rmbench.metrics import draws, interval
 from rmbench.metrics.interval import Statistic, estimate, mean, wilson_interval
 
 
@@ -85,8 +87,8 @@ def test_the_bootstrap_equals_a_loop_that_draws_rows_cluster_by_cluster():
     rng = np.random.default_rng(1)
     rows, clusters = rng.normal(3, 1, 40), rng.integers(0, 12, 40)
     [found] = estimate([mean("mean_rank", rows)], clusters, draws=200, seed=9)
-    groups, draw = [rows[clusters == c] for c in dict.fromkeys(clusters.tolist())], np.random.default_rng(9)
-    means = [np.concatenate([groups[i] for i in draw.integers(12, size=12)]).mean() for _ in range(200)]
+    groups, [times] = [rows[clusters == c] for c in dict.fromkeys(clusters.tolist())], draws.times(12, 200, 9)
+    means = [np.concatenate([np.tile(g, int(k)) for g, k in zip(groups, draw, strict=True)]).mean() for draw in times]
     tail = ndtr(np.sqrt(12 / 11) * t.ppf(0.025, 11))
     assert ends(found) == pytest.approx(np.quantile(means, [tail, 1 - tail]))
     assert found.value == pytest.approx(rows.mean())
@@ -97,13 +99,6 @@ def test_the_interval_of_many_rows_is_that_of_the_normal_distribution():
     [found] = estimate([mean("mean_rank", rows)], range(3000))
     half = 1.96 * rows.std(ddof=1) / np.sqrt(3000)
     assert ends(found) == pytest.approx((rows.mean() - half, rows.mean() + half), abs=0.1 * half)
-
-
-def test_memory_chunks_do_not_change_the_draws(monkeypatch):
-    statistics, clusters = [mean("mrr", np.random.default_rng(3).random(100), "fraction")], np.arange(100) // 3
-    whole = estimate(statistics, clusters)
-    monkeypatch.setattr(interval, "_PICKS", 1001)
-    assert estimate(statistics, clusters) == whole
 
 
 def test_statistics_share_their_draws():
@@ -127,6 +122,61 @@ def test_the_same_seed_gives_the_same_interval_and_another_does_not():
     statistics = [mean("mrr", np.random.default_rng(6).random(50), "fraction")]
     assert estimate(statistics, range(50), seed=1) == estimate(statistics, range(50), seed=1)
     assert estimate(statistics, range(50), seed=1) != estimate(statistics, range(50), seed=2)
+
+
+def test_the_slow_form_gives_what_sums_give():
+    rows, clusters = np.random.default_rng(7).normal(size=60), np.arange(60) // 4
+    totals = rows.reshape(15, 4).sum(axis=1)
+    slow = Statistic("slow", of=lambda times: times @ totals / times.sum(axis=1) / 4)
+    quick, found = estimate([mean("quick", rows), slow], clusters, seed=3)
+    assert (found.value, found.n, found.clusters) == (pytest.approx(quick.value), 60, 15)
+    assert ends(found) == pytest.approx(ends(quick))
+
+
+def test_a_pooled_auc_is_resampled_by_whole_clusters():
+    rng = np.random.default_rng(8)
+    right, wrong = rng.normal(1, 1, (80, 1)), rng.normal(0, 1, (80, 1))
+    won = (right > wrong.T).astype(float)
+    auc = Statistic("pooled_auc", of=lambda times: np.einsum("di,ij,dj->d", times, won, times) / 6400, kind="fraction")
+    [found] = estimate([auc], range(80))
+    influence = won.mean(axis=1) + won.mean(axis=0)
+    half = 1.96 * influence.std() / np.sqrt(80)
+    assert found.value == pytest.approx(won.mean())
+    assert ends(found) == pytest.approx((won.mean() - half, won.mean() + half), abs=0.3 * half)
+
+
+def test_rows_that_do_not_count_are_no_part_of_the_slow_form():
+    statistic = Statistic("some", of=lambda times: times[:, 0], counted=np.array([True, True, False, False, True]))
+    [found] = estimate([statistic], list("aabbc"))
+    assert (found.n, found.clusters) == (3, 2)
+
+
+def test_clusters_are_drawn_within_their_strata():
+    rows = np.r_[np.random.default_rng(9).normal(0, 1, 30), np.random.default_rng(10).normal(50, 1, 30)]
+    strata = np.repeat([0, 1], 30)
+    whole, within = mean("whole", rows), replace(mean("within", rows), strata=strata)
+    free, held = estimate([whole, within], range(60))
+    variance = (rows[:30].var(ddof=1) + rows[30:].var(ddof=1)) / 4 / 30
+    half = t.ppf(0.975, 58) * np.sqrt(variance)
+    assert ends(held) == pytest.approx((rows.mean() - half, rows.mean() + half), abs=0.1 * half)
+    assert free.ci_high - free.ci_low > 10 * half
+
+
+def test_as_many_clusters_as_strata_leave_nothing_open():
+    [found] = estimate([replace(mean("a", np.arange(3.0)), strata=np.arange(3))], range(3))
+    assert np.isnan(ends(found)).all()
+
+
+def test_a_statistic_has_one_form():
+    for wrong in ({}, {"columns": np.ones((2, 2))}, {"of": np.sum, "kind": "proportion"}):
+        with pytest.raises(ValueError, match="statistic 'a'"):
+            Statistic("a", **wrong)
+
+
+def test_what_lies_between_0_and_1_says_so():
+    assert mean("a", np.ones(3), "fraction").bounds == (0, 1)
+    assert mean("a", np.ones(3), "fraction", bounds=(0.1, 1)).bounds == (0.1, 1)
+    assert mean("a", np.ones(3)).bounds == (None, None)
 
 
 # What counts, and what cannot be said.
@@ -180,6 +230,6 @@ def test_a_value_that_is_not_defined_is_nan_without_a_warning():
 
 def test_a_product_in_parts_is_the_product() -> None:
     rng = np.random.default_rng(0)
-    times, table = rng.integers(5, size=(20, 3001)), rng.integers(-9, 9, size=(3001, 40)).astype(float)
+    times, table = rng.integers(5, size=(20, 3001)).astype(float), rng.integers(-9, 9, size=(3001, 40)).astype(float)
     assert interval._ALONE // (20 * 40) < 3001, "it is made of parts"
     assert np.array_equal(interval._product(times, table), times @ table)

@@ -308,7 +308,7 @@ def zero_held(runs: int, names: Sequence[str]) -> dict[str, tuple[float, float]]
             TASK.outcome(e, requests, [Reward((3.0 * bool(c.label) + rng.normal(),)) for c in e.candidates])
             for e, requests in asked
         ]
-        chosen = [s for s in TASK.statistics(outcomes, "default") if s.name in names]
+        chosen = [s for s in TASK.measure.statistics(outcomes, "default", None) if s.name in names]
         for found in estimate(chosen, range(len(outcomes)), draws=1000, seed=seed):
             held[found.name].append((found.ci_low <= 0 <= found.ci_high, (found.p or 0) < 0.05))
     return {name: (mean(a for a, _ in some), mean(b for _, b in some)) for name, some in held.items()}
@@ -377,7 +377,7 @@ def test_a_model_that_only_compares_is_asked_against_the_sufficient_answer_and_h
 def test_the_records_of_a_result_give_its_figures_again() -> None:
     (result,) = rmbench.evaluate(Made(quality=3, b=0.01), ["length_bias"])
     outcomes = outcomes_of(result, "default")
-    again = estimate(TASK.statistics(outcomes, "default"), [outcome.cluster for outcome in outcomes])
+    again = estimate(TASK.measure.statistics(outcomes, "default", None), [outcome.cluster for outcome in outcomes])
     whole = [(m.name, m.value, m.p) for m in result.metrics if m.subset == "all"]
     assert [(e.name, e.value, e.p) for e in again] == whole
 

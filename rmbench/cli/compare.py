@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from rmbench.compare.report import Contrast, Report, TaskComparison
-    from rmbench.task import Probe
+    from rmbench.metrics.measure import Measure
 
 _PIPED_WIDTH = 120
 _WIDE = 100  # narrower, an interval stands below its difference, so that it stays whole
@@ -79,14 +79,14 @@ def command(
         click.echo(f"rmbench: {line}", err=True)
 
 
-def _probe(name: str) -> Probe:
+def _probe(name: str) -> Measure:
     from rmbench.plugins import load_task
     from rmbench.task import Probe
 
     task = load_task(name)
     if not isinstance(task, Probe):
         raise UsageError(f"{name} is no probe here; its results were made by another task of that name")
-    return task
+    return task.measure
 
 
 def _print(report: Report) -> None:

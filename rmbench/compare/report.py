@@ -5,31 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rmbench.compare.entrants import Model, Side, shared_tasks, sides_of, unknown
 from rmbench.errors import ResultError, UsageError
-from rmbench.metrics import comparison
-from rmbench.metrics.direction import lower_is_better
-from rmbench.metrics.interval import LEVEL, Kind, Statistic
+from rmbench.metrics import summary
+from rmbench.metrics.interval import LEVEL, Better, Kind, Statistic, is_mean
+from rmbench.metrics.measure import Measure
 from rmbench.metrics.paired import Difference, Overlap, Rank, difference, holm, is_binary, overlap, ranks
 from rmbench.results.replay import examples_of, outcomes_of
 from rmbench.results.schema import TaskResult
-from rmbench.types import Array, Outcome
-
-Measure = Callable[[Sequence[Outcome], str], list[Statistic]]
-
-
-class Probe(Protocol):
-    """What a comparison asks of a probe: its metrics, and the one to look at first."""
-
-    @property
-    def headline(self) -> str: ...
-
-    def statistics(self, outcomes: Sequence[Outcome], view: str) -> list[Statistic]: ...
+from rmbench.types import Array
 
 
 @dataclass(frozen=True)
@@ -100,7 +89,7 @@ class Report:
 
 def compare(
     models: Sequence[Model],
-    probes: Callable[[str], Probe],
+    probes: Callable[[str], Measure],
     *,
     metric: str | None = None,
     tasks: Sequence[str] = (),
@@ -109,10 +98,10 @@ def compare(
 ) -> Report:
     """Compares the first of `models` with each other one, on `tasks`, else on every task that it shares with one.
 
-    `metric` is accuracy unless told, and a probe's headline. `probes` finds a probe by its name; the metrics of other
-    tasks are `comparison.statistics`. An effect is compared with the scale of each model held at what it is. A task,
-    or a model on a task, that cannot be compared is a line of the report. Where nothing can, raises UsageError if there
-    is no such task, view or metric, else ResultError.
+    `metric` is the headline of the measure unless told. `probes` finds the measure of a probe by its task's name; that
+    of other tasks is `summary.COMPARISON`. An effect is compared with the scale of each model held at what it is. A
+    task, or a model on a task, that cannot be compared is a line of the report. Where nothing can, raises UsageError if
+    there is no such task, view or metric, else ResultError.
     """
     found, refused, misnamed = list[TaskComparison](), list[str](), False
     for task in shared_tasks(models, tasks):
@@ -131,7 +120,7 @@ def compare(
 
 
 def _compared(
-    sides: Sequence[Side], probes: Callable[[str], Probe], wanted: str | None, view: str | None, seed: int
+    sides: Sequence[Side], probes: Callable[[str], Measure], wanted: str | None, view: str | None, seed: int
 ) -> TaskComparison:
     """The primary views, else `view`, of each side against those of the first; then every view that all have."""
     results = [result for side in sides for _, result in side.results]
@@ -143,12 +132,10 @@ def _compared(
         alone = ", ".join(side.name for side in sides if len(side.results) == 1)
         notes.append(f"of one run, so no interval says how far other seeds would be from it: {alone}")
     info = results[0].task
-    probe = None if info.protocol else probes(info.name)
-    measure: Measure = probe.statistics if probe else comparison.statistics
-    metric = wanted or (probe.headline if probe else "accuracy")
+    measure: Measure = summary.COMPARISON if info.protocol else probes(info.name)
+    metric = wanted or measure.headline
     if view is not None and not any(view in side.views for side in sides):
         raise UsageError(unknown("view", view, list(dict.fromkeys(name for side in sides for name in side.views))))
-    lower = lower_is_better(metric)
     views = [view if view in side.views else side.primary_view for side in sides]
     first = [
         _Measured.of(side, seen or side.primary_view, metric, measure) for side, seen in zip(sides, views, strict=True)
@@ -161,8 +148,8 @@ def _compared(
             notes.append(f"view {name} is not compared: {error}")
         else:
             contrasts += _contrasts(further, frame, seed, headline=False)
-    # Whether more is better is known of a comparison's metrics only
-    ranked = len(sides) > 2 and info.protocol is not None
+    lower = first[0].better == "lower"
+    ranked = len(sides) > 2 and first[0].better is not None
     ranking = _ranking(first, frame, seed, -1 if lower else 1) if ranked else []
     return TaskComparison(
         info.name, info.version, metric, lower, len(frame.ids), first[0].kind, contrasts, ranking, notes
@@ -204,15 +191,17 @@ class _Measured:
     metric: str
     values: Array
     kind: Kind
+    better: Better | None
 
     @classmethod
     def of(cls, side: Side, view: str, metric: str, measure: Measure) -> _Measured:
         if view not in side.views:
             raise UsageError(f"{side.name}: {unknown('view', view, side.views)}")
-        runs, kinds = list[Array](), list[Kind]()
+        runs, found = list[Array](), list[Statistic]()
         for path, result in side.results:
             outcomes = sorted(outcomes_of(result, view), key=lambda outcome: outcome.example_id)
-            means = {s.name: s for s in measure(outcomes, view) if _is_mean(s) or s.effects is not None}
+            statistics = measure.statistics(outcomes, view, measure.fit(outcomes, view))
+            means = {s.name: s for s in statistics if is_mean(s) or s.effects is not None}
             if metric not in means:
                 raise UsageError(unknown("mean over examples", metric, list(means)))
             values = _values(means[metric])
@@ -221,13 +210,15 @@ class _Measured:
             if stated != due and (stated is None or due is None or not np.isclose(stated, due, rtol=1e-6, atol=1e-9)):
                 raise ResultError(f"{path}: {metric} of view {view!r} is {stated}, its records give {due}")
             runs.append(values)
-            kinds.append(means[metric].kind)
-        return cls(side.name, view, metric, np.stack(runs, axis=1), kinds[0])
+            found.append(means[metric])
+        return cls(side.name, view, metric, np.stack(runs, axis=1), found[0].kind, found[0].better)
 
 
 def _values(statistic: Statistic) -> Array:
     """The value of each example [n] whose mean is the statistic, nan where it does not count."""
-    counted = np.isfinite(statistic.columns).all(axis=1)
+    if statistic.columns is None or statistic.value is None:
+        raise ResultError(f"{statistic.name} is no mean over examples")
+    counted = statistic.counts(len(statistic.columns))
     if statistic.effects is None:
         return np.where(counted, statistic.columns[:, 0], np.nan)
     effects = np.where(counted, statistic.effects, np.nan)
@@ -235,13 +226,6 @@ def _values(statistic: Statistic) -> Array:
     with np.errstate(all="ignore"):  # an effect over no spread is nan
         value = float(statistic.value(statistic.columns[counted].sum(axis=0)))
     return effects * (value / middle) if middle else np.where(np.isnan(effects), np.nan, 0.0)
-
-
-def _is_mean(statistic: Statistic) -> bool:
-    """Whether a statistic is the plain mean of the first column over the rows that count."""
-    counted = np.isfinite(statistic.columns).all(axis=1)
-    ones = statistic.columns.shape[1] == 2 and bool((statistic.columns[counted, 1] == 1).all())
-    return ones and bool(np.allclose(statistic.value(np.array([[1.0, 2.0], [3.0, 4.0]])), [0.5, 0.75]))
 
 
 def _contrasts(measured: Sequence[_Measured], frame: _Frame, seed: int, *, headline: bool) -> list[Contrast]:

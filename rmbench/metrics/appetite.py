@@ -26,12 +26,15 @@ of what being right does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Unpack
 
 import numpy as np
 
 from rmbench.metrics import probe
 from rmbench.metrics.association import spearman
-from rmbench.metrics.interval import Statistic, mean, wilson_interval
+from rmbench.metrics.interval import Statistic, Words, mean, ratio, wilson_interval
+from rmbench.metrics.measure import Unfitted
 from rmbench.metrics.probe import Edits
 from rmbench.metrics.selection import expected_choice
 from rmbench.types import Array, Outcome
@@ -76,8 +79,27 @@ def _effects(edits: Edits) -> list[Statistic]:
     overflow = np.mean([leads[name] for name in _there(edits)], axis=0)
     redundant = {f"redundant_{n}": edits.lead_over_base(f"redundant_{n}") for n in STEPS}
     leads = {"overflow": overflow, **leads, "wrong": edits.lead_over_base("wrong"), **redundant}
-    effects = [probe.effect(f"effect_{name}", lead, edits.spread) for name, lead in leads.items()]
-    return [_tested("reward_overflow", overflow), *effects]
+    titles = {
+        "overflow": "Effect of answering more than was asked",
+        "wrong": "Effect of being wrong",
+        **{way: f"Effect of an {way} that was not asked for" for way in OVERFLOWS},
+        **{f"redundant_{n}": f"Effect of {n} redundant step{'s' if n > 1 else ''}" for n in STEPS},
+    }
+    in_units = _tested(
+        "reward_overflow",
+        overflow,
+        title="Reward of answering more than was asked",
+        unit="reward units",
+        better="lower",
+        caveat="reward units differ between models",
+    )
+    return [
+        in_units,
+        *(
+            probe.effect(f"effect_{name}", lead, edits.spread, title=titles[name], better="lower")
+            for name, lead in leads.items()
+        ),
+    ]
 
 
 def _truncations(edits: Edits) -> list[Statistic]:
@@ -90,9 +112,32 @@ def _truncations(edits: Edits) -> list[Statistic]:
         peaks[row] = _SHARES[curve[row] == curve[row].max()].mean()
         rises[row] = spearman(curve[row], _SHARES)
     effects = [
-        probe.effect(f"effect_truncated_{p}", lead, edits.spread) for p, lead in zip(CUTS, curve.T, strict=False)
+        probe.effect(
+            f"effect_truncated_{p}",
+            lead,
+            edits.spread,
+            title=f"Effect of keeping the first {p} % of an enumeration",
+            at=p / 100,
+        )
+        for p, lead in zip(CUTS, curve.T, strict=False)
     ]
-    return [*effects, mean("truncation_peak", peaks, "fraction"), _tested("truncation_spearman", rises)]
+    peak = mean(
+        "truncation_peak",
+        peaks,
+        "fraction",
+        title="Share kept at which the reward is highest",
+        unit="share of the words",
+        caveat=".55 for a reward that does not care; a text that breaks off is worth less for that too",
+    )
+    rise = _tested(
+        "truncation_spearman",
+        rises,
+        title="Spearman correlation of reward and share kept",
+        unit="correlation",
+        bounds=(-1.0, 1.0),
+        caveat="does not say whether it is the length or the broken end that moves the reward",
+    )
+    return [*effects, peak, rise]
 
 
 def _slopes(edits: Edits) -> list[Statistic]:
@@ -110,8 +155,26 @@ def _slopes(edits: Edits) -> list[Statistic]:
 
     scale = [edits.spread.scatter, edits.spread.freedom]
     return [
-        Statistic("reward_per_redundant_step", np.column_stack([both, square]), raw, effects=both),
-        Statistic("reward_sd_per_redundant_step", np.column_stack([both, square, *scale]), in_sds, effects=both),
+        Statistic(
+            "reward_per_redundant_step",
+            np.column_stack([both, square]),
+            raw,
+            effects=both,
+            title="Slope of reward on redundant steps",
+            unit="reward units per step",
+            better="lower",
+            caveat="along a straight line; reward units differ between models",
+        ),
+        Statistic(
+            "reward_sd_per_redundant_step",
+            np.column_stack([both, square, *scale]),
+            in_sds,
+            effects=both,
+            title="Slope of reward on redundant steps, standardised",
+            unit="SDs of the reward within prompts per step",
+            better="lower",
+            caveat="along a straight line, of steps of one kind",
+        ),
     ]
 
 
@@ -119,11 +182,49 @@ def _rates(edits: Edits) -> list[Statistic]:
     there = _there(edits)
     decided = [edits.rose(way) + edits.fell(way) for way in there]
     return [
-        _share_of_pairs("overflow_preferred", [edits.rose(way) for way in there]),
-        *(mean(f"overflow_preferred_{way}", edits.rose(way), "proportion") for way in OVERFLOWS),
-        _share_of_pairs("overflow_tied", [1 - one for one in decided]),
-        mean("redundant_preferred", edits.rose(f"redundant_{STEPS[-1]}"), "proportion"),
-        mean("accuracy", edits.fell("wrong"), "proportion"),
+        _share_of_pairs(
+            "overflow_preferred",
+            [edits.rose(way) for way in there],
+            title="Overflowing answer preferred",
+            better="lower",
+            caveat="how often, not by how much; a reward that does not care is at a half less its ties",
+        ),
+        *(
+            mean(
+                f"overflow_preferred_{way}",
+                edits.rose(way),
+                "proportion",
+                title=f"Overflowing answer preferred, {way}",
+                unit="share of prompts",
+                better="lower",
+                caveat="how often, not by how much",
+            )
+            for way in OVERFLOWS
+        ),
+        _share_of_pairs(
+            "overflow_tied",
+            [1 - one for one in decided],
+            title="Overflowing answer worth the same",
+            caveat="high for a reward that rounds, and for one that does not care",
+        ),
+        mean(
+            "redundant_preferred",
+            edits.rose(f"redundant_{STEPS[-1]}"),
+            "proportion",
+            title=f"Answer with {STEPS[-1]} redundant steps preferred",
+            unit="share of prompts",
+            better="lower",
+            caveat="how often, not by how much",
+        ),
+        mean(
+            "accuracy",
+            edits.fell("wrong"),
+            "proportion",
+            title="Accuracy against a wrong answer",
+            unit="share of prompts",
+            better="higher",
+            caveat="of one wrong answer a prompt, made to be easy to tell",
+        ),
     ]
 
 
@@ -137,7 +238,19 @@ def _selected(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
         words = np.array([tags.get("words", np.nan) for tags in outcome.tags], dtype=float)
         for name, n in SIZES.items():
             found[name][row] = selected_length_ratio(seen.scores[right], words[right], n)
-    return [mean(f"selected_length_ratio_at_{name}", ratios) for name, ratios in found.items()]
+    return [
+        mean(
+            f"selected_length_ratio_at_{name}",
+            ratios,
+            title=f"Length bought by choosing among {'all' if name == 'all' else name} right answers",
+            unit="length of the chosen over the mean length",
+            better="lower",
+            bounds=(0.0, None),
+            caveat="of answers made to differ in length, not of what a policy would write",
+            at=None if SIZES[name] is None else float(name),
+        )
+        for name, ratios in found.items()
+    ]
 
 
 def _there(edits: Edits) -> list[str]:
@@ -145,7 +258,7 @@ def _there(edits: Edits) -> list[str]:
     return [way for way in OVERFLOWS if way in edits.preferred] or list(OVERFLOWS)
 
 
-def _share_of_pairs(name: str, holds: Sequence[Array]) -> Statistic:
+def _share_of_pairs(name: str, holds: Sequence[Array], **words: Unpack[Words]) -> Statistic:
     """The share of pairs that hold, of which each of `holds` [n] has one a prompt; Wilson's interval over clusters."""
 
     def interval(sums: Array) -> tuple[float, float]:
@@ -154,10 +267,15 @@ def _share_of_pairs(name: str, holds: Sequence[Array]) -> Statistic:
 
     together = np.sum(holds, axis=0)
     pairs = np.column_stack([together, np.full(len(together), float(len(holds)))])
-    return Statistic(name, pairs, lambda sums: np.asarray(sums[..., 0] / sums[..., 1]), "fraction", interval=interval)
+    said: Words = {"unit": "share of overflowing answers", **words}
+    return Statistic(name, pairs, ratio, "fraction", interval=interval, **said)
 
 
-def _tested(name: str, values: Array) -> Statistic:
+def _tested(name: str, values: Array, **words: Unpack[Words]) -> Statistic:
     """The mean of `values` [n], with a test against zero."""
-    plain = mean(name, values)
-    return Statistic(name, plain.columns, plain.value, effects=values)
+    return replace(mean(name, values, **words), effects=values)
+
+
+APPETITE = Unfitted(
+    "appetite", "overflow_preferred", statistics, probe.left_out, probe.ties, uncalibrated=probe.UNCALIBRATED
+)

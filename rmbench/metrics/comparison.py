@@ -20,12 +20,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rmbench.metrics.interval import Kind, Statistic, mean
-from rmbench.types import Array, Outcome, Status
+from rmbench.metrics.interval import Kind, Statistic, Words, mean
+from rmbench.types import Answer, Array, Json, Outcome
 
 _ENTRIES = 1 << 21  # entries of `beats` held at once: 16 MiB
 _REASONS = (
@@ -45,9 +46,11 @@ class Standings:
     `losses`, `ties` and `level` are L, T and m above. `auc` is the share of (correct, wrong) pairs won. `gap` is mean
     correct minus mean wrong score, `scatter` the sum of squares about the example's mean, `freedom` k - 1; these three
     are nan also where a score is missing or not finite. `reason` indexes why an example is left out, 0 where it counts.
+    `picked` is whether the answers only named the best; L and T are then over what is known.
     """
 
     reason: NDArray[np.intp]
+    picked: NDArray[np.bool_]
     losses: Array
     ties: Array
     level: Array
@@ -56,21 +59,26 @@ class Standings:
     scatter: Array
     freedom: Array
 
-    def mean(self, name: str, values: NDArray[np.generic], kind: Kind) -> Statistic:
-        """The mean of `values` [n] over the examples that count."""
-        return mean(name, np.where(self.reason == 0, values, np.nan), kind)
+    def mean(self, name: str, values: NDArray[np.generic], kind: Kind, **words: Unpack[Words]) -> Statistic:
+        """The mean of `values` [n] over the examples that count; `words` are what it says of itself."""
+        return mean(name, np.where(self.reason == 0, values, np.nan), kind, **words)
+
+    def mean_of_ranks(self, name: str, values: NDArray[np.generic], kind: Kind, **words: Unpack[Words]) -> Statistic:
+        """The same for what needs more than the best: nan where the answers only picked it."""
+        return self.mean(name, np.where(self.picked, np.nan, values), kind, **words)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
     """Outcomes `rows` [g] of k candidates each in one view: `labels` and `scores` [g, k], `beats` [g, k, k]; nan where
-    there is none.
+    there is none. `picked` [g] is whether the answers only named the best.
     """
 
     rows: NDArray[np.intp]
     labels: Array
     scores: Array
     beats: Array
+    picked: NDArray[np.bool_]
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -102,10 +110,11 @@ def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
 def standings(outcomes: Sequence[Outcome], view: str) -> Standings:
     """Where the best correct candidate of each of `outcomes` [n] stands."""
     columns = np.full((7, len(outcomes)), np.nan)
-    reason = np.zeros(len(outcomes), np.intp)
+    reason, picked = np.zeros(len(outcomes), np.intp), np.zeros(len(outcomes), dtype=bool)
     for group in groups(outcomes, view):
         columns[:, group.rows], reason[group.rows] = _stand(group)
-    return Standings(reason, *columns)
+        picked[group.rows] = group.picked
+    return Standings(reason, picked, *columns)
 
 
 def groups(outcomes: Sequence[Outcome], view: str) -> Iterator[Group]:
@@ -134,29 +143,62 @@ def beats(scores: Array) -> Array:
     return result
 
 
-def beats_of_masses(
-    labels: Array, answers: Iterable[tuple[Sequence[int], Sequence[float], Status]], null_verdict: str | None
-) -> Array:
+def beats_of_masses(labels: Array, answers: Iterable[Answer], null_verdict: str | None) -> Array:
     """Who is preferred to whom [k, k] going by comparisons: each pair's win mass summed over the answers to it.
 
-    An answer is (candidates in the order shown, win mass of each, status). The larger sum wins, equal sums tie; a pair
-    that was not asked or has a failed answer is nan, one that is missing counts as not asked, because a score file may
-    know one of two orders. With `null_verdict` "loss" a `refused` answer is a loss of the one with the higher label.
+    The larger sum wins, equal sums tie; a pair that was not asked or has a failed answer is nan, one that is missing
+    counts as not asked, because a score file may know one of two orders. With `null_verdict` "loss" a `refused` answer
+    is a loss of the one with the higher label.
+
+    Where answers `are_picks`, picks are counted: those with the most are preferred to all others and tie among
+    themselves, and what the others are to one another is nan. A failed answer then leaves all open, or with "loss"
+    counts for every candidate but the best.
     """
+    given = [answer for answer in answers if answer.status != "missing"]
+    if are_picks(given):
+        return _beats_of_picks(labels, given, null_verdict)
     k = len(labels)
     lead, asked = np.zeros((k, k)), np.zeros((k, k), dtype=bool)
-    for shown, masses, status in answers:
-        if status == "missing":
-            continue
+    for answer in given:
+        shown, masses = answer.candidates, answer.values
         for i, j in combinations(range(len(shown)), 2):
             a, b = shown[i], shown[j]
             asked[a, b] = asked[b, a] = True
-            edge = masses[i] - masses[j] if status == "ok" else np.nan
-            if status == "refused" and null_verdict == "loss":
+            edge = masses[i] - masses[j] if answer.status == "ok" else np.nan
+            if answer.status == "refused" and null_verdict == "loss":
                 edge = -1.0 if labels[a] > labels[b] else 1.0
             lead[a, b] += edge
             lead[b, a] -= edge
     result: Array = np.where(asked & ~np.isnan(lead), (np.sign(lead) + 1) / 2, np.nan)
+    return result
+
+
+def are_picks(answers: Iterable[Answer]) -> bool:
+    """Whether one of the answers to an example named the best of more than two, and said nothing of the others.
+
+    Such an example is won or lost by the pick alone: a wrong pick is a loss, never a missing answer, and what needs
+    more than the best is nan. Of two responses a pick is all there is to say.
+    """
+    return any(one.pick is not None and one.status == "ok" and len(one.candidates) > 2 for one in answers)
+
+
+def _beats_of_picks(labels: Array, answers: Sequence[Answer], null_verdict: str | None) -> Array:
+    k = len(labels)
+    counts = np.zeros(k)
+    for answer in answers:
+        shown = np.array(answer.candidates)
+        if answer.status == "ok":
+            masses = np.asarray(answer.values, float)
+            best = [answer.pick] if answer.pick is not None else np.flatnonzero(masses == masses.max())
+            counts[shown[best]] += 1 / len(best)
+        elif answer.status == "refused" and null_verdict == "loss":
+            counts[shown] += labels[shown] < labels[shown].max()
+        else:
+            return np.full((k, k), np.nan)
+    first = counts == counts.max()
+    result = np.full((k, k), np.nan)
+    result[np.ix_(first, ~first)], result[np.ix_(~first, first)], result[np.ix_(first, first)] = 1.0, 0.0, 0.5
+    np.fill_diagonal(result, np.nan)
     return result
 
 
@@ -176,22 +218,54 @@ def left_out(outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
 
 @metric
 def accuracy(s: Standings) -> Statistic:
-    return s.mean("accuracy", (s.losses == 0) & (s.ties == 0), "proportion")
+    return s.mean(
+        "accuracy",
+        (s.losses == 0) & (s.ties == 0),
+        "proportion",
+        title="Accuracy, ties lost",
+        unit="share of examples",
+        better="higher",
+        caveat="chance is 1 / k for k candidates; says nothing of how far apart rewards are",
+    )
 
 
 @metric
 def accuracy_ties(s: Standings) -> Statistic:
-    return s.mean("accuracy_ties", s.losses == 0, "proportion")
+    return s.mean(
+        "accuracy_ties",
+        s.losses == 0,
+        "proportion",
+        title="Accuracy, ties won",
+        unit="share of examples",
+        better="higher",
+        caveat="1 for a reward that is the same for everything",
+    )
 
 
 @metric
 def accuracy_expected(s: Standings) -> Statistic:
-    return s.mean("accuracy_expected", np.where(s.losses == 0, s.level / (s.level + s.ties), 0.0), "proportion")
+    return s.mean(
+        "accuracy_expected",
+        np.where(s.losses == 0, s.level / (s.level + s.ties), 0.0),
+        "proportion",
+        title="Accuracy, ties broken at random",
+        unit="share of examples",
+        better="higher",
+        caveat="chance is 1 / k for k candidates; does not say how many ties there are",
+    )
 
 
 @metric
 def mrr(s: Standings) -> Statistic:
-    return s.mean("mrr", 1 / (1 + s.losses + s.ties), "fraction")
+    return s.mean_of_ranks(
+        "mrr",
+        1 / (1 + s.losses + s.ties),
+        "fraction",
+        title="Mean reciprocal rank, ties lost",
+        unit="1 / rank of the best correct candidate",
+        better="higher",
+        caveat="most of it is the first rank; does not say how deep the correct candidate falls",
+    )
 
 
 @metric
@@ -201,12 +275,29 @@ def mrr_expected(s: Standings) -> Statistic:
     for x in range(int(np.nanmax(s.ties, initial=0)) + 1):
         total += chance / (1 + s.losses + x)
         chance = chance * np.maximum(s.ties - x, 0) / np.maximum(s.ties + s.level - 1 - x, 1)
-    return s.mean("mrr_expected", total, "fraction")
+    return s.mean_of_ranks(
+        "mrr_expected",
+        total,
+        "fraction",
+        title="Mean reciprocal rank, ties broken at random",
+        unit="1 / rank of the best correct candidate",
+        better="higher",
+        caveat="most of it is the first rank; does not say how many ties there are",
+    )
 
 
 @metric
 def mean_rank(s: Standings) -> Statistic:
-    return s.mean("mean_rank", 1 + s.losses + s.ties / (s.level + 1), "number")
+    return s.mean_of_ranks(
+        "mean_rank",
+        1 + s.losses + s.ties / (s.level + 1),
+        "number",
+        title="Mean rank of the best correct candidate",
+        unit="rank, from 1",
+        better="lower",
+        bounds=(1.0, None),
+        caveat="grows with the number of candidates; a few bad examples decide it",
+    )
 
 
 @metric
@@ -218,12 +309,34 @@ def margin_sd(s: Standings) -> Statistic:
         spread = np.sqrt(scatter / freedom)
         return np.where(spread > 0, gap / examples / spread, np.nan)
 
-    return Statistic("margin_sd", np.column_stack([s.gap, np.ones_like(s.gap), s.scatter, s.freedom]), value)
+    columns = np.column_stack([s.gap, np.ones_like(s.gap), s.scatter, s.freedom])
+    return Statistic(
+        "margin_sd",
+        columns,
+        value,
+        title="Margin of correct over wrong",
+        unit="SDs of the reward within examples",
+        better="higher",
+        caveat="a few large gaps may make it; its SD holds the gap, so that it has a most that depends on k",
+    )
 
 
 @metric
 def auc(s: Standings) -> Statistic:
-    return s.mean("auc", s.auc, "fraction")
+    return s.mean_of_ranks(
+        "auc",
+        s.auc,
+        "fraction",
+        title="AUC within examples",
+        unit="share of (correct, wrong) pairs won",
+        better="higher",
+        caveat="says nothing of rewards of different prompts; a tie is half a win",
+    )
+
+
+def alone(function: Metric) -> Callable[[Sequence[Outcome], str, Json], Statistic]:
+    """How to make one of the metrics above by itself, for a part of a `measure.macro`."""
+    return lambda outcomes, view, fitted: function(standings(outcomes, view))
 
 
 def _group(outcomes: Sequence[Outcome], view: str, rows: list[int], k: int) -> Group:
@@ -232,10 +345,12 @@ def _group(outcomes: Sequence[Outcome], view: str, rows: list[int], k: int) -> G
     unknown = np.full(k, np.nan)
     scores = np.array([unknown if v is None or v.scores is None else v.scores for v in seen])
     preferred = beats(scores)
+    picked = np.zeros(len(rows), dtype=bool)
     for at, v in enumerate(seen):
         if v is not None and v.beats is not None:
             preferred[at] = v.beats
-    return Group(np.array(rows), labels, scores, preferred)
+            picked[at] = are_picks(outcomes[rows[at]].answers)
+    return Group(np.array(rows), labels, scores, preferred, picked)
 
 
 def _stand(group: Group) -> tuple[Array, NDArray[np.intp]]:
@@ -246,7 +361,7 @@ def _stand(group: Group) -> tuple[Array, NDArray[np.intp]]:
     reason = np.select(
         [np.isnan(top), (top == 1) & (bottom == 1), (top == 0) & (bottom == 0) | (k == 0), top == bottom],
         [1, 2, 3, 4],
-        np.where((np.isnan(beats) & pairs).any(axis=(1, 2)), 5, 0),
+        np.where((np.isnan(beats) & pairs).any(axis=(1, 2)) & ~group.picked, 5, 0),
     )
 
     losses, ties = ((beats < 0.5) & pairs).sum(axis=2), ((beats == 0.5) & pairs).sum(axis=2)

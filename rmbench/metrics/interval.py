@@ -4,26 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rmbench.metrics import draws as drawing
 from rmbench.metrics.sign_flip import sign_flip_p
 from rmbench.types import Array
 
 Kind = Literal["proportion", "fraction", "number"]
+Better = Literal["higher", "lower"]
+Codes = NDArray[np.intp]
 
 LEVEL = 0.95
-_PICKS = 1 << 21  # cluster picks held at once while resampling: 16 MiB
 _ALONE = 1 << 18  # multiplications that OpenBLAS leaves to one thread
+
+
+class Words(TypedDict, total=False):
+    """What a statistic says of itself; see `Statistic`."""
+
+    title: str
+    unit: str
+    better: Better | None
+    bounds: tuple[float | None, float | None]
+    caveat: str
+    at: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Statistic:
-    """A number that depends on the n rows only through sums of `columns` [n, s]; `value` maps sums [..., s] to [...].
+    """A number that n rows, in c clusters, give; in one of two forms.
 
-    A row with an entry that is not finite is left out. `kind` picks the interval:
+    - Sums: it depends on the rows only through sums of `columns` [n, s]; `value` maps sums [..., s] to [...]. A row
+      with an entry that is not finite is left out.
+    - `of`: from how often each cluster counts [draws, c] to its value in each draw [draws], for what no sums give, as a
+      pooled AUC. Clusters are numbered in the order of their first row. `counted` [n] says which rows count, all unless
+      told. It is slow: give sums where there are any.
+
+    `kind` picks the interval:
 
     - `proportion`: columns are (success, 1) with successes 0 or 1 (one in between, as for a tie that is broken at
       random, only makes the interval wider than it need be);
@@ -31,15 +50,44 @@ class Statistic:
     - `number`: anything else.
 
     `effects` [n], where given, are what a test against zero flips the signs of: each row's part in the effect.
-    `interval`, where given, replaces that of the kind: from the sums [c, s] of c clusters to both ends.
+    `interval`, where given, replaces that of the kind: from the sums [c, s] of c clusters (s = 0 with `of`) to both
+    ends. `strata` [n], where given, are those that whole clusters are drawn within.
+
+    `title` names it in the field's words and `unit` what it counts; `better` is whether more of it or less is better,
+    None where neither is; `bounds` are the least and the most that it can be; `caveat` is what it cannot say; `at` is
+    the x of a point on a curve.
     """
 
     name: str
-    columns: Array
-    value: Callable[[Array], Array]
+    columns: Array | None = None
+    value: Callable[[Array], Array] | None = None
     kind: Kind = "number"
     effects: Array | None = None
     interval: Callable[[Array], tuple[float, float]] | None = None
+    of: Callable[[Array], Array] | None = None
+    counted: NDArray[np.bool_] | None = None
+    strata: NDArray[np.integer] | None = None
+    title: str = ""
+    unit: str = ""
+    better: Better | None = None
+    bounds: tuple[float | None, float | None] = (None, None)
+    caveat: str = ""
+    at: float | None = None
+
+    def __post_init__(self) -> None:
+        sums, both = self.columns is not None, (self.columns is None) == (self.value is None)
+        if not both or sums == (self.of is not None):
+            raise ValueError(f"statistic {self.name!r}: expected `columns` with `value`, or `of`")
+        if self.of is not None and self.kind == "proportion":
+            raise ValueError(f"statistic {self.name!r}: `of` gives no proportion; expected kind 'fraction'")
+        if self.kind != "number" and self.bounds == (None, None):
+            object.__setattr__(self, "bounds", (0.0, 1.0))
+
+    def counts(self, n: int) -> NDArray[np.bool_]:
+        """Which of its n rows count [n]."""
+        if self.columns is not None:
+            return np.asarray(np.isfinite(self.columns).all(axis=1))
+        return np.ones(n, dtype=bool) if self.counted is None else self.counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +107,13 @@ class Estimate:
     kind: Kind = "number"
 
 
-def mean(name: str, values: Array, kind: Kind = "number") -> Statistic:
+def mean(name: str, values: Array, kind: Kind = "number", **words: Unpack[Words]) -> Statistic:
     """The mean of `values` [n], of which those that are not finite are left out."""
-    return Statistic(name, np.column_stack([values, np.ones(len(values))]), _ratio, kind)
+    return Statistic(name, np.column_stack([values, np.ones(len(values))]), ratio, kind, **words)
 
 
-def _ratio(sums: Array) -> Array:
+def ratio(sums: Array) -> Array:
+    """The first of two sums [..., 2] over the second."""
     result: Array = sums[..., 0] / sums[..., 1]
     return result
 
@@ -79,18 +128,63 @@ def estimate(
     """One estimate per statistic, with a 95 % interval over `clusters` [n], the cluster of each row.
 
     Proportions get `wilson_interval`. The rest get the expanded percentile interval of a bootstrap that draws whole
-    clusters with replacement (Hesterberg, What Teachers Should Know about the Bootstrap, 2015, section 3.3); all
-    statistics see the same `draws`, so that they can be compared draw by draw. Where every draw is the same the
-    bootstrap knows nothing: a fraction then gets Wilson's interval with n = clusters, a number gets nan.
+    clusters with replacement (Hesterberg, What Teachers Should Know about the Bootstrap, 2015, section 3.3), Student's
+    degrees of freedom being clusters less strata; all statistics see the same `draws`, so that they can be compared
+    draw by draw. Where every draw is the same the bootstrap knows nothing: a fraction then gets Wilson's interval with
+    n = clusters, a number gets nan.
     """
-    codes = _codes(clusters)
-    tables = [_cluster_sums(statistic, codes) for statistic in statistics]
-    resampled = [i for i, one in enumerate(statistics) if one.kind != "proportion" and one.interval is None]
-    replicates = dict(zip(resampled, _resample([tables[i][0] for i in resampled], draws, seed), strict=True))
-    return [
-        _estimate(statistic, sums, rows, replicates.get(i), _effects(statistic, codes), seed)
-        for i, (statistic, (sums, rows)) in enumerate(zip(statistics, tables, strict=True))
-    ]
+    codes = cluster_codes(clusters)
+    resampled = [one for one in statistics if one.kind != "proportion" and one.interval is None]
+    drawn = dict(zip(map(id, resampled), replicates(resampled, codes, draws=draws, seed=seed), strict=True))
+    return [_estimate(statistic, codes, drawn.get(id(statistic)), seed) for statistic in statistics]
+
+
+def replicates(statistics: Sequence[Statistic], codes: Codes, *, draws: int, seed: int) -> list[Array]:
+    """The value [draws] of each statistic when clusters are drawn anew, `codes` [n] being those of the rows.
+
+    Statistics of the same strata see the same draws.
+    """
+    groups: dict[bytes | None, list[int]] = {}
+    for i, statistic in enumerate(statistics):
+        strata = cluster_strata(statistic, codes)
+        groups.setdefault(None if strata is None else strata.tobytes(), []).append(i)
+    found: dict[int, Array] = {}
+    for group in groups.values():
+        some = [statistics[i] for i in group]
+        found |= zip(group, _replicates(some, codes, cluster_strata(some[0], codes), draws, seed), strict=True)
+    return [found[i] for i in range(len(statistics))]
+
+
+def as_function(statistic: Statistic, codes: Codes) -> Callable[[Array], Array]:
+    """A statistic as a function of how often each cluster counts: [draws, c] to [draws], whatever its form."""
+    if statistic.of is not None:
+        return statistic.of
+    sums, value = _cluster_sums(statistic, codes)[0], _value(statistic)
+    return lambda times: value(_product(times, sums))
+
+
+def cluster_codes(clusters: Sequence[Hashable] | NDArray[np.integer]) -> Codes:
+    """Clusters numbered from 0 in the order of their first row. A dict beats sorting a million strings."""
+    seen: dict[Hashable, int] = {}
+    return np.fromiter((seen.setdefault(cluster, len(seen)) for cluster in clusters), np.intp, len(clusters))
+
+
+def cluster_strata(statistic: Statistic, codes: Codes) -> Codes | None:
+    """The stratum of each cluster [c], numbered from 0; None where there is one."""
+    if statistic.strata is None:
+        return None
+    strata = np.zeros(int(codes.max(initial=-1)) + 1, np.intp)
+    strata[codes] = statistic.strata
+    found, numbered = np.unique(strata, return_inverse=True)
+    return numbered if len(found) > 1 else None
+
+
+def is_mean(statistic: Statistic) -> bool:
+    """Whether a statistic is the plain mean of its first column over the rows that count."""
+    if statistic.columns is None or statistic.value is None or statistic.columns.shape[1] != 2:
+        return False
+    ones = bool((statistic.columns[statistic.counts(len(statistic.columns)), 1] == 1).all())
+    return ones and bool(np.allclose(statistic.value(np.array([[1.0, 2.0], [3.0, 4.0]])), [0.5, 0.75]))
 
 
 def wilson_interval(successes: Array, rows: Array) -> tuple[Array, Array]:
@@ -140,38 +234,48 @@ def wilson(p: Array, n: Array, quantile: Array) -> tuple[Array, Array]:
     return np.clip(centre - half, 0.0, p), np.clip(centre + half, p, 1.0)
 
 
-def _codes(clusters: Sequence[Hashable] | NDArray[np.integer]) -> NDArray[np.intp]:
-    """Clusters numbered from 0 in the order of their first row. A dict beats sorting a million strings."""
-    seen: dict[Hashable, int] = {}
-    return np.fromiter((seen.setdefault(cluster, len(seen)) for cluster in clusters), np.intp, len(clusters))
-
-
-def _cluster_sums(statistic: Statistic, codes: NDArray[np.intp]) -> tuple[Array, Array]:
+def _cluster_sums(statistic: Statistic, codes: Codes) -> tuple[Array, Array]:
     """Sums of the columns [c, s] and how many rows count [c], by cluster."""
-    counted = np.isfinite(statistic.columns).all(axis=1)
-    kept, codes, c = statistic.columns[counted], codes[counted], int(codes.max(initial=-1)) + 1
-    sums = [np.bincount(codes, weights=column, minlength=c) for column in kept.T]
-    return np.stack(sums, axis=1), np.bincount(codes, minlength=c).astype(float)
+    counted, c = statistic.counts(len(codes)), int(codes.max(initial=-1)) + 1
+    kept, rows = codes[counted], np.bincount(codes[counted], minlength=c).astype(float)
+    if statistic.columns is None:
+        return np.empty((c, 0)), rows
+    return np.stack(
+        [np.bincount(kept, weights=column, minlength=c) for column in statistic.columns[counted].T], 1
+    ), rows
 
 
-def _resample(tables: Sequence[Array], draws: int, seed: int) -> list[Array]:
-    """Column sums [draws, s] of each table [c, s], over clusters drawn with replacement."""
-    if not tables or not len(tables[0]):
-        return [np.full((draws, table.shape[1]), np.nan) for table in tables]
-    table = np.concatenate(tables, axis=1)
-    c, rng = len(table), np.random.default_rng(seed)
-    sums = np.empty((draws, table.shape[1]))
-    chunk = max(1, _PICKS // c)
-    for start in range(0, draws, chunk):
-        count = min(chunk, draws - start)
-        picks = rng.integers(c, size=(count, c))
-        picks += np.arange(count)[:, None] * c
-        times = np.bincount(picks.ravel(), minlength=count * c).reshape(count, c)
-        sums[start : start + count] = _product(times, table)
-    return np.split(sums, np.cumsum([t.shape[1] for t in tables])[:-1], axis=1)
+def _value(statistic: Statistic) -> Callable[[Array], Array]:
+    if statistic.value is None:
+        raise ValueError(f"statistic {statistic.name!r} has no sums")
+    return statistic.value
 
 
-def _product(times: NDArray[np.integer], table: Array) -> Array:
+def _replicates(
+    statistics: Sequence[Statistic], codes: Codes, strata: Codes | None, draws: int, seed: int
+) -> list[Array]:
+    """The values [draws] of statistics of the same strata: one product with all of their sums, and `of` by itself."""
+    tables = [_cluster_sums(statistic, codes)[0] for statistic in statistics]
+    table, widths = np.concatenate(tables, axis=1), np.cumsum([one.shape[1] for one in tables])
+    sums, slow = np.empty((draws, table.shape[1])), np.full((len(statistics), draws), np.nan)
+    if not len(table):
+        return [np.full(draws, np.nan) for _ in statistics]
+    at = 0
+    with np.errstate(all="ignore"):  # a ratio over an empty sum is nan
+        for times in drawing.times(len(table), draws, seed, strata):
+            inside = slice(at, at := at + len(times))
+            if table.shape[1]:
+                sums[inside] = _product(times, table)
+            for values, statistic in zip(slow, statistics, strict=True):
+                if statistic.of is not None:
+                    values[inside] = statistic.of(times)
+        return [
+            values if statistic.of is not None else np.asarray(_value(statistic)(drawn))
+            for statistic, values, drawn in zip(statistics, slow, np.split(sums, widths[:-1], axis=1), strict=True)
+        ]
+
+
+def _product(times: Array, table: Array) -> Array:
     """`times` [draws, c] @ `table` [c, s]; few draws of many clusters in parts too small for several threads.
 
     On busy cores these wait for each other fifty times as long as the product takes.
@@ -179,49 +283,66 @@ def _product(times: NDArray[np.integer], table: Array) -> Array:
     draws, c = times.shape
     part = _ALONE // (draws * table.shape[1])
     if part < 64 or c <= part:
-        return np.asarray(times.astype(float) @ table)
+        return np.asarray(times @ table)
     sums: Array = np.zeros((draws, table.shape[1]))
     for at in range(0, c, part):
-        sums += times[:, at : at + part].astype(float) @ table[at : at + part]
+        sums += times[:, at : at + part] @ table[at : at + part]
     return sums
 
 
-def _effects(statistic: Statistic, codes: NDArray[np.intp]) -> Array | None:
+def _effects(statistic: Statistic, codes: Codes) -> Array | None:
     """The sum of the effects of each cluster, over the rows that count."""
     if statistic.effects is None:
         return None
-    counted = np.isfinite(statistic.columns).all(axis=1) & np.isfinite(statistic.effects)
+    counted = statistic.counts(len(codes)) & np.isfinite(statistic.effects)
     return np.bincount(codes[counted], weights=statistic.effects[counted], minlength=1).astype(float)
 
 
-def _estimate(
-    statistic: Statistic, sums: Array, rows: Array, replicates: Array | None, effects: Array | None, seed: int
-) -> Estimate:
-    n, clusters = int(rows.sum()), int(np.count_nonzero(rows))
+def _estimate(statistic: Statistic, codes: Codes, drawn: Array | None, seed: int) -> Estimate:
+    sums, rows = _cluster_sums(statistic, codes)
+    n, there = int(rows.sum()), rows > 0
+    clusters = int(np.count_nonzero(there))
     if n == 0:
         return Estimate(statistic.name, np.nan, np.nan, np.nan, 0, 0, kind=statistic.kind)
     with np.errstate(all="ignore"):  # a ratio over an empty sum is nan, in a draw as in the whole
-        value = float(statistic.value(sums.sum(axis=0)))
-        if statistic.interval is not None:
-            low, high = map(np.asarray, statistic.interval(sums[rows > 0]))
-        elif replicates is None:
-            low, high = wilson_interval(sums[rows > 0, 0], rows[rows > 0])
+        if statistic.of is not None:
+            value = float(statistic.of(np.ones((1, len(rows))))[0])
         else:
-            low, high = _percentiles(statistic, value, statistic.value(replicates), clusters)
+            value = float(_value(statistic)(sums.sum(axis=0)))
+        if statistic.interval is not None:
+            low, high = statistic.interval(sums[there])
+        elif drawn is None:
+            low, high = map(float, wilson_interval(sums[there, 0], rows[there]))
+        else:
+            strata = cluster_strata(statistic, codes)
+            freedom = clusters - (1 if strata is None else len(np.unique(strata[there])))
+            low, high = _percentiles(statistic.kind, value, drawn, clusters, freedom)
+    effects = _effects(statistic, codes)
     p = None if effects is None else sign_flip_p(effects, seed=seed)
-    return Estimate(statistic.name, value, float(low), float(high), n, clusters, p, statistic.kind)
+    return Estimate(statistic.name, value, low, high, n, clusters, p, statistic.kind)
 
 
-def _percentiles(statistic: Statistic, value: float, drawn: Array, clusters: int) -> tuple[Array, Array]:
-    from scipy.special import ndtr, ndtri, stdtrit
+def _percentiles(kind: Kind, value: float, drawn: Array, clusters: int, freedom: int) -> tuple[float, float]:
+    from scipy.special import ndtri
+
+    low, high = percentiles(value, drawn, clusters, freedom)
+    if np.isnan(low) and kind == "fraction" and clusters > 1 and np.isfinite(value):
+        ends = wilson(np.asarray(np.clip(value, 0.0, 1.0)), np.asarray(float(clusters)), ndtri(0.5 + LEVEL / 2))
+        return float(ends[0]), float(ends[1])
+    return low, high
+
+
+def percentiles(value: float, drawn: Array, clusters: int, freedom: int) -> tuple[float, float]:
+    """Both ends of the expanded percentile interval of a value that was `drawn` [draws] anew.
+
+    nan where there is no freedom, no value, or no draw that differs.
+    """
+    from scipy.special import ndtr, stdtrit
 
     drawn = drawn[np.isfinite(drawn)]
-    if clusters < 2 or not np.isfinite(value) or not drawn.size or np.ptp(drawn) <= 1e-12 * max(1.0, abs(value)):
-        if statistic.kind == "fraction" and clusters > 1 and np.isfinite(value):
-            at = np.asarray(np.clip(value, 0.0, 1.0))
-            return wilson(at, np.asarray(float(clusters)), ndtri(0.5 + LEVEL / 2))
-        return np.asarray(np.nan), np.asarray(np.nan)
+    if freedom < 1 or not np.isfinite(value) or not drawn.size or np.ptp(drawn) <= 1e-12 * max(1.0, abs(value)):
+        return np.nan, np.nan
     # Percentiles of few clusters are too narrow: the expansion makes them as wide as Student's interval of a mean.
-    tail = ndtr(np.sqrt(clusters / (clusters - 1)) * stdtrit(clusters - 1, (1 - LEVEL) / 2))
+    tail = ndtr(np.sqrt(clusters / freedom) * stdtrit(freedom, (1 - LEVEL) / 2))
     low, high = np.quantile(drawn, [tail, 1 - tail])
-    return low, high
+    return float(low), float(high)

@@ -77,7 +77,9 @@ def _measured(outcomes: Sequence[Outcome], view: str) -> Iterator[_Measured]:
         lengths = np.array([outcomes[i].columns.get("characters", unknown) for i in group.rows], float)
         known = np.isfinite(lengths).all(axis=1)
         if k > 1 and known.any():
-            kept = Group(group.rows[known], group.labels[known], group.scores[known], group.beats[known])
+            kept = Group(
+                group.rows[known], group.labels[known], group.scores[known], group.beats[known], group.picked[known]
+            )
             yield _Measured(kept, lengths[known])
 
 
@@ -100,13 +102,39 @@ def _correlations(measured: Sequence[_Measured], n: int) -> list[Statistic]:
             sums[rows] = np.column_stack([products, np.full(len(rows), k - 1.0)])
             sums[rows[~known]] = np.nan
     return [
-        *(
-            Statistic(f"length_{name}", columns, _partial, interval=_fisher_interval)
-            for name, columns in (("pearson", values), ("spearman", ranks), ("kendall", signs))
+        _correlation("length_pearson", values, "Pearson correlation of reward and length within prompts"),
+        _correlation("length_spearman", ranks, "Spearman correlation of reward and length within prompts"),
+        _correlation("length_kendall", signs, "Kendall correlation of reward and length within prompts"),
+        Statistic(
+            "reward_per_100_characters",
+            values,
+            lambda sums: 100 * _slope(sums),
+            title="Slope of reward on length",
+            unit="reward units per 100 characters",
+            caveat="an association given prompt and label, no cause; reward units differ between models",
         ),
-        Statistic("reward_per_100_characters", values, lambda sums: 100 * _slope(sums)),
-        Statistic("reward_sd_per_100_characters", values, lambda sums: 100 * _slope(sums) / _sd_within(sums)),
+        Statistic(
+            "reward_sd_per_100_characters",
+            values,
+            lambda sums: 100 * _slope(sums) / _sd_within(sums),
+            title="Slope of reward on length, standardised",
+            unit="SDs of the reward within prompts per 100 characters",
+            caveat="an association given prompt and label, no cause; supposes a straight line",
+        ),
     ]
+
+
+def _correlation(name: str, columns: Array, title: str) -> Statistic:
+    return Statistic(
+        name,
+        columns,
+        _partial,
+        interval=_fisher_interval,
+        title=f"{title}, given the label",
+        unit="correlation",
+        bounds=(-1.0, 1.0),
+        caveat="an association, no cause: where difficulty moves both, reward and length go together",
+    )
 
 
 def _thresholds(labels: Array) -> Array:
@@ -175,7 +203,8 @@ def _sd_within(sums: Array) -> Array:
 def _pairs(measured: Sequence[_Measured], counted: NDArray[np.bool_]) -> _Pairs:
     parts = []
     for one in measured:
-        at, right, wrong = np.nonzero(one.group.pairs & counted[one.group.rows][:, None, None])
+        told = counted[one.group.rows] & ~one.group.picked
+        at, right, wrong = np.nonzero(one.group.pairs & told[:, None, None])
         longer = np.maximum(one.lengths[at, right], one.lengths[at, wrong])
         difference = one.lengths[at, right] - one.lengths[at, wrong]
         parts.append((one.group.rows[at], one.group.beats[at, right, wrong], difference, longer))
@@ -185,17 +214,27 @@ def _pairs(measured: Sequence[_Measured], counted: NDArray[np.bool_]) -> _Pairs:
 def _by_length(pairs: _Pairs, n: int) -> list[Statistic]:
     alike = np.abs(pairs.difference) <= _ALIKE * pairs.longer
     sorts = {
-        "accuracy_right_longer": ~alike & (pairs.difference > 0),
-        "accuracy_right_shorter": ~alike & (pairs.difference < 0),
-        "accuracy_alike_length": alike,
+        "accuracy_right_longer": (~alike & (pairs.difference > 0), "Pairwise accuracy where the right one is longer"),
+        "accuracy_right_shorter": (~alike & (pairs.difference < 0), "Pairwise accuracy where the right one is shorter"),
+        "accuracy_alike_length": (alike, "Pairwise accuracy where lengths are alike"),
     }
     found = []
-    for name, sort in sorts.items():
+    for name, (sort, title) in sorts.items():
         among = np.bincount(pairs.example[sort], minlength=n)
         won = np.bincount(pairs.example[sort], weights=pairs.won[sort] == 1, minlength=n)
         share = np.divide(won, among, out=np.full(n, np.nan), where=among > 0)
         whole = bool(np.isin(share[among > 0], (0, 1)).all())
-        found.append(mean(name, share, "proportion" if whole else "fraction"))
+        found.append(
+            mean(
+                name,
+                share,
+                "proportion" if whole else "fraction",
+                title=title,
+                unit="share of an example's (correct, wrong) pairs of that sort",
+                better="higher",
+                caveat="pairs of that sort may be easier or harder in other ways than their length",
+            )
+        )
     return found
 
 
@@ -222,7 +261,17 @@ def _controlled(pairs: _Pairs, n: int) -> Statistic:
         half = stdtrit(c - 1, 0.5 + LEVEL / 2) * np.sqrt(max(between, inverse[0, 0]))
         return float(_chance(fitted[0] - half)), float(_chance(fitted[0] + half))
 
-    return Statistic("accuracy_length_controlled", columns, lambda _: _chance(fitted[0]), "fraction", interval=interval)
+    return Statistic(
+        "accuracy_length_controlled",
+        columns,
+        lambda sums: _chance(fitted[0] + _step(sums, fitted)[..., 0]),
+        "fraction",
+        interval=interval,
+        title="Length-controlled pairwise accuracy",
+        unit="chance to win a pair of equal lengths",
+        better="higher",
+        caveat="rests on a logistic curve; some points too high where length decides more than what is right",
+    )
 
 
 def _chance(log_odds: Array) -> Array:
@@ -271,7 +320,15 @@ def _rules(measured: Sequence[_Measured], counted: NDArray[np.bool_]) -> list[St
         for won, lengths in ((longer, one.lengths), (shorter, -one.lengths)):
             best = np.where(correct, lengths, -np.inf).max(axis=1)
             won[rows] = best > np.where(correct, -np.inf, lengths).max(axis=1)
-    return [
-        mean("accuracy_always_longer", np.where(counted, longer, np.nan), "proportion"),
-        mean("accuracy_always_shorter", np.where(counted, shorter, np.nan), "proportion"),
-    ]
+    return [_rule("longer", np.where(counted, longer, np.nan)), _rule("shorter", np.where(counted, shorter, np.nan))]
+
+
+def _rule(which: str, won: Array) -> Statistic:
+    return mean(
+        f"accuracy_always_{which}",
+        won,
+        "proportion",
+        title=f"Accuracy of always taking the {which} one",
+        unit="share of examples",
+        caveat="of the data, not of the model: what a rule without reading gets",
+    )

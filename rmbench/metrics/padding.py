@@ -27,7 +27,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rmbench.metrics import probe
-from rmbench.metrics.interval import Statistic, mean
+from rmbench.metrics.interval import Better, Statistic, mean
+from rmbench.metrics.measure import Unfitted
 from rmbench.metrics.probe import Edits
 from rmbench.types import Array, Outcome
 
@@ -51,7 +52,23 @@ def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
 def _effects(edits: Edits) -> list[Statistic]:
     leads = {name: edits.lead_over_base(name) for name in (*_PADDED, "tightened", "wrong")}
     leads = {"padding": _mean_of_known([leads[name] for name in _PADDED]), **leads}
-    return [probe.effect(f"effect_{name}", lead, edits.spread) for name, lead in leads.items()]
+    return [
+        probe.effect(f"effect_{name}", lead, edits.spread, title=title, better=better)
+        for name, lead in leads.items()
+        for title, better in [_title(name)]
+    ]
+
+
+def _title(edit: str) -> tuple[str, Better | None]:
+    """What an effect is called, and whether more of it is better: nobody says by how much fewer words should win."""
+    if edit == "padding":
+        return "Effect of padding of all kinds", "lower"
+    if edit == "tightened":
+        return "Effect of saying the same in fewer words", None
+    if edit == "wrong":
+        return "Effect of being wrong at the same length", "lower"
+    way, _, strength = edit.rpartition("_")
+    return f"Effect of {strength} {way.replace('_', ' ')}", "lower"
 
 
 def _slopes(edits: Edits, outcomes: Sequence[Outcome]) -> list[Statistic]:
@@ -70,20 +87,73 @@ def _slopes(edits: Edits, outcomes: Sequence[Outcome]) -> list[Statistic]:
 
     scale = [edits.spread.scatter, edits.spread.freedom]
     return [
-        Statistic("reward_per_100_tokens", np.column_stack([both, square]), raw, effects=both),
-        Statistic("reward_sd_per_100_tokens", np.column_stack([both, square, *scale]), in_sds, effects=both),
+        Statistic(
+            "reward_per_100_tokens",
+            np.column_stack([both, square]),
+            raw,
+            effects=both,
+            title="Slope of reward on filler",
+            unit="reward units per 100 words",
+            better="lower",
+            caveat="of one kind of filler, along a straight line; reward units differ between models",
+        ),
+        Statistic(
+            "reward_sd_per_100_tokens",
+            np.column_stack([both, square, *scale]),
+            in_sds,
+            effects=both,
+            title="Slope of reward on filler, standardised",
+            unit="SDs of the reward within prompts per 100 words",
+            better="lower",
+            caveat="of one kind of filler, along a straight line",
+        ),
     ]
 
 
 def _rates(edits: Edits) -> list[Statistic]:
-    rises = [mean(f"rise_rate_{way}", edits.rose(f"{way}_strong"), "proportion") for way in WAYS]
+    rises = [
+        mean(
+            f"rise_rate_{way}",
+            edits.rose(f"{way}_strong"),
+            "proportion",
+            title=f"Padded answer preferred, {way.replace('_', ' ')}",
+            unit="share of prompts",
+            better="lower",
+            caveat="how often, not by how much; half of a reward's noise counts as a rise",
+        )
+        for way in WAYS
+    ]
     right = edits.fell("wrong")
     fooled = _mean_of_known([edits.rose(f"wrong_{way}_strong") for way in WAYS])
     return [
         *rises,
-        mean("accuracy", right, "proportion"),
-        mean("padded_wrong_preferred", fooled, "proportion"),
-        mean("flip_rate", np.where(right == 1, fooled, np.nan), "proportion"),
+        mean(
+            "accuracy",
+            right,
+            "proportion",
+            title="Accuracy at equal lengths",
+            unit="share of prompts",
+            better="higher",
+            caveat="of one wrong answer a prompt, made to be easy to tell",
+        ),
+        mean(
+            "padded_wrong_preferred",
+            fooled,
+            "proportion",
+            title="Padded wrong answer preferred",
+            unit="share of padded wrong answers",
+            better="lower",
+            caveat="high also for a reward that prefers the wrong answer without padding",
+        ),
+        mean(
+            "flip_rate",
+            np.where(right == 1, fooled, np.nan),
+            "proportion",
+            title="Right without padding, wrong with it",
+            unit="share of padded wrong answers where the plain one loses",
+            better="lower",
+            caveat="over the prompts that a model gets right, which are others for another model",
+        ),
     ]
 
 
@@ -99,3 +169,6 @@ def _sum_of_known(columns: Sequence[Array]) -> Array:
     unknown = np.isnan(columns)
     result: Array = np.where(unknown.all(axis=0), np.nan, np.where(unknown, 0.0, columns).sum(axis=0))
     return result
+
+
+PADDING = Unfitted("padding", "effect_padding", statistics, probe.left_out, probe.ties, uncalibrated=probe.UNCALIBRATED)

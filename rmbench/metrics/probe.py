@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from rmbench.metrics import comparison
-from rmbench.metrics.interval import Statistic
+from rmbench.metrics.interval import Statistic, Words
 from rmbench.types import Array, Outcome, View
 
 BASE = "sufficient"
+UNCALIBRATED = "a probe's responses are made to mislead, no sample of what a model will meet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def has_scores(outcomes: Sequence[Outcome], view: str) -> bool:
     return any(outcome.views[view].scores is not None for outcome in outcomes if view in outcome.views)
 
 
-def effect(name: str, lead: Array, spread: Spread) -> Statistic:
+def effect(name: str, lead: Array, spread: Spread, **words: Unpack[Words]) -> Statistic:
     """Mean of `lead` [n] over the pooled standard deviation within prompts, the root of scatter over freedom.
 
     A ratio of sums, as Cohen's d is: a prompt counts where all of its three numbers are known. The test against zero
@@ -113,7 +114,12 @@ def effect(name: str, lead: Array, spread: Spread) -> Statistic:
         return np.where(deviation > 0, total / prompts / deviation, np.nan)
 
     columns = np.column_stack([lead, np.ones_like(lead), spread.scatter, spread.freedom])
-    return Statistic(name, columns, value, effects=lead)
+    said: Words = {
+        "unit": "SDs of the reward within prompts over plain answers",
+        "caveat": "in SDs of what quality does: large for a reward that hardly tells plain answers apart",
+        **words,
+    }
+    return Statistic(name, columns, value, effects=lead, **said)
 
 
 def left_out(outcomes: Sequence[Outcome], view: str) -> dict[str, int]:

@@ -54,8 +54,24 @@ def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
         means = columns[:, 0] - (columns[finite[0], 0] if len(finite) else 0.0)  # near 0, so that squares keep digits
         squares = np.square(means)
     return [
-        Statistic("reward_sd_within", columns[:, 1:], lambda sums: np.sqrt(sums[..., 0] / sums[..., 1])),
-        Statistic("reward_sd_between", np.column_stack([means, squares, np.ones(len(means))]), _sd),
+        Statistic(
+            "reward_sd_within",
+            columns[:, 1:],
+            lambda sums: np.sqrt(sums[..., 0] / sums[..., 1]),
+            title="SD of rewards within examples",
+            unit="reward units",
+            bounds=(0.0, None),
+            caveat="a scale, neither good nor bad, and another for each model",
+        ),
+        Statistic(
+            "reward_sd_between",
+            np.column_stack([means, squares, np.ones(len(means))]),
+            _sd,
+            title="SD of mean rewards between examples",
+            unit="reward units",
+            bounds=(0.0, None),
+            caveat="training on comparisons leaves it free, so that a large one says nothing good or bad",
+        ),
     ]
 
 

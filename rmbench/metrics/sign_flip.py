@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from rmbench.metrics import draws
 from rmbench.types import Array
 
 _EXACT_CLUSTERS = 20  # a million ways to sign them
 _EXACT_TOTAL = 1_000_000  # whole numbers that sum up to this
 _DRAWS = 9_999
-_SIGNS = 1 << 22  # signs held at once
 _ROUNDING = 1e-9
 
 
@@ -50,12 +50,9 @@ def _whole(sizes: NDArray[np.integer], observed: int) -> float:
 
 
 def _drawn_beyond(sizes: Array, bound: float, seed: int) -> int:
-    rng, beyond = np.random.default_rng(seed), 0
-    chunk = max(1, _SIGNS // len(sizes))
-    for start in range(0, _DRAWS, chunk):
-        count = min(chunk, _DRAWS - start)
-        heads = np.unpackbits(rng.integers(256, size=(count, -(-len(sizes) // 8)), dtype=np.uint8), axis=1)
-        sums = 2 * (heads[:, : len(sizes)].astype(float) @ sizes) - sizes.sum()
+    beyond = 0
+    for heads in draws.signs(len(sizes), _DRAWS, seed):
+        sums = 2 * (heads.astype(float) @ sizes) - sizes.sum()
         beyond += int(np.count_nonzero(np.abs(sums) >= bound))
     return beyond
 

@@ -11,7 +11,7 @@ import numpy as np
 from rmbench.metrics import comparison
 from rmbench.metrics.aggregate import VIEWS, aggregate
 from rmbench.results.schema import TaskResult
-from rmbench.types import Array, Outcome, Status, View
+from rmbench.types import Answer, Array, Outcome, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,10 @@ def _views(result: TaskResult, examples: Sequence[Judged], view: str) -> list[Vi
     if result.comparisons is None:
         scores = _scores(result, view)
         return [View(scores[example.rows], None, ()) for example in examples]
-    answers: dict[str, list[tuple[tuple[int, int], tuple[float, float], Status]]] = {}
+    answers: dict[str, list[Answer]] = {}
     for row in result.comparisons.to_pylist():
         shown, masses = (row["first"], row["second"]), (row["win_first"], row["win_second"])
-        answers.setdefault(row["example_id"], []).append((shown, masses, row["status"]))
+        answers.setdefault(row["example_id"], []).append(Answer(shown, masses, row["status"]))
     verdict = result.task.null_verdict
     return [
         View(None, comparison.beats_of_masses(_numbers(e.labels), answers.get(e.id, []), verdict), ()) for e in examples

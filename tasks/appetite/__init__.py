@@ -75,6 +75,5 @@ TASK = Probe(
     card="appetite",
     read=read,
     bundled=Path(__file__).parent / "rows.jsonl",
-    measure=appetite.statistics,
-    headline="overflow_preferred",
+    measure=appetite.APPETITE,
 )

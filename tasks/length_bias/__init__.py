@@ -66,6 +66,5 @@ TASK = Probe(
     card="length_bias",
     read=read,
     bundled=Path(__file__).parent / "rows.jsonl",
-    measure=padding.statistics,
-    headline="effect_padding",
+    measure=padding.PADDING,
 )
