@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
-import math
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
@@ -19,20 +17,18 @@ from uuid import uuid4
 
 from rmbench import scoring
 from rmbench.cache import cache_folder
-from rmbench.calibration.fit import Calibrated, calibrate
 from rmbench.data.dataset import Dataset
 from rmbench.errors import UsageError
-from rmbench.metrics import scale
-from rmbench.metrics.interval import estimate
 from rmbench.models.base import Derived, Model, TokenModel, subject_of
 from rmbench.models.spec import load_model, run_identity
 from rmbench.plugins import load_task
-from rmbench.results import files, provenance, records
-from rmbench.results.schema import DatasetInfo, Metric, Scale, SubjectInfo, TaskInfo, TaskResult, Timing
+from rmbench.results import files
+from rmbench.results.judged import Judged
+from rmbench.results.schema import Config, SubjectInfo, TaskResult, Timing
 from rmbench.scoring import Explanation, Progress, Store, Tally
 from rmbench.scoring.workers import Processes, devices_of
 from rmbench.task import Task
-from rmbench.types import STATUSES, Example, Message, Outcome, Question, Request, Response, Reward
+from rmbench.types import Message, Question, Request, Response, Reward
 
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
@@ -41,11 +37,12 @@ Conversation = tuple[str, str] | Sequence[Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A task with the examples it will be run on, and how they were chosen."""
+    """A task with the examples it will be run on: how they were chosen, and what of it is not the task's own."""
 
     task: Task
     data: Dataset
     choice: Mapping[str, Any]
+    own: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
@@ -83,12 +80,12 @@ def load_tasks(
     for task in found:
         path = Path(data[task.name]) if task.name in data else None
         examples = task.load(path)
-        given = {"data_sha256": examples.sha256} if path else {}
+        own = {"data": {"name": path.resolve().name, "sha256": examples.sha256}} if path else {}
         if deduplicate:
             examples = examples.deduplicated()
         if limit is not None:
             examples = examples.limited(limit)
-        loaded.append(Loaded(task, examples, {"limit": limit, "deduplicate": deduplicate, **given}))
+        loaded.append(Loaded(task, examples, {"limit": limit, "deduplicate": deduplicate}, own))
     return loaded
 
 
@@ -147,18 +144,28 @@ def evaluate(
         )
         results = []
         for item in loaded:
-            judged = _Judged()
+            judged = Judged(item.task)
             for example, questions in zip(item.data.examples, asked.pop(0), strict=True):
-                judged.add(item.task, example, questions, list(islice(rewards, len(questions))))
+                judged.add(example, questions, list(islice(rewards, len(questions))))
             info = SubjectInfo(
                 kind="reward_model",
                 id=subject.id,
                 family=subject.family,
                 revision=subject.revision,
                 fingerprint=fingerprint(model),
+                identity="none" if run else "content",
+                may_change=run is not None,
+                uses=sorted(getattr(model, "uses", ())),
+                answers=sorted(model.answers),
             )
-            config = {**subject.settings, **item.choice, "seed": seed} | ({"run": run} if run else {})
-            results.append(_result(item, judged, info, config, tally, started))
+            config = Config(
+                model={**subject.settings} | ({"run": run} if run else {}),
+                data={**item.choice, "seed": seed},
+                task=dict(item.own),
+                run={"devices": devices, "token_budget": token_budget},
+            )
+            took = timing(tally, time.perf_counter() - started)
+            results.append(judged.result(item.data, info, config, took, seed=seed))
         if out is not None:
             for result in results:
                 files.write(result, Path(out))
@@ -311,88 +318,6 @@ def _message(message: Any, place: str) -> Message:
     return Message(role, content)
 
 
-class _Judged:
-    """What is known of a task's examples once they are judged, one after the other: all but texts and requests."""
-
-    def __init__(self) -> None:
-        self.outcomes: list[Outcome] = []
-        self.records = records.Records()
-        self.statuses: Counter[str] = Counter()
-        self.truncated = self.same_tokens = 0
-        self._problems: dict[tuple[str, str], str] = {}
-        self._counts: Counter[tuple[str, str]] = Counter()
-
-    def add(self, task: Task, example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> None:
-        self.outcomes.append(task.outcome(example, questions, rewards))
-        self.records.add(example, questions, rewards)
-        texts: dict[str, str | None] = {}
-        for question, reward in zip(questions, rewards, strict=True):
-            self.statuses[reward.status] += 1
-            self.truncated += reward.truncated > 0
-            if reward.read and len(question.request.responses) == 1:
-                text = question.request.responses[0].text
-                self.same_tokens += texts.setdefault(reward.read, text) != text
-            if reward.status != "ok":
-                self._add_problem(example, question, reward)
-
-    @property
-    def problems(self) -> list[str]:
-        """One line per status that is not `ok` and reason, numbers in it aside: how often, and where first."""
-        return [f"{self._counts[kind]:,} rewards are {kind[0]}, {line}" for kind, line in self._problems.items()]
-
-    def _add_problem(self, example: Example, question: Question, reward: Reward) -> None:
-        kind = reward.status, re.sub(r"\d[\d,.]*", "#", reward.detail or "")
-        self._counts[kind] += 1
-        candidates = " and ".join(map(str, question.place.candidates)) if question.place else "?"
-        place = f"example {example.id}, candidate {candidates}"
-        self._problems.setdefault(kind, f"first at {place}" + (f": {reward.detail}" if reward.detail else ""))
-
-
-def _result(
-    item: Loaded, judged: _Judged, subject: SubjectInfo, config: Mapping[str, Any], tally: Tally, started: float
-) -> TaskResult:
-    task, data, outcomes = item.task, item.data, judged.outcomes
-    views = list(dict.fromkeys(view for outcome in outcomes for view in outcome.views))
-    primary = task.primary_view(views)
-    calibrated = Calibrated(reason=task.measure.uncalibrated)
-    if task.measure.uncalibrated is None:
-        calibrated = calibrate(outcomes, primary, seed=config["seed"])
-    described = scale.describe(outcomes, primary)
-    result = TaskResult(
-        task=TaskInfo(name=task.name, version=task.version, protocol=task.protocol, null_verdict=task.null_verdict),
-        dataset=DatasetInfo(
-            source=data.source,
-            revision=data.revision,
-            sha256=data.sha256,
-            examples_sha256=_examples_sha256(data.examples),
-            responses_sha256=_responses_sha256(data.examples),
-            examples=len(data.examples),
-            candidates=sum(len(example.candidates) for example in data.examples),
-            excluded=dict(data.excluded),
-            noted=dict(data.noted),
-        ),
-        subject=subject,
-        primary_view=primary,
-        metrics=_metrics(task, outcomes, views, config["seed"]),
-        left_out={view: reasons for view in views if (reasons := task.measure.left_out(outcomes, view))},
-        statuses={status: judged.statuses[status] for status in STATUSES if judged.statuses[status]},
-        truncated=judged.truncated,
-        ties={view: task.measure.ties(outcomes, view) for view in views},
-        same_tokens=judged.same_tokens,
-        scale=None if described is None else Scale(**asdict(described)),
-        calibration=calibrated.report,
-        calibration_reason=calibrated.reason,
-        timing=timing(tally, time.perf_counter() - started),
-        environment=provenance.environment(),
-        config={**config, "task_version": task.version, "protocol": task.protocol},
-        created=provenance.now(),
-    )
-    result._records = judged.records.candidates(calibrated.probabilities)
-    result._comparisons = judged.records.comparisons()
-    result._problems = judged.problems
-    return result
-
-
 def check_name(name: str | None) -> None:
     """Raises UsageError for a name that is no id of a result."""
     if name is not None and not _NAME.fullmatch(name):
@@ -412,53 +337,4 @@ def timing(tally: Tally, seconds: float) -> Timing:
         tokens=tally.tokens,
         token_budget=tally.token_budget,
         ways=dict(sorted(tally.ways.items())),
-    )
-
-
-def _metrics(task: Task, outcomes: Sequence[Outcome], views: Sequence[str], seed: int) -> list[Metric]:
-    subsets: dict[str, list[Outcome]] = {"all": list(outcomes)}
-    for outcome in outcomes:
-        for value in outcome.facets.values():
-            subsets.setdefault(value, []).append(outcome)
-    measure, clusters = task.measure, {name: [o.cluster for o in some] for name, some in subsets.items()}
-    fits = {view: measure.fit(outcomes, view) for view in views}
-    return [
-        Metric(
-            name=found.name,
-            kind=found.kind,
-            view=view,
-            subset=subset,
-            value=_number(found.value),
-            ci_low=_number(found.ci_low),
-            ci_high=_number(found.ci_high),
-            n=found.n,
-            clusters=found.clusters,
-            p=found.p,
-        )
-        for view in views
-        for subset, some in subsets.items()
-        for found in estimate(measure.statistics(some, view, fits[view]), clusters[subset], seed=seed)
-    ]
-
-
-def _number(value: float) -> float | None:
-    """A NaN is no number: the schema says null."""
-    return None if math.isnan(value) else float(value)
-
-
-def _responses_sha256(examples: Sequence[Example]) -> str | None:
-    """Identity of the texts that were judged; None where a score file does not tell them."""
-    if any(candidate.text is None for example in examples for candidate in example.candidates):
-        return None
-    texts = ([example.id, [c.text for c in example.candidates]] for example in sorted(examples, key=_by_id))
-    return provenance.list_sha256(texts)
-
-
-def _by_id(example: Example) -> tuple[str, list[str | None]]:
-    return example.id, [candidate.text for candidate in example.candidates]
-
-
-def _examples_sha256(examples: Sequence[Example]) -> str:
-    return provenance.examples_sha256(
-        (example.id, example.cluster, [candidate.number for candidate in example.candidates]) for example in examples
     )

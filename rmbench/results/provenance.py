@@ -51,6 +51,12 @@ def reason_of(detail: str | None) -> str:
     return " ".join(reason.split())[:100]
 
 
+def columns_of(candidates: pa.Table, requests: pa.Table | None = None) -> dict[str, dict[str, str]]:
+    """The hash of every column of the tables of a result, by table."""
+    tables = {"candidates": candidates} | ({} if requests is None else {"requests": requests})
+    return {name: column_hashes(table) for name, table in tables.items()}
+
+
 def column_hashes(table: pa.Table) -> dict[str, str]:
     """The first 16 hex digits of a hash of each column of a table: of its values, whatever file they were kept in."""
     return {name: _column_hash(table[name])[:16] for name in table.column_names}

@@ -20,8 +20,8 @@ class _Part(BaseModel):
 class TaskInfo(_Part):
     """What was measured, and how. `version` rises whenever the same rows would give other examples.
 
-    `kind` is that of the task and `measure` the name of what measures it. `orders` is how responses are shown to a model
-    that compares, `null_verdict` what a verdict that could not be read is; null where nothing is compared.
+    `kind` is that of the task and `measure` the name of what measures it. `orders` is how responses are shown to a
+    model that compares, `null_verdict` what a verdict that could not be read is; null where nothing is compared.
     """
 
     name: str
@@ -81,8 +81,8 @@ class SubjectInfo(_Part):
     """What was evaluated. `id` is a name, never a path.
 
     `identity` says what `fingerprint` is a hash of: the `content` of a model, its name (`named`: code that may change,
-    an endpoint), or nothing (`none`: an object in memory, whose fingerprint is null). `uses` is what it looks at besides
-    prompt and responses, `answers` what it can be asked. `facts` are what only running it told.
+    an endpoint), or nothing (`none`: an object in memory, whose fingerprint is null). `uses` is what it looks at
+    besides prompt and responses, `answers` what it can be asked. `facts` are what only running it told.
     """
 
     kind: Literal["reward_model", "policy"]
@@ -116,8 +116,8 @@ class Fitted(_Part):
 
 
 class Definition(_Part):
-    """What a statistic is: `better` is the direction, null where neither is better; `bounds` are its least and most, null
-    where there is none; `caveat` is what it cannot say. `kind` picks its interval: see `Metric`.
+    """What a statistic is: `better` is the direction, null where neither is better; `bounds` are its least and most,
+    null where there is none; `caveat` is what it cannot say. `kind` picks its interval: see `Metric`.
     """
 
     title: str
