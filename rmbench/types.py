@@ -48,7 +48,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Message:
-    """One turn of a conversation. `parts` are texts and images; a plain text is one part."""
+    """One turn of a conversation. `parts` are texts and images; a text given for them is the only one."""
 
     role: str
     parts: tuple[Part, ...]
@@ -59,14 +59,14 @@ class Message:
     def __init__(
         self,
         role: str,
-        content: str | Sequence[Part] = (),
+        parts: str | Sequence[Part] = (),
         tool_calls: Sequence[ToolCall] = (),
         tool_call_id: str | None = None,
         name: str | None = None,
     ) -> None:
         put = object.__setattr__
         put(self, "role", role)
-        put(self, "parts", (content,) if isinstance(content, str) else tuple(content))
+        put(self, "parts", (parts,) if isinstance(parts, str) else tuple(parts))
         put(self, "tool_calls", tuple(tool_calls))
         put(self, "tool_call_id", tool_call_id)
         put(self, "name", name)
@@ -116,7 +116,7 @@ class Response:
 
     def __init__(
         self,
-        content: str | Sequence[Message] | None,
+        messages: str | Sequence[Message] | None,
         steps: Sequence[str] | Literal["turns"] | None = None,
         tokens: int | None = None,
         finish: str | None = None,
@@ -124,9 +124,9 @@ class Response:
         top: Sequence[Mapping[str, float]] = (),
     ) -> None:
         put = object.__setattr__
-        if content is not None:
-            content = (Message("assistant", content),) if isinstance(content, str) else tuple(content)
-        put(self, "messages", content)
+        if messages is not None:
+            messages = (Message("assistant", messages),) if isinstance(messages, str) else tuple(messages)
+        put(self, "messages", messages)
         put(self, "steps", steps if steps is None or steps == "turns" else tuple(steps))
         put(self, "tokens", tokens)
         put(self, "finish", finish)

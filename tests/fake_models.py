@@ -84,7 +84,9 @@ class TinyTokenModel:
 class Scripted:
     """A RewardModel that answers from a function of the request, and remembers what it saw."""
 
-    def __init__(self, answer: Any, answers: Sequence[Ask] = ("reward",), fingerprint: str | None = "scripted:1") -> None:
+    def __init__(
+        self, answer: Any, answers: Sequence[Ask] = ("reward",), fingerprint: str | None = "scripted:1"
+    ) -> None:
         self.answer, self.answers, self.fingerprint = answer, frozenset(answers), fingerprint
         self.subject = Subject("tests/scripted", "scripted")
         self.seen: list[Request] = []
