@@ -19,6 +19,7 @@ from rmbench import scoring
 from rmbench.cache import cache_folder
 from rmbench.data.dataset import Dataset
 from rmbench.errors import UsageError
+from rmbench.kinds.base import Task
 from rmbench.models.base import Derived, Model, TokenModel, subject_of
 from rmbench.models.spec import load_model, run_identity
 from rmbench.plugins import load_task
@@ -27,7 +28,6 @@ from rmbench.results.judged import Judged
 from rmbench.results.schema import Config, SubjectInfo, TaskResult, Timing
 from rmbench.scoring import Explanation, Progress, Store, Tally
 from rmbench.scoring.workers import Processes, devices_of
-from rmbench.task import Task
 from rmbench.types import Message, Question, Request, Response, Reward
 
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")

@@ -17,6 +17,8 @@ import numpy as np
 
 from rmbench.errors import UsageError
 from rmbench.flow import Loaded, check_name, kept, load_tasks, timing
+from rmbench.kinds.base import Task
+from rmbench.kinds.generation import Generation, Prompt
 from rmbench.metrics import tails
 from rmbench.metrics.interval import Estimate, estimate, mean
 from rmbench.models.base import Subject, subject_of
@@ -28,7 +30,6 @@ from rmbench.results import files, provenance, records
 from rmbench.results.schema import DatasetInfo, Metric, SubjectInfo, TaskInfo, TaskResult
 from rmbench.scoring import Progress, Tally
 from rmbench.scoring.generation import generate
-from rmbench.task import Generation, Prompt, Task
 from rmbench.types import GenerationRequest, Message, Response
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ LAYERS = [
     ["rmbench.models.base", "rmbench.policies.base"],
     ["rmbench.models", "rmbench.policies"],
     ["rmbench.scoring"],
-    ["rmbench.task"],
+    ["rmbench.kinds"],
     ["rmbench.tasks", "rmbench.data_cards"],
     ["rmbench.flow"],
     ["rmbench.rewards", "rmbench.generation"],

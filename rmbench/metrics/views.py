@@ -127,7 +127,7 @@ def _compared(labels: Array, given: Sequence[Given], null_verdict: str | None) -
         if one.reward.status != "ok":
             for index in one.candidates:
                 statuses[index] = one.reward.status
-    return View(None, comparison.beats_of_masses(labels, [*map(_answer, given)], null_verdict), statuses)
+    return View(None, comparison.beats_of_masses(labels, list(map(_answer, given)), null_verdict), statuses)
 
 
 def _head_views(rewards: Sequence[Reward]) -> dict[str, View]:
