@@ -486,11 +486,14 @@ def test_a_model_with_two_results_on_a_task_is_two_models(tmp_path: Path) -> Non
 
 
 def test_a_metric_that_should_be_low_is_ranked_by_how_low() -> None:
-    def made(metric: str, values: list[float]) -> Series:
-        figures = {f"m{i}": Reported(f"m{i}", "b", metric, v, None, None, None, "s", "p") for i, v in enumerate(values)}
+    def made(metric: str, values: list[float], lower: bool = False) -> Series:
+        figures = {
+            f"m{i}": Reported(f"m{i}", "b", metric, v, None, None, None, "s", "p", lower_is_better=lower)
+            for i, v in enumerate(values)
+        }
         return Series(metric, "b", metric, "", "", figures)
 
     score = made("score", [float(i) for i in range(9)])
-    good = made("flip_rate", [1 - i / 9 for i in range(9)])
+    good = made("flip_rate", [1 - i / 9 for i in range(9)], lower=True)
     noise = made("accuracy", [3.0, 1, 4, 1.5, 5, 9, 2, 6, 5.3])
     assert [rank.rank for rank in _ranks([noise, good], score)] == [2, 1]

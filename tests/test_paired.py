@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -13,8 +15,9 @@ from scipy.stats import binomtest
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from rmbench.metrics.interval import Kind, estimate, mean, mean_interval, wilson_interval
-from rmbench.metrics.paired import Difference, difference, holm, mcnemar_p, overlap, ranks, tiers
+from rmbench.metrics import draws
+from rmbench.metrics.interval import Kind, Statistic, estimate, mean, mean_interval, percentiles, wilson_interval
+from rmbench.metrics.paired import Difference, difference, difference_of, holm, mcnemar_p, overlap, ranks, tiers
 from rmbench.metrics.sign_flip import sign_flip_p
 from rmbench.types import Array
 
@@ -294,3 +297,116 @@ def test_rank_intervals_hold_the_true_ranks(gap: float) -> None:
         held += all(one.low <= 5 - i <= one.high or (gap == 0 and (one.low, one.high) == (1, 5))
                     for i, one in enumerate(ranks(values, np.arange(150))))  # fmt: skip
     assert held / 200 >= 0.93
+
+
+# Statistics that are no means, value minus value.
+
+
+def standardised(gap: Array, scatter: Array) -> Statistic:
+    """A mean gap over the pooled SD, as `margin_sd` and `effect_*` are."""
+
+    def value(sums: Array) -> Array:
+        return np.asarray(sums[..., 0] / sums[..., 1] / np.sqrt(sums[..., 2] / sums[..., 1]))
+
+    return Statistic("sd", np.column_stack([gap, np.ones_like(gap), scatter]), value)
+
+
+def pooled_auc(right: Array, wrong: Array) -> Statistic:
+    """The slow form over rows that are a cluster each."""
+    won = (right[:, None] > wrong[None]).astype(float)
+
+    def of(times: Array) -> Array:
+        return np.einsum("di,ij,dj->d", times, won, times) / np.square(times.sum(axis=1))
+
+    return Statistic("pooled_auc", of=of, kind="fraction")
+
+
+def two_standardised(rng: np.random.Generator, n: int, apart: float = 0.0) -> tuple[Statistic, Statistic]:
+    """Standardised gaps of two models whose rewards share what a prompt is; true values .5 + apart and .5."""
+    shared, scales = rng.normal(size=n), rng.chisquare(3, (2, n)) / 3
+    own = rng.normal(size=(2, n))
+    gaps = 0.6 * shared + 0.8 * own + np.array([[0.5 + apart], [0.5]])
+    return standardised(3 * gaps[0], 9 * scales[0]), standardised(gaps[1], scales[1])
+
+
+@pytest.mark.parametrize("kind", ["proportion", "fraction", "number"])
+def test_for_means_the_difference_of_statistics_is_that_of_their_rows(kind: Kind) -> None:
+    rng, clusters = np.random.default_rng(20), np.repeat(np.arange(30), 2)
+    ours, theirs = rng.binomial(1, [[0.7], [0.5]], (2, 60)).astype(float)
+    found = difference_of(mean("a", ours, kind), mean("a", theirs, kind), clusters)
+    assert found == difference(ours[:, None], theirs[:, None], clusters, kind=kind)
+
+
+def test_parts_of_a_mean_in_another_form_are_its_rows() -> None:
+    rng, clusters = np.random.default_rng(21), np.repeat(np.arange(40), rng_sizes := [1, 2, 3, 4] * 10)
+    n = sum(rng_sizes)
+    ours, theirs = rng.normal([[0.3], [0.0]], 1, (2, n))
+    sums = [np.bincount(clusters, weights=values) for values in (ours, theirs)]
+    sizes = np.bincount(clusters).astype(float)
+    slow = [Statistic("slow", of=lambda times, s=s: times @ s / (times @ sizes)) for s in sums]
+    found = difference_of(*slow, clusters)
+    due = difference(ours[:, None], theirs[:, None], clusters)
+    for name in ("value", "ci_low", "ci_high", "p", "detectable", "n", "clusters"):
+        assert getattr(found, name) == pytest.approx(getattr(due, name)), name
+
+
+@pytest.mark.parametrize(
+    "make", [two_standardised, lambda rng, n: tuple(pooled_auc(*rng.normal([[1], [0]], 1, (2, n))) for _ in "ab")]
+)
+def test_a_difference_is_value_minus_value_in_every_draw(make: Callable[..., tuple[Statistic, Statistic]]) -> None:
+    n, values = 40, []
+    ours, theirs = make(np.random.default_rng(22), n)
+    for [times] in [draws.times(n, 300, 4)]:
+        for draw in times:
+            kept = np.repeat(np.arange(n), draw.astype(int))
+            both = [
+                one.of(draw[None])[0] if one.of else one.value(one.columns[kept].sum(axis=0)) for one in (ours, theirs)
+            ]
+            values.append(both[0] - both[1])
+    found = difference_of(ours, theirs, range(n), draws=300, seed=4)
+    assert (found.ci_low, found.ci_high) == pytest.approx(percentiles(found.value, np.array(values), n, n - 1))
+    assert found.mcnemar_p is None
+
+
+def test_a_scale_that_only_one_model_has_makes_no_difference() -> None:
+    rng = np.random.default_rng(23)
+    gap, scatter = rng.normal(0.5, 1, 50), rng.chisquare(3, 50)
+    found = difference_of(standardised(gap, scatter), standardised(7 * gap, 49 * scatter), range(50))
+    assert (found.value, found.p) == (pytest.approx(0, abs=1e-12), 1.0)
+
+
+def test_rows_that_count_for_one_only_are_left_out_of_both() -> None:
+    ours, theirs = two_standardised(np.random.default_rng(24), 30)
+    holed = replace(ours, columns=np.where(np.arange(30)[:, None] < 5, np.nan, ours.columns))
+    found = difference_of(holed, theirs, range(30))
+    due = difference_of(*(replace(one, columns=one.columns[5:]) for one in (ours, theirs)), range(25))
+    assert (found.value, found.n, found.clusters, found.p) == (pytest.approx(due.value), 25, 25, pytest.approx(due.p))
+
+
+def test_strata_of_either_are_kept() -> None:
+    ours, theirs = two_standardised(np.random.default_rng(25), 40)
+    strata = np.repeat([0, 1], 20)
+    held = difference_of(replace(ours, strata=strata), theirs, range(40), seed=1)
+    assert held == difference_of(replace(ours, strata=strata), replace(theirs, strata=strata), range(40), seed=1)
+    assert held != difference_of(ours, theirs, range(40), seed=1)
+
+
+def test_too_little_leaves_a_difference_open() -> None:
+    ours, theirs = two_standardised(np.random.default_rng(26), 1)
+    alone = difference_of(ours, theirs, [0])
+    assert np.isnan([alone.ci_low, alone.ci_high, alone.p, alone.detectable]).all()
+    nothing = replace(ours, columns=np.full((1, 3), np.nan))
+    assert difference_of(nothing, theirs, [0]).n == 0
+
+
+def test_intervals_and_p_of_a_ratio_with_its_sd_hold() -> None:
+    rng, held, low, powerful = np.random.default_rng(27), 0, 0, 0
+    for seed in range(500):
+        found = difference_of(*two_standardised(rng, 80), range(80), draws=400, seed=seed)
+        held += found.ci_low <= 0 <= found.ci_high
+        low += found.p <= 0.05
+        apart = difference_of(*two_standardised(rng, 80, apart=0.35), range(80), draws=50, seed=seed)
+        powerful += apart.p <= 0.05
+    assert 0.93 <= held / 500 <= 0.97
+    assert 0.03 <= low / 500 <= 0.075
+    assert 0.6 < powerful / 500 < 0.95

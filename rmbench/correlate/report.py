@@ -12,7 +12,6 @@ from rmbench.correlate.tables import Reported, Series, near_matches, series
 from rmbench.errors import DataError, UsageError
 from rmbench.metrics import association
 from rmbench.metrics.association import MINIMUM
-from rmbench.metrics.direction import lower_is_better
 from rmbench.metrics.paired import Rank, holm
 from rmbench.types import Array
 
@@ -143,7 +142,7 @@ def _against(policy: Series, metrics: Sequence[Series], seed: int) -> Downstream
 def _pair(metric: Series, policy: Series, seed: int) -> Pair:
     models = [rm for rm in policy.figures if rm in metric.figures]
     pair = Pair(
-        metric.name, policy.name, len(models), lower_is_better=lower_is_better(metric.metric), models=models,
+        metric.name, policy.name, len(models), lower_is_better=metric.lower_is_better, models=models,
         metric_source=metric.source, downstream_source=policy.source,
     )  # fmt: skip
     if len(models) < MINIMUM:
@@ -174,7 +173,7 @@ def _ranks(metrics: Sequence[Series], policy: Series) -> list[Rank]:
     rms = list(policy.figures)
     y, y_error = _values(policy, rms)
     columns = [_values(metric, rms) for metric in metrics]
-    signs = [-1.0 if lower_is_better(metric.metric) else 1.0 for metric in metrics]
+    signs = [-1.0 if metric.lower_is_better else 1.0 for metric in metrics]
     predictors = [sign * x for sign, (x, _) in zip(signs, columns, strict=True)]
     return association.predictive_ranks(predictors, [error for _, error in columns], y, y_error)
 

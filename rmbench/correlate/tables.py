@@ -27,12 +27,17 @@ POLICY_RESULTS = ("rm", "policy", "method", "benchmark", "metric", "value", "low
 _COLUMNS: Mapping[Kind, tuple[str, ...]] = {"metrics": METRICS, "policy results": POLICY_RESULTS}
 _SHIPPED = "rmbench.policy_results"
 _MAY_BE_EMPTY = {"low", "high", "n"}
+# What papers call figures of which less is better. Results of rmbench say it of each of theirs
+_LESS_IS_BETTER = {"brier", "brier_score", "ece", "log_loss", "loss", "mean_rank"}
 _QUANTILES = 3.92  # standard errors between the ends of a normal's 95 % interval
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """One figure of a reward model, or of a `policy` made with it by `method`; `low` to `high` is its 95 % interval."""
+    """One figure of a reward model, or of a `policy` made with it by `method`; `low` to `high` is its 95 % interval.
+
+    `lower_is_better` is whether less of the metric is better.
+    """
 
     rm: str
     benchmark: str
@@ -45,6 +50,7 @@ class Reported:
     place: str
     policy: str = ""
     method: str = ""
+    lower_is_better: bool = False
 
     @property
     def error(self) -> float:
@@ -62,6 +68,11 @@ class Series:
     policy: str
     method: str
     figures: Mapping[str, Reported]
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether less of it is better."""
+        return any(figure.lower_is_better for figure in self.figures.values())
 
     @property
     def source(self) -> str:
@@ -120,6 +131,7 @@ def read_results(folder: Path) -> list[Reported]:
             else f"{result.subject.id} ({path.parent.name})",
             f"{name} {_examples(result)}" if len(judged[name]) > 1 else name, metric.name,
             metric.value, metric.ci_low, metric.ci_high, metric.n, "rmbench", str(path),
+            lower_is_better=metric.name in result.statistics and result.statistics[metric.name].better == "lower",
         )
         for path, result in results
         for name in [result.task.name]
@@ -230,7 +242,9 @@ def _reported(cells: _Cells) -> Reported:
         field: cells.values.get(field, "") for field in ("rm", "benchmark", "metric", "source", "policy", "method")
     }
     place = f"{cells.file}, row {cells.number}"
-    return Reported(value=value, low=low, high=high, n=None if n is None else int(n), place=place, **names)
+    lower = names["metric"] in _LESS_IS_BETTER
+    count = None if n is None else int(n)
+    return Reported(value=value, low=low, high=high, n=count, place=place, lower_is_better=lower, **names)
 
 
 def _check_heading(file: str, heading: Sequence[str], kind: Kind) -> None:

@@ -357,11 +357,11 @@ def _stand(group: Group) -> tuple[Array, NDArray[np.intp]]:
     """Columns of `Standings` [7, g] and reasons [g]."""
     labels, beats, correct, pairs = group.labels, group.beats, group.correct, group.pairs
     k = labels.shape[1]
-    top, bottom = labels.max(axis=1, initial=-np.inf), labels.min(axis=1, initial=np.inf)
+    top, bottom, unknown = labels.max(axis=1, initial=-np.inf), labels.min(axis=1, initial=np.inf), np.isnan(beats)
     reason = np.select(
         [np.isnan(top), (top == 1) & (bottom == 1), (top == 0) & (bottom == 0) | (k == 0), top == bottom],
         [1, 2, 3, 4],
-        np.where((np.isnan(beats) & pairs).any(axis=(1, 2)) & ~group.picked, 5, 0),
+        np.where(np.where(group.picked, (unknown | ~pairs).all(axis=(1, 2)), (unknown & pairs).any(axis=(1, 2))), 5, 0),
     )
 
     losses, ties = ((beats < 0.5) & pairs).sum(axis=2), ((beats == 0.5) & pairs).sum(axis=2)

@@ -18,6 +18,7 @@ Better = Literal["higher", "lower"]
 Codes = NDArray[np.intp]
 
 LEVEL = 0.95
+_ENTRIES = 1 << 21  # numbers held at once: 16 MiB
 _ALONE = 1 << 18  # multiplications that OpenBLAS leaves to one thread
 
 
@@ -163,6 +164,30 @@ def as_function(statistic: Statistic, codes: Codes) -> Callable[[Array], Array]:
     return lambda times: value(_product(times, sums))
 
 
+def whole_value(statistic: Statistic, codes: Codes) -> float:
+    """The value of a statistic, `codes` [n] being the clusters of its rows."""
+    with np.errstate(all="ignore"):  # a ratio over an empty sum is nan
+        if statistic.of is not None:
+            return float(statistic.of(np.ones((1, int(codes.max(initial=-1)) + 1)))[0])
+        return float(_value(statistic)(_cluster_sums(statistic, codes)[0].sum(axis=0)))
+
+
+def values_without(statistic: Statistic, codes: Codes) -> Array:
+    """The value [c] of a statistic without each of its clusters."""
+    with np.errstate(all="ignore"):  # as above
+        if statistic.of is None:
+            sums = _cluster_sums(statistic, codes)[0]
+            return np.asarray(_value(statistic)(sums.sum(axis=0) - sums))
+        c = int(codes.max(initial=-1)) + 1
+        values, most = np.empty(c), max(1, _ENTRIES // max(1, c))
+        for start in range(0, c, most):
+            out = np.arange(start, min(start + most, c))
+            times = np.ones((len(out), c))
+            times[np.arange(len(out)), out] = 0.0
+            values[out] = statistic.of(times)
+        return values
+
+
 def cluster_codes(clusters: Sequence[Hashable] | NDArray[np.integer]) -> Codes:
     """Clusters numbered from 0 in the order of their first row. A dict beats sorting a million strings."""
     seen: dict[Hashable, int] = {}
@@ -305,10 +330,7 @@ def _estimate(statistic: Statistic, codes: Codes, drawn: Array | None, seed: int
     if n == 0:
         return Estimate(statistic.name, np.nan, np.nan, np.nan, 0, 0, kind=statistic.kind)
     with np.errstate(all="ignore"):  # a ratio over an empty sum is nan, in a draw as in the whole
-        if statistic.of is not None:
-            value = float(statistic.of(np.ones((1, len(rows))))[0])
-        else:
-            value = float(_value(statistic)(sums.sum(axis=0)))
+        value = whole_value(statistic, codes)
         if statistic.interval is not None:
             low, high = statistic.interval(sums[there])
         elif drawn is None:

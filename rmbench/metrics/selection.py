@@ -26,12 +26,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Unpack
 
 import numpy as np
 
-from rmbench.metrics.interval import Statistic, mean
+from rmbench.metrics.interval import Statistic, Words, mean
 from rmbench.types import Array, Outcome
 
 _ENUMERATED = 12  # 4,095 subsets
@@ -78,16 +79,60 @@ def choices(outcomes: Sequence[Outcome], view: str, sizes: Sequence[int], *, see
 
 def statistics(found: Choices) -> list[Statistic]:
     """Every figure of the module's text, `selection_random` first, then size by size."""
-    figures = [_share("selection_random", found.random)]
+    figures = [
+        _share(
+            "selection_random",
+            found.random,
+            title="Label of a random candidate",
+            caveat="of the data, not of the model",
+        )
+    ]
     for at, n in enumerate(found.sizes):
         name, gain = f"selection_at_{n}", found.selected[:, at] - found.random
         gain = np.where(np.abs(gain) < _ROUNDING, 0.0, gain)  # or a test would take rounding for an effect
         figures += [
-            _share(name, found.selected[:, at]),
-            _share(f"{name}_oracle", found.oracle[:, at]),
-            _share(f"{name}_majority", found.majority[:, at]),
-            mean(f"{name}_reward", found.reward[:, at]),
-            Statistic(f"{name}_gain", np.column_stack([gain, np.ones(len(gain))]), _mean, effects=gain),
+            _share(
+                name,
+                found.selected[:, at],
+                title=f"Label of the best of {n} by reward",
+                better="higher",
+                caveat="best-of-n of a policy only where one wrote all candidates; no training",
+                at=float(n),
+            ),
+            _share(
+                f"{name}_oracle",
+                found.oracle[:, at],
+                title=f"Best label among {n}",
+                caveat="of the data, not of the model: what no reward can exceed",
+                at=float(n),
+            ),
+            _share(
+                f"{name}_majority",
+                found.majority[:, at],
+                title=f"Label of the majority's answer among {n}",
+                caveat="of the data, not of the model: what a vote gets",
+                at=float(n),
+            ),
+            mean(
+                f"{name}_reward",
+                found.reward[:, at],
+                title=f"Reward of the best of {n} by reward",
+                unit="reward units",
+                caveat="rises with n whatever the reward is worth; reward units differ between models",
+                at=float(n),
+            ),
+            replace(
+                mean(
+                    f"{name}_gain",
+                    gain,
+                    title=f"Label of the best of {n} above that of a random candidate",
+                    unit="label",
+                    better="higher",
+                    caveat="bounded by how much the candidates differ",
+                    at=float(n),
+                ),
+                effects=gain,
+            ),
         ]
     return figures
 
@@ -200,18 +245,13 @@ def _subsets(total: int, size: int) -> Array:
     return chosen
 
 
-def _share(name: str, values: Array) -> Statistic:
+def _share(name: str, values: Array, **words: Unpack[Words]) -> Statistic:
     """The mean of `values` [p]; Wilson's interval where they are zeros and ones, or few are off one end."""
-    known = values[np.isfinite(values)]
+    known, said = values[np.isfinite(values)], Words(unit="label", **words)
     if not ((known >= 0) & (known <= 1)).all():
-        return mean(name, values)
+        return mean(name, values, **said)
     few = min(known.sum(), (1 - known).sum()) < _FEW
-    return mean(name, values, "proportion" if few or np.isin(known, (0, 1)).all() else "fraction")
-
-
-def _mean(sums: Array) -> Array:
-    result: Array = sums[..., 0] / sums[..., 1]
-    return result
+    return mean(name, values, "proportion" if few or np.isin(known, (0, 1)).all() else "fraction", **said)
 
 
 def _scores(outcome: Outcome, view: str) -> Array:

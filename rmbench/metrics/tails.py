@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmbench.errors import DataError
+from rmbench.metrics import draws as drawing
 from rmbench.metrics.interval import LEVEL, Estimate, Kind, Statistic, estimate, mean, wilson
 from rmbench.metrics.paired import difference
 from rmbench.types import Array
@@ -199,8 +200,24 @@ def spread(lengths: Lengths) -> list[Estimate]:
     columns = np.column_stack([within, size, np.square(size), total, np.square(total) / size, np.ones(len(size))])
     return estimate(
         [
-            Statistic("within_prompt_variance", columns, lambda sums: _components(sums)[0]),
-            Statistic("within_prompt_share", columns, _within_share, "fraction"),
+            Statistic(
+                "within_prompt_variance",
+                columns,
+                lambda sums: _components(sums)[0],
+                title="Variance of log length within prompts",
+                unit="squared natural log of tokens",
+                bounds=(0.0, None),
+                caveat="what a cap cuts off is not in it",
+            ),
+            Statistic(
+                "within_prompt_share",
+                columns,
+                _within_share,
+                "fraction",
+                title="Share of the variance of log length that is within prompts",
+                unit="share of the variance",
+                caveat="depends on how much the prompts differ",
+            ),
         ],
         range(len(size)),
     )
@@ -333,7 +350,7 @@ def _bootstrap_half(some: _Answers, at: Array, share: Array, draws: int, seed: i
     c = some.clusters
     if c < 2:
         return 1.0
-    times = np.random.default_rng(seed).multinomial(c, np.full(c, 1 / c), size=draws).astype(float)
+    times = np.concatenate([block.copy() for block in drawing.times(c, draws, seed)])
     sizes = times @ np.bincount(some.prompt).astype(float)
     farthest = np.zeros(draws)
     chunk = max(1, _ENTRIES // max(c, draws))

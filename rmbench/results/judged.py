@@ -131,35 +131,26 @@ def task_info(task: Any) -> TaskInfo:
     return TaskInfo(
         name=task.name,
         version=task.version,
-        kind=kind_of(task),
+        kind=task.kind,
         measure=task.measure.name,
-        orders=getattr(task, "orders", None) or getattr(task, "protocol", None),
+        orders=task.orders,
         null_verdict=getattr(task, "null_verdict", None),
     )
 
 
-def kind_of(task: object) -> str:
-    """The name of a task's kind: of the class of rmbench's own that it is, or is made from."""
-    own = (kind for kind in type(task).__mro__ if kind.__module__.startswith("rmbench."))
-    return next(own, type(task)).__name__.lower()
-
-
 def sources_of(data: Dataset) -> list[Source]:
     """Where a data set's rows are from."""
-    sources = getattr(data, "sources", None)
-    if not sources:
-        return [Source(id=data.source, revision=data.revision, sha256=data.sha256)]
     return [
         Source(
             id=source.id,
-            revision=source.commit,
+            revision=source.revision,
             config=source.config,
             split=source.split,
             facets=dict(source.facets),
             sha256=source.sha256,
             rows=source.rows,
         )
-        for source in sources
+        for source in data.sources
     ]
 
 
