@@ -33,12 +33,12 @@ from race.cuda import measure, sequences
 from race.data import Workload
 from race.sides import BUDGET, Sides, Steps, by_default, loaded, planned, run_bins
 
+from rmbench.forwards.cost import cost_of
+from rmbench.forwards.fastpath import route
+from rmbench.forwards.plan import Bin, Way, plan
 from rmbench.models.base import Encoded
 from rmbench.models.checkpoint import quiet
 from rmbench.scoring import Store
-from rmbench.scoring.cost import cost_of
-from rmbench.scoring.fastpath import route
-from rmbench.scoring.plan import Bin, Way, plan
 
 COMMON, CROSS, ALONE = "common loop", "CrossEncoder.predict", "one at a time"
 DEFAULT, FORWARDS = "rmbench default", "rmbench default, forwards only"

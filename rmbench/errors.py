@@ -1,5 +1,7 @@
 """What rmbench raises: one line each, with the value, the place and what would have been right."""
 
+from collections.abc import Mapping, Sequence
+
 
 class RmbenchError(Exception):
     """Base of every error that rmbench raises on purpose. `exit_code` is what the command line exits with."""
@@ -23,3 +25,13 @@ class ModelError(RmbenchError):
 
 class ResultError(RmbenchError):
     """A result file, store or output folder that cannot be read or written."""
+
+
+class IncompleteRunError(RmbenchError):
+    """Some tasks of a run failed. `failures` has the error of each by its name, `results` is what the others gave."""
+
+    def __init__(self, failures: Mapping[str, Exception], results: Sequence[object]) -> None:
+        total = len(failures) + len(results)
+        told = "; ".join(f"{task}: {error}" for task, error in failures.items())
+        super().__init__(f"{len(results)} of {total} tasks have results; {told}")
+        self.failures, self.results = failures, results

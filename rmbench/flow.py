@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import gc
-import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from hashlib import sha256
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from rmbench import scoring
 from rmbench.cache import cache_folder
 from rmbench.data.dataset import Dataset
-from rmbench.errors import UsageError
+from rmbench.errors import IncompleteRunError, UsageError
+from rmbench.forwards.workers import Processes, devices_of
 from rmbench.kinds.base import Task
-from rmbench.models.base import Derived, Model, TokenModel, subject_of
-from rmbench.models.spec import load_model, run_identity
+from rmbench.models.base import Derived, Model, Opened, identity_of, subject_of, uses_of
+from rmbench.models.spec import open_model
 from rmbench.plugins import load_task
 from rmbench.results import files
 from rmbench.results.judged import Judged
-from rmbench.results.schema import Config, SubjectInfo, TaskResult, Timing
-from rmbench.scoring import Explanation, Progress, Store, Tally
-from rmbench.scoring.workers import Processes, devices_of
+from rmbench.results.schema import Config, ModelFit, SubjectInfo, TaskResult, Timing
+from rmbench.scoring import Asking, Explanation, Progress, Session, Store, Usage
 from rmbench.types import Message, Question, Request, Response, Reward
 
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+
+_FOLDS = "5 folds by the sha256 of seed and cluster"
 
 Conversation = tuple[str, str] | Sequence[Mapping[str, str]]
 
@@ -56,6 +54,14 @@ def _seldom_collected() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
+@dataclass(frozen=True)
+class Failed:
+    """A task that gave no result, and why."""
+
+    task: str
+    error: Exception
+
+
 @_seldom_collected()
 def load_tasks(
     tasks: Sequence[str | Task],
@@ -65,33 +71,52 @@ def load_tasks(
     deduplicate: bool = False,
 ) -> list[Loaded]:
     """Reads the examples of each task, from `data[name]` where given. Raises UsageError, DataError."""
+    loaded = []
+    for item in read_tasks(tasks, data=data, limit=limit, deduplicate=deduplicate):
+        if isinstance(item, Failed):
+            raise item.error
+        loaded.append(item)
+    return loaded
+
+
+def read_tasks(
+    tasks: Sequence[str | Task],
+    *,
+    data: Mapping[str, str | Path] | None = None,
+    limit: int | None = None,
+    deduplicate: bool = False,
+) -> list[Loaded | Failed]:
+    """What `load_tasks` reads, one entry a task, also where one cannot be read. Raises UsageError."""
     if isinstance(tasks, str):
         raise UsageError(f"tasks={tasks!r}: expected a list of tasks, as in [{tasks!r}]")
     if data is not None and not isinstance(data, Mapping):
         raise UsageError(f"data={data!r}: expected a mapping of a task's name to a file or folder")
     if limit is not None and limit < 1:
         raise UsageError(f"limit={limit}: expected at least 1 example")
-    found = [load_task(task) if isinstance(task, str) else task for task in tasks]
+    wanted = [load_task(task) if isinstance(task, str) else task for task in tasks]
     data = dict(data or {})
     for name in data:
-        if name not in {task.name for task in found}:
+        if name not in {task.name for task in wanted}:
             raise UsageError(f"--data {name}={data[name]}: {name} is not among the tasks of this run")
-    loaded = []
-    for task in found:
-        path = Path(data[task.name]) if task.name in data else None
-        examples = task.load(path)
-        own = {"data": {"name": path.resolve().name, "sha256": examples.sha256}} if path else {}
+    return [_read(task, data.get(task.name), limit, deduplicate) for task in wanted]
+
+
+def _read(task: Task, path: str | Path | None, limit: int | None, deduplicate: bool) -> Loaded | Failed:
+    try:
+        examples = task.load(None if path is None else Path(path))
+        own = {} if path is None else {"data": {"name": Path(path).resolve().name, "sha256": examples.sha256}}
         if deduplicate:
             examples = examples.deduplicated()
         if limit is not None:
             examples = examples.limited(limit)
-        loaded.append(Loaded(task, examples, {"limit": limit, "deduplicate": deduplicate}, own))
-    return loaded
+    except Exception as error:  # a task that cannot be read loses nothing of the others
+        return Failed(task.name, error)
+    return Loaded(task, examples, {"limit": limit, "deduplicate": deduplicate}, own)
 
 
 @_seldom_collected()
 def evaluate(
-    model: str | Model | Callable[..., float],
+    model: str | Model | Opened | Callable[..., float],
     tasks: Sequence[str | Task | Loaded],
     *,
     data: Mapping[str, str | Path] | None = None,
@@ -102,79 +127,137 @@ def evaluate(
     token_budget: int | None = None,
     devices: str | None = None,
     seed: int = 0,
+    fresh: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> list[TaskResult]:
-    """Scores `model` on `tasks` and returns one result per task, written under `out` where that is given.
+    """Scores `model` on `tasks` and returns one result per task, each written under `out` as soon as it is there.
 
     `model` is a spec, a loaded model, an object with a protocol's methods or `(prompt, response) -> float`; `tasks`
     are names, tasks, or what `load_tasks` returned. `data` maps a task's name to a file or folder. `name` replaces
     the model's id in results. `options` are those of `load_model`: device, dtype, max_length, ... Rewards are kept in
-    the store as they come, so the same call continues where an interrupted one stopped. With `devices`, as in "0,1",
-    a process on each shares the forwards.
+    the store as they come, so the same call continues where an interrupted one stopped; `fresh` asks again. With
+    `devices`, as in "0,1", a process on each shares the forwards.
+
+    A task that fails loses nothing of the others: its error is raised after them, of several tasks as an
+    IncompleteRunError, which has their `results`.
     """
-    started = time.perf_counter()
+    read = iter(
+        read_tasks(
+            tasks if isinstance(tasks, str) else [task for task in tasks if not isinstance(task, Loaded)],
+            data=data,
+            limit=limit,
+            deduplicate=deduplicate,
+        )
+    )
+    items = [task if isinstance(task, Loaded) else next(read) for task in tasks]
+    outcomes = list(
+        evaluations(
+            model,
+            items,
+            out=out,
+            name=name,
+            token_budget=token_budget,
+            devices=devices,
+            seed=seed,
+            fresh=fresh,
+            progress=progress,
+            **options,
+        )
+    )
+    results = [one for one in outcomes if isinstance(one, TaskResult)]
+    failures = [one for one in outcomes if isinstance(one, Failed)]
+    if failures and not results:
+        raise failures[0].error
+    if failures:
+        raise IncompleteRunError({one.task: one.error for one in failures}, results)
+    return results
+
+
+def evaluations(
+    model: str | Model | Opened | Callable[..., float],
+    tasks: Sequence[Loaded | Failed],
+    *,
+    out: str | Path | None = None,
+    name: str | None = None,
+    token_budget: int | None = None,
+    devices: str | None = None,
+    seed: int = 0,
+    fresh: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Iterator[TaskResult | Failed]:
+    """What `evaluate` does, task by task: a result, written under `out`, or why there is none.
+
+    The members of a Derived answer the needs of every task first, one member after the other, so that each is loaded
+    once; what it fits is fitted task by task.
+    """
     check_name(name)
     if seed < 0 or (token_budget is not None and token_budget < 1):
         raise UsageError(f"seed={seed}, token_budget={token_budget}: expected a seed from 0 and a budget from 1")
-    loaded = _all_loaded(tasks, data, limit, deduplicate)
     if out is not None:
         files.check_writable(Path(out))
     spec = model if isinstance(model, str) else None
-    options["seed"] = seed
     others = _shared_out(spec, devices, options)
-    model = load_model(model, **options)
-    subject = subject_of(model) if name is None else replace(subject_of(model), id=name)
-    run = run_of(model, spec)
+    options["seed"] = seed
+    opened = open_model(model, **options)
+    asking = Asking(token_budget=token_budget, progress=progress, fresh=fresh, seed=seed)
+    with ExitStack() as stack:
+        asking.store = stack.enter_context(Store(cache_folder() / "rewards.sqlite"))
+        asking.processes = stack.enter_context(Processes(others)) if others else None
+        session = stack.enter_context(Session(opened, asking, spec, options))
+        started = time.perf_counter()
+        if isinstance(opened, Derived):
+            session.fill([question for item in tasks if isinstance(item, Loaded) for question in _tried(item, session)])
+        for item in tasks:
+            yield item if isinstance(item, Failed) else _evaluated(item, session, name, out, started)
+            asking.usage, started = Usage(), time.perf_counter()
 
-    asked = _asked(model, loaded)
-    tally = Tally()
-    with kept(run if spec else None) as (store, journal), _workers(model, spec, others, options) as workers:
-        rewards = iter(
-            scoring.score(
-                model,
-                [*chain.from_iterable(chain.from_iterable(asked))],
-                token_budget=token_budget,
-                workers=workers,
-                store=store,
-                journal=journal,
-                progress=progress,
-                tally=tally,
-            )
+
+def _tried(item: Loaded, session: Session) -> list[Question]:
+    """What a task asks; nothing where that fails, which its own turn will tell."""
+    try:
+        return [*chain.from_iterable(_questions(item, session))]
+    except Exception:  # told when it is the task's turn
+        return []
+
+
+def _questions(item: Loaded, session: Session) -> list[list[Question]]:
+    """What a task asks of the session's model, by example."""
+    answers, sha256_ = session.model.answers, item.data.sha256
+    return [item.task.questions(example, answers, sha256_) for example in item.data.examples]
+
+
+def _evaluated(
+    item: Loaded, session: Session, name: str | None, out: str | Path | None, started: float
+) -> TaskResult | Failed:
+    """The result of one task, on disk where it belongs there."""
+    asking = session.asking
+    try:
+        asked = _questions(item, session)
+        answered = session.ask([*chain.from_iterable(asked)])
+        rewards = iter(answered.rewards)
+        judged = Judged(item.task)
+        for example, questions in zip(item.data.examples, asked, strict=True):
+            judged.add(example, questions, list(islice(rewards, len(questions))))
+        result = judged.result(
+            item.data,
+            _subject(session, name),
+            _config(item, session),
+            timing(asking.usage, time.perf_counter() - started),
+            seed=asking.seed,
+            fitted=None if answered.fitted is None else ModelFit(rule=_FOLDS, **answered.fitted),
         )
-        results = []
-        for item in loaded:
-            judged = Judged(item.task)
-            for example, questions in zip(item.data.examples, asked.pop(0), strict=True):
-                judged.add(example, questions, list(islice(rewards, len(questions))))
-            info = SubjectInfo(
-                kind="reward_model",
-                id=subject.id,
-                family=subject.family,
-                revision=subject.revision,
-                fingerprint=fingerprint(model),
-                identity="none" if run else "content",
-                may_change=run is not None,
-                uses=sorted(getattr(model, "uses", ())),
-                answers=sorted(model.answers),
-            )
-            config = Config(
-                model={**subject.settings} | ({"run": run} if run else {}),
-                data={**item.choice, "seed": seed},
-                task=dict(item.own),
-                run={"devices": devices, "token_budget": token_budget},
-            )
-            took = timing(tally, time.perf_counter() - started)
-            results.append(judged.result(item.data, info, config, took, seed=seed))
         if out is not None:
-            for result in results:
-                files.write(result, Path(out))
-    return results
+            files.write(result, Path(out))
+    except Exception as error:  # a task that fails loses nothing of the others
+        return Failed(item.task.name, error)
+    return result
 
 
 @_seldom_collected()
 def explain(
-    model: str | Model | Callable[..., float],
+    model: str | Model | Opened | Callable[..., float],
     tasks: Sequence[str | Task | Loaded],
     *,
     data: Mapping[str, str | Path] | None = None,
@@ -185,21 +268,21 @@ def explain(
     **options: Any,
 ) -> list[Explanation]:
     """What `evaluate` would run of these, and how long its forwards would take; nothing is scored."""
-    spec = model if isinstance(model, str) else None
-    loaded = _all_loaded(tasks, data, limit, deduplicate)
-    model = load_model(model, seed=seed, **options)
-    questions = [*chain.from_iterable(chain.from_iterable(_asked(model, loaded)))]
-    run = run_of(model, spec) if spec else None
-    there = run is not None and (cache_folder() / "journals" / f"{run}.sqlite").exists()
-    with _opened(run if there else None) as (store, journal):
-        return scoring.explain(model, questions, store=store, journal=journal, token_budget=token_budget)
+    names = tasks if isinstance(tasks, str) else [task for task in tasks if not isinstance(task, Loaded)]
+    ready = iter(load_tasks(names, data=data, limit=limit, deduplicate=deduplicate))
+    loaded = [task if isinstance(task, Loaded) else next(ready) for task in tasks]
+    opened = open_model(model, seed=seed, **options)
+    asking = Asking(token_budget=token_budget, seed=seed)
+    with Store(cache_folder() / "rewards.sqlite") as asking.store, Session(opened, asking) as session:
+        return session.explain([question for item in loaded for some in _questions(item, session) for question in some])
 
 
 def score(
-    model: str | Model | Callable[..., float],
+    model: str | Model | Opened | Callable[..., float],
     conversations: Sequence[Conversation],
     *,
     token_budget: int | None = None,
+    fresh: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> list[Reward]:
@@ -207,30 +290,16 @@ def score(
 
     `model` and `options` are those of `evaluate`. Rewards are kept in the store. Raises UsageError for a conversation
     that is neither.
+
+    >>> import rmbench
+    >>> [reward.value for reward in rmbench.score("length", [("What is 2 + 2?", "4"), ("What is 2 + 2?", "four")])]
+    [1.0, 4.0]
     """
-    spec = model if isinstance(model, str) else None
-    model = load_model(model, **options)
     questions = [Question(_conversation(item, place)) for place, item in enumerate(conversations)]
-    with kept(run_of(model, spec) if spec else None) as (store, journal):
-        return scoring.score(
-            model, questions, store=store, journal=journal, token_budget=token_budget, progress=progress
-        )
-
-
-def _all_loaded(
-    tasks: Sequence[str | Task | Loaded], data: Mapping[str, str | Path] | None, limit: int | None, deduplicate: bool
-) -> list[Loaded]:
-    names = tasks if isinstance(tasks, str) else [task for task in tasks if not isinstance(task, Loaded)]
-    ready = iter(load_tasks(names, data=data, limit=limit, deduplicate=deduplicate))
-    return [task if isinstance(task, Loaded) else next(ready) for task in tasks]
-
-
-def _asked(model: Model, loaded: Sequence[Loaded]) -> list[list[list[Question]]]:
-    """What is asked of a model, by task and example."""
-    return [
-        [item.task.questions(example, model.answers, item.data.sha256) for example in item.data.examples]
-        for item in loaded
-    ]
+    asking = Asking(token_budget=token_budget, progress=progress, fresh=fresh, seed=options.get("seed", 0))
+    opened = open_model(model, **options)
+    with Store(cache_folder() / "rewards.sqlite") as asking.store, Session(opened, asking) as session:
+        return session.ask(questions).rewards
 
 
 def _shared_out(spec: str | None, devices: str | None, options: dict[str, Any]) -> list[str]:
@@ -243,55 +312,6 @@ def _shared_out(spec: str | None, devices: str | None, options: dict[str, Any]) 
         raise UsageError(f"device {options['device']!r} and devices {devices!r}: give one of them")
     options["device"], *others = devices_of(devices)
     return others
-
-
-@contextmanager
-def _workers(model: Model, spec: str | None, devices: Sequence[str], options: Mapping[str, Any]) -> Iterator[Any]:
-    """Processes for `model` on `devices`, None where there is no device but its own."""
-    if not devices or spec is None:
-        yield None
-        return
-    if not isinstance(model, TokenModel):
-        raise UsageError(f"{subject_of(model).id} runs its own work; several devices are for checkpoints")
-    with Processes(spec, options, devices, model.fingerprint) as processes:
-        yield processes
-
-
-@contextmanager
-def kept(run: str | None) -> Iterator[tuple[Store, Store | None]]:
-    """Where scoring keeps what it has: the store, and the journal of `run`, emptied once all went well."""
-    with _opened(run) as (store, journal):
-        yield store, journal
-        if journal is not None:
-            journal.clear()
-
-
-@contextmanager
-def _opened(run: str | None) -> Iterator[tuple[Store, Store | None]]:
-    with ExitStack() as stack:
-        store = stack.enter_context(Store(cache_folder() / "rewards.sqlite"))
-        journal = stack.enter_context(Store(cache_folder() / "journals" / f"{run}.sqlite")) if run else None
-        yield store, journal
-
-
-def run_of(model: Model, spec: str | None) -> str | None:
-    """What a run of code without a fingerprint is known again by, None for a model that has one.
-
-    Such code may change: only the same file continues a run, and no run overwrites another's result.
-    """
-    if fingerprint(model):
-        return None
-    return sha256((run_identity(spec) if spec else uuid4().hex).encode()).hexdigest()[:12]
-
-
-def fingerprint(model: Model) -> str | None:
-    """A Derived's with its members', so that another member or setting is another result."""
-    if not isinstance(model, Derived):
-        return model.fingerprint
-    parts = [model.fingerprint, *(fingerprint(member) for member in model.members)]
-    if None in parts:
-        return None
-    return sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _conversation(item: Conversation, place: int) -> Request:
@@ -318,23 +338,53 @@ def _message(message: Any, place: str) -> Message:
     return Message(role, content)
 
 
+def _subject(session: Session, name: str | None) -> SubjectInfo:
+    """What a result says of the session's model, under the id `name` where that is given."""
+    model, subject = session.model, subject_of(session.model)
+    identity = identity_of(model)
+    return SubjectInfo(
+        kind="reward_model",
+        id=name or subject.id,
+        family=subject.family,
+        revision=subject.revision,
+        fingerprint=session.fingerprint,
+        identity=identity,
+        may_change=identity != "content",
+        uses=sorted(uses_of(model)),
+        answers=sorted(model.answers),
+        facts=dict(session.facts),
+    )
+
+
+def _config(item: Loaded, session: Session) -> Config:
+    """How a result was made. Nothing tells a model without a fingerprint from another, so that its run has a name."""
+    asking = session.asking
+    run = {} if session.fingerprint else {"run": session.id}
+    return Config(
+        model={**subject_of(session.model).settings, **run},
+        data={**item.choice, "seed": asking.seed},
+        task=dict(item.own),
+        run={"token_budget": asking.token_budget},
+    )
+
+
 def check_name(name: str | None) -> None:
     """Raises UsageError for a name that is no id of a result."""
     if name is not None and not _NAME.fullmatch(name):
         raise UsageError(f"name {name!r}: a model's id in results is letters, digits, . _ and -, as in org/model")
 
 
-def timing(tally: Tally, seconds: float) -> Timing:
+def timing(usage: Usage, seconds: float) -> Timing:
     """What a result says of a run that took `seconds` of wall clock."""
     return Timing(
         seconds=round(seconds, 3),
-        scoring_seconds=round(tally.seconds, 3),
-        requests=tally.requests,
-        unique=tally.unique,
-        stored=tally.stored,
-        scored=tally.scored,
-        batches=tally.batches,
-        tokens=tally.tokens,
-        token_budget=tally.token_budget,
-        ways=dict(sorted(tally.ways.items())),
+        scoring_seconds=round(usage.seconds, 3),
+        requests=usage.requests,
+        unique=usage.unique,
+        stored=usage.stored,
+        scored=usage.scored,
+        batches=usage.batches,
+        tokens=usage.tokens,
+        token_budget=usage.token_budget,
+        ways=dict(sorted(usage.ways.items())),
     )

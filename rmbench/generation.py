@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
+from rmbench.cache import cache_folder
 from rmbench.errors import UsageError
-from rmbench.flow import Loaded, check_name, kept, load_tasks, timing
+from rmbench.flow import Loaded, check_name, load_tasks, timing
 from rmbench.kinds.base import Task
 from rmbench.kinds.generation import Generation, Prompt
 from rmbench.metrics import tails
@@ -28,8 +29,7 @@ from rmbench.policies.outputs import Outputs
 from rmbench.policies.spec import load_policy
 from rmbench.results import files, provenance, records
 from rmbench.results.schema import DatasetInfo, Metric, SubjectInfo, TaskInfo, TaskResult
-from rmbench.scoring import Progress, Tally
-from rmbench.scoring.generation import generate
+from rmbench.scoring import Asking, Progress, Store, Usage, Writing
 from rmbench.types import GenerationRequest, Message, Response
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def write_responses(
     [item] = load_tasks([name], data={name: source} if is_file else None, limit=limit)
     task = _generation(item.task)
     loaded = load_policy(policy, **options)
-    samples = _samples(loaded, [item], sampling, Tally(), progress)[0]
+    samples = _samples(loaded, [item], sampling, Usage(), progress)[0]
     written = [sample for sample in samples if sample.response is not None]
     prompts = [sample.example.prompt for sample in written]
     counts = [f"{count:,} rows give no prompt to answer: {reason}" for reason, count in item.data.excluded.items()]
@@ -183,10 +183,10 @@ def evaluate_policy(
         files.check_writable(Path(out))
     policy = load_policy(policy, **options)
     subject = subject_of(policy) if name is None else replace(subject_of(policy), id=name)
-    tally = Tally(token_budget=getattr(policy, "token_budget", None))
-    answered = _samples(policy, loaded, sampling, tally, progress)
+    usage = Usage(token_budget=getattr(policy, "token_budget", None))
+    answered = _samples(policy, loaded, sampling, usage, progress)
     results = [
-        _result(item, samples, policy, subject, sampling, tally, time.perf_counter() - started)
+        _result(item, samples, policy, subject, sampling, usage, time.perf_counter() - started)
         for item, samples in zip(loaded, answered, strict=True)
     ]
     if out is not None:
@@ -202,7 +202,7 @@ def _generation(task: Task) -> Generation:
 
 
 def _samples(
-    policy: Policy, loaded: Sequence[Loaded], sampling: Sampling, tally: Tally, progress: Progress | None
+    policy: Policy, loaded: Sequence[Loaded], sampling: Sampling, usage: Usage, progress: Progress | None
 ) -> list[list[Sample]]:
     """The samples of each task, prompt by prompt."""
     if isinstance(policy, Outputs):
@@ -220,17 +220,9 @@ def _samples(
         ]
         for item in loaded
     ]
-    with kept(None) as (store, journal):
-        responses = iter(
-            generate(
-                policy,
-                [generation for some in asked for _, generation in some],
-                store=store,
-                journal=journal,
-                progress=progress,
-                tally=tally,
-            )
-        )
+    asking = Asking(progress=progress, usage=usage)
+    with Store(cache_folder() / "rewards.sqlite") as asking.store:
+        responses = iter(Writing(policy, asking).write([request for some in asked for _, request in some]))
     return [[Sample(example, one.sample, next(responses)) for example, one in some] for some in asked]
 
 
@@ -280,7 +272,7 @@ def _result(
     policy: Policy,
     subject: Subject,
     sampling: Sampling,
-    tally: Tally,
+    usage: Usage,
     seconds: float,
 ) -> TaskResult:
     task, data = _generation(item.task), item.data
@@ -325,7 +317,7 @@ def _result(
         scale=None,
         calibration=None,
         calibration_reason="a policy gives no rewards",
-        timing=timing(tally, seconds),
+        timing=timing(usage, seconds),
         environment=provenance.environment(),
         config={
             **subject.settings,

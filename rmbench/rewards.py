@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rmbench import flow, scoring
+from rmbench.cache import cache_folder
 from rmbench.calibration.maps import Kind, probabilities
 from rmbench.data.conversation import Responses, read_responses
 from rmbench.data.files import read_rows
 from rmbench.errors import UsageError
 from rmbench.models.base import ScoreFile, subject_of
-from rmbench.models.spec import load_model
+from rmbench.models.spec import open_model
 from rmbench.results import files
 from rmbench.results.schema import Calibration
-from rmbench.scoring import Progress
+from rmbench.scoring import Asking, Progress, Session, Store
 from rmbench.types import Array, Question, Request, Response, Reward
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def score_file(
     *,
     calibrator: Path | None = None,
     token_budget: int | None = None,
+    fresh: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> Scored:
@@ -59,21 +60,17 @@ def score_file(
     Raises DataError, ModelError, ResultError, and UsageError for a calibrator of another
     model or without calibration.
     """
-    loaded = load_model(model, **options)
-    if isinstance(loaded, ScoreFile):
+    opened = open_model(model, **options)
+    if isinstance(opened, ScoreFile):
         raise UsageError(
             f"model {model!r} looks rewards up by example; rmbench run -t TASK takes it, score needs a model"
         )
-    run = flow.run_of(loaded, model)
-    calibration = (
-        None if calibrator is None else _calibration(calibrator, subject_of(loaded).id, (flow.fingerprint(loaded), run))
-    )
     rows = _distinct([read_responses(row) for row in read_rows(file)])
     questions = [Question(Request("reward", row.prompt, (Response(text),))) for row in rows for text in row.texts]
-    with flow.kept(run) as (store, journal):
-        given = scoring.score(
-            loaded, questions, store=store, journal=journal, token_budget=token_budget, progress=progress
-        )
+    asking = Asking(token_budget=token_budget, progress=progress, fresh=fresh, seed=options.get("seed", 0))
+    with Store(cache_folder() / "rewards.sqlite") as asking.store, Session(opened, asking) as session:
+        calibration = _calibration(calibrator, session) if calibrator else None
+        given = session.ask(questions).rewards
     statuses = Counter(reward.status for reward in given if reward.status != "ok")
     notes = [f"{count:,} rewards are {status}" for status, count in statuses.items()]
     table = _table(rows, given)
@@ -100,9 +97,10 @@ def _distinct(rows: Sequence[Responses]) -> list[Responses]:
     return found
 
 
-def _calibration(path: Path, name: str, identity: tuple[str | None, str | None]) -> Calibration:
+def _calibration(path: Path, session: Session) -> Calibration:
     result = files.read(path)
-    if (result.subject.fingerprint, result.config.get("run")) != identity:
+    if session.fingerprint is None or result.subject.fingerprint != session.fingerprint:
+        name = subject_of(session.model).id
         raise UsageError(
             f"--calibrator {path}: it was fitted to {result.subject.id}, as it was loaded then, not to {name}"
         )

@@ -11,10 +11,10 @@ from unittest.mock import patch
 import torch
 from checkpoints import ARCHITECTURES
 
+from rmbench.forwards import loop
+from rmbench.forwards.cost import Cost
+from rmbench.forwards.fastpath import DECODERS
 from rmbench.models.base import Encoded, Subject
-from rmbench.scoring import loop
-from rmbench.scoring.cost import Cost
-from rmbench.scoring.fastpath import DECODERS
 from rmbench.types import Ask, Message, Request, Response, Reward
 
 ASKS: tuple[Ask, ...] = ("reward", "steps", "tokens", "compare")
@@ -163,5 +163,5 @@ def watched(cost: Cost | None = FREE) -> Iterator[Counter[str]]:
         if cost is None:
             yield taken
         else:
-            with patch("rmbench.scoring.forwards.cost_of", lambda network: cost):
+            with patch("rmbench.scoring.windows.cost_of", lambda network: cost):
                 yield taken

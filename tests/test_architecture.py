@@ -12,10 +12,11 @@ HEAVY = {"torch", "transformers", "datasets", "pandas", "scipy", "sklearn", "pya
 
 # Each layer may import itself and those before it; a module belongs to the longest prefix that it has here
 LAYERS = [
-    ["rmbench.errors", "rmbench.types", "rmbench.cache"],
+    ["rmbench.errors", "rmbench.types", "rmbench.cache", "rmbench.device"],
     ["rmbench.plugins", "rmbench.metrics", "rmbench.calibration", "rmbench.data", "rmbench.results"],
     ["rmbench.models.base", "rmbench.policies.base"],
     ["rmbench.models", "rmbench.policies"],
+    ["rmbench.forwards"],
     ["rmbench.scoring"],
     ["rmbench.kinds"],
     ["rmbench.tasks", "rmbench.data_cards"],

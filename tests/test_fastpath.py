@@ -13,11 +13,13 @@ from unittest.mock import patch
 import pytest
 import torch
 from ask_models import score
+from cards import Card
 from real_models import VOCABULARY, RealTokenModel, backbone, drawn, requests_of, watched
 
+from rmbench.device import standing_in
+from rmbench.forwards import attention, fastpath
+from rmbench.forwards.fastpath import route, tabled
 from rmbench.models import checkpoint
-from rmbench.scoring import attention, fastpath
-from rmbench.scoring.fastpath import route, tabled
 from rmbench.types import Request
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -247,6 +249,6 @@ def test_local_windows_stay_off_flex_attention() -> None:
     """The block mask of a GPU knows no window, and one mask is given to all layers."""
     model = RealTokenModel(backbone("modernbert", local_attention=8))
     assert tabled(model).ways == {"packed", "padded"}
-    with patch.object(fastpath, "_device_types", lambda _: {"cuda"}):
+    with standing_in({"cuda:0": Card(2**30, attention="flex")}):
         assert tabled(model).ways == {"padded"}
         assert tabled(RealTokenModel(backbone("bert"))).ways == {"packed", "padded"}

@@ -259,7 +259,7 @@ def reward(prompt, response):
 """
 
 
-def test_an_interrupted_run_of_plain_code_continues_and_a_finished_one_starts_afresh(
+def test_an_interrupted_run_of_plain_code_continues_and_a_finished_one_is_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "interrupted.py").write_text(CODE)
@@ -271,7 +271,9 @@ def test_an_interrupted_run_of_plain_code_continues_and_a_finished_one_starts_af
     evaluate(spec, [task()], out=tmp_path)
     assert len(calls) == 8 + 1, "three were kept, one was interrupted"
     evaluate(spec, [task()], out=tmp_path)
-    assert len(calls) == 9 + 8, "the code may have changed since: nothing is remembered"
+    assert len(calls) == 9, "its file is what it was"
+    evaluate(spec, [task()], out=tmp_path, fresh=True)
+    assert len(calls) == 9 + 8, "what the file imports may have changed"
     assert len(list(tmp_path.rglob("given.json"))) == 1
 
 

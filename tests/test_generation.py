@@ -10,6 +10,7 @@ from typing import Any
 import causal
 import numpy as np
 import pytest
+from ask_models import generate
 
 from rmbench.cache import cache_folder
 from rmbench.cli import main
@@ -19,8 +20,8 @@ from rmbench.generation import Sample, Sampling, evaluate_policy, write_response
 from rmbench.kinds.generation import Prompt
 from rmbench.metrics.interval import wilson_interval
 from rmbench.results import files
-from rmbench.scoring import Store, Tally
-from rmbench.scoring.generation import generate, generation_key
+from rmbench.scoring import Store, Usage
+from rmbench.scoring.keys import generation_key
 from rmbench.types import GenerationRequest, Message, Response
 
 PROMPTS = ["Hi", "What is 37 + 58?", "Sort these words by their last letter: apple, banana."]
@@ -65,12 +66,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_was_written_before_a_failure_is_not_written_again() -> None:
     with Store(cache_folder() / "rewards.sqlite") as store:
-        first, second, tally = Writer(stop=3), Writer(), Tally()
+        first, second, usage = Writer(stop=3), Writer(), Usage()
         with pytest.raises(ModelError, match="failed with RuntimeError: the machine burns; what it wrote is kept"):
             generate(first, asked(7), store=store)
-        responses = generate(second, [*asked(7), *asked(2)], store=store, tally=tally)
+        responses = generate(second, [*asked(7), *asked(2)], store=store, usage=usage)
         assert (first.wrote, second.wrote) == (3, 4)
-        assert (tally.requests, tally.unique, tally.stored, tally.scored) == (9, 7, 3, 4)
+        assert (usage.requests, usage.unique, usage.stored, usage.scored) == (9, 7, 3, 4)
         assert [r and r.tokens for r in responses] == [1, 2, 3, 4, 5, 6, 7, 1, 2]
         assert generate(Writer(stop=0), asked(7), store=store) == responses[:7]
 
@@ -83,12 +84,12 @@ def test_everything_that_can_change_a_text_is_in_its_key() -> None:
     assert generation_key("a", one) == generation_key("a", asked(1)[0])
 
 
-def test_a_policy_without_a_fingerprint_is_kept_in_the_journal_alone(tmp_path: Path) -> None:
-    with Store(tmp_path / "a.sqlite") as store, Store(tmp_path / "b.sqlite") as journal:
+def test_a_policy_without_identity_is_not_kept(tmp_path: Path) -> None:
+    with Store(tmp_path / "a.sqlite") as store:
         nameless = Writer()
         nameless.fingerprint = None
-        generate(nameless, asked(3), store=store, journal=journal)
-        assert (store.count(), journal.count()) == (0, 3)
+        generate(nameless, asked(3), store=store)
+        assert store.count() == 0
 
 
 def test_a_response_that_nobody_asked_for_is_an_error_and_one_left_out_is_missing() -> None:

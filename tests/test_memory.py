@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from real_models import VOCABULARY, RealTokenModel, backbone, requests_of, watched
 
 from rmbench import scoring
+from rmbench.forwards import memory
+from rmbench.forwards.budget import TokenBudget
+from rmbench.forwards.cost import Cost, cost_of
+from rmbench.forwards.loop import run
+from rmbench.forwards.memory import held
+from rmbench.forwards.plan import plan
 from rmbench.models.base import Encoded
-from rmbench.scoring import Tally, memory
-from rmbench.scoring.budget import Budget
-from rmbench.scoring.cost import Cost, cost_of
-from rmbench.scoring.loop import run
-from rmbench.scoring.memory import held
-from rmbench.scoring.plan import plan
+from rmbench.scoring import Usage
 from rmbench.types import Request
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -120,7 +121,7 @@ def test_the_budget_comes_back_when_memory_does() -> None:
     model = RealTokenModel(network())
     encoded = [Encoded([4 + i % 30] * 10, [9], note=1) for i in range(30)] * 20
     failing = Failing(model, lambda _, count, shape: count <= 3 and shape[0] > 1)
-    budget = Budget(400)
+    budget = TokenBudget(400)
     with failing.patched:
         done = [
             (planned.tokens, len(planned.members))
@@ -137,7 +138,7 @@ def test_the_budget_comes_back_when_memory_does() -> None:
 
 
 def test_a_budget_halves_below_what_failed_and_is_never_nothing() -> None:
-    budget = Budget(1000)
+    budget = TokenBudget(1000)
     budget.failed(300)
     assert budget.now == 150
     for _ in range(20):
@@ -146,7 +147,7 @@ def test_a_budget_halves_below_what_failed_and_is_never_nothing() -> None:
 
 
 def test_a_budget_grows_after_some_that_fit_up_to_its_limit() -> None:
-    budget = Budget(1000)
+    budget = TokenBudget(1000)
     assert not any(budget.worked() for _ in range(100))
     budget.failed(1000)
     budget.failed(500)
@@ -160,7 +161,7 @@ def test_a_budget_grows_after_some_that_fit_up_to_its_limit() -> None:
 
 def test_a_size_that_fails_again_is_tried_ever_more_rarely() -> None:
     """Memory for 600: 1000 fails each time, also where it is the limit."""
-    budget, tries = Budget(1000), []
+    budget, tries = TokenBudget(1000), []
     for forward in range(2000):
         if budget.now > 600:
             tries.append(forward)
@@ -173,7 +174,7 @@ def test_a_size_that_fails_again_is_tried_ever_more_rarely() -> None:
 
 
 def test_halving_more_than_once_is_not_failing_again() -> None:
-    budget = Budget(2**20)
+    budget = TokenBudget(2**20)
     while budget.now > 1000:
         budget.failed(budget.now)
     fits = 0
@@ -249,8 +250,8 @@ def test_memory_is_given_back_where_a_run_is_left_in_the_middle() -> None:
     libc = Libc()
     model = RealTokenModel(network())
     with patch.object(memory, "_glibc", lambda: libc):
-        answers = scoring.forwards.forwards(
-            model, [(bytes([i]), one) for i, one in enumerate(conversations(1))], 50, Tally()
+        answers = scoring.windows.forwards(
+            model, [(bytes([i]), one) for i, one in enumerate(conversations(1))], 50, Usage()
         )
         next(answers)
         assert not libc.calls
@@ -258,15 +259,15 @@ def test_memory_is_given_back_where_a_run_is_left_in_the_middle() -> None:
     assert libc.calls == [("trim", 0)]
 
 
-def test_a_tally_counts_each_sequence_s_tokens_whatever_was_shared() -> None:
-    model, tally = RealTokenModel(network()), Tally()
+def test_usage_counts_each_sequence_s_tokens_whatever_was_shared() -> None:
+    model, usage = RealTokenModel(network()), Usage()
     requests = conversations(2)
     with watched() as taken:
-        score(model, requests, tally=tally, token_budget=300)
+        score(model, requests, usage=usage, token_budget=300)
     encoded = {(tuple(one.ids), tuple(one.reads), one.ask): len(one.ids) for one in model.encode(requests)}
     assert taken["shared"]
-    assert tally.batches == taken.total()
-    assert (tally.requests, tally.token_budget) == (len(requests), 300)
-    assert tally.unique == tally.scored == len(set(requests))
+    assert usage.batches == taken.total()
+    assert (usage.requests, usage.token_budget) == (len(requests), 300)
+    assert usage.unique == usage.scored == len(set(requests))
     # a note of the family's own keeps equal tokens of different requests apart
-    assert tally.tokens >= sum(encoded.values())
+    assert usage.tokens >= sum(encoded.values())

@@ -12,19 +12,21 @@ import numpy as np
 import pytest
 import torch
 from ask_models import score
+from cards import Card
 from checkpoints import ARCHITECTURES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_models import ASKS, FREE, VOCABULARY, RealTokenModel, backbone, requests_of, watched
 from token_trees import Sequences, token_trees
 
+from rmbench.device import Cpu, standing_in
+from rmbench.forwards import attention, fastpath
+from rmbench.forwards.attention import block_mask
+from rmbench.forwards.fastpath import DECODERS, ENCODERS, tabled
+from rmbench.forwards.loop import hidden_states
+from rmbench.forwards.plan import Bin, plan
+from rmbench.forwards.prefixes import common_prefixes, in_order, lay_out
 from rmbench.models.base import Encoded
-from rmbench.scoring import attention, fastpath
-from rmbench.scoring.attention import block_mask
-from rmbench.scoring.fastpath import DECODERS, ENCODERS, tabled
-from rmbench.scoring.loop import hidden_states
-from rmbench.scoring.plan import Bin, plan
-from rmbench.scoring.prefixes import common_prefixes, in_order, lay_out
 from rmbench.types import Request
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -62,7 +64,7 @@ def assert_right(
     model: RealTokenModel, requests: list[Request], budget: int = 200, tolerance: float = TOLERANCE
 ) -> Any:
     """Rewards through the engine are those of one forward at a time; returns how many forwards took which way."""
-    fastpath._known.clear()
+    fastpath._routes.clear()
     with watched() as taken, warnings.catch_warnings():
         warnings.simplefilter("error")  # a fast path that is refused says so
         rewards = score(model, requests, token_budget=budget)
@@ -275,7 +277,7 @@ def test_the_block_mask_is_the_tree_s_visibility(trees: Sequences, causal: bool)
     for places in tree.reads:
         for i, place in enumerate(places):
             expected[place, places[: i + 1] if causal else places] = True
-    mask = block_mask(tree, causal=causal, device="cpu")
+    mask = block_mask(tree, causal=causal, device=Cpu("cpu"))
     q, k = torch.meshgrid(torch.arange(t), torch.arange(t), indexing="ij")
     assert torch.equal(mask.mask_mod(0, 0, q, k), expected)
 
@@ -292,7 +294,7 @@ def test_the_way_of_cuda_runs_on_a_cpu_as_well(architecture: str) -> None:
     ways = frozenset({"shared", "packed"} if architecture in DECODERS else {"packed"})
     planned = plan(encoded, FREE, 1000, ways)
     uncompiled = patch.object(integration, "WrappedFlexAttention", lambda *_: lambda: flex.flex_attention)
-    with patch.object(attention, "_device_type", lambda _: "cuda"), uncompiled:
+    with standing_in({"cuda:0": Card(2**30, attention="flex", counts=False)}), uncompiled:
         found = [hidden_states(model, [encoded[i] for i in one.members], one) for one in planned]
     for one, states in zip(planned, found, strict=True):
         for i, some in zip(one.members, states, strict=True):

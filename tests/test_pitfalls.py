@@ -19,11 +19,11 @@ from checkpoints import make
 from real_models import VOCABULARY, RealTokenModel, backbone, requests_of, watched
 from transformers import AutoTokenizer
 
+from rmbench.forwards import attention, fastpath, loop
+from rmbench.forwards.fastpath import Route
+from rmbench.forwards.plan import Bin, plan
 from rmbench.models.base import Encoded, Options
 from rmbench.models.classifier import load
-from rmbench.scoring import attention, fastpath, loop
-from rmbench.scoring.fastpath import Route
-from rmbench.scoring.plan import Bin, plan
 from rmbench.types import Message, Request, Response
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -177,17 +177,17 @@ def test_a_sliding_window_is_not_ignored() -> None:
     assert set(taken) == {"padded"}
     assert model.worst(requests) <= RIGHT
     with patch.object(fastpath, "_peculiarity", lambda _: None):
-        fastpath._known.clear()
+        fastpath._routes.clear()
         with watched() as taken, pytest.warns(UserWarning, match="hidden states are off by"):
             score(model, requests)
         assert set(taken) == {"padded"}
-        fastpath._known.clear()
+        fastpath._routes.clear()
         with patch.object(fastpath, "_disagreement", lambda *_: None), watched() as taken:
             unguarded = RealTokenModel(model.backbone)
             score(unguarded, requests)
         assert taken["shared"]
     assert unguarded.worst(requests) > WRONG
-    fastpath._known.clear()
+    fastpath._routes.clear()
 
 
 def test_positions_start_anew_in_each_sequence_of_a_row() -> None:

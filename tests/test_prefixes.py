@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from token_trees import Sequences, token_trees
 
-from rmbench.scoring.cost import Cost
-from rmbench.scoring.prefixes import Ids, Ints, Tree, common_prefixes, cut, in_order, lay_out, worth_sharing
+from rmbench.forwards.cost import Cost
+from rmbench.forwards.prefixes import Ids, Ints, Tree, common_prefixes, cut, in_order, lay_out, worth_sharing
 
 COSTS = st.builds(
     Cost,

@@ -25,7 +25,7 @@ MODEL = """
 import time
 
 from rmbench.models.spec import load_model
-from rmbench.scoring import loop
+from rmbench.forwards import loop
 
 model = load_model("tiny-llama", device="cpu", dtype="float32")
 inner = loop.hidden_states

@@ -1,4 +1,4 @@
-"""From requests to rewards: every kind of model and every ask through the one dispatcher."""
+"""From requests to rewards: every kind of model and every ask through the one session."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from rmbench.errors import ModelError, ResultError, UsageError
 from rmbench.models.base import Encoded, Subject
 from rmbench.models.spec import load_model
-from rmbench.scoring import Store, Tally
-from rmbench.types import Ask, Message, Place, Question, Request, Response, Reward
+from rmbench.scoring import Asking, Session, Store, Usage
+from rmbench.types import Ask, Criterion, Message, Place, Question, Request, Response, Reward
 
 WORDS = st.lists(st.sampled_from(["one", "two", "three", "four", "+", "="]), max_size=12).map(" ".join)
 
@@ -32,6 +32,10 @@ def ask(ask: Ask, text: str, *more: str) -> Request:
     steps = tuple(text.split("|")) if ask == "steps" else None
     shown = (Response(text, steps), *(Response(other) for other in more))
     return Request(ask, (Message("user", "Why?"),), shown)
+
+
+def of_one_cluster(*texts: str) -> list[Question]:
+    return [Question(ask("reward", text), Place("x", text, (0,), "cluster")) for text in texts]
 
 
 def requests_of(texts: list[str]) -> list[Request]:
@@ -69,18 +73,18 @@ def test_every_ask_is_stored_and_comes_back_without_a_forward(kind: Ask, tmp_pat
     with Store(tmp_path / "s.sqlite") as store:
         first = score(TinyTokenModel(), requests, store=store)
         model = TinyTokenModel()
-        tally = Tally()
-        again = score(model, requests, store=store, tally=tally)
+        usage = Usage()
+        again = score(model, requests, store=store, usage=usage)
     assert repr(again) == repr(first)
-    assert (model.encoded, tally.scored, tally.stored) == (0, 0, 2)
+    assert (model.encoded, usage.scored, usage.stored) == (0, 0, 2)
 
 
 def test_equal_requests_are_run_once_over_the_whole_run() -> None:
-    model, tally = Scripted(lambda request: len(request.responses[0].text)), Tally()
+    model, usage = Scripted(lambda request: len(request.responses[0].text)), Usage()
     places = [Place("x", "1", (0,)), Place("y", "9", (3,)), Place("x", "2", (1,))]
     requests = [Question(ask("reward", text), place) for text, place in zip(["aa", "aa", "b"], places, strict=True)]
-    assert [reward.value for reward in score(model, requests, tally=tally)] == [2, 2, 1]
-    assert (len(model.seen), tally.requests, tally.unique, tally.scored) == (2, 3, 2, 2)
+    assert [reward.value for reward in score(model, requests, usage=usage)] == [2, 2, 1]
+    assert (len(model.seen), usage.requests, usage.unique, usage.scored) == (2, 3, 2, 2)
 
 
 def test_no_model_sees_the_place_nor_the_order_of_the_data() -> None:
@@ -135,13 +139,13 @@ def test_steps_reach_only_a_model_that_is_asked_about_them() -> None:
     assert model.seen[0].responses == (Response("a b"),)
 
 
-def test_a_derived_model_sees_the_whole_run_and_stores_only_its_members(tmp_path: Path) -> None:
+def test_a_derived_model_fits_to_all_of_one_cluster_and_stores_only_its_members(tmp_path: Path) -> None:
     short, long = (
         Scripted(lambda r: -len(r.responses[0].text)),
         Scripted(lambda r: 3 * len(r.responses[0].text), ("reward",), "f2"),
     )
     with Store(tmp_path / "s.sqlite") as store:
-        rewards = score(MeanOf(short, long), [ask("reward", text) for text in ("a", "aa", "aaa")], store=store)
+        rewards = score(MeanOf(short, long), of_one_cluster("a", "aa", "aaa"), store=store)
         assert store.count() == 6
     assert [reward.value for reward in rewards] == [-1, 0, 1]
 
@@ -196,8 +200,8 @@ def test_a_derived_model_asks_its_members_for_tokens() -> None:
 
 def test_members_without_fingerprint_do_not_answer_for_each_other(tmp_path: Path) -> None:
     members = (Scripted(lambda r: 1.0, fingerprint=None), Scripted(lambda r: -1.0, fingerprint=None))
-    with Store(tmp_path / "j.sqlite") as journal:
-        rewards = score(MeanOf(*members), [ask("reward", "a"), ask("reward", "b")], journal=journal)
+    with Store(tmp_path / "s.sqlite") as store:
+        rewards = score(MeanOf(*members), of_one_cluster("a", "b"), store=store)
     assert [reward.value for reward in rewards] == [0, 0]
 
 
@@ -263,7 +267,7 @@ def test_an_index_that_was_not_asked_or_twice_is_an_error(indices: list[int]) ->
 @pytest.mark.parametrize(
     ("request_", "reward", "message"),
     [
-        (ask("compare", "a", "b"), Reward((1.0,)), "a compare of 2 shown came back with 1 values"),
+        (ask("compare", "a", "b"), Reward((1.0,)), "a compare of 2 responses came back with 1 values"),
         (ask("steps", "a|b"), Reward((1.0,), steps=(1.0,)), "2 steps came back with 1 rewards"),
     ],
 )
@@ -286,16 +290,60 @@ def test_what_was_scored_before_a_crash_is_kept(tmp_path: Path) -> None:
         ):
             score(model, requests, store=store)
         assert store.count() == 2
-        tally = Tally()
-        score(Scripted(lambda r: 1.0), requests, store=store, tally=tally)
-    assert (tally.stored, tally.scored) == (2, 2)
+        usage = Usage()
+        score(Scripted(lambda r: 1.0), requests, store=store, usage=usage)
+    assert (usage.stored, usage.scored) == (2, 2)
 
 
-def test_a_model_without_fingerprint_goes_to_the_journal_alone(tmp_path: Path) -> None:
-    with Store(tmp_path / "s.sqlite") as store, Store(tmp_path / "j.sqlite") as journal:
-        model = Scripted(lambda r: 1.0, fingerprint=None)
-        score(model, [ask("reward", "a")], store=store, journal=journal)
-        assert (store.count(), journal.count()) == (0, 1)
+def test_a_model_without_identity_is_remembered_as_long_as_its_session_and_no_longer(tmp_path: Path) -> None:
+    model, questions = Scripted(lambda r: 1.0, fingerprint=None), [Question(ask("reward", "a"))]
+    with Store(tmp_path / "s.sqlite") as store:
+        with Session(model, Asking(store)) as session:
+            session.ask(questions)
+            session.ask(questions)
+        assert (store.count(), len(model.seen)) == (0, 1)
+        score(model, [ask("reward", "a")], store=store)
+        assert len(model.seen) == 2
+
+
+def test_an_error_is_not_kept_and_not_asked_about_twice_in_one_session(tmp_path: Path) -> None:
+    model = Scripted(lambda r: Reward((math.nan,), status="error"))
+    with Store(tmp_path / "s.sqlite") as store:
+        with Session(model, Asking(store)) as session:
+            assert {session.ask([Question(ask("reward", "a"))]).rewards[0].status for _ in range(2)} == {"error"}
+        assert (store.count(), len(model.seen)) == (0, 1)
+
+
+def test_fresh_asks_again_once_what_is_kept(tmp_path: Path) -> None:
+    model, questions = Scripted(lambda r: 1.0), [Question(ask("reward", "a"))]
+    with Store(tmp_path / "s.sqlite") as store:
+        score(model, [ask("reward", "a")], store=store)
+        with Session(model, Asking(store, fresh=True)) as session:
+            session.ask(questions)
+            session.ask(questions)
+    assert len(model.seen) == 2
+
+
+def test_an_example_with_tools_is_refused_by_a_model_that_takes_none_and_asked_of_one_that_does() -> None:
+    tools = replace(ask("reward", "a"), tools=({"name": "add"},))
+    blind, seeing = Scripted(lambda r: 1.0), Scripted(lambda r: 1.0)
+    seeing.uses = frozenset({"tools"})
+    (refused,), (reward,) = score(blind, [tools]), score(seeing, [tools])
+    assert (refused.status, refused.detail) == ("refused", "the example needs tools, which this model does not take")
+    assert (blind.seen, reward.value, seeing.seen[0].tools) == ([], 1.0, tools.tools)
+
+
+def test_a_reference_reaches_only_a_model_that_uses_it_and_is_part_of_its_key_alone(tmp_path: Path) -> None:
+    plain = ask("reward", "a")
+    requests = [plain, replace(plain, reference="gold"), replace(plain, criteria=(Criterion("is right"),))]
+    blind, seeing = Scripted(lambda r: 1.0), Scripted(lambda r: 1.0, fingerprint="seeing:1")
+    seeing.uses = frozenset({"reference", "criteria"})
+    with Store(tmp_path / "s.sqlite") as store:
+        score(blind, requests, store=store)
+        assert (store.count(), blind.seen) == (1, [plain])
+        score(seeing, requests, store=store)
+        assert (store.count(), len(seeing.seen)) == (4, 3)
+        assert {request.reference for request in seeing.seen} == {None, "gold"}
 
 
 class OutOfMemory(TinyTokenModel):
@@ -341,10 +389,10 @@ def test_texts_with_the_same_tokens_share_a_forward_and_are_counted() -> None:
         def _encode(self, request: Request) -> Encoded:
             return super()._encode(ask("reward", (request.responses[0].text or "").lower()))
 
-    tally = Tally()
-    rewards = score(Lowercase(), [ask("reward", "Yes"), ask("reward", "yes"), ask("reward", "no")], tally=tally)
+    usage = Usage()
+    rewards = score(Lowercase(), [ask("reward", "Yes"), ask("reward", "yes"), ask("reward", "no")], usage=usage)
     assert rewards[0] == rewards[1]
-    assert (tally.scored, tally.batches) == (3, 1)
+    assert (usage.scored, usage.batches) == (3, 1)
     assert rewards[0].read == rewards[1].read != rewards[2].read
 
 

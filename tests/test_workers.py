@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -11,13 +12,17 @@ from typing import Any
 import pytest
 import torch
 from ask_models import score
+from cards import Card
 from checkpoints import make
 
 import rmbench
 from rmbench.cli import main
+from rmbench.device import standing_in
 from rmbench.errors import ModelError, UsageError
+from rmbench.forwards.workers import Processes, devices_of
 from rmbench.models.spec import load_model
-from rmbench.scoring.workers import Processes, devices_of
+from rmbench.scoring import Usage
+from rmbench.scoring.windows import forwards
 from rmbench.types import Message, Request, Response
 
 REQUESTS = [
@@ -37,38 +42,91 @@ def model(folder: Path) -> Any:
     return load_model(str(folder), device="cpu")
 
 
+def end(processes: Processes) -> None:
+    """Kills the first process, as the system does where memory is short."""
+    process = processes._seats[0].process
+    assert process is not None
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
+
+
 def test_two_processes_give_the_rewards_of_one_and_the_threads_come_back(folder: Path, model: Any) -> None:
     threads = torch.get_num_threads()
     alone = score(model, REQUESTS, token_budget=200)
-    with Processes(str(folder), {}, ["cpu"], model.fingerprint) as workers:
-        shared = score(model, REQUESTS, token_budget=200, workers=workers)
+    with Processes(["cpu"]) as processes:
+        shared = score(model, REQUESTS, token_budget=200, processes=processes, spec=str(folder))
     assert torch.get_num_threads() == threads
     assert [reward.value for reward in shared] == pytest.approx([reward.value for reward in alone], abs=1e-6)
     assert [reward.n_tokens for reward in shared] == [reward.n_tokens for reward in alone]
 
 
+def test_members_of_a_derived_take_turns_in_the_same_processes(folder: Path, tmp_path: Path) -> None:
+    """On two GPUs, of which the second is another process; `--devices` names them by number."""
+    other = make(tmp_path / "gpt2", "gpt2")
+    cards = {"cuda:0": Card(2**30), "cuda:1": Card(2**30)}
+    rewards, alone, used = [], [], set()
+    with standing_in(cards):
+        first, *others = devices_of("0,1")
+        with Processes(others) as processes:
+            for spec in (str(folder), str(other), str(folder)):
+                model = load_model(spec, device=first)
+                held = {"processes": processes, "spec": spec, "options": {"device": first}}
+                rewards.append(score(model, REQUESTS, token_budget=200, **held))
+                alone.append(score(model, REQUESTS, token_budget=200))
+                used |= {seat.process.pid for seat in processes._seats.values() if seat.process}
+                if len(rewards) == 1:
+                    with (
+                        pytest.raises(ModelError, match="no config.json"),
+                        processes.holding(str(tmp_path), {}, "no model"),
+                    ):
+                        pass
+    for shared, own in zip(rewards, alone, strict=True):
+        assert [reward.value for reward in shared] == pytest.approx([reward.value for reward in own], abs=1e-6)
+    assert len(used) == 1
+
+
+@pytest.mark.prove
+def test_memory_that_runs_out_in_another_process_is_planned_anew(folder: Path, model: Any) -> None:
+    """Either GPU has room for a few sequences only."""
+    card = Card(10**5)
+    with standing_in({"cuda:0": card, "cuda:1": Card(10**5)}), Processes(["cuda:1"]) as processes:
+        rewards = score(model, REQUESTS, token_budget=5000, processes=processes, spec=str(folder))
+        alone = score(model, REQUESTS, token_budget=30)
+    assert card.peak <= card.total
+    assert [reward.value for reward in rewards] == pytest.approx([reward.value for reward in alone], abs=1e-6)
+
+
+@pytest.mark.prove
+def test_a_process_that_died_is_started_anew(folder: Path, model: Any) -> None:
+    with Processes(["cpu"]) as processes:
+        for _ in range(2):
+            assert score(model, REQUESTS[:5], processes=processes, spec=str(folder))[0].status == "ok"
+            end(processes)
+
+
 @pytest.mark.prove
 def test_a_process_that_dies_is_one_line_with_its_device(folder: Path, model: Any) -> None:
-    with Processes(str(folder), {}, ["cpu"], model.fingerprint) as workers:
-        os.kill(workers._processes[0].pid or 0, signal.SIGKILL)
-        workers._processes[0].join()
+    with Processes(["cpu"]) as processes, processes.holding(str(folder), {}, model.fingerprint) as workers:
+        end(processes)
         with pytest.raises(ModelError, match="device cpu: its process ended before it answered"):
-            score(model, REQUESTS, token_budget=200, workers=workers)
+            list(forwards(model, [(bytes([i]), one) for i, one in enumerate(REQUESTS)], 200, Usage(), workers))
 
 
 @pytest.mark.prove
 def test_a_device_that_is_not_there_is_one_line_and_leaves_no_process(folder: Path, model: Any) -> None:
-    threads, workers = torch.get_num_threads(), Processes(str(folder), {}, ["cpu", "cuda:7"], model.fingerprint)
-    with pytest.raises(ModelError, match=r"^device cuda:7: device 'cuda:7' is not there; here are"), workers:
+    threads, processes = torch.get_num_threads(), Processes(["cpu", "cuda:7"])
+    there = r"^device cuda:7: device 'cuda:7' is not there; here are"
+    with processes, pytest.raises(ModelError, match=there), processes.holding(str(folder), {}, model.fingerprint):
         pass
     assert torch.get_num_threads() == threads
-    assert not any(process.is_alive() for process in workers._processes)
+    assert not any(process.name.startswith("rmbench") for process in multiprocessing.active_children())
 
 
 @pytest.mark.prove
 def test_a_process_with_another_model_is_refused(folder: Path) -> None:
-    with pytest.raises(ModelError, match="device cpu: its process loaded another model"):
-        Processes(str(folder), {}, ["cpu"], "another").__enter__()
+    another = pytest.raises(ModelError, match="device cpu: its process loaded another model")
+    with Processes(["cpu"]) as processes, another, processes.holding(str(folder), {}, "another"):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from rmbench.device import devices
+from rmbench.forwards.plan import Bin
+from rmbench.forwards.tail import last_parts
 from rmbench.models.base import Encoded, TokenModel
-from rmbench.scoring.plan import Bin
-from rmbench.scoring.tail import last_parts
 
 Run = Callable[[], list[float]]
 
@@ -97,22 +98,16 @@ def peak(n: int = 2048, dtype: str = "float32", device: str = "cpu") -> float:
     """Operations a second of a product of two square matrices, the best of three."""
     import torch
 
-    a, b = torch.randn(2, n, n, device=device, dtype=getattr(torch, dtype)).unbind()
+    here = devices()["cuda:0" if device == "cuda" else device]
+    a, b = torch.randn(2, n, n, device=here.place, dtype=getattr(torch, dtype)).unbind()
     seconds = []
     for _ in range(4):  # the first one warms up, or is slower than the best anyway
-        synchronise(device)
+        here.synchronise()
         started = time.perf_counter()
         a @ b
-        synchronise(device)
+        here.synchronise()
         seconds.append(time.perf_counter() - started)
     return 2 * n**3 / min(seconds)
-
-
-def synchronise(device: str) -> None:
-    import torch
-
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 class Operations:

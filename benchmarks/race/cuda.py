@@ -11,6 +11,7 @@ import numpy as np
 
 from race.clock import Meter, Run, Table, deviation, interleaved, operations, peak
 from race.sides import Steps, planned, run_bins
+from rmbench.device import devices, release
 from rmbench.models.base import Encoded
 
 _QWEN = {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151_936}
@@ -53,14 +54,12 @@ CANDIDATES = 10
 
 def measure(table: Table, rounds: int, *, quick: bool) -> None:
     """Adds the rows of every shape, or one that says that there is no CUDA device."""
-    import torch
-
-    if not torch.cuda.is_available():
+    if "cuda:0" not in devices():
         table.add("cuda", "all", note="no CUDA device here: nothing was measured")
         return
     for name in list(SHAPES)[: 1 if quick else None]:
         one_shape(table, name, *SHAPES[name], sequences(1 if quick else 6), rounds, "cuda")
-        torch.cuda.empty_cache()
+        release()
 
 
 def one_shape(

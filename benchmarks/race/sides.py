@@ -13,15 +13,15 @@ from typing import Any, Literal, cast
 import rmbench
 from race.clock import Meter
 from race.data import Workload
+from rmbench.forwards.budget import USUAL, TokenBudget
+from rmbench.forwards.cost import cost_of
+from rmbench.forwards.fastpath import route
+from rmbench.forwards.loop import run
+from rmbench.forwards.memory import held
+from rmbench.forwards.plan import Bin, Way, plan
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.models.checkpoint import quiet
-from rmbench.scoring import Store, score
-from rmbench.scoring.budget import USUAL, Budget
-from rmbench.scoring.cost import cost_of
-from rmbench.scoring.fastpath import route
-from rmbench.scoring.loop import run
-from rmbench.scoring.memory import held
-from rmbench.scoring.plan import Bin, Way, plan
+from rmbench.scoring import Asking, Session, Store
 from rmbench.types import Ask, Question, Request, Reward
 
 BUDGET = USUAL["cpu"]  # what rmbench takes unless told otherwise
@@ -105,7 +105,8 @@ class Sides:
     def public(self, work: Workload) -> list[float]:
         """What `rmbench run` does with a loaded model: tokens, plan, forwards, and a new store on disk."""
         with TemporaryDirectory() as folder, Store(Path(folder) / "answers.sqlite") as store:
-            return [reward.value for reward in score(self.model, [Question(one) for one in work.requests], store=store)]
+            session = Session(self.model, Asking(store))
+            return [reward.value for reward in session.ask([Question(one) for one in work.requests]).rewards]
 
     def takes(self, way: Way, work: Workload) -> bool:
         """Whether rmbench runs this model in that way."""
@@ -141,7 +142,7 @@ def run_bins(
     """The forwards of a plan: the values of every sequence, one behind the other."""
     found: list[tuple[float, ...]] = [()] * len(encoded)
     with held("cpu" if hold else "none"):
-        for one, rewards in run(model, encoded, lambda *_: bins, Budget(budget)):
+        for one, rewards in run(model, encoded, lambda *_: bins, TokenBudget(budget)):
             assert rewards is not None  # the memory did suffice
             for i, reward in zip(one.members, rewards, strict=True):
                 found[i] = reward.values

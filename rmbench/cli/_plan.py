@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from rmbench.forwards.plan import Way
     from rmbench.scoring import Explanation
-    from rmbench.scoring.plan import Way
 
 _WHAT = {
     "shared": "with others of the same beginning, computed once",

@@ -31,13 +31,13 @@ def _devices() -> list[str]:
         import torch
     except ImportError as error:
         return [f"torch cannot be imported ({error})"]
+    from rmbench.device import devices
+
     _line("threads", str(torch.get_num_threads()))
-    for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
-        _line(f"cuda:{index}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB")
-    if torch.backends.mps.is_available():
-        _line("mps", "available")
-    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+    for name, device in devices().items():
+        if name != "cpu":
+            _line(name, device.described())
+    if list(devices()) == ["cpu"]:
         _line("devices", "cpu only")
     return []
 

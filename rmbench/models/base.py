@@ -1,11 +1,15 @@
 """The protocols a reward model can have, the options it is loaded with, and what a result says of it.
 
-The dispatcher in `rmbench.scoring` tells the four kinds apart by their methods:
+The session in `rmbench.scoring` tells the kinds apart by their methods:
 
 - `RewardModel` runs its own work (endpoint, callable, rules) and sees requests, never where they come from.
 - `TokenModel` says how requests become tokens and how hidden states become rewards; the engine owns the forward.
 - `ScoreFile` only looks up what was scored before, by the place of a question, the only kind that sees it.
 - `Derived` combines the answers of its members.
+- `Judge` says what a policy is to write about a request, and reads the reward off what it wrote.
+
+A family's `open` gives one of them, or, where there are weights to load, what is `Opened`: a model at rest, known
+without its weights, that is started only for what nobody has answered.
 
 What a model looks at besides prompt and responses it says in `uses`: a model without the attribute uses nothing else.
 """
@@ -13,11 +17,12 @@ What a model looks at besides prompt and responses it says in `uses`: a model wi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from rmbench.errors import UsageError
-from rmbench.types import Ask, Json, Question, Request, Reward, Use
+from rmbench.types import Ask, GenerationRequest, Json, Question, Request, Response, Reward, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ class RewardModel(Protocol):
 
     @property
     def fingerprint(self) -> str | None:
-        """None: kept in this run's journal only, never in the shared store."""
+        """None: nothing tells its answers apart from another's, so they are remembered within one call only."""
 
     def rewards(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reward]]: ...
 
@@ -84,15 +89,15 @@ class ScoreFile(Protocol):
 class Derived(Protocol):
     """A function of other models' answers. Never stored: its members are.
 
-    `needs` says what each member is asked. `fit` learns from the answers what `combine` needs besides them, JSON-able,
-    or None; it sees no label. It is called without each fold of clusters, and on all, and `combine` is given the
-    questions of a fold with the fit that did not see them. `fingerprint` covers the function and its settings, not the
-    members; it names results.
+    `members` are specs, or objects in memory. `needs` says what each is asked, question by question. `fit` learns from
+    the answers what `combine` needs besides them, JSON-able, or None; it sees no label. It is called without each fold
+    of clusters, and on all, and `combine` is given the questions of a fold with the fit that did not see them.
+    `fingerprint` covers the function and its settings, not the members; it names results.
     """
 
     answers: frozenset[Ask]
     fingerprint: str | None
-    members: tuple[Model, ...]
+    members: tuple[Any, ...]
 
     def needs(self, questions: Sequence[Question]) -> list[Sequence[Question]]: ...
 
@@ -103,7 +108,50 @@ class Derived(Protocol):
     ) -> list[Reward]: ...
 
 
-Model = RewardModel | TokenModel | ScoreFile | Derived
+@runtime_checkable
+class Judge(Protocol):
+    """A policy's opinion. Nothing of it is stored but what the policy wrote, so a better parser costs no call.
+
+    `policy` is a spec or an object. `ask` is called with what was written for a request so far, until it asks nothing;
+    `verdict` reads the reward off it. `fingerprint` covers template and parser.
+    """
+
+    answers: frozenset[Ask]
+    fingerprint: str | None
+    policy: Any
+
+    def ask(self, request: Request, written: Sequence[Response]) -> Sequence[GenerationRequest]: ...
+
+    def verdict(self, request: Request, written: Sequence[Response]) -> Reward: ...
+
+
+Model = RewardModel | TokenModel | ScoreFile | Derived | Judge
+
+Identity = Literal["content", "named", "none"]
+
+
+@runtime_checkable
+class Opened(Protocol):
+    """A model at rest. `fingerprint` covers content, options as given, rules and versions, and is known at once.
+
+    `started` loads the weights on `device`, the family's choice where it is None, and gives the model to run, which has
+    `facts`: what only a forward tells, JSON-able.
+    """
+
+    subject: Subject
+    answers: frozenset[Ask]
+    fingerprint: str
+
+    def started(self, device: str | None = None) -> AbstractContextManager[TokenModel]: ...
+
+
+def identity_of(model: object) -> Identity:
+    """What answers are known again by: content (a checkpoint, a rule), a name whose answers may change, or nothing.
+
+    Answers of the first two are kept in the store, those of an object in memory no longer than one call.
+    """
+    identity: Identity | None = getattr(model, "identity", None)
+    return identity or ("none" if getattr(model, "fingerprint", None) is None else "content")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rmbench.device import picked
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.fingerprint import Checkpoint, first_line
 
@@ -133,20 +134,10 @@ def named_dtype(what: str, name: str) -> torch.dtype:
 
 
 def pick_device(asked: str | None) -> str:
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if asked is None:
-        return next(name for name, is_there in there.items() if is_there)
-    if asked == "auto":
-        if importlib.util.find_spec("accelerate") is None:
-            raise ModelError("device auto spreads a model over devices with accelerate: pip install accelerate")
-        return asked
-    kind, _, index = asked.partition(":")
-    if kind not in there or (index and not (kind == "cuda" and index.isdecimal())):
-        raise UsageError(f"device {asked!r}: one of cpu, cuda, cuda:N, mps, auto")
-    if not there[kind] or (index and int(index) >= torch.cuda.device_count()):
-        raise UsageError(f"device {asked!r} is not there; here are {', '.join(name for name in there if there[name])}")
+    if asked != "auto":
+        return picked(asked)
+    if importlib.util.find_spec("accelerate") is None:
+        raise ModelError("device auto spreads a model over devices with accelerate: pip install accelerate")
     return asked
 
 

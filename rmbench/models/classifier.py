@@ -235,6 +235,7 @@ def _model(base: Checkpoint, adapter: Checkpoint | None, config: Any, options: O
 
         model = PeftModel.from_pretrained(model, adapter.source, revision=adapter.commit).merge_and_unload()
     model.config.return_dict = True  # a checkpoint may ask for tuples
+    model.config.use_cache = False  # nothing follows a forward, and a model that is run whole is not told so
     if options.device != "auto":
         model.to(options.device)
     return model.eval().requires_grad_(False)

@@ -14,18 +14,30 @@ from pathlib import Path
 from typing import Any
 
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Derived, Model, Options, RewardModel, ScoreFile, Subject, TokenModel
+from rmbench.models.base import (
+    Derived,
+    Identity,
+    Judge,
+    Model,
+    Options,
+    RewardModel,
+    ScoreFile,
+    Subject,
+    TokenModel,
+    subject_of,
+    uses_of,
+)
 from rmbench.types import Ask, Request, Reward
 
 
 class PythonCallable:
-    """A callable `(prompt, response) -> float` as a reward model. It has no fingerprint: its code may change."""
+    """A callable `(prompt, response) -> float` as a reward model, known again by `fingerprint`, if at all."""
 
     answers: frozenset[Ask] = frozenset({"reward"})
-    fingerprint = None
 
-    def __init__(self, function: Callable[..., float], name: str | None = None) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., float], name: str | None = None, fingerprint: str | None = None) -> None:
+        self.function, self.fingerprint = function, fingerprint
+        self.identity: Identity = "none" if fingerprint is None else "named"
         qualified = getattr(function, "__qualname__", type(function).__qualname__)
         self.subject = Subject(name or "python/" + qualified.replace("<", "").replace(">", ""), "python")
 
@@ -42,7 +54,18 @@ class PythonCallable:
             return Reward((float("nan"),), status="error", detail=f"{type(error).__name__}: {error}")
 
 
+class Named:
+    """A RewardModel of own code that has no fingerprint of its own, known again by its file."""
+
+    identity: Identity = "named"
+
+    def __init__(self, model: RewardModel, fingerprint: str) -> None:
+        self.rewards, self.fingerprint = model.rewards, fingerprint
+        self.answers, self.uses, self.subject = model.answers, uses_of(model), subject_of(model)
+
+
 def load(source: str, options: Options) -> Model:
+    """What `module:attribute` is, known again by the hash of the file that it is written in."""
     module_name, colon, attribute = source.partition(":")
     if not colon or not module_name or not attribute:
         raise UsageError(f"python:{source} does not name a callable; write python:module:attribute")
@@ -63,11 +86,14 @@ def load(source: str, options: Options) -> Model:
             found = found()
         except Exception as error:
             raise ModelError(f"python:{source} cannot be made: {type(error).__name__}: {error}") from error
-    if isinstance(found, RewardModel | TokenModel | ScoreFile | Derived):
+    named = f"python:1:{source}:{code_sha256(source)}"
+    if isinstance(found, RewardModel) and found.fingerprint is None:
+        return Named(found, named)
+    if isinstance(found, RewardModel | TokenModel | ScoreFile | Derived | Judge):
         return found
     if not callable(found):
         raise ModelError(f"python:{source} is a {type(found).__name__}; expected (prompt, response) -> float")
-    return PythonCallable(found, f"python/{module_name}.{attribute}")
+    return PythonCallable(found, f"python/{module_name}.{attribute}", named)
 
 
 def _prompt(request: Request) -> str | list[dict[str, str]]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Derived, Model, Options, RewardModel, ScoreFile, TokenModel
+from rmbench.models.base import Derived, Judge, Model, Opened, Options, RewardModel, ScoreFile, TokenModel
 from rmbench.models.fingerprint import locate
-from rmbench.models.python import PythonCallable, code_sha256
+from rmbench.models.python import PythonCallable
 from rmbench.plugins import did_you_mean, families
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -70,17 +70,16 @@ def load_model(spec: str | Model | Callable[..., float], **options: Any) -> Mode
     unheard = [name for name, value in options.items() if name != "seed" and value != getattr(Options(), name)]
     if unheard:
         raise UsageError(f"{unheard[0]}={options[unheard[0]]!r} cannot change a model that is loaded already")
-    if isinstance(spec, RewardModel | TokenModel | ScoreFile | Derived):
+    if isinstance(spec, RewardModel | TokenModel | ScoreFile | Derived | Judge):
         return spec
     if callable(spec):
         return PythonCallable(spec)
     raise UsageError(f"a model is a spec, an object with a protocol's methods or a callable, not {type(spec).__name__}")
 
 
-def run_identity(spec: str) -> str:
-    """What an interrupted run of a model without a fingerprint is known again by: its spec and its code."""
-    parsed = parse(spec)
-    return f"{spec} {code_sha256(parsed.source)}" if parsed.family == "python" else spec
+def open_model(model: str | Model | Opened | Callable[..., float], **options: Any) -> Model | Opened:
+    """A model at rest or ready, as `load_model` takes it."""
+    return model if isinstance(model, Opened) else load_model(model, **options)
 
 
 def _revision(source: str) -> tuple[str, str | None]:

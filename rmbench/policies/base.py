@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from rmbench.models.base import Subject
 from rmbench.types import GenerationRequest, Response
 
 
@@ -19,9 +21,19 @@ class Policy(Protocol):
 
     @property
     def fingerprint(self) -> str | None:
-        """None: kept in this run's journal only, never in the shared store."""
+        """None: nothing tells its texts apart from another's, so they are remembered within one call only."""
 
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, Response]]: ...
+
+
+@runtime_checkable
+class OpenedPolicy(Protocol):
+    """A policy at rest, known without its weights; `started` loads them and gives the policy to write."""
+
+    subject: Subject
+    fingerprint: str
+
+    def started(self, device: str | None = None) -> AbstractContextManager[Policy]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rmbench.device import out_of_memory, release
 from rmbench.models.checkpoint import unsteady_ropes
-from rmbench.models.memory import out_of_memory, release
 
 if TYPE_CHECKING:
     import torch

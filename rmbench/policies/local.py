@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rmbench.device import out_of_memory, release
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Options as ModelOptions
 from rmbench.models.base import Subject
@@ -35,7 +36,6 @@ from rmbench.models.checkpoint import (
     unsteady_ropes,
 )
 from rmbench.models.fingerprint import Checkpoint, class_name, digest, first_line, locate, sources, tokenizer_hash
-from rmbench.models.memory import out_of_memory, release
 from rmbench.models.rendering import FROZEN_DATE, Limits, Rendering, Template, compiled, plain
 from rmbench.policies.base import Options
 from rmbench.policies.decoding import Budget, Row, TooLargeError, shares, write

@@ -10,7 +10,7 @@ from typing import Any
 import rmbench.policies
 from rmbench.errors import UsageError
 from rmbench.plugins import did_you_mean
-from rmbench.policies.base import Options, Policy
+from rmbench.policies.base import OpenedPolicy, Options, Policy
 
 
 def load_policy(policy: str | Policy, **options: Any) -> Policy:
@@ -33,6 +33,11 @@ def load_policy(policy: str | Policy, **options: Any) -> Policy:
     if isinstance(policy, Policy):
         return policy
     raise UsageError(f"a policy is a spec or an object with generate and fingerprint, not {type(policy).__name__}")
+
+
+def open_policy(policy: str | Policy | OpenedPolicy, **options: Any) -> Policy | OpenedPolicy:
+    """A policy at rest or ready, as `load_policy` takes it."""
+    return policy if isinstance(policy, OpenedPolicy) else load_policy(policy, **options)
 
 
 def parse(spec: str) -> tuple[str, str, str | None]:

@@ -98,14 +98,15 @@ class SubjectInfo(_Part):
 
 
 class ModelFit(_Part):
-    """What a model that combines others fitted: without each fold of clusters, and to everything.
+    """What a model that combines others fitted, and what each of its `members` did; null where nothing was.
 
-    A fold's questions are answered with the fit that did not see them. `rule` says which cluster is in which fold.
+    `fit` has the fit without each of the `folds` of clusters, and to the `whole`; a fold's questions are answered with
+    the one that did not see them. `rule` says which cluster is in which fold.
     """
 
     rule: str
-    folds: list[Any]
-    whole: Any
+    fit: Any
+    members: list[Any]
 
 
 class Fitted(_Part):
@@ -260,7 +261,7 @@ class Scale(_Part):
 
 
 class Timing(_Part):
-    """Seconds of wall clock of the whole run, all of its tasks together, and what it scored. See `scoring.Tally`.
+    """Seconds of wall clock of the whole run, all of its tasks together, and what it scored. See `scoring.Usage`.
 
     `ways` counts the sequences that shared a forward's tokens, were packed, or padded; empty where no forward was run.
     """

@@ -6,14 +6,16 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from rmbench.device import device_of
+from rmbench.forwards.budget import TokenBudget
+from rmbench.forwards.cost import flops_a_second
+from rmbench.forwards.estimate import budget_of
+from rmbench.forwards.fastpath import route
+from rmbench.forwards.loop import rewards_of
+from rmbench.forwards.memory import held
+from rmbench.forwards.plan import Bin, Way
 from rmbench.models.base import Encoded, TokenModel
-from rmbench.scoring.budget import budget_of
-from rmbench.scoring.cost import flops_a_second
-from rmbench.scoring.fastpath import route
-from rmbench.scoring.forwards import planner, windows
-from rmbench.scoring.loop import rewards_of
-from rmbench.scoring.memory import held
-from rmbench.scoring.plan import Bin, Way
+from rmbench.scoring.windows import planner, windows
 from rmbench.types import Request
 
 
@@ -63,34 +65,36 @@ class Explanation:
 
 
 def explain_forwards(
-    model: TokenModel, todo: Iterable[tuple[bytes, Request]], token_budget: int | None, found: Explanation
+    model: TokenModel, todo: Iterable[tuple[bytes, Request]], token_budget: int | None, explanation: Explanation
 ) -> None:
     """Adds the plan of what `forwards` would run. Runs one forward of it twice, to learn how fast the model is here."""
-    budget = budget_of(model, token_budget)
-    found.token_budget, found.reason = budget.limit, ""
+    explanation.token_budget, explanation.reason = budget_of(model, token_budget, ()).limit, ""
+    budget: TokenBudget | None = None
     seen: set[tuple[object, ...]] = set()
     probe: tuple[Bin, list[Encoded]] | None = None
     second = flops_a_second(model.backbone)
     for window in windows(model, todo):
         encoded: list[Encoded] = []
         for asked in window:
-            found.unreadable += asked.item.error is not None
+            explanation.unreadable += asked.item.error is not None
             if asked.item.error is None:
-                found.same += asked.identity in seen
+                explanation.same += asked.identity in seen
                 if asked.identity not in seen:
                     encoded.append(asked.item)
                 seen.add(asked.identity)
         if not encoded:
             continue
-        found.reason = route(model, encoded).reason
+        budget = budget or budget_of(model, token_budget, encoded)
+        explanation.token_budget = budget.limit
+        explanation.reason = route(model, encoded).reason
         for planned in planner(model, encoded)(encoded, budget.limit):
             items = [encoded[i] for i in planned.members]
-            found.ways.setdefault(planned.way, Share()).add(planned, sum(len(item.ids) for item in items))
+            explanation.ways.setdefault(planned.way, Share()).add(planned, sum(len(item.ids) for item in items))
             # the largest that takes a second or less, or the smallest there is
             if probe is None or _better(planned.cost, probe[0].cost, second):
                 probe = planned, items
     if probe is not None:
-        found.rate = _rate(model, *probe)
+        explanation.rate = _rate(model, *probe)
 
 
 def _better(cost: float, than: float, second: float) -> bool:
@@ -100,7 +104,7 @@ def _better(cost: float, than: float, second: float) -> bool:
 def _rate(model: TokenModel, planned: Bin, encoded: Sequence[Encoded]) -> float | None:
     """Operations a second of a forward; None where it does not fit into memory."""
     taken = []
-    with held(next(iter(model.backbone.parameters())).device.type):
+    with held(device_of(model.backbone).kind):
         for _ in range(2):  # the first one also pays for memory and kernels
             started = time.perf_counter()
             if rewards_of(model, encoded, planned) is None:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any
 
 from rmbench.types import GenerationRequest, Image, Message, Request, Response, Use
 
 KEY_VERSION = 2
+_OF_PROMPT = 8  # bytes of a key that requests of one prompt share
 _ENCODE = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
-_Key = TypeVar("_Key", bound=Hashable)
 
 
-def request_keys(
-    fingerprint: str, requests: Iterable[Request], uses: Set[Use] = frozenset()
-) -> Iterator[tuple[bytes, bytes]]:
-    """For each request the digest [32] of all but its responses, and the key [32] of what reaches the model.
+def request_keys(fingerprint: str, requests: Iterable[Request], uses: Set[Use] = frozenset()) -> Iterator[bytes]:
+    """The key [32] of what of each request reaches a model that `uses` so much.
 
-    The key is the sha256 of canonical JSON of everything that can change the answer of a model that `uses` so much:
-    reference, criteria and tools count where they are used, images by their hashes, steps where they are asked about.
-    Neighbours with the same prompt share the work on it.
+    It begins with 8 bytes of the sha256 of all but the responses, so that in the order of keys, which is the order that
+    a store takes fastest, the requests of one prompt stand together; the rest is of the sha256 of canonical JSON of
+    everything that can change the answer: reference, criteria and tools count where they are used, images by their
+    hashes, steps where they are asked about. Neighbours with the same prompt share the work on it.
     """
     before: tuple[object, ...] = ()
     for request in requests:
@@ -32,7 +31,7 @@ def request_keys(
         responses = ",".join(_response(response, request.ask == "steps") for response in request.responses)
         whole = begun.copy()
         whole.update(f",[{responses}]]".encode())
-        yield digest, whole.digest()
+        yield digest[:_OF_PROMPT] + whole.digest()[_OF_PROMPT:]
 
 
 def context(request: Request, uses: Set[Use]) -> list[Any]:
@@ -46,22 +45,12 @@ def context(request: Request, uses: Set[Use]) -> list[Any]:
 
 
 def generation_key(fingerprint: str, request: GenerationRequest) -> bytes:
-    """sha256 [32] of canonical JSON of everything that can change what a policy writes."""
-    return sha256(
-        _ENCODE(
-            [
-                "generation",
-                KEY_VERSION,
-                fingerprint,
-                [turn(message) for message in request.prompt],
-                list(request.tools),
-                dict(request.sampling),
-                request.sample,
-                request.cap,
-                request.top,
-            ]
-        ).encode()
-    ).digest()
+    """The key [32] of everything that can change what a policy writes, in parts as a reward's is."""
+    prompt = [[turn(message) for message in request.prompt], list(request.tools)]
+    begun = sha256(_ENCODE(["generation", KEY_VERSION, fingerprint, prompt]).encode())
+    digest = begun.digest()
+    begun.update(_ENCODE([dict(request.sampling), request.sample, request.cap, request.top]).encode())
+    return digest[:_OF_PROMPT] + begun.digest()[_OF_PROMPT:]
 
 
 def turn(message: Message) -> list[Any]:
@@ -105,9 +94,11 @@ def _is_more(response: Response, with_steps: bool) -> bool:
     return rest != (None, None, None) or bool(response.top) or (response.steps is not None and not with_steps)
 
 
-def distinct(keys: Iterable[_Key]) -> dict[_Key, list[int]]:
-    """Each key with the positions it stands at, in order of first appearance."""
-    positions: dict[_Key, list[int]] = {}
-    for position, key in enumerate(keys):
-        positions.setdefault(key, []).append(position)
-    return positions
+def lacking(request: Request, uses: Set[Use]) -> Use | None:
+    """What an example needs and a model that `uses` so much would not see: tools, called or offered, or images."""
+    turns = (*request.prompt, *(turn for response in request.responses for turn in response.messages or ()))
+    if all(turn.is_plain for turn in turns) and not request.tools:
+        return None
+    if "tools" not in uses and (request.tools or any(turn.tool_calls or turn.role == "tool" for turn in turns)):
+        return "tools"
+    return "images" if "images" not in uses and any(turn.images for turn in turns) else None

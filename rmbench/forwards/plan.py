@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from rmbench.forwards.cost import Cost
+from rmbench.forwards.prefixes import Ints, Tree, common_prefixes, cut, in_order, lay_out, worth_sharing
 from rmbench.models.base import Encoded
-from rmbench.scoring.cost import Cost
-from rmbench.scoring.prefixes import Ints, Tree, common_prefixes, cut, in_order, lay_out, worth_sharing
 
 Way = Literal["shared", "packed", "padded"]
 

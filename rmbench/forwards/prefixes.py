@@ -15,7 +15,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from rmbench.scoring.cost import Cost
+from rmbench.forwards.cost import Cost
 
 Ids = NDArray[np.int32]
 Ints = NDArray[np.int64]
@@ -31,12 +31,12 @@ def in_order(sequences: Sequence[Ids]) -> list[int]:
 
 def common_prefixes(sequences: Sequence[Ids]) -> Ints:
     """How many tokens each sequence has in common with the one before it, [n]; 0 for the first."""
-    found = np.zeros(len(sequences), np.int64)
+    common = np.zeros(len(sequences), np.int64)
     for i, (before, ids) in enumerate(pairwise(sequences), start=1):
         short = min(len(before), len(ids))
         apart = np.flatnonzero(before[:short] != ids[:short])
-        found[i] = apart[0] if len(apart) else short
-    return found
+        common[i] = apart[0] if len(apart) else short
+    return common
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class _Fork:
 
 def worth_sharing(lengths: Sequence[int], common: Ints, cost: Cost) -> Ints:
     """`common` [n] lowered to what is cheaper to share than to compute again."""
-    kept = common.copy()
+    shared = common.copy()
     open_ = [_Fork(0)]
     for i, length in enumerate(lengths):
         depth = int(common[i + 1]) if i + 1 < len(lengths) else 0
@@ -93,7 +93,7 @@ def worth_sharing(lengths: Sequence[int], common: Ints, cost: Cost) -> Ints:
             if fork.pays(above, cost):
                 end, below = fork.depth, fork.tokens
                 continue
-            kept[fork.begins] = above
+            shared[fork.begins] = above
             if open_[-1].depth < above:
                 open_.append(_Fork(above))
             open_[-1].takes_in(fork)
@@ -103,7 +103,7 @@ def worth_sharing(lengths: Sequence[int], common: Ints, cost: Cost) -> Ints:
         if end is not None:
             open_[-1].add(below + end - open_[-1].depth)
         open_[-1].begins.append(i + 1)
-    return kept
+    return shared
 
 
 def cut(lengths: Sequence[int], common: Sequence[int], budget: int) -> list[Span]:
@@ -192,7 +192,7 @@ def lay_out(sequences: Sequence[Ids], common: Ints, reads: Sequence[Sequence[int
         runs=builder.runs,
         reaches=builder.reaches,
         nested=bool(depth.max(initial=0) > 1),
-        reads=[_placed(path, some) for path, some in zip(builder.paths, reads, strict=True)],
+        reads=[_placed(path, own) for path, own in zip(builder.paths, reads, strict=True)],
     )
 
 
@@ -261,8 +261,8 @@ class _Builder:
 
 def _placed(path: _Path, reads: Sequence[int]) -> Ints:
     depths = [depth for depth, _ in path]
-    found = []
+    places = []
     for read in reads:
         depth, start = path[bisect_right(depths, read) - 1]
-        found.append(start + read - depth)
-    return np.array(found, np.int64)
+        places.append(start + read - depth)
+    return np.array(places, np.int64)

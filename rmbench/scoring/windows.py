@@ -12,16 +12,18 @@ from typing import cast
 
 import numpy as np
 
+from rmbench.device import device_of
+from rmbench.forwards.budget import TokenBudget
+from rmbench.forwards.cost import cost_of
+from rmbench.forwards.estimate import budget_of
+from rmbench.forwards.fastpath import route
+from rmbench.forwards.loop import Workers, run
+from rmbench.forwards.memory import held
+from rmbench.forwards.plan import Bin, plan
+from rmbench.forwards.prefixes import Ids
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.scoring.answers import checked, nans
-from rmbench.scoring.budget import Budget, budget_of
-from rmbench.scoring.cost import cost_of
-from rmbench.scoring.fastpath import route
-from rmbench.scoring.loop import Workers, run
-from rmbench.scoring.memory import held
-from rmbench.scoring.plan import Bin, plan
-from rmbench.scoring.prefixes import Ids
-from rmbench.scoring.tally import Tally
+from rmbench.scoring.usage import Usage
 from rmbench.types import Request, Reward
 
 # Requests that are tokenised and planned together: few at first, so that the first forward starts soon
@@ -35,7 +37,7 @@ def forwards(
     model: TokenModel,
     todo: Iterable[tuple[bytes, Request]],
     token_budget: int | None,
-    tally: Tally,
+    usage: Usage,
     workers: Workers | None = None,
 ) -> Generator[Answers]:
     """The answers of each forward; requests with the same tokens share what is computed.
@@ -43,12 +45,13 @@ def forwards(
     `todo` is read as it is needed, a window ahead of the forwards and from another thread; requests of one prompt
     should follow one another, because only what is in one window shares forwards. `workers` share the forwards out.
     """
-    budget = budget_of(model, token_budget)
-    tally.token_budget = budget.limit
-    known: dict[_Identity, Reward] = {}
-    with held(_device_type(model)), closing(windows(model, todo)) as coming:
+    budget: TokenBudget | None = None
+    answered: dict[_Identity, Reward] = {}
+    with held(device_of(model.backbone).kind), closing(windows(model, todo)) as coming:
         for window in coming:
-            yield from _answers(model, window, known, budget, tally, workers)
+            budget = budget or budget_of(model, token_budget, readable(window))
+            usage.token_budget = budget.limit
+            yield from _answers(model, window, answered, budget, usage, workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,44 +76,48 @@ class Asked:
 def _answers(
     model: TokenModel,
     window: Sequence[Asked],
-    known: dict[_Identity, Reward],
-    budget: Budget,
-    tally: Tally,
+    answered: dict[_Identity, Reward],
+    budget: TokenBudget,
+    usage: Usage,
     workers: Workers | None,
 ) -> Iterator[Answers]:
     """The answers of one window: those that need no forward, and then those of each forward."""
-    readable = [asked for asked in window if asked.item.error is None]
     at_once = [asked.failed(asked.item.error) for asked in window if asked.item.error is not None]
-    at_once += [asked.answer(known[asked.identity]) for asked in readable if asked.identity in known]
+    at_once += [asked.answer(answered[asked.identity]) for asked in window if asked.identity in answered]
     if at_once:
         yield at_once
     waiting: dict[_Identity, list[Asked]] = {}
-    for asked in readable:
-        if asked.identity not in known:
+    for asked in window:
+        if asked.item.error is None and asked.identity not in answered:
             waiting.setdefault(asked.identity, []).append(asked)
     groups = list(waiting.values())
     encoded = [group[0].item for group in groups]
     if not encoded:
         return
     for planned, rewards in run(model, encoded, planner(model, encoded), budget, workers):
-        tally.batches += 1
-        tally.ways[planned.way] = tally.ways.get(planned.way, 0) + len(planned.members)
-        tally.tokens += sum(len(encoded[i].ids) for i in planned.members)
+        usage.batches += 1
+        usage.ways[planned.way] = usage.ways.get(planned.way, 0) + len(planned.members)
+        usage.tokens += sum(len(encoded[i].ids) for i in planned.members)
         answers: Answers = []
         for at, i in enumerate(planned.members):
             if rewards is None:
                 detail = f"out of memory on a sequence of {len(encoded[i].ids):,} tokens by itself"
                 answers += [asked.failed(detail) for asked in groups[i]]
             else:
-                known[groups[i][0].identity] = rewards[at]
+                answered[groups[i][0].identity] = rewards[at]
                 answers += [asked.answer(rewards[at]) for asked in groups[i]]
         yield answers
 
 
 def planner(model: TokenModel, encoded: Sequence[Encoded]) -> Callable[[Sequence[Encoded], int], list[Bin]]:
     """How sequences of this model are planned, given what of `encoded` says which ways are open."""
-    found, cost = route(model, encoded), cost_of(model.backbone)
-    return lambda some, tokens: plan(some, cost, 1 if found.alone else tokens, found.ways)
+    path, cost = route(model, encoded), cost_of(model.backbone)
+    return lambda sequences, tokens: plan(sequences, cost, 1 if path.alone else tokens, path.ways)
+
+
+def readable(window: Sequence[Asked]) -> list[Encoded]:
+    """The sequences of a window that can be read."""
+    return [asked.item for asked in window if asked.item.error is None]
 
 
 def windows(model: TokenModel, todo: Iterable[tuple[bytes, Request]]) -> Generator[list[Asked]]:
@@ -124,9 +131,9 @@ def windows(model: TokenModel, todo: Iterable[tuple[bytes, Request]]) -> Generat
 
 
 def _window(model: TokenModel, remaining: Iterator[tuple[bytes, Request]], size: int) -> list[Asked]:
-    some = list(islice(remaining, size))
-    encoded = model.encode([request for _, request in some])
-    return [_asked(key, request, item) for (key, request), item in zip(some, encoded, strict=True)]
+    keyed = list(islice(remaining, size))
+    encoded = model.encode([request for _, request in keyed])
+    return [_asked(key, request, item) for (key, request), item in zip(keyed, encoded, strict=True)]
 
 
 def _asked(key: bytes, request: Request, item: Encoded) -> Asked:
@@ -142,7 +149,3 @@ def _asked(key: bytes, request: Request, item: Encoded) -> Asked:
 def _tokens_hash(ids: Ids, types: Sequence[int]) -> str:
     """16 hex digits that tell apart what two sequences make a model read."""
     return sha256(np.concatenate([[len(ids)], ids, types]).astype(np.int64).tobytes()).hexdigest()[:16]
-
-
-def _device_type(model: TokenModel) -> str:
-    return str(next(iter(model.backbone.parameters())).device.type)

@@ -17,7 +17,7 @@ class Progress(Protocol):
 
 
 @dataclass
-class Tally:
+class Usage:
     """What scoring took, in sequences, tokens and seconds.
 
     `requests` were asked, of which `unique` differ and `stored` were known; `scored` were run now, in `batches`

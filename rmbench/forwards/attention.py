@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rmbench.scoring.prefixes import Ints, Span, Tree
+from rmbench.device import Device, device_of
+from rmbench.forwards.prefixes import Ints, Span, Tree
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,7 @@ def attending(backbone: Any) -> Iterator[None]:
     config = backbone.config
     before = config._attn_implementation
     # A name that the mask functions of transformers do not know: they make no mask, and this one needs none
-    config._attn_implementation = "flex_attention" if _device_type(backbone) == "cuda" else NAME
+    config._attn_implementation = "flex_attention" if device_of(backbone).attention == "flex" else NAME
     try:
         yield
     finally:
@@ -40,8 +41,9 @@ def attending(backbone: Any) -> Iterator[None]:
 
 def inputs_of(tree: Tree, backbone: Any, *, causal: bool) -> dict[str, Any]:
     """What the backbone's forward gets besides ids and positions."""
-    if _device_type(backbone) == "cuda":
-        return {"attention_mask": block_mask(tree, causal=causal, device=next(iter(backbone.parameters())).device)}
+    device = device_of(backbone)
+    if device.attention == "flex":
+        return {"attention_mask": block_mask(tree, causal=causal, device=device)}
     return {"packed": tree, "packed_causal": causal}
 
 
@@ -101,13 +103,13 @@ def packed_attention(
     return out.flatten(1, 2)[None], None
 
 
-def block_mask(tree: Tree, *, causal: bool, device: Any) -> Any:
+def block_mask(tree: Tree, *, causal: bool, device: Device) -> Any:
     """The same tree for FlexAttention: a token is seen from itself on up to `until`, or by all of its own run."""
     import torch
     from torch.nn.attention.flex_attention import create_block_mask
 
     t = len(tree.ids)
-    until = torch.from_numpy(tree.until).to(device)
+    until = torch.from_numpy(tree.until).to(device.place)
     if causal:
 
         def visible(b: Any, h: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
@@ -119,7 +121,7 @@ def block_mask(tree: Tree, *, causal: bool, device: Any) -> Any:
             return until[q] == until[k]
 
     # Compiled, it never holds the whole mask [t, t]
-    return create_block_mask(visible, None, None, t, t, device=device, _compile=str(device).startswith("cuda"))
+    return create_block_mask(visible, None, None, t, t, device=device.place, _compile=device.compiles)
 
 
 def _flash(
@@ -136,10 +138,10 @@ def _flash(
     import torch
 
     q, k = slice(*queries), slice(*keys)
-    found: tuple[torch.Tensor, torch.Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+    attended: tuple[torch.Tensor, torch.Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         query[..., q, :], key[..., k, :], value[..., k, :], 0.0, causal, scale=scaling
     )
-    return found
+    return attended
 
 
 def _both_ways(
@@ -167,7 +169,3 @@ def _both_ways(
             )
         )
     return torch.cat(bands, 2)
-
-
-def _device_type(backbone: Any) -> str:
-    return str(next(iter(backbone.parameters())).device.type)

@@ -25,14 +25,14 @@ def only_at(backbone: Any, reads: torch.Tensor) -> Iterator[None]:
 def last_parts(backbone: Any) -> list[Any]:
     """The modules of the last layer that come after its attention; none where they are not known by name."""
     layers: Any = getattr(backbone, "layers", None) or getattr(getattr(backbone, "encoder", None), "layer", [])
-    found = []
+    parts = []
     for path in _PARTS if len(layers) else ():
         part: Any = layers[-1]
         for name in path.split("."):
             part = getattr(part, name, None)
         if part is not None:
-            found.append(part)
-    return found
+            parts.append(part)
+    return parts
 
 
 @contextmanager

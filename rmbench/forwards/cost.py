@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rmbench.device import device_of
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -80,4 +82,4 @@ def flops_a_second(backbone: Any) -> float:
 
 
 def _machine(backbone: Any) -> Machine:
-    return _MACHINES.get(next(iter(backbone.parameters())).device.type, _MACHINES["cpu"])
+    return _MACHINES.get(device_of(backbone).kind, _MACHINES["cpu"])

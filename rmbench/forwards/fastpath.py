@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from rmbench.device import device_of, out_of_memory
+from rmbench.forwards.cost import Cost
+from rmbench.forwards.loop import hidden_states
+from rmbench.forwards.plan import Bin, Way, plan
 from rmbench.models.base import Encoded, TokenModel, subject_of
 from rmbench.models.checkpoint import unsteady_ropes
 from rmbench.models.fingerprint import first_line
-from rmbench.models.memory import out_of_memory
-from rmbench.scoring.cost import Cost
-from rmbench.scoring.loop import hidden_states
-from rmbench.scoring.plan import Bin, Way, plan
 
 # tests/test_packed.py holds each of them to one sequence at a time
 DECODERS = frozenset(
@@ -39,25 +39,25 @@ class Route:
 
 _FREE = Cost(token=1.0, pair=0.0, call=0.0, merge=0.0)  # whatever can be shared is
 _PADDED: frozenset[Way] = frozenset({"padded"})
-_known: WeakKeyDictionary[Any, Route] = WeakKeyDictionary()
+_routes: WeakKeyDictionary[Any, Route] = WeakKeyDictionary()
 
 
 def route(model: TokenModel, encoded: Sequence[Encoded]) -> Route:
-    """How `model` may be run, found once for a model: by the table, and by running some of `encoded` both ways."""
+    """How `model` may be run, found once for a model: by the table, and by running a few of `encoded` both ways."""
     backbone = model.backbone
-    if backbone not in _known:
-        found = tabled(model)
+    if backbone not in _routes:
+        path = tabled(model)
         try:
-            failure = _disagreement(model, encoded, found) if len(found.ways) > 1 else None
+            failure = _disagreement(model, encoded, path) if len(path.ways) > 1 else None
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             return Route(_PADDED, "memory ran out while packed forwards were tried")  # next time it may not
         if failure is not None:
             warnings.warn(f"{subject_of(model).id}: packed forwards are not used: {failure}", stacklevel=2)
-            found = Route(_PADDED, failure)
-        _known[backbone] = found
-    return _known[backbone]
+            path = Route(_PADDED, failure)
+        _routes[backbone] = path
+    return _routes[backbone]
 
 
 def tabled(model: TokenModel) -> Route:
@@ -72,7 +72,7 @@ def tabled(model: TokenModel) -> Route:
     if config.model_type not in architectures:
         return Route(_PADDED, f"{config.model_type} is not in the table of tested architectures")
     devices = {weight.device for weight in backbone.parameters()}
-    if len(devices) > 1 or not _device_types(backbone) <= {"cpu", "cuda"}:
+    if len(devices) > 1 or device_of(backbone).attention is None:
         return Route(_PADDED, f"weights on {', '.join(sorted(map(str, devices)))}")
     if peculiarity := _peculiarity(config) if model.layout == "causal" else _locality(backbone, config):
         return Route(_PADDED, peculiarity)
@@ -98,26 +98,22 @@ def _peculiarity(config: Any) -> str | None:
 
 def _locality(backbone: Any, config: Any) -> str | None:
     """What of an encoder's attention its kernel does not know."""
-    if "cuda" in _device_types(backbone) and getattr(config, "sliding_window", None):
+    if device_of(backbone).attention == "flex" and getattr(config, "sliding_window", None):
         return "local attention, which the block mask of a GPU does not have"
     return None
 
 
-def _device_types(backbone: Any) -> set[str]:
-    return {weight.device.type for weight in backbone.parameters()}
-
-
-def _disagreement(model: TokenModel, encoded: Sequence[Encoded], found: Route) -> str | None:
+def _disagreement(model: TokenModel, encoded: Sequence[Encoded], path: Route) -> str | None:
     """Why the packed forward of a few real sequences is not what each gives alone; None where it is.
 
     Raises what a forward of one sequence raises, and what says that memory ran out.
     """
-    some = _probe(model, encoded)
-    alone = [hidden_states(model, [one], Bin("padded", [0], len(one.ids), 0.0))[0] for one in some]
+    probe = _probe(model, encoded)
+    alone = [hidden_states(model, [one], Bin("padded", [0], len(one.ids), 0.0))[0] for one in probe]
     packed: dict[int, Any] = {}
     try:
-        for planned in plan(some, _FREE, len(some) * max(len(one.ids) for one in some), found.ways - _PADDED):
-            states = hidden_states(model, [some[i] for i in planned.members], planned)
+        for planned in plan(probe, _FREE, len(probe) * max(len(one.ids) for one in probe), path.ways - _PADDED):
+            states = hidden_states(model, [probe[i] for i in planned.members], planned)
             packed.update(zip(planned.members, states, strict=True))
     except Exception as error:  # whatever a kernel or an architecture raises, the other way is still there
         if out_of_memory(error):

@@ -10,13 +10,13 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
+from rmbench.device import device_of, out_of_memory
+from rmbench.forwards.attention import attending, inputs_of, positions
+from rmbench.forwards.budget import TokenBudget
+from rmbench.forwards.plan import Bin
+from rmbench.forwards.prefixes import Tree
+from rmbench.forwards.tail import only_at
 from rmbench.models.base import Encoded, TokenModel
-from rmbench.models.memory import out_of_memory, release
-from rmbench.scoring.attention import attending, inputs_of, positions
-from rmbench.scoring.budget import Budget
-from rmbench.scoring.plan import Bin
-from rmbench.scoring.prefixes import Tree
-from rmbench.scoring.tail import only_at
 from rmbench.types import Reward
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run(
     model: TokenModel,
     encoded: Sequence[Encoded],
     plan: Callable[[Sequence[Encoded], int], list[Bin]],
-    budget: Budget,
+    budget: TokenBudget,
     workers: Workers | None = None,
 ) -> Iterator[tuple[Bin, list[Reward] | None]]:
     """Scores every sequence, a bin at a time: yields bins of indices into `encoded` with their rewards.
@@ -64,9 +64,9 @@ def run(
                 yield planned, rewards
                 changed = rewards is not None and budget.worked()
             if changed:
-                left = [i for some in waiting for i in some.members]
+                left = [i for later in waiting for i in later.members]
                 again = plan([encoded[i] for i in left], budget.now)
-                waiting = deque(some.renamed(left) for some in again)
+                waiting = deque(later.renamed(left) for later in again)
 
 
 def _here(model: TokenModel, bins: Iterator[Job]) -> Iterator[tuple[Bin, list[Reward] | None]]:
@@ -81,7 +81,7 @@ def rewards_of(model: TokenModel, encoded: Sequence[Encoded], planned: Bin) -> l
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-    release()
+    device_of(model.backbone).release()
     return None
 
 
@@ -89,7 +89,7 @@ def hidden_states(model: TokenModel, encoded: Sequence[Encoded], planned: Bin) -
     """Hidden states at the read positions, one [len(reads), h] tensor for each of the bin's sequences."""
     import torch
 
-    with _turns.setdefault(model.backbone, Lock()), torch.inference_mode():
+    with _turns.setdefault(model.backbone, Lock()), device_of(model.backbone).running(), torch.inference_mode():
         return _padded(model, encoded) if planned.tree is None else _packed(model, encoded, planned.tree)
 
 

@@ -1,0 +1,405 @@
+"""A session: one model in one run, whatever it is asked, task after task. The only place that decides how a model runs.
+
+What is known already is never asked again, and a model is started only for what nobody knows. Members of a Derived are
+sessions of their own: `fill` has them answer one after the other, each started once, however many tasks there are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from importlib.metadata import version
+from itertools import chain, islice
+from typing import Any, cast, overload
+from uuid import uuid4
+
+from rmbench.errors import ModelError, RmbenchError, UsageError
+from rmbench.forwards.loop import Workers
+from rmbench.forwards.workers import Processes
+from rmbench.models.base import (
+    Derived,
+    Judge,
+    Model,
+    Opened,
+    RewardModel,
+    ScoreFile,
+    TokenModel,
+    identity_of,
+    subject_of,
+    uses_of,
+)
+from rmbench.models.spec import open_model
+from rmbench.policies.spec import open_policy
+from rmbench.scoring.answers import checked, from_json, lasts, nans, to_json
+from rmbench.scoring.explain import Explanation, explain_forwards
+from rmbench.scoring.keys import delivered, lacking, request_keys
+from rmbench.scoring.ledger import REPLIES, Codec, Ledger
+from rmbench.scoring.store import Store
+from rmbench.scoring.usage import Progress, Usage
+from rmbench.scoring.windows import forwards
+from rmbench.scoring.writing import Writing
+from rmbench.types import Json, Question, Request, Response, Reward, Use
+
+FOLDS = 5
+_REWARDS = Codec(to_json, from_json, lasts)
+_Answers = Generator[list[tuple[bytes, Reward]]]
+
+
+@dataclass
+class Asking:
+    """How a run asks, the same for a model and all of its members.
+
+    `processes` are those of other devices, which share the forwards. `fresh` asks again what an earlier run kept.
+    `fitted` is what an earlier result fitted, for questions that have no task around them. `seed` deals the folds.
+    """
+
+    store: Store | None = None
+    processes: Processes | None = None
+    token_budget: int | None = None
+    progress: Progress | None = None
+    usage: Usage = field(default_factory=Usage)
+    fresh: bool = False
+    seed: int = 0
+    fitted: Json | None = None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One reward per question, in order, and what was fitted for them, JSON-able: None where nothing was."""
+
+    rewards: list[Reward]
+    fitted: Json | None = None
+
+
+class Session:
+    """A model, or one at rest, and all that it is asked in one run.
+
+    `spec` and `options` are what other processes open the model by. Raises UsageError for devices with a model that
+    runs its own work.
+    """
+
+    def __init__(
+        self, model: Model | Opened, asking: Asking, spec: str | None = None, options: Mapping[str, Any] | None = None
+    ) -> None:
+        self.model, self.asking = model, asking
+        self._spec, self._options = spec, options or {}
+        kept = asking.store if identity_of(model) != "none" else None
+        self._id = uuid4().hex[:12]
+        self._ledger = Ledger(_REWARDS, kept, fresh=asking.fresh)
+        self._running: TokenModel | None = model if isinstance(model, TokenModel) else None
+        self._workers: Workers | None = None
+        self._open = ExitStack()
+        members = model.members if isinstance(model, Derived) else ()
+        self.members = [
+            Session(open_model(member), asking, member if isinstance(member, str) else None) for member in members
+        ]
+        self._writing = Writing(open_policy(model.policy), asking) if isinstance(model, Judge) else None
+        if asking.processes is not None and not isinstance(model, TokenModel | Opened | Derived):
+            raise UsageError(f"{subject_of(model).id} runs its own work; several devices are for checkpoints")
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.rest()
+        for member in self.members:
+            member.rest()
+
+    def rest(self) -> None:
+        """Gives back what a started model holds; what it answered stays known."""
+        self._open.close()
+        self._running = self.model if isinstance(self.model, TokenModel) else None
+        self._workers = None
+        if self._writing is not None:
+            self._writing.rest()
+
+    @property
+    def fingerprint(self) -> str | None:
+        """A Derived's with its members', so that another member or setting is another result."""
+        if not isinstance(self.model, Derived):
+            return self.model.fingerprint
+        parts = [self.model.fingerprint, *(member.fingerprint for member in self.members)]
+        return None if None in parts else sha256(json.dumps(parts).encode()).hexdigest()
+
+    @property
+    def id(self) -> str:
+        """12 hex digits that no other session has."""
+        return self._id
+
+    @property
+    def facts(self) -> Json:
+        """What only a forward of the model told, now or when it first ran; {} where none ever ran."""
+        if self._running is not None:
+            return getattr(self._running, "facts", {})
+        store = self.asking.store
+        key = self._facts_key()
+        return {} if store is None or not isinstance(self.model, Opened) else store.get([key]).get(key, {})
+
+    def fill(self, questions: Sequence[Question]) -> None:
+        """Has everything answered that `ask` will need, one member after the other, each loaded once."""
+        if not isinstance(self.model, Derived):
+            self.ask(questions)
+            return
+        for member, needed in zip(self.members, self.model.needs(questions), strict=True):
+            member.fill(needed)
+            member.rest()
+
+    def ask(self, questions: Sequence[Question]) -> Answered:
+        """One reward per question. Raises ModelError where the model cannot answer what is asked."""
+        model = self.model
+        self._check(questions)
+        if isinstance(model, Derived):
+            return self._combined(model, questions)
+        if isinstance(model, ScoreFile):
+            self.asking.usage.requests += len(questions)
+            self.asking.usage.unique += len(questions)
+            rewards = model.lookup(questions)
+        elif isinstance(model, Judge):
+            rewards = self._judged(model, questions)
+        else:
+            return Answered(self._known_or_run(questions))
+        return Answered([checked(reward, request) for reward, (request, _) in zip(rewards, questions, strict=True)])
+
+    def explain(self, questions: Sequence[Question]) -> list[Explanation]:
+        """What `ask` would run, one explanation for each model that forwards are run for or that runs its own work."""
+        model = self.model
+        self._check(questions)
+        if isinstance(model, Derived):
+            needs = zip(self.members, model.needs(questions), strict=True)
+            return [explained for member, needed in needs for explained in member.explain(needed)]
+        name = subject_of(model).id
+        if isinstance(model, ScoreFile | Judge):
+            reason = "its scores are looked up" if isinstance(model, ScoreFile) else "its policy writes"
+            return [Explanation(name, requests=len(questions), reason=reason)]
+        asked = self._asked(questions)
+        plan = Explanation(name, len(questions), len(asked.known), len(asked.todo), reason="it runs its own work")
+        if isinstance(model, TokenModel | Opened) and asked.todo:
+            explain_forwards(
+                self._started(), zip(asked.todo, asked.requests, strict=True), self.asking.token_budget, plan
+            )
+        return [plan]
+
+    def _check(self, questions: Sequence[Question]) -> None:
+        model = self.model
+        for ask in {question.request.ask for question in questions} - model.answers:
+            raise ModelError(f"{subject_of(model).id} answers {', '.join(sorted(model.answers))}, not {ask}")
+        if isinstance(model, ScoreFile | Derived):
+            return
+        textless = next((q for q in questions for response in q.request.responses if response.messages is None), None)
+        if textless:
+            example = textless.place.example if textless.place else "?"
+            raise ModelError(
+                f"{subject_of(model).id} needs the responses' texts, and example {example} comes from a score file "
+                "without; give data with texts, or the scores as the model (scores:FILE)"
+            )
+
+    def _combined(self, model: Derived, questions: Sequence[Question]) -> Answered:
+        """What a Derived makes of its members' answers, with fits that did not see the fold that they are used on.
+
+        Every member answers all at once, since it may fit as well; its answers are then dealt out to the folds.
+        """
+        folds = [fold_of(question, self.asking.seed) for question in questions]
+        parts = [[i for i, at in enumerate(folds) if at == fold] for fold in range(FOLDS)]
+        asked = [[questions[i] for i in part] for part in parts]
+        needs = [model.needs(part) for part in asked]
+        given = [
+            member.ask([*chain.from_iterable(needed[place] for needed in needs)])
+            for place, member in enumerate(self.members)
+        ]
+        rewards = [iter(one.rewards) for one in given]
+        answers = [
+            [list(islice(some, len(need))) for some, need in zip(rewards, needed, strict=True)] for needed in needs
+        ]
+
+        fits, fitted = self._fits(model, asked, answers)
+        combined: list[Reward | None] = [None] * len(questions)
+        for fold, part in enumerate(parts):
+            if part:
+                for i, reward in zip(part, model.combine(asked[fold], answers[fold], fits[fold]), strict=True):
+                    combined[i] = checked(reward, questions[i].request)
+        inside = [one.fitted for one in given]
+        if fitted is not None or any(one is not None for one in inside):
+            fitted = {"fit": fitted, "members": inside}
+        return Answered(cast(list[Reward], combined), fitted)
+
+    def _fits(
+        self, model: Derived, asked: Sequence[Sequence[Question]], answers: Sequence[list[list[Reward]]]
+    ) -> tuple[list[Json | None], Json | None]:
+        """The fit that each fold is combined with, and all of them for the result; None where nothing is fitted."""
+
+        def fit(folds: Sequence[int]) -> Json | None:
+            together = [[reward for fold in folds for reward in answers[fold][m]] for m in range(len(self.members))]
+            return model.fit([question for fold in folds for question in asked[fold]], together)
+
+        present = [fold for fold, part in enumerate(asked) if part]
+        whole = fit(present) if present else None
+        if whole is None:
+            return [None] * FOLDS, None
+        if asked[present[0]][0].place is None:
+            return [self._given_fit()] * FOLDS, None
+        fits = [fit([at for at in present if at != fold]) if present != [fold] else whole for fold in range(FOLDS)]
+        return fits, {"whole": whole, "folds": fits}
+
+    def _given_fit(self) -> Json | None:
+        """What an earlier result fitted to all of its data. Raises UsageError where there is none."""
+        if self.asking.fitted is None:
+            raise UsageError(
+                f"{subject_of(self.model).id} fits to the data of a task; expected fitted, a result that did"
+            )
+        return self.asking.fitted["fit"]["whole"]
+
+    def _judged(self, judge: Judge, questions: Sequence[Question]) -> list[Reward]:
+        """A judge asks its policy until it asks nothing; all requests of a round are written together."""
+        assert self._writing is not None  # noqa: S101
+        uses = uses_of(judge)
+        requests = [delivered(question.request, uses) for question in questions]
+        written: list[list[Response]] = [[] for _ in requests]
+        lost = _refused(questions, uses)
+        waiting = [i for i in range(len(requests)) if i not in lost]
+        while waiting:
+            wanted = [(i, one) for i in waiting for one in judge.ask(requests[i], tuple(written[i]))]
+            for (i, _), response in zip(wanted, self._writing.write([one for _, one in wanted]), strict=True):
+                if response is None:
+                    lost[i] = Reward(nans(requests[i]), status="missing", detail="the policy left it out")
+                else:
+                    written[i].append(response)
+            waiting = [i for i in dict(wanted) if i not in lost]
+        return [lost.get(i) or judge.verdict(request, tuple(written[i])) for i, request in enumerate(requests)]
+
+    def _known_or_run(self, questions: Sequence[Question]) -> list[Reward]:
+        """Runs the distinct requests that nobody has answered, and keeps each answer while the next is made."""
+        asked, usage = self._asked(questions), self.asking.usage
+        usage.requests += len(questions)
+        usage.unique += len(asked.known) + len(asked.todo)
+        usage.stored += len(asked.known)
+        usage.scored += len(asked.todo)
+        if asked.todo:
+            run, window = self._run(asked)
+            new = self._ledger.run(run, len(asked.todo), len(asked.known), usage, self.asking.progress, window=window)
+            asked.known.update(new)
+        return [asked.refused.get(at) or asked.known[key] for at, key in enumerate(asked.keys)]
+
+    def _asked(self, questions: Sequence[Question]) -> _Asked:
+        uses, requests = uses_of(self.model), (question.request for question in questions)
+        keys = list(request_keys(self._identity(), requests, uses))
+        refused = _refused(questions, uses)
+        first: dict[bytes, int] = {}
+        for at, key in enumerate(keys):
+            if at not in refused:
+                first.setdefault(key, at)
+        # By keys, since the order of a task's requests gives labels away to a model that counts
+        ordered = sorted(first)
+        known = self._ledger.known(ordered)
+        todo = [key for key in ordered if key not in known]
+        return _Asked(keys, known, todo, _Delivered(questions, [first[key] for key in todo], uses), refused)
+
+    def _run(self, asked: _Asked) -> tuple[_Answers, float]:
+        """What answers that are left come from, and the seconds in which they are committed together."""
+        if isinstance(self.model, RewardModel):
+            return _replies(self.model, asked.todo, asked.requests), REPLIES
+        model = self._started()
+        todo = zip(asked.todo, asked.requests, strict=True)
+        return forwards(model, todo, self.asking.token_budget, self.asking.usage, self._workers), 0.0
+
+    def _started(self) -> TokenModel:
+        """The model with its weights, loaded the first time they are needed, and its like on the other devices."""
+        if self._running is None:
+            opened = cast(Opened, self.model)
+            self._running = self._open.enter_context(opened.started())
+            if self.asking.store is not None and (facts := getattr(self._running, "facts", None)):
+                self.asking.store.put([(self._facts_key(), facts)])
+        processes = self.asking.processes
+        if processes is not None and self._workers is None:
+            if self._spec is None:
+                name = subject_of(self.model).id
+                raise UsageError(f"devices: each process loads {name} itself; expected it as a spec, not as an object")
+            holding = processes.holding(self._spec, self._options, self._running.fingerprint)
+            self._workers = self._open.enter_context(holding)
+        return self._running
+
+    def _facts_key(self) -> bytes:
+        return sha256(f"facts {self._identity()}".encode()).digest()
+
+    def _identity(self) -> str:
+        """What a stored answer belongs to. Another transformers may run the same weights in another way."""
+        fingerprint = self.model.fingerprint
+        if fingerprint is None:
+            return json.dumps(asdict(subject_of(self.model)), sort_keys=True)
+        runs = isinstance(self.model, TokenModel | Opened)
+        return f"{fingerprint} transformers {version('transformers')}" if runs else fingerprint
+
+
+def fold_of(question: Question, seed: int) -> int:
+    """The fold, from 0, that a question is held out in: by the hash of its cluster, so that clusters stay whole.
+
+    What has no place in any data is of fold 0.
+    """
+    if question.place is None:
+        return 0
+    return sha256(f"{seed}|{question.place.cluster}".encode()).digest()[0] % FOLDS
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Questions taken apart: the key of each, what is known, what is left, and what the model cannot be asked."""
+
+    keys: list[bytes]
+    known: dict[bytes, Reward]
+    todo: list[bytes]
+    requests: _Delivered
+    refused: dict[int, Reward]
+
+
+class _Delivered(Sequence[Request]):
+    """What reaches a model of the questions at `places`, made when it is looked at, so that nothing is held twice."""
+
+    def __init__(self, questions: Sequence[Question], places: Sequence[int], uses: frozenset[Use]) -> None:
+        self._questions, self._places, self._uses = questions, places, uses
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Request: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Request]: ...
+
+    def __getitem__(self, index: int | slice) -> Request | Sequence[Request]:
+        if isinstance(index, slice):
+            return _Delivered(self._questions, self._places[index], self._uses)
+        return delivered(self._questions[self._places[index]].request, self._uses)
+
+    def __iter__(self) -> Iterator[Request]:
+        return (delivered(self._questions[place].request, self._uses) for place in self._places)
+
+
+def _replies(model: RewardModel, keys: Sequence[bytes], asked: Sequence[Request]) -> _Answers:
+    """The answers of a model that runs its own work, one at a time; what it leaves out is missing."""
+    name = subject_of(model).id
+    answered = bytearray(len(keys))
+    try:
+        for index, reward in model.rewards(asked):
+            if not 0 <= index < len(keys) or answered[index]:
+                raise ModelError(f"{name} answered request {index} of {len(keys)} twice or unasked")
+            answered[index] = 1
+            yield [(keys[index], checked(reward, asked[index]))]
+    except RmbenchError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{name} failed with {type(error).__name__}: {error}; what it scored is kept") from error
+    for index, key in enumerate(keys):
+        if not answered[index]:
+            yield [(key, Reward(nans(asked[index]), status="missing", detail="the model gave no answer"))]
+
+
+def _refused(questions: Sequence[Question], uses: frozenset[Use]) -> dict[int, Reward]:
+    """The places of what a model that `uses` so much cannot be asked, and why."""
+    return {
+        at: Reward(nans(request), status="refused", detail=f"the example needs {use}, which this model does not take")
+        for at, (request, _) in enumerate(questions)
+        if (use := lacking(request, uses))
+    }
