@@ -161,9 +161,7 @@ def _metrics(
         for subset, places in subsets.items():
             some = outcomes if subset == "all" else [outcomes[place] for place in places]
             statistics = measure.statistics(some, view, fits[view])
-            estimates = estimate(
-                statistics, [outcome.cluster for outcome in some], draws=drawn.draws, seed=drawn.seed
-            )
+            estimates = estimate(statistics, [outcome.cluster for outcome in some], draws=drawn.draws, seed=drawn.seed)
             for statistic, found in zip(statistics, estimates, strict=True):
                 definitions.setdefault(statistic.name, definition(statistic))
                 metrics.append(metric(found, view, subset, statistic.at))

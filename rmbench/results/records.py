@@ -182,6 +182,7 @@ def generation_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     import pyarrow as pa
 
     tags = dict.fromkeys(tag for row in rows for tag in row["tags"])
+    rows = [{**row, "facets": list(row["facets"].items())} for row in rows]
     arrays = {name: pa.array([row[name] for row in rows], kind) for name, kind in generation_types().items()}
     table = pa.table(arrays)
     for tag in sorted(tags):

@@ -41,7 +41,8 @@ def verify(result: TaskResult, task: Any) -> None:
     _compare("task", result.task.model_dump(), _task_due(result, task))
     _check_drawn(result)
     try:
-        due = task.recomputed(result) if hasattr(task, "recomputed") else _judged_due(result, task)
+        recompute = getattr(task, "recomputed", None)
+        due = plain(_judged_due(result, task) if recompute is None else recompute(result))
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ResultError(f"these are no records of a result ({type(error).__name__}: {error})") from error
     stated = {name: value for name, value in result.model_dump().items() if name not in ATTESTED}
@@ -54,9 +55,9 @@ def verify(result: TaskResult, task: Any) -> None:
             _key_by(name, holder, place)
     for name in ("columns", *(name for name in due if name != "columns")):
         _compare(name, stated.get(name), due[name])
-    for name in stated:
+    for name, value in stated.items():
         if name not in due:
-            raise ResultError(f"{name} is {_shown(stated[name])}, its records give none")
+            raise ResultError(f"{name} is {_shown(value)}, its records give none")
 
 
 def check_tables(result: TaskResult) -> None:
@@ -78,12 +79,11 @@ def _judged_due(result: TaskResult, task: Any) -> dict[str, Any]:
         task, outcomes, result.bootstrap, fitted=_accepted_fits(result, task, outcomes), calibration=result.calibration
     )
     _check_probabilities(result, made.probabilities)
-    return plain(
-        dict(made.fields) | counts.fields() | {"dataset": dataset_due(result), "columns": columns_due(result)}
-    )
+    hashes = provenance.columns_of(result.records, result.requests)
+    return dict(made.fields) | counts.fields() | {"dataset": _dataset_due(result), "columns": hashes}
 
 
-def dataset_due(result: TaskResult) -> dict[str, Any]:
+def _dataset_due(result: TaskResult) -> dict[str, Any]:
     """What the records give of `dataset`."""
     examples = examples_of(result)
     texts = result.records["text"].to_pylist()
@@ -93,11 +93,6 @@ def dataset_due(result: TaskResult) -> dict[str, Any]:
         "examples": len(examples),
         "candidates": len(texts),
     }
-
-
-def columns_due(result: TaskResult) -> dict[str, Any]:
-    """The hash of every column of the tables."""
-    return provenance.columns_of(result.records, result.requests)
 
 
 def plain(value: Any) -> Any:
