@@ -192,8 +192,8 @@ def test_a_plan_is_explained_by_the_memory_there_is() -> None:
         (explained,) = Session(model, Asking()).explain(QUESTIONS)
         assert isinstance(explained, Explanation)
         assert 0 < explained.token_budget < 1000
-        assert scoring.explain(model, [])[0].token_budget == USUAL["cuda"]
-    assert scoring.explain(model, QUESTIONS)[0].token_budget == USUAL["cpu"]
+        assert Session(model, Asking()).explain([])[0].token_budget == USUAL["cuda"]
+    assert Session(model, Asking()).explain(QUESTIONS)[0].token_budget == USUAL["cpu"]
 
 
 def test_devices_have_names_and_the_best_is_first() -> None:

@@ -70,7 +70,7 @@ def test_a_result_says_what_was_measured() -> None:
     assert accuracy.ci_low < 0.5 < accuracy.ci_high
     assert result.metric("accuracy_ties").value == 0.75
     assert result.metric("accuracy_expected").value == 0.625
-    assert result.metric("accuracy", subset="x").value == 0.5
+    assert result.metric("accuracy", subset="subset=x").value == 0.5
     assert (result.ties, result.statuses, result.truncated) == ({"default": 1}, {"ok": 8}, 0)
     assert (result.dataset.examples, result.dataset.candidates) == (4, 8)
     assert (result.calibration, result.subject.kind) == (None, "reward_model")
@@ -83,8 +83,8 @@ def test_comparisons_and_rewards_of_the_same_model_agree(orders: Any) -> None:
     (by_pair,) = evaluate(Scripted(compared, answers=["compare"]), [task(orders=orders)])
     for name in ("accuracy", "accuracy_ties", "accuracy_expected", "mrr", "auc"):
         assert by_pair.metric(name).value == by_reward.metric(name).value
-    assert by_pair.comparisons.num_rows == 4 * (2 if orders == "both" else 1)
-    assert by_reward.comparisons is None
+    assert by_pair.requests.num_rows == 4 * (2 if orders == "both" else 1)
+    assert by_reward.requests is None
 
 
 def test_a_judge_that_always_prefers_the_first_ties_in_both_orders() -> None:

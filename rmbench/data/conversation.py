@@ -135,7 +135,7 @@ def read_responses(row: Row) -> Responses:
     else:
         replies = [Reply((), None)]
     tools = read_tools(row)
-    replies = _whole(replies, tools)
+    replies = list(_whole(replies, tools))
     found = f"found {', '.join(f'`{name}`' for name in list(row.value)[:12]) or 'nothing'}"
     if any(reply.response is None for reply in replies):
         raise row.error(f"no response; {found}; expected `messages` that end with the assistant's turn, or a `prompt` "
@@ -165,7 +165,7 @@ def to_example(
     if len(replies) < 2:
         return LeftOut("fewer than two responses")
     tools = read_tools(row)
-    replies = _whole(replies, tools)
+    replies = list(_whole(replies, tools))
     if any(reply.response is None for reply in replies):
         return LeftOut("no response")
     if any(reply.prompt != replies[0].prompt for reply in replies):

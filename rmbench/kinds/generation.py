@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from rmbench.errors import UsageError
 from rmbench.kinds.base import Reading
+from rmbench.results import written
+from rmbench.results.schema import TaskResult
 from rmbench.types import Ask, Example, Question
 
 
@@ -32,6 +34,7 @@ class Generation(Reading):
 
     kind: ClassVar[str] = "generation"
     orders: ClassVar[None] = None
+    measure: ClassVar[written.Lengths] = written.LENGTHS
 
     cap: int = field(kw_only=True)
     contrasts: tuple[tuple[str, str, str], ...] = ()
@@ -39,3 +42,7 @@ class Generation(Reading):
     def questions(self, example: Example, answers: frozenset[Ask], dataset: str) -> list[Question]:
         """Raises UsageError: there is nothing to ask a reward model."""
         raise UsageError(f"{self.name} is answered by a policy, not judged by a reward model; give one with -p")
+
+    def recomputed(self, result: TaskResult) -> dict[str, Any]:
+        """Every field of a result that its records give."""
+        return written.recomputed(result, self.contrasts)

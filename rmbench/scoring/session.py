@@ -178,7 +178,7 @@ class Session:
             return [Explanation(name, requests=len(questions), reason=reason)]
         asked = self._asked(questions)
         plan = Explanation(name, len(questions), len(asked.known), len(asked.todo), reason="it runs its own work")
-        if isinstance(model, TokenModel | Opened) and asked.todo:
+        if isinstance(model, TokenModel) or (isinstance(model, Opened) and asked.todo):
             explain_forwards(
                 self._started(), zip(asked.todo, asked.requests, strict=True), self.asking.token_budget, plan
             )
