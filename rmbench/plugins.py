@@ -251,7 +251,8 @@ def _loaded(entry: Entry) -> Any:
 
 def _check(group: Group, plugin: object, what: str) -> None:
     """Raises UsageError that names the first attribute that is missing."""
-    judged = group is TASKS and (hasattr(plugin, "outcome") or hasattr(plugin, "measure"))
+    asks_policy = getattr(plugin, "subject", None) == "policy"
+    judged = group is TASKS and not asks_policy and (hasattr(plugin, "outcome") or hasattr(plugin, "measure"))
     needs = (*group.needs, *_JUDGED) if judged else group.needs
     for attribute in needs:
         if not hasattr(plugin, attribute):

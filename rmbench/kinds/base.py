@@ -29,6 +29,9 @@ class Task(Protocol):
     def kind(self) -> str: ...
 
     @property
+    def subject(self) -> Literal["reward_model", "policy"]: ...
+
+    @property
     def name(self) -> str: ...
 
     @property
@@ -70,8 +73,10 @@ class Reading:
 
     `read` turns rows into examples; the rows come from a file the user names, else from `bundled` (a file beside the
     task's module), else from `sources` on the hub, one after the other, each with its facets. `version` rises whenever
-    the same rows would give other examples.
+    the same rows would give other examples. `subject` is who is asked.
     """
+
+    subject: ClassVar[Literal["reward_model", "policy"]] = "reward_model"
 
     name: str
     version: int
