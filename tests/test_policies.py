@@ -173,10 +173,14 @@ def test_outputs_that_cannot_be_read_say_where(tmp_path: Path, rows: list[dict[s
         ("gpt2", {}, "unknown policy 'gpt2'; write outputs:FILE"),
         ("locl:x", {}, "did you mean 'local'"),
         ("local:", {}, "names no source"),
-        ("local:x", {"temprature": 1}, "unknown policy option 'temprature'"),
-        ("outputs:x.json", {"dtype": "float32"}, "dtype='float32' cannot change"),
-        ("local:x", {"count_with": "gpt2"}, "counts with its own tokenizer"),
-        (3, {}, "a policy is a spec or an object"),
+        ("local:x", {"temprature": 1}, "unknown option 'temprature' of family 'local': did you mean 'template'?"),
+        (
+            "outputs:x.json",
+            {"dtype": "float32"},
+            "unknown option 'dtype' of family 'outputs'; expected one of count_with",
+        ),
+        ("local:x", {"count_with": "gpt2"}, "unknown option 'count_with' of family 'local'"),
+        (3, {}, "the policy: expected a spec or an object with generate and fingerprint, got int"),
     ],
 )
 def test_specs_that_name_no_policy_say_what_would(spec: Any, options: dict[str, Any], told: str) -> None:

@@ -45,28 +45,30 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 # What every family of checkpoints takes
 OPTIONS: Mapping[str, Option] = {
+    "device": Option(
+        "cpu, cuda, cuda:N, mps, or auto to spread over all GPUs (default: the best one here)", of_run=True
+    ),
     "dtype": Option("in which the weights are held (default: the checkpoint's own)"),
     "average": Option("ID@REV of a checkpoint whose weights are averaged with these; several by commas", _names, ()),
     "weight": Option("the share of each averaged checkpoint (default: all alike, the first included)", _numbers, ()),
     "adapter": Option("ID@REV or folder of a PEFT adapter that is put on the weights"),
     "quantise": Option("bits of the weights, by bitsandbytes", choices=("nf4", "int8")),
     "trust_remote_code": Option("run code that comes with the checkpoint", bool, False),
-    "device": Option("cpu, cuda, cuda:N, mps, or auto, which spreads the weights over all GPUs", of_run=True),
 }
 
 
 def chosen(declared: Mapping[str, Option], given: Mapping[str, Any], family: str) -> dict[str, Any]:
-    """The value of every option that `open` takes. Raises UsageError for another, and for one that is no choice."""
+    """The value of every declared option. Raises UsageError for another, and for one that is no choice."""
     from rmbench.plugins import did_you_mean
 
-    own = {name: option for name, option in declared.items() if not option.of_run}
     for name, value in given.items():
-        if name not in own:
-            raise UsageError(f"{family} has no option {name!r}{did_you_mean(name, own)}; its options: {', '.join(own)}")
-        choices = own[name].choices
+        if name not in declared:
+            close = did_you_mean(name, declared)
+            raise UsageError(f"{family} has no option {name!r}{close}; its options: {', '.join(declared)}")
+        choices = declared[name].choices
         if choices and value is not None and value not in choices:
             raise UsageError(f"{name}={value!r}: expected one of {', '.join(choices)}")
-    return {name: given.get(name, option.default) for name, option in own.items()}
+    return {name: given.get(name, option.default) for name, option in declared.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from rmbench.forwards.loop import Job, Workers, rewards_of
 from rmbench.forwards.memory import held
 from rmbench.forwards.plan import Bin
 from rmbench.models.base import Encoded, TokenModel
-from rmbench.models.spec import load_model
+from rmbench.models.spec import Spec, load_model
 from rmbench.types import Reward
 
 _PATIENCE = 5.0  # seconds that processes have to end by themselves
@@ -110,7 +110,7 @@ class Processes:
         self.close()
 
     @contextmanager
-    def holding(self, spec: str, options: Mapping[str, Any], fingerprint: str) -> Iterator[Workers]:
+    def holding(self, spec: str | Spec, options: Mapping[str, Any], fingerprint: str) -> Iterator[Workers]:
         """Workers for the model that `spec` names, loaded by each process and freed at the end, whatever happens.
 
         Raises ModelError where a process cannot load it, or loads another.
@@ -163,7 +163,7 @@ class Processes:
         return [self._seats[number] for number in range(len(self._devices))]
 
     @staticmethod
-    def _load(seats: Sequence[_Seat], spec: str, options: Mapping[str, Any], fingerprint: str) -> None:
+    def _load(seats: Sequence[_Seat], spec: str | Spec, options: Mapping[str, Any], fingerprint: str) -> None:
         """Has all load at once, and hears each of them out before the first failure is raised."""
         failures = []
         for seat in seats:
@@ -221,7 +221,7 @@ def _serve(line: Connection, device: str, stand_ins: Mapping[str, Device] | None
             release()
 
 
-def _serve_one(line: Connection, spec: str, options: dict[str, Any]) -> None:
+def _serve_one(line: Connection, spec: str | Spec, options: dict[str, Any]) -> None:
     """Loads the model, and answers until nobody asks for it any more."""
     try:
         model = load_model(spec, **options)

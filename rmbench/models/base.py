@@ -187,7 +187,7 @@ class Option:
     """An option that a family declares: how its text is read, what it is without one, and what it does.
 
     `kind` makes the value of a text, and raises ValueError for one that means nothing; `choices` are all there are.
-    One that is `of_run` says how a model is run and changes nothing that it answers: `started` takes it, not `open`.
+    One that is `of_run` says how a model is run and changes nothing that it answers, so that no fingerprint covers it.
     """
 
     help: str

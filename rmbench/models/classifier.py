@@ -23,7 +23,7 @@ from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_reb
 from rmbench.checkpoints.weights import named_dtype, positions
 from rmbench.device import release
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Encoded, Identity, Option, Options, Subject
+from rmbench.models.base import Encoded, Identity, Option, Subject
 from rmbench.types import Ask, Json, Message, Request, Response, Reward, Status, Use
 
 if TYPE_CHECKING:
@@ -126,10 +126,11 @@ class Opened:
     rendering: Rendering
     answers: frozenset[Ask] = frozenset({"reward"})
     identity: Identity = "content"
+    device: str | None = None
 
     @contextmanager
     def started(self, device: str | None = None) -> Iterator[Classifier]:
-        """The model on `device`, else on the best that is there; freed when the block ends.
+        """The model on `device`, else on its own, else on the best that is there; freed when the block ends.
 
         `auto` spreads a model that is larger than one GPU over all of them. Raises ModelError where the weights are
         not those of a classifier, and UsageError for a device or length that cannot be.
@@ -144,6 +145,7 @@ class Opened:
     def start(self, device: str | None = None) -> Classifier:
         """The same without an end."""
         opened, asked = self.checkpoint, self.checkpoint.asked
+        device = device or self.device
         model = opened.load(device, _prepared, "its rewards would be random")
         model.config.use_cache = False  # nothing follows a forward, and a model that is run whole is not told so
         name = self.subject.id
@@ -182,7 +184,7 @@ class Opened:
         )
 
 
-def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> Opened:  # noqa: A001
+def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> Opened:
     """Opens a hub id or a local folder: a classifier checkpoint, or a PEFT adapter of one with its head.
 
     The dtype is the one asked for, else the one that the checkpoint's config states, else float32, on every device
@@ -212,7 +214,7 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
             "version": VERSION,
             **opened.content,
             "rendering": rendering.identity,
-            "options": {name: value for name, value in asked.items() if name not in _PATHS},
+            "options": {name: value for name, value in asked.items() if not _unhashed(name)},
         }
     )
     settings = {
@@ -223,13 +225,11 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     }
     subject = Subject(name, "classifier", opened.checkpoint.commit, settings)
     uses: frozenset[Use] = frozenset({"tools"}) if rendering.takes_tools else frozenset()
-    return Opened(subject, fingerprint, uses, opened, rendering)
+    return Opened(subject, fingerprint, uses, opened, rendering, device=asked["device"])
 
 
-def load(source: str, options: Options) -> Classifier:
-    """The started model. Raises what `open` and `started` do."""
-    asked = {name: getattr(options, name) for name in OPTIONS if hasattr(options, name) and name != "device"}
-    return open(source, asked, options.revision).start(options.device)
+def _unhashed(option: str) -> bool:
+    return option in _PATHS or OPTIONS[option].of_run
 
 
 def default_label(labels: Sequence[str]) -> int:

@@ -8,20 +8,13 @@ from importlib import resources
 from typing import Any
 
 from rmbench.models import classifier
-from rmbench.models.base import Options, Subject
+from rmbench.models.base import Subject
 
-SOURCELESS = True
 SOURCE = "none"
 OPTIONS = classifier.OPTIONS
 
 
-def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> classifier.Opened:  # noqa: A001
+def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> classifier.Opened:
     """The packaged checkpoint, read like any other classifier; its card is README.md beside it."""
     opened = classifier.open(str(resources.files("rmbench.demo")), options, revision)
     return replace(opened, subject=Subject("rmbench/demo", "demo", None, opened.subject.settings))
-
-
-def load(source: str, options: Options) -> classifier.Classifier:
-    """The started model."""
-    asked = {name: getattr(options, name) for name in OPTIONS if hasattr(options, name) and name != "device"}
-    return open(source, asked, options.revision).start(options.device)

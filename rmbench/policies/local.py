@@ -27,7 +27,6 @@ from rmbench.checkpoints.weights import positions, unsteady_ropes
 from rmbench.device import device_of, out_of_memory, release
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Identity, Option, Subject
-from rmbench.policies.base import Options
 from rmbench.policies.decoding import Draft, RowBudget, TooLargeError, shares, write
 from rmbench.policies.drawing import Draw, sample_key, sampling
 from rmbench.types import GenerationRequest, Json, Response, Use
@@ -40,7 +39,6 @@ VERSION = 1  # of how this module writes; a change of any text raises it
 _DEFAULT_BUDGET = {"cpu": 16384, "cuda": 65536, "mps": 16384}  # tokens a batch, prompt and cap together
 _PATHS = frozenset({"average", "weight", "adapter", "template"})  # their contents are hashed, never where they lie
 _NO_CAUSAL = ("ForSequenceClassification", "ForTokenClassification", "ForMaskedLM", "ForQuestionAnswering")
-
 
 SOURCE = "required"
 
@@ -186,7 +184,7 @@ class Local:
 
 @dataclass(frozen=True)
 class Opened:
-    """A policy before its weights are read."""
+    """A policy before its weights are read. `token_budget` is tokens in a batch, prompt and cap together."""
 
     subject: Subject
     fingerprint: str
@@ -195,24 +193,25 @@ class Opened:
     checkpoint: OpenedCheckpoint
     rendering: Rendering
     identity: Identity = "content"
+    device: str | None = None
+    token_budget: int | None = None
 
     @contextmanager
-    def started(self, device: str | None = None, token_budget: int | None = None) -> Iterator[Local]:
-        """The policy on `device`, else on the best that is there; freed when the block ends.
+    def started(self, device: str | None = None) -> Iterator[Local]:
+        """The policy on `device`, else on its own, else on the best that is there; freed when the block ends.
 
-        `token_budget` is tokens in a batch, prompt and cap together. Raises ModelError where the weights are not all
-        there.
+        Raises ModelError where the weights are not all there.
         """
-        policy = self.start(device, token_budget)
+        policy = self.start(device)
         try:
             yield policy
         finally:
             policy.model = None
             release()
 
-    def start(self, device: str | None = None, token_budget: int | None = None) -> Local:
+    def start(self, device: str | None = None) -> Local:
         """The same without an end."""
-        model = self.checkpoint.load(device, _unchanged, "what it writes would be random")
+        model = self.checkpoint.load(device or self.device, _unchanged, "what it writes would be random")
         rows = model.get_input_embeddings().weight.shape[0]
         limits = replace(self.rendering.limits, positions=positions(model), rows=rows)
         ends = _ends(model, self.checkpoint.tokenizer, self.subject.id)
@@ -228,14 +227,14 @@ class Opened:
             rendering=replace(self.rendering, limits=replace(limits, positions=None)),
             positions=limits.positions,
             ends=ends,
-            token_budget=token_budget or _DEFAULT_BUDGET.get(kind, _DEFAULT_BUDGET["cpu"]),
+            token_budget=self.token_budget or _DEFAULT_BUDGET.get(kind, _DEFAULT_BUDGET["cpu"]),
             shares=shares(model),
             facts=facts,
             uses=self.uses,
         )
 
 
-def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> Opened:  # noqa: A001
+def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> Opened:
     """Opens a hub id or a local folder. dtype and device are chosen as for reward models; no weights are read.
 
     The prompt is rendered by the option `template` (`plain` or a Jinja file), else by the tokenizer's own chat
@@ -258,21 +257,18 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
             "version": VERSION,
             **opened.content,
             "prompt": rendering.identity,
-            "options": {option: value for option, value in asked.items() if option not in _PATHS},
+            "options": {option: value for option, value in asked.items() if not _unhashed(option)},
         }
     )
     settings = {**opened.settings, "prompt": rendering.identity, "unit": unit}
     subject = Subject(name, "local", opened.checkpoint.commit, settings)
     uses: frozenset[Use] = frozenset({"tools"}) if rendering.takes_tools else frozenset()
-    return Opened(subject, fingerprint, unit, uses, opened, rendering)
+    budget = asked["token_budget"]
+    return Opened(subject, fingerprint, unit, uses, opened, rendering, device=asked["device"], token_budget=budget)
 
 
-def load(source: str, options: Options) -> Local:
-    """The started policy. Raises what `open` and `started` do."""
-    if options.count_with is not None:
-        raise UsageError(f"--count-with {options.count_with}: local:{source} counts with its own tokenizer")
-    asked = {name: getattr(options, name) for name in ("dtype", "template", "trust_remote_code")}
-    return open(source, asked, options.revision).start(options.device, options.token_budget)
+def _unhashed(option: str) -> bool:
+    return option in _PATHS or OPTIONS[option].of_run
 
 
 def _unchanged(config: Any, brought: Mapping[str, int]) -> None:
