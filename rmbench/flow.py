@@ -20,6 +20,7 @@ from rmbench.calibration.fit import Calibrated, calibrate
 from rmbench.data.dataset import Dataset
 from rmbench.errors import IncompleteRunError, UsageError
 from rmbench.forwards.workers import Processes, devices_of
+from rmbench.kinds.base import Task
 from rmbench.metrics import scale
 from rmbench.metrics.interval import Estimate, Statistic, estimate
 from rmbench.models.base import Derived, Model, Opened, subject_of
@@ -27,7 +28,6 @@ from rmbench.models.spec import Spec, declared, open_model, with_seed
 from rmbench.results import files, provenance, records
 from rmbench.results.schema import DatasetInfo, Definition, Metric, Scale, SubjectInfo, TaskInfo, TaskResult, Timing
 from rmbench.scoring import Asking, Explanation, Progress, Session, Store, Usage
-from rmbench.task import Task
 from rmbench.types import STATUSES, Example, Message, Outcome, Question, Request, Response, Reward
 
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -402,11 +402,11 @@ def _result(
     primary = task.primary_view(views)
     calibrated = Calibrated(reason=task.measure.uncalibrated)
     if task.measure.uncalibrated is None:
-        calibrated = calibrate(outcomes, primary, seed=config["seed"])
+        calibrated = calibrate(outcomes, primary, seed=config["seed"], positive=task.positive)
     described = scale.describe(outcomes, primary)
     metrics, definitions = _metrics(task, outcomes, views, config["seed"])
     result = TaskResult(
-        task=TaskInfo(name=task.name, version=task.version, protocol=task.protocol, null_verdict=task.null_verdict),
+        task=TaskInfo(name=task.name, version=task.version, protocol=task.orders, null_verdict=task.null_verdict),
         dataset=DatasetInfo(
             source=data.source,
             revision=data.revision,
@@ -432,7 +432,7 @@ def _result(
         calibration_reason=calibrated.reason,
         timing=timing(usage, time.perf_counter() - started),
         environment=provenance.environment(),
-        config={**config, "task_version": task.version, "protocol": task.protocol},
+        config={**config, "task_version": task.version, "protocol": task.orders},
         created=provenance.now(),
     )
     result._records = judged.records.candidates(calibrated.probabilities)

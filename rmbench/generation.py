@@ -18,6 +18,8 @@ import numpy as np
 from rmbench.cache import cache_folder
 from rmbench.errors import UsageError
 from rmbench.flow import Loaded, check_name, load_tasks, timing
+from rmbench.kinds.base import Task
+from rmbench.kinds.generation import Generation, Prompt
 from rmbench.metrics import tails
 from rmbench.metrics.interval import Estimate, estimate, mean
 from rmbench.models.base import Subject, subject_of
@@ -28,7 +30,6 @@ from rmbench.policies.spec import load_policy
 from rmbench.results import files, provenance, records
 from rmbench.results.schema import DatasetInfo, Metric, SubjectInfo, TaskInfo, TaskResult
 from rmbench.scoring import Asking, Progress, Store, Usage, Writing
-from rmbench.task import Generation, Prompt, Task
 from rmbench.types import GenerationRequest, Message, Response
 
 if TYPE_CHECKING:

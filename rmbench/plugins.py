@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from rmbench.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from rmbench.suite import Suite
-    from rmbench.task import Task
+    from rmbench.kinds.base import Task
+    from rmbench.kinds.suite import Suite
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ LAYERS = [
     ["rmbench.models", "rmbench.policies"],
     ["rmbench.forwards"],
     ["rmbench.scoring"],
-    ["rmbench.task", "rmbench.suite"],
+    ["rmbench.kinds"],
     ["rmbench.tasks", "rmbench.data_cards"],
     ["rmbench.flow"],
     ["rmbench.rewards", "rmbench.generation"],

@@ -19,7 +19,7 @@ from rmbench.policies import spec as policies
 
 CARD = "---\npretty_name: Ours\nlicense: apache-2.0\n---\n# Ours\n\nWhat a score does not say.\n"
 TASK = """
-from rmbench.task import Comparison
+from rmbench.kinds.comparison import Comparison
 from rmbench.types import Candidate, Example, Message
 
 def read(rows):
@@ -63,7 +63,7 @@ def open(source, options, revision):
     return Silent()
 '''
 SUITE = """
-from rmbench.suite import Suite
+from rmbench.kinds.suite import Suite
 SUITE = Suite("pair", "Two tasks", {"best_of_n": ("accuracy", 1), "ours": ("accuracy", 2)})
 """
 

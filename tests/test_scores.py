@@ -112,6 +112,12 @@ def test_step_rewards_one_row_a_candidate(tmp_path: Path) -> None:
     ]
 
 
+def test_a_step_may_be_rated_in_several_ways(tmp_path: Path) -> None:
+    row = {"example_id": "x", "candidate": 0, "steps": [0.9, 0.1], "step_heads": {"verdict": [1, 0]}}
+    (reward,) = score_file(tmp_path, row).lookup([ask_steps("x", 0, 2)])
+    assert (reward.steps, reward.step_heads) == ((0.9, 0.1), {"verdict": (1.0, 0.0)})
+
+
 def test_one_row_a_comparison(tmp_path: Path) -> None:
     model = score_file(
         tmp_path,
@@ -171,28 +177,31 @@ VERDICTS = {"problem": PROBLEM, "score": ["A"], "chosen_position": ["A"]}
     [
         ([{"id": 1, "reward": 2}], r"row 1: no `example_id`; found `id`, `reward`; a score file has `example_id`"),
         ([{"example_id": "x", "candidate": 0}], r"row 1: no `reward`; found `example_id`, `candidate`; a score"),
-        ([REWARD | {"candidate": "0"}], r"row 1, `candidate`: '0' is no whole number from 0 up"),
+        ([REWARD | {"candidate": "0"}], r"row 1, `candidate`: expected a whole number from 0, got '0'"),
         ([REWARD | {"example_id": None}], r"row 1, `example_id`: no example is named"),
-        ([REWARD | {"n_tokens": 1.5}], r"row 1, `n_tokens`: 1.5 is no whole number from 0 up"),
-        ([REWARD | {"reward": "1"}], r"row 1, `reward`: '1' is no number"),
-        ([REWARD | {"reward": True}], r"row 1, `reward`: True is no number"),
+        ([REWARD | {"n_tokens": 1.5}], r"row 1, `n_tokens`: expected a whole number from 0, got 1.5"),
+        ([REWARD | {"reward": "1"}], r"row 1, `reward`: expected a number, got '1'"),
+        ([REWARD | {"reward": True}], r"row 1, `reward`: expected a number, got True"),
         ([REWARD | {"reward": 10**400}], r"row 1, `reward`: 1000.* is beyond the largest float"),
-        ([REWARD | {"steps": 3}], r"row 1, `steps`: 3 is no list of step rewards"),
-        ([REWARD | {"steps": [None, "a"]}], r"row 1, `steps`: 'a' is no number"),
-        ([REWARD | {"status": "fine"}], r"row 1, `status`: 'fine' is no status; one of ok, nan"),
-        ([REWARD | {"heads": 3}], r"row 1, `heads`: 3 is no mapping of names to numbers"),
+        ([REWARD | {"steps": 3}], r"row 1, `steps`: expected a list of step rewards, got 3"),
+        ([REWARD | {"steps": [None, "a"]}], r"row 1, `steps`: expected a number, got 'a'"),
+        ([REWARD | {"status": "fine"}], r"row 1, `status`: expected one of ok, nan"),
+        ([REWARD | {"heads": 3}], r"row 1, `heads`: expected a mapping of names to numbers, got 3"),
         ([REWARD, REWARD], r"row 2: scores example x, candidate 0 as row 1 does"),
         ([REWARD, PAIR], r"row 2: holds compare answers, row 1 reward ones; one kind a file"),
-        ([PAIR | {"second": 0}], r"row 1, `second`: candidate 0 against itself; `first` and `second` differ"),
-        ([PAIR | {"win_first": 2}], r"row 1, `win_first`: 2.0 is no share of a win; a number from 0 to 1"),
-        ([OFFICIAL | {"problem": 3}], r"row 1, `problem`: 3 is no text"),
-        ([OFFICIAL | {"score": []}], r"row 1, `score`: \[\] is no list of scores"),
-        ([OFFICIAL | {"score": [1, "x"]}], r"row 1, `score`: 'x' is no number"),
-        ([OFFICIAL | {"score": [[1], 2]}], r"row 1, `score`: 2 is no list of step rewards"),
-        ([OFFICIAL | {"score": ["A"]}], r"row 1, `score`: 'A' is no number; verdicts go with `chosen_position`"),
+        ([PAIR | {"second": 0}], r"row 1, `second`: expected another candidate than `first`, got 0 twice"),
+        ([PAIR | {"win_first": 2}], r"row 1, `win_first`: expected a share of a win, from 0 to 1, got 2.0"),
+        ([OFFICIAL | {"problem": 3}], r"row 1, `problem`: expected a text, got 3"),
+        ([OFFICIAL | {"score": []}], r"row 1, `score`: expected a list of scores, got \[\]"),
+        ([OFFICIAL | {"score": [1, "x"]}], r"row 1, `score`: expected a number, got 'x'"),
+        ([OFFICIAL | {"score": [[1], 2]}], r"row 1, `score`: expected a list of step rewards, got 2"),
+        (
+            [OFFICIAL | {"score": ["A"]}],
+            r"row 1, `score`: expected a number, got 'A'; verdicts go with `chosen_position`",
+        ),
         ([OFFICIAL | {"solution_reference": ["a"]}], r"row 1, `solution_reference`: .*as long as `score`, 2"),
-        ([VERDICTS | {"chosen_position": ["C"]}], r"row 1, `chosen_position`: .*each is 'A' \(shown first\) or"),
-        ([VERDICTS | {"score": ["C"]}], r"row 1, `score`: 'C' is no verdict; 'A', 'B' or null is due"),
+        ([VERDICTS | {"chosen_position": ["C"]}], r"row 1, `chosen_position`: expected 'A' \(shown first\) or"),
+        ([VERDICTS | {"score": ["C"]}], r"row 1, `score`: expected a verdict, 'A', 'B' or null, got 'C'"),
     ],
 )
 def test_what_is_no_score_says_where_and_why(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:

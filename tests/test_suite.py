@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from rmbench.errors import UsageError
+from rmbench.kinds.suite import Suite, suite_mean
 from rmbench.metrics.interval import Estimate, mean
 from rmbench.metrics.measure import Unfitted
-from rmbench.suite import Suite, suite_mean
 from rmbench.types import Outcome
 
 

@@ -94,7 +94,7 @@ def command(
     from rmbench.errors import UsageError
     from rmbench.flow import evaluate, load_tasks
     from rmbench.generation import Sampling, evaluate_policy
-    from rmbench.task import Generation
+    from rmbench.kinds.generation import Generation
 
     seed = options["seed"] or 0
     sampling = Sampling(samples, cap, temperature, top_p, seed)

@@ -121,8 +121,8 @@ class Processes:
         own = max(1, threads // (len(self._devices) + 1))
         torch.set_num_threads(own)
         try:
-            seats = self._started(own)
             try:
+                seats = self._started(own)
                 self._load(seats, spec, options, fingerprint)
             except (KeyboardInterrupt, SystemExit):  # answers that nobody heard would be taken for the next ones
                 self.close()

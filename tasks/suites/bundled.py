@@ -1,6 +1,6 @@
 """bundled: every task for reward models whose rows come with rmbench."""
 
-from rmbench.suite import Suite
+from rmbench.kinds.suite import Suite
 
 SUITE = Suite(
     name="bundled",
