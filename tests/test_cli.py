@@ -405,6 +405,7 @@ BEST_OF_N = ("-t", "best_of_n", "--limit", "3", "--out")
         (["-m", "length?seed=1"], "unknown option 'seed' of family 'length'; it has no options"),
         (["-m", "random?seed=1", "--seed", "2"], "'random?seed=1' asks for seed=1, the option for seed=2"),
         (["-m", "demo?device=cpu", "--device", "cuda"], "asks for device='cpu', the option for device='cuda'"),
+        (["-m", "mine=length", "--name", "ours"], "'mine=length' is named 'mine' there and 'ours' by --name"),
         (["-m", "random?seed=-1"], "seed='-1' of family 'random': expected a whole number from 0"),
     ],
 )

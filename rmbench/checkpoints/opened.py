@@ -58,14 +58,13 @@ OPTIONS: Mapping[str, Option] = {
 
 
 def chosen(declared: Mapping[str, Option], given: Mapping[str, Any], family: str) -> dict[str, Any]:
-    """The value of every declared option. Raises UsageError for one that is not declared, or not a choice."""
+    """The value of every declared option. Raises UsageError for another, and for one that is no choice."""
     from rmbench.plugins import did_you_mean
 
     for name, value in given.items():
         if name not in declared:
-            raise UsageError(
-                f"{family} has no option {name!r}{did_you_mean(name, declared)}; it has {', '.join(declared)}"
-            )
+            close = did_you_mean(name, declared)
+            raise UsageError(f"{family} has no option {name!r}{close}; its options: {', '.join(declared)}")
         choices = declared[name].choices
         if choices and value is not None and value not in choices:
             raise UsageError(f"{name}={value!r}: expected one of {', '.join(choices)}")

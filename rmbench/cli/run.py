@@ -111,6 +111,7 @@ def command(
     answered = [item for item in loaded if isinstance(item.task, Generation)]
     _check_subjects(specs, writers, [item.task.name for item in judged], [item.task.name for item in answered])
     given = _given({**options, "count_with": count_with, "devices": devices}, specs, writers)
+    _check_name(name, specs, writers)
 
     def score(spec: str) -> list[TaskResult]:
         return evaluate(
@@ -163,6 +164,19 @@ def _check_no_options_of_reward_models(options: dict[str, Any]) -> None:
         if options[option] is not None:
             given = f"--{option.replace('_', '-')} {options[option]}"
             raise UsageError(f"{given} is for a reward model (-m); --max-new-tokens caps a policy")
+
+
+def _check_name(name: str | None, models: list[str], policies: list[str]) -> None:
+    """Raises UsageError where --name and the spec name the model differently."""
+    from rmbench.errors import UsageError
+    from rmbench.models import spec as model_spec
+    from rmbench.policies import spec as policy_spec
+
+    if name is None:
+        return
+    for spec in [*map(model_spec.parse, models), *map(policy_spec.parse, policies)]:
+        if spec.name not in (None, name):
+            raise UsageError(f"{spec.text!r} is named {spec.name!r} there and {name!r} by --name")
 
 
 def _given(flags: dict[str, Any], models: list[str], policies: list[str]) -> dict[tuple[str, str], dict[str, Any]]:

@@ -23,7 +23,7 @@ from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_reb
 from rmbench.checkpoints.weights import named_dtype, positions
 from rmbench.device import release
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Encoded, Identity, Option, Options, Subject
+from rmbench.models.base import Encoded, Identity, Option, Subject
 from rmbench.types import Ask, Json, Message, Request, Response, Reward, Status, Use
 
 if TYPE_CHECKING:
@@ -230,12 +230,6 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
 
 def _unhashed(option: str) -> bool:
     return option in _PATHS or OPTIONS[option].of_run
-
-
-def load(source: str, options: Options) -> Classifier:
-    """The started model. Raises what `open` and `started` do."""
-    asked = {name: getattr(options, name) for name in OPTIONS if hasattr(options, name)}
-    return open(source, asked, options.revision).start(options.device)
 
 
 def default_label(labels: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 
 from rmbench.models import classifier
-from rmbench.models.base import Options, Subject
+from rmbench.models.base import Subject
 
 SOURCE = "none"
 OPTIONS = classifier.OPTIONS
@@ -18,9 +18,3 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     """The packaged checkpoint, read like any other classifier; its card is README.md beside it."""
     opened = classifier.open(str(resources.files("rmbench.demo")), options, revision)
     return replace(opened, subject=Subject("rmbench/demo", "demo", None, opened.subject.settings))
-
-
-def load(source: str, options: Options) -> classifier.Classifier:
-    """The started model."""
-    asked = {name: getattr(options, name) for name in OPTIONS if hasattr(options, name)}
-    return open(source, asked, options.revision).start(options.device)

@@ -27,7 +27,6 @@ from rmbench.checkpoints.weights import positions, unsteady_ropes
 from rmbench.device import device_of, out_of_memory, release
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Identity, Option, Subject
-from rmbench.policies.base import Options
 from rmbench.policies.decoding import Draft, RowBudget, TooLargeError, shares, write
 from rmbench.policies.drawing import Draw, sample_key, sampling
 from rmbench.types import GenerationRequest, Json, Response, Use
@@ -185,7 +184,7 @@ class Local:
 
 @dataclass(frozen=True)
 class Opened:
-    """A policy before its weights are read."""
+    """A policy before its weights are read. `token_budget` is tokens in a batch, prompt and cap together."""
 
     subject: Subject
     fingerprint: str
@@ -270,12 +269,6 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
 
 def _unhashed(option: str) -> bool:
     return option in _PATHS or OPTIONS[option].of_run
-
-
-def load(source: str, options: Options) -> Local:
-    """The started policy. Raises what `open` and `started` do."""
-    asked = {name: getattr(options, name) for name in OPTIONS if hasattr(options, name)}
-    return open(source, asked, options.revision).start()
 
 
 def _unchanged(config: Any, brought: Mapping[str, int]) -> None:
