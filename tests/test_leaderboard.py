@@ -291,7 +291,7 @@ def test_models_that_cannot_be_told_apart_share_a_tier(tmp_path: Path) -> None:
 def test_other_examples_are_a_section_of_their_own(board: Path) -> None:
     evaluate(board / "results", "length", pairs=rows(10, start=100))
     made = tables(board / "results")
-    assert made["preference.md"].count("\n## v1 both_orders ") == 2
+    assert made["preference.md"].count("\n## v1 both ") == 2
     sections = [line.split(",")[0] for line in made["preference.csv"].splitlines()[1:]]
     assert sections[0] == sections[1] != sections[2]
     assert "not counted here: preference: 1" in made["summary.md"]

@@ -13,7 +13,7 @@ import pytest
 from ask_models import score
 from fake_models import Scripted, TinyTokenModel
 
-from rmbench.data.dataset import collect
+from rmbench.data.dataset import Source, collect
 from rmbench.errors import DataError, IncompleteRunError, UsageError
 from rmbench.flow import evaluate
 from rmbench.kinds.comparison import Comparison
@@ -41,7 +41,7 @@ class Given(Comparison):
     def load(self, path: Path | None = None) -> Any:
         if not self.examples:
             raise DataError(f"{self.name}: nothing to read")
-        return collect(self.examples, source=self.name, revision=None, sha256=self.name)
+        return collect(self.examples, [Source(self.name, None, self.name, len(self.examples))])
 
 
 def task(name: str, examples: Sequence[Example]) -> Given:
