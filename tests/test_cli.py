@@ -50,7 +50,7 @@ def test_a_run_prints_a_table_and_writes_its_files(pairs: Path, tmp_path: Path, 
     assert "rmbench/length" in printed.out
     assert "50.0 [9.5, 90.5]" in printed.out
     assert "length: 4/4 sequences in" in printed.err
-    assert len(list((tmp_path / "out").rglob("preference.json"))) == 2
+    assert len(list((tmp_path / "out").rglob("preference-*.json"))) == 2
 
 
 def test_a_run_says_what_length_and_margins_are_worth(tmp_path: Path, capsys: Any) -> None:

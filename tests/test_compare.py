@@ -37,7 +37,7 @@ def evaluate(out: Path, model: Any, name: str, *, rows: list[dict[str, str]] | N
     data = out.parent / f"{out.name}.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows or pairs(40)))
     (result,) = rmbench.evaluate(model, ["preference"], data={"preference": data}, out=out, name=name, **options)
-    return out / files.result_folder(result) / "preference.json"
+    return out / files.result_path(result)
 
 
 def edit(path: Path, target: Path, **changes: dict[str, Any]) -> Path:
@@ -210,7 +210,7 @@ def test_seeds_are_averaged_and_widen_the_interval(two: tuple[Path, Path], tmp_p
     assert any(note.startswith("of one run") and note.endswith(": org/a") for note in report["tasks"][0]["notes"])
 
 
-def test_other_examples_responses_versions_and_protocols_are_refused(
+def test_other_examples_responses_versions_and_orders_are_refused(
     two: tuple[Path, Path], tmp_path: Path, capsys: Any
 ) -> None:
     a, b = two
@@ -220,7 +220,7 @@ def test_other_examples_responses_versions_and_protocols_are_refused(
     for what, changes in {
         "responses": {"dataset": {"responses_sha256": "0" * 64}},
         "task versions": {"task": {"version": 9}},
-        "protocols": {"task": {"protocol": "official"}},
+        "orders": {"task": {"orders": "official"}},
     }.items():
         changed = edit(b, tmp_path / what / "preference.json", **changes)
         assert f"{a} and {changed} have different {what}: " in refused(capsys, a, changed)
@@ -263,7 +263,7 @@ def test_missing_and_foreign_records_are_refused(two: tuple[Path, Path], tmp_pat
     parquet.unlink()
     assert f"{parquet}: missing" in refused(capsys, a, b)
     shutil.copy(evaluate(tmp_path / "c", right_on(1), "c", rows=pairs(9)).with_suffix(".parquet"), parquet)
-    assert f"{parquet}: its examples or labels are not those of preference.json" in refused(capsys, a, b)
+    assert f"{parquet}: its examples or labels are not those of {b.name}" in refused(capsys, a, b)
 
 
 def test_what_is_mistyped_is_a_usage_error(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
@@ -349,7 +349,7 @@ def noise(result: TaskResult, folder: Path, name: str, rng: np.random.Generator)
     ]
     subject = result.subject.model_copy(update={"id": name})
     made = result.model_copy(update={"metrics": metrics, "subject": subject})
-    made._records, made._comparisons = records, None
+    made._records, made._requests = records, None
     return files.write(made, folder)
 
 

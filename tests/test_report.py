@@ -161,7 +161,7 @@ def test_a_hundred_thousand_candidates_become_few_points() -> None:
 
 def test_the_worst_failures_are_the_largest_margins_with_both_texts(tmp_path: Path) -> None:
     result, texts = evaluate(tmp_path, longest, pairs(40))
-    failures = worst(result, texts["preference"], outcomes_of(result, result.primary_view))
+    failures = worst(result, texts["preference"], outcomes_of(result))
     margins = sorted((8 + i - (3 + i % 3 * 4) for i in range(40)), reverse=True)
     assert [f.wrong.reward - f.right.reward for f in failures] == margins[:10]  # type: ignore[operator]
     assert (failures[0].prompt[0].text, failures[0].right.text, failures[0].wrong.text) == ("p39", "rrr", "w" * 47)
@@ -182,7 +182,7 @@ def test_nothing_from_data_is_markup(tmp_path: Path) -> None:
     hostile = result.model_copy(
         update={
             "subject": result.subject.model_copy(update={"id": f"a/{HOSTILE}"}),
-            "config": result.config | {HOSTILE: HOSTILE},
+            "config": result.config.model_dump() | {"model": {HOSTILE: HOSTILE}},
             "calibration_reason": HOSTILE,
         }
     )
@@ -298,7 +298,7 @@ def test_a_probe_is_drawn_as_dots_and_its_failures_start_from_the_unedited_answe
         "Effects": [metric.value for metric in whole if metric.name.startswith("effect_")],
         "Rates": [metric.value for metric in whole if metric.kind == "proportion"],
     }
-    for failure in worst(result, texts["length_bias"], outcomes_of(result, result.primary_view)):
+    for failure in worst(result, texts["length_bias"], outcomes_of(result)):
         assert failure.right.tags["edit"] == "sufficient"
         assert failure.wrong.label == 0
 

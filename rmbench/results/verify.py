@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rmbench.errors import ResultError
+from rmbench.errors import ResultError, RmbenchError
 from rmbench.results import provenance
 from rmbench.results.figures import DRAWS, RULE, Counts, figures
 from rmbench.results.judged import task_info
@@ -38,13 +38,15 @@ def verify(result: TaskResult, task: Any) -> None:
 
     `result` has been read with its tables. What differs, what is invented and what is missing is refused alike.
     """
-    _compare("task", result.task.model_dump(), _task_due(result, task))
+    _compare("columns", result.columns, provenance.columns_of(result.records, result.requests))
     _check_drawn(result)
     try:
-        _compare("columns", result.columns, provenance.columns_of(result.records, result.requests))
+        _compare("task", result.task.model_dump(), _task_due(result, task))
         recompute = getattr(task, "recomputed", None)
         due = plain(_judged_due(result, task) if recompute is None else recompute(result))
-    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except ResultError:
+        raise
+    except (RmbenchError, ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ResultError(f"these are no records of a result ({type(error).__name__}: {error})") from error
     stated = {name: value for name, value in result.model_dump().items() if name not in ATTESTED}
     stated["dataset"] = {name: value for name, value in stated["dataset"].items() if f"dataset.{name}" not in ATTESTED}
