@@ -121,10 +121,10 @@ def _csv(parts: Sequence[Section]) -> str:
     """One table with a column that names the section; other views behind the models that are ranked."""
     import pandas as pd
 
-    frames = [
-        _frame([text("section", lambda _, name=part.name: name), *_columns(part)], [*part.rows, *part.others])
-        for part in parts
-    ]
+    def named(part: Section) -> Column:
+        return text("section", lambda _: part.name)
+
+    frames = [_frame([named(part), *_columns(part)], [*part.rows, *part.others]) for part in parts]
     return _frame_csv(pd.concat(frames, ignore_index=True))
 
 

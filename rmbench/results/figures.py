@@ -27,6 +27,9 @@ class Task(Protocol):
     @property
     def measure(self) -> Measure: ...
 
+    @property
+    def positive(self) -> str | None: ...
+
     def primary_view(self, views: Sequence[str]) -> str: ...
 
 

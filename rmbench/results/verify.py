@@ -231,7 +231,7 @@ def _scale(due: Mapping[str, Any]) -> float:
     if due.get("kind") in ("proportion", "fraction") or "observed" in due:
         return 1.0
     ends = [due.get(name) for name in ("value", "ci_low", "ci_high")]
-    return max((abs(end) for end in ends if _is_number(end)), default=0.0)
+    return max((abs(float(end)) for end in ends if end is not None and _is_number(end)), default=0.0)
 
 
 def _inside(place: str, name: str) -> str:
