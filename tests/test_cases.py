@@ -35,6 +35,7 @@ from rmbench.metrics.measure import Unfitted, macro, named
 from rmbench.metrics.paired import difference_of
 from rmbench.models.base import Subject
 from rmbench.models.length import Length
+from rmbench.results.provenance import reason_of
 from rmbench.results.replay import outcomes_of
 from rmbench.scoring import Asking, Session, Store
 from rmbench.types import (
@@ -310,8 +311,7 @@ def test_a_family_s_own_verdicts_stand_for_a_threshold() -> None:
         response = Response("\n".join(map(str, rewards)), [str(reward) for reward in rewards])
         return example(name, Candidate(response, step_labels=tuple(labels)), facets={"scored": scored})
 
-    parts = [(1.0, {"scored": "yes"}, named(lambda o, v: steps.statistics(o, v, None), name))
-             for name in ("step_f1_right", "step_f1_wrong")]  # fmt: skip
+    parts = [(1.0, {"scored": "yes"}, named(steps.statistics, name)) for name in ("step_f1_right", "step_f1_wrong")]
     rows = [
         labelled("a", (0.9, 0.8, 0.9), (1, -1, 1), "yes"),
         labelled("b", (0.9, 0.9, 0.2), (1, -1, -1), "yes"),
@@ -384,7 +384,7 @@ def test_attributes_are_examples_of_one_response_and_each_is_read_off_its_own_he
         return Reward(heads["helpfulness"], heads=heads)
 
     def of(attribute: str) -> Callable[..., Statistic]:
-        return named(lambda o, view: Grades(positive=None).statistics(o, attribute, None), "pearson")
+        return named(lambda o, view, fitted: Grades(positive=None).statistics(o, attribute, fitted), "pearson")
 
     texts = ["x", "xx", "x..", "...", "xx....", "xxx"]
     rows = [
@@ -469,7 +469,7 @@ def test_a_pooled_auc_is_compared_between_two_models_and_a_curve_has_a_point_for
     assert curve == pytest.approx([7 / 30, 14 / 30, 1])
 
     ours, theirs = (outcomes_of(result) for result in (counts, lengths))
-    auc = named(lambda o, view: GRADES.statistics(o, view, None), "auc")
+    auc = named(GRADES.statistics, "auc")
     found = difference_of(auc(ours, "default", None), auc(theirs, "default", None), [o.cluster for o in ours])
     assert found.value > 0
     assert found.ci_low < found.value < found.ci_high
@@ -804,6 +804,23 @@ def test_trajectories_with_tools_have_a_band_of_ties_and_a_mean_over_splits() ->
     refused = judged("length", task)
     assert refused.metric("mean").value is None
     assert refused.statuses == {"refused": 12}
+    assert refused.reasons == {"refused": {"the example needs tools, which this model does not take": 12}}
+
+
+@pytest.mark.parametrize(
+    ("detail", "reason"),
+    [
+        ("f.jsonl does not score example p1 a: b, candidate 0 against 1", "f.jsonl does not score"),
+        ("no example of it, by example an example, candidate 3", "no example of it, by"),
+        ("the example needs images, which this model does not take", "the example needs images, which this model "
+         "does not take"),
+        ("ValueError: '7' is no verdict of /home/me", "ValueError"),
+        ("cannot read /home/me/file", "cannot read ..."),
+    ],
+)  # fmt: skip
+def test_a_reason_is_cut_at_an_id_and_never_at_its_words(detail: str, reason: str) -> None:
+    assert reason_of(detail) == reason
+    assert reason_of(reason) == reason, "what stands in records is counted again"
 
 
 # models that stand on others

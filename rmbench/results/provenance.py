@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ENCODE = json.JSONEncoder().encode
+_EXAMPLE = re.compile(r"(?<= )example (?:(?! example ).)*, candidate \d.*", re.DOTALL)
 _PACKAGES = ("rmbench", "torch", "transformers", "tokenizers", "numpy", "peft")
 
 
@@ -40,13 +41,16 @@ def responses_sha256(judged: Iterable[tuple[str, Sequence[str | None]]]) -> str 
     return None if any(None in texts for _, texts in known) else list_sha256(known)
 
 
-def _by_id(judged: Sequence[Any]) -> str:
+def _by_id(judged: Any) -> str:
     return str(judged[0])
 
 
 def reason_of(detail: str | None) -> str:
-    """Why a request has no reward, as it is counted: without what is of this one request, and no path in it."""
-    reason = re.split(r":| example ", detail or "")[0]
+    """Why a request has no reward, as it is counted: without what is of this one request, and no path in it.
+
+    What follows a colon is of the one request, and so is the example that it names with its candidate.
+    """
+    reason = _EXAMPLE.sub("", detail or "").partition(":")[0]
     reason = re.sub(r"\S*[/\\]\S*", "...", re.sub(r"\d[\d,.]*", "#", reason))
     return " ".join(reason.split())[:100]
 
