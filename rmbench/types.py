@@ -6,7 +6,7 @@ Nothing here imports torch, and what reaches a model (`Request`, `GenerationRequ
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -104,7 +104,7 @@ class Response:
 
     `steps` are those of a process reward, or `"turns"`: one step per message of the assistant. `tokens` and `cap`
     count the policy's tokens, `finish` says why it stopped, `top` holds log-probabilities by token, one mapping a
-    token, where they were asked for.
+    token, where they were asked for: the first entry of each is the token that was written, whatever its rank.
     """
 
     messages: tuple[Message, ...] | None
@@ -267,6 +267,11 @@ class Question(NamedTuple):
 
     request: Request
     place: Place | None = None
+
+    def alone(self, index: int, ask: Ask = "reward") -> Question:
+        """The question about one of its responses, by itself, with the place of that one."""
+        place = self.place and self.place._replace(candidates=(self.place.candidates[index],))
+        return Question(replace(self.request, ask=ask, responses=(self.request.responses[index],)), place)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from fake_models import Scripted, TinyTokenModel
 from given import example, given, judged, pair
 from test_session import AtRest, CritiqueFirst, Writes
 
+from rmbench.errors import ModelError
 from rmbench.flow import evaluate
 from rmbench.forwards.loop import rewards_of
 from rmbench.kinds.comparison import Comparison
@@ -882,10 +883,7 @@ class Parity:
         return None
 
     def combine(self, questions: Sequence[Question], answers: list[list[Reward]], fitted: Json | None) -> list[Reward]:
-        return [
-            next((one for one in both if one.status != "ok"), Reward((both[0].value - both[1].value,)))
-            for both in zip(*answers, strict=True)
-        ]
+        return [Reward((server.value - checkpoint.value,)) for server, checkpoint in zip(*answers, strict=True)]
 
 
 def test_a_server_agrees_with_its_checkpoint_but_where_it_cuts() -> None:
@@ -901,6 +899,17 @@ def test_a_server_agrees_with_its_checkpoint_but_where_it_cuts() -> None:
     result = judged(Parity(server, checkpoint), given(Comparison, rows, measure=measure("largest", largest)))
     assert result.metric("largest").value == pytest.approx(4, abs=1e-6)
     assert result.scale.maximum == pytest.approx(1e-7)
+    assert (result.subject.identity, result.subject.may_change) == ("named", True), "a server may change"
+
+
+def test_what_one_member_cannot_answer_is_left_out_of_parity() -> None:
+    def answers(text: str) -> float:
+        return math.nan if text == "xxx" else len(text)
+
+    result = judged(Parity(responses(answers, fingerprint="server"), responses(len)),
+                    given(Comparison, [pair(f"{i}", "x" * (i + 1), "y") for i in range(6)]))  # fmt: skip
+    assert result.statuses == {"ok": 11, "nan": 1}
+    assert result.reasons == {"nan": {"no number, by ...": 1}}
 
 
 class Network(TinyTokenModel):
@@ -960,7 +969,7 @@ def test_a_borrowed_module_is_left_as_it_was_found(fails: bool) -> None:
         model.read = lambda hidden, encoded: 1 / 0  # type: ignore[method-assign,return-value]
     task, before = given(Comparison, [pair(f"{i}") for i in range(6)]), state_of(model.backbone)
     if fails:
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ModelError, match=r"^tests/tiny failed with ZeroDivisionError: division by zero$"):
             evaluate(Borrowed(model), [task])
     else:
         first, second = (judged(Borrowed(model), task) for _ in range(2))

@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from rmbench.errors import UsageError
+from rmbench.errors import ModelError, UsageError
 from rmbench.types import Ask, GenerationRequest, Json, Question, Request, Response, Reward, Use
 
 
@@ -70,9 +70,11 @@ class TokenModel(Protocol):
     """
 
     answers: frozenset[Ask]
-    fingerprint: str
     backbone: Any
     layout: Literal["causal", "encoder"]
+
+    @property
+    def fingerprint(self) -> str | None: ...
 
     def encode(self, requests: Sequence[Request]) -> list[Encoded]: ...
 
@@ -97,6 +99,9 @@ class Derived(Protocol):
     the answers what `combine` needs besides them, JSON-able, or None; it sees no label. It is called without each fold
     of clusters, and on all, and `combine` is given the questions of a fold with the fit that did not see them.
     `fingerprint` covers the function and its settings, not the members; it names results.
+
+    Where each member is asked exactly one question for each of the Derived's, about the same place, a question that a
+    member has no number for is answered so, and `fit` and `combine` never see it. Else the Derived has to deal with it.
     """
 
     answers: frozenset[Ask]
@@ -117,7 +122,8 @@ class Judge(Protocol):
     """A policy's opinion. Nothing of it is stored but what the policy wrote, so a better parser costs no call.
 
     `policy` is a spec or an object. `ask` is called with what was written for a request so far, until it asks nothing;
-    `verdict` reads the reward off it. `fingerprint` covers template and parser.
+    `verdict` reads the reward off it. What either raises is an error of that request. `fingerprint` covers template and
+    parser; a result adds the policy's, as it does a Derived's members'.
     """
 
     answers: frozenset[Ask]
@@ -138,13 +144,16 @@ Identity = Literal["content", "named", "none"]
 class Opened(Protocol):
     """A model at rest. `fingerprint` covers content, options as given, rules and versions, and is known at once.
 
-    `started` loads the weights on `device`, the family's choice where it is None, and gives the model to run, which has
-    `facts`: what only a forward tells, JSON-able.
+    It is None where nothing tells its answers from another's: a module that somebody lends. `started` loads the weights
+    on `device`, the family's choice where it is None, and gives the model to run, which has `facts`: what only a
+    forward tells, JSON-able.
     """
 
     subject: Subject
     answers: frozenset[Ask]
-    fingerprint: str
+
+    @property
+    def fingerprint(self) -> str | None: ...
 
     def started(self, device: str | None = None) -> AbstractContextManager[TokenModel]: ...
 
@@ -208,6 +217,17 @@ class Subject:
     family: str
     revision: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def failed(model: object, error: Exception) -> ModelError:
+    """One line for what a model's own code raised: who it is, the exception's class and its first line."""
+    return ModelError(f"{subject_of(model).id} failed with {told(error)}")
+
+
+def told(error: Exception) -> str:
+    """The class of an exception and its first line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ": ".join([type(error).__name__, *lines[:1]])
 
 
 def uses_of(model: object) -> frozenset[Use]:

@@ -31,7 +31,9 @@ class OpenedPolicy(Protocol):
     """A policy at rest, known without its weights; `started` loads them and gives the policy to write."""
 
     subject: Subject
-    fingerprint: str
+
+    @property
+    def fingerprint(self) -> str | None: ...
 
     def started(self, device: str | None = None) -> AbstractContextManager[Policy]: ...
 
