@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from rmbench.errors import UsageError
 from rmbench.models.base import Subject
 from rmbench.types import GenerationRequest, Response
 
@@ -16,7 +17,7 @@ class Policy(Protocol):
     """`generate` yields (index into `requests`, response) in any order, each index once.
 
     Where a policy has a `subject` (`rmbench.models.base.Subject`) and a `unit`, a text that says what its `tokens`
-    count, results tell them.
+    count, results tell them. One that cannot give the `top` that is asked for says so (`refuse_top`).
     """
 
     @property
@@ -24,6 +25,12 @@ class Policy(Protocol):
         """None: nothing tells its texts apart from another's, so they are remembered within one call only."""
 
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, Response]]: ...
+
+
+def refuse_top(name: str, requests: Sequence[GenerationRequest]) -> None:
+    """For policies that tell no log-probabilities. Raises UsageError where they are asked for."""
+    if most := max((request.top for request in requests), default=0):
+        raise UsageError(f"{name} tells no log-probabilities of tokens, and top={most} asks for them")
 
 
 @runtime_checkable
