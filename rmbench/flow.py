@@ -18,7 +18,7 @@ from rmbench.data.dataset import Dataset
 from rmbench.errors import IncompleteRunError, UsageError
 from rmbench.forwards.workers import Processes, devices_of
 from rmbench.kinds.base import Task
-from rmbench.models.base import Derived, Model, Opened, TokenModel, subject_of
+from rmbench.models.base import Derived, Model, Opened, TokenModel, most_of, subject_of
 from rmbench.models.spec import Spec, declared, open_model, spec_of, with_seed
 from rmbench.results import files
 from rmbench.results.judged import Judged
@@ -237,8 +237,8 @@ def _tried(item: Loaded, session: Session) -> list[Question]:
 
 def _questions(item: Loaded, session: Session) -> list[list[Question]]:
     """What a task asks of the session's model, by example."""
-    answers, sha256_ = session.model.answers, item.data.sha256
-    return [item.task.questions(example, answers, sha256_) for example in item.data.examples]
+    answers, most, sha256_ = session.model.answers, most_of(session.model), item.data.sha256
+    return [item.task.questions(example, answers, sha256_, most) for example in item.data.examples]
 
 
 def _evaluated(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Ask = Literal["reward", "steps", "likelihood", "tokens", "compare", "embedding"]
 Use = Literal["reference", "criteria", "tools", "images"]
+NullVerdict = Literal["no answer", "loss", "nought"]
 Status = Literal["ok", "nan", "inf", "refused", "error", "missing"]
 Role = Literal["system", "user", "assistant", "tool"]
 Json = Any  # what `json.loads` gives
@@ -285,9 +286,10 @@ class Reward:
     raw reward of each step or token of the (only) response; `step_heads` is like `steps` for a model that rates a step
     in several ways. The head `verdict` (1 or 0), of a response as of a step, is the family's own decision. `spread` is
     one standard deviation per response, in reward units, of a comparison that of each response's win mass. `pick` is
-    the response that a judge named as the best without rating the others. `n_tokens` is the length the model read,
-    `truncated` how many tokens were cut before that, and `read` tells apart what it read (a hash of the tokens, ""
-    where the model takes text). `status` is of `values`; a nan elsewhere makes only that view or step nan.
+    the response that a judge named as the best without rating the others: of several samples the one that most named,
+    None where these tie, and `values` are the shares of samples that named each. `n_tokens` is the length the model
+    read, `truncated` how many tokens were cut before that, and `read` tells apart what it read (a hash of the tokens,
+    "" where the model takes text). `status` is of `values`; a nan elsewhere makes only that view or step nan.
     """
 
     values: tuple[float, ...]

@@ -10,7 +10,8 @@ Four formats, each as JSON, JSON lines or Parquet (and gzipped):
   rmbench's result records are such rows.
 - one row per comparison: `example_id`, `first`, `second` (candidates in the order shown) and `win_first` in [0, 1].
 - one row per request: `example_id`, `candidates` in the order shown and `values`, one each, with `pick` where only the
-  best was named (its place among those shown). rmbench's records of requests are such rows.
+  best was named (its place among those shown) and `heads`, a mapping of names to lists like `values`, where there are
+  several. rmbench's records of requests are such rows.
 """
 
 from __future__ import annotations
@@ -161,11 +162,18 @@ def _request(row: Row, example: str) -> Entry:
         numbers,
         pick=pick,
         spread=None if spread is None else tuple(_number(row, "spread", value) for value in spread),
+        heads={name: _head(row, head, len(candidates)) for name, head in _pairs(row, "heads")},
         status=_status(row, "refused" if any(map(math.isnan, numbers)) else "ok"),
         n_tokens=_whole(row, "n_tokens") if row.name(("n_tokens",)) else 0,
         truncated=_whole(row, "truncated") if row.name(("truncated",)) else 0,
     )
     return Entry(example, tuple(candidates), "compare" if len(candidates) > 1 else "reward", reward, row)
+
+
+def _head(row: Row, head: Any, k: int) -> tuple[float, ...]:
+    if not isinstance(head, list) or len(head) != k:
+        raise row.error(f"expected lists as long as `candidates`, {k}, got {shown(head)}", "heads")
+    return tuple(_number(row, "heads", value) for value in head)
 
 
 def _share(row: Row) -> Reward:

@@ -7,7 +7,7 @@ records hold, so that both measure the same.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -105,11 +105,12 @@ def views(labels: Array, given: Sequence[Given], null_verdict: str | None = None
     """Every view of the candidates with `labels` [k]: by head or step aggregator, `default` otherwise.
 
     Where candidates were rated one by one the ratings are the views; else it is who was preferred to whom, in which a
-    `refused` verdict is a loss of the one with the higher label if `null_verdict` is "loss".
+    `refused` verdict is a loss of the one with the higher label if `null_verdict` is "loss", and adds nothing if it is
+    "nought".
     """
     alone = alone_of(len(labels), given)
     if not alone:
-        return {"default": _compared(labels, given, null_verdict)}
+        return _compared_views(labels, given, null_verdict)
     if any(one.ask == "steps" for one in given):
         return _step_views(alone)
     return _head_views(alone)
@@ -121,13 +122,27 @@ def alone_of(k: int, given: Sequence[Given]) -> list[Reward]:
     return [rewards.get(index, _NOT_ASKED) for index in range(k)] if rewards else []
 
 
-def _compared(labels: Array, given: Sequence[Given], null_verdict: str | None) -> View:
+def _compared_views(labels: Array, given: Sequence[Given], null_verdict: str | None) -> dict[str, View]:
     statuses: list[Status] = ["ok"] * len(labels)
     for one in given:
         if one.reward.status != "ok":
             for index in one.candidates:
                 statuses[index] = one.reward.status
-    return View(None, comparison.beats_of_masses(labels, list(map(_answer, given)), null_verdict), statuses)
+    answers = {"default": list(map(_answer, given))}
+    for head in dict.fromkeys(name for one in given for name in one.reward.heads):
+        answers[_of_head(head)] = [
+            replace(answer, values=one.reward.heads.get(head, (np.nan,) * len(one.candidates)), pick=None)
+            for one, answer in zip(given, answers["default"], strict=True)
+        ]
+    return {
+        name: View(None, comparison.beats_of_masses(labels, some, null_verdict), statuses)
+        for name, some in answers.items()
+    }
+
+
+def _of_head(head: str) -> str:
+    """The view of a head: `default` is the reward itself, whatever a model calls its heads."""
+    return "default head" if head == "default" else head
 
 
 def _head_views(rewards: Sequence[Reward]) -> dict[str, View]:
@@ -138,8 +153,7 @@ def _head_views(rewards: Sequence[Reward]) -> dict[str, View]:
     found = {"default": View(np.array([reward.value for reward in rewards]), None, statuses, spread)}
     for head in dict.fromkeys(name for reward in rewards for name in reward.heads):
         scores = np.array([reward.heads[head][0] if head in reward.heads else np.nan for reward in rewards])
-        # `default` is the reward itself, whatever a model calls its heads
-        found["default head" if head == "default" else head] = View(scores, None, statuses)
+        found[_of_head(head)] = View(scores, None, statuses)
     return found
 
 

@@ -12,10 +12,12 @@ A family's `open` gives one of them, or, where there are weights to load, what i
 without its weights, that is started only for what nobody has answered.
 
 What a model looks at besides prompt and responses it says in `uses`: a model without the attribute uses nothing else.
+How many responses it compares at most, it says in `most`: a model without the attribute compares any number.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -219,6 +221,15 @@ class Subject:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+def of_picks(picks: Sequence[int | None], k: int) -> Reward:
+    """The reward of k responses of which each sample of a judge named the best, or gave no verdict (None)."""
+    counts = [picks.count(place) for place in range(k)]
+    most, given = max(counts), sum(counts)
+    if not most:
+        return Reward((math.nan,) * k, status="refused", detail="no verdict in what was written")
+    return Reward(tuple(n / given for n in counts), pick=counts.index(most) if counts.count(most) == 1 else None)
+
+
 def failed(model: object, error: Exception) -> ModelError:
     """One line for what a model's own code raised: who it is, the exception's class and its first line."""
     return ModelError(f"{subject_of(model).id} failed with {told(error)}")
@@ -228,6 +239,12 @@ def told(error: Exception) -> str:
     """The class of an exception and its first line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return ": ".join([type(error).__name__, *lines[:1]])
+
+
+def most_of(model: object) -> int | None:
+    """How many responses a model compares at most; None: any number."""
+    most: int | None = getattr(model, "most", None)
+    return most
 
 
 def uses_of(model: object) -> frozenset[Use]:
