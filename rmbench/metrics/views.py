@@ -102,7 +102,8 @@ def given_of(questions: Sequence[Question], rewards: Sequence[Reward]) -> list[G
 
 
 def views(labels: Array, given: Sequence[Given], null_verdict: str | None = None) -> dict[str, View]:
-    """Every view of the candidates with `labels` [k]: by head or step aggregator, `default` otherwise.
+    """Every view of the candidates with `labels` [k]: by head or step aggregator, `default` otherwise. Where steps were
+    rated `default` is what the model makes of them itself, if it does.
 
     Where candidates were rated one by one the ratings are the views; else it is who was preferred to whom, in which a
     `refused` verdict is a loss of the one with the higher label if `null_verdict` is "loss", and adds nothing if it is
@@ -159,14 +160,15 @@ def _head_views(rewards: Sequence[Reward]) -> dict[str, View]:
 
 def _step_views(rewards: Sequence[Reward]) -> dict[str, View]:
     statuses = [reward.status for reward in rewards]
+    own = np.array([reward.value for reward in rewards])
     heads = {"": [_array(reward.steps) for reward in rewards]}
     for head in dict.fromkeys(name for reward in rewards for name in reward.step_heads):
         heads[f"{head}/"] = [_array(reward.step_heads.get(head, ())) for reward in rewards]
-    return {
-        f"{head}{name}": View(scores, None, statuses, steps=steps)
-        for head, steps in heads.items()
-        for name, scores in aggregate(steps).items()
-    }
+    found = {"default": View(own, None, statuses, steps=heads[""])} if np.isfinite(own).any() else {}
+    for head, steps in heads.items():
+        for name, scores in aggregate(steps).items():
+            found[f"{head}{name}"] = View(scores, None, statuses, steps=steps)
+    return found
 
 
 def _annotations(given: Sequence[Sequence[float]]) -> Array | None:
