@@ -434,7 +434,7 @@ def test_a_runs_seed_is_every_runs_and_that_of_a_model_which_declares_one(tmp_pa
     printed = capsys.readouterr()
     assert "apply" not in printed.err
     length, random = json.loads(printed.out)
-    assert (length["config"]["seed"], random["config"]["seed"], random["subject"]["fingerprint"]) == (
+    assert (length["config"]["data"]["seed"], random["config"]["data"]["seed"], random["subject"]["fingerprint"]) == (
         5,
         5,
         "random:1:5",
@@ -457,3 +457,25 @@ def test_score_and_select_refuse_an_option_too(command: str, pairs: Path, tmp_pa
 def test_generate_refuses_an_option_too(pairs: Path, tmp_path: Path, capsys: Any) -> None:
     assert run("generate", pairs, "-p", f"outputs:{pairs}", "-o", tmp_path / "o.jsonl", "--dtype", "float16") == 2
     assert "unknown option --dtype of outputs:" in one_error(capsys)
+
+
+def test_a_task_that_cannot_be_read_is_one_line_and_the_others_are_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.jsonl").write_text("{")
+    tasks = ["-t", "best_of_n", "-t", "preference", "--data", f"preference={tmp_path / 'broken.jsonl'}"]
+    assert main(["run", "-m", "length", *tasks, "--limit", "5", "--out", str(tmp_path / "out")]) == 1
+    assert "rmbench: no result of preference: broken.jsonl, row 1: invalid JSON" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").rglob("*.json")] == ["best_of_n.json"]
+
+
+def test_fresh_asks_own_code_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "CALLS = []\n\n\ndef reward(prompt, response):\n    CALLS.append(response)\n    return len(response)\n"
+    (tmp_path / "counting.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    command = ["run", "-m", "python:counting:reward", "-t", "best_of_n", "--limit", "2", "--out", str(tmp_path / "out")]
+    calls = []
+    for more in ([], [], ["--fresh"]):
+        assert main([*command, *more]) == 0
+        calls.append(len(sys.modules["counting"].CALLS))
+    assert calls == [8, 8, 16]

@@ -167,7 +167,7 @@ def test_a_run_that_is_known_loads_no_model(tasks: list[Given]) -> None:
     assert AtRest.loaded == {"a": 1}
     assert [rewards_of(result) for result in first] == [rewards_of(result) for result in again]
     assert again[0].timing.scored == 0
-    facts = [result.config["layout"] for result in (*first, *again)]
+    facts = [result.subject.facts["layout"] for result in (*first, *again)]
     assert set(facts) == {"causal"}, "what only a forward told is kept beside the rewards"
 
 
