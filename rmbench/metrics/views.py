@@ -206,6 +206,3 @@ class _OneByOne(Sequence[Answer]):
 
     def __iter__(self) -> Iterator[Answer]:
         return (self[at] for at in range(len(self)))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
