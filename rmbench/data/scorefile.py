@@ -142,7 +142,9 @@ def _request(row: Row, example: str) -> Entry:
     """A row of the table of requests: the values of the candidates shown, in that order."""
     candidates, values = row.value["candidates"], row.value["values"]
     if not isinstance(candidates, list) or not all(isinstance(one, int) and one >= 0 for one in candidates):
-        raise row.error(f"expected a list of candidates, each a whole number from 0, got {shown(candidates)}", "candidates")
+        raise row.error(
+            f"expected a list of candidates, each a whole number from 0, got {shown(candidates)}", "candidates"
+        )
     if len(set(candidates)) < len(candidates) or not candidates:
         raise row.error(f"expected different candidates, got {shown(candidates)}", "candidates")
     if not isinstance(values, list) or len(values) != len(candidates):
