@@ -368,7 +368,7 @@ def test_other_views_are_listed_and_not_ranked(tmp_path: Path) -> None:
     ranked, others = (tmp_path / "preference.md").read_text().split("Other views, not ranked:")
     assert "geometric_mean" in others
     assert "geometric_mean" not in ranked
-    assert "| tier " in ranked
+    assert " tier |" in ranked
     assert "tier" not in others
     assert check(tmp_path / "results", tmp_path) == []
 
