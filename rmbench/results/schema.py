@@ -339,7 +339,7 @@ class TaskResult(_Part):
 
     @property
     def requests(self) -> pa.Table | None:
-        """One row a request, where some showed several responses; else each candidate's row holds its own."""
+        """One row a request, of examples where some showed several responses; else candidates' rows hold their own."""
         return self._requests
 
     @property
