@@ -130,7 +130,7 @@ def write_responses(
 ) -> Written:
     """Has `policy` answer every prompt of `source`: a generation task, or a file or folder of prompts.
 
-    `options` are the fields of `rmbench.policies.base.Options`. Responses are kept in the store as they come, so the
+    `options` are those that the policy's kind declares. Responses are kept in the store as they come, so the
     same call continues where an interrupted one stopped. Raises UsageError, DataError, ModelError.
     """
     path = Path(source)
@@ -161,7 +161,7 @@ def evaluate_policy(
 ) -> list[TaskResult]:
     """Has `policy` answer the prompts of generation tasks and returns one result per task, as `rmbench.evaluate` does.
 
-    `sampling` says how it writes, `options` are the fields of `rmbench.policies.base.Options`. Raises UsageError for a
+    `sampling` says how it writes, `options` are those that the policy's kind declares. Raises UsageError for a
     task that asks a reward model.
     """
     started = time.perf_counter()

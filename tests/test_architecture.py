@@ -176,7 +176,7 @@ def test_an_injected_wrong_import_is_found() -> None:
 
 def test_an_injected_cycle_is_found() -> None:
     project = sources()
-    project["rmbench.types"] += "\ndef f():\n    from rmbench.models.base import Options\n"
+    project["rmbench.types"] += "\ndef f():\n    from rmbench.models.base import Subject\n"
     assert {"rmbench.types", "rmbench.models.base"} <= set(cycles(project))
 
 
