@@ -18,12 +18,13 @@ from fake_models import MeanOf, Scripted, TinyTokenModel
 import rmbench
 from rmbench.data.dataset import Source, collect
 from rmbench.errors import ModelError, ResultError, UsageError
-from rmbench.flow import evaluate, load_tasks
 from rmbench.kinds.comparison import Comparison
 from rmbench.models.base import Encoded
 from rmbench.models.classifier import OPTIONS
 from rmbench.models.random import Random
 from rmbench.results import files
+from rmbench.runs.evaluate import evaluate
+from rmbench.runs.loading import load_tasks
 from rmbench.types import Candidate, Example, Message, Request, Response, Reward
 
 
