@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rmbench.flow import evaluate as evaluate
     from rmbench.flow import score as score
     from rmbench.models.spec import load_model as load_model
+    from rmbench.models.spec import open_model as open_model
     from rmbench.plugins import load_task as load_task
     from rmbench.results.schema import TaskResult as TaskResult
     from rmbench.types import Reward as Reward
@@ -30,6 +31,7 @@ _HOMES = {
     "evaluate": "rmbench.flow",
     "load_model": "rmbench.models.spec",
     "load_task": "rmbench.plugins",
+    "open_model": "rmbench.models.spec",
     "score": "rmbench.flow",
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "evaluate",
     "load_model",
     "load_task",
+    "open_model",
     "score",
 ]
 

@@ -12,14 +12,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from rmbench import plugins
 from rmbench.cache import cache_folder
 from rmbench.data.dataset import Dataset
 from rmbench.errors import IncompleteRunError, UsageError
 from rmbench.forwards.workers import Processes, devices_of
 from rmbench.kinds.base import Task
 from rmbench.models.base import Derived, Model, Opened, identity_of, subject_of, uses_of
-from rmbench.models.spec import open_model
-from rmbench.plugins import load_task
+from rmbench.models.spec import Spec, declared, open_model, with_seed
 from rmbench.results import files
 from rmbench.results.judged import Judged
 from rmbench.results.schema import Config, ModelFit, SubjectInfo, TaskResult, Timing
@@ -93,7 +93,7 @@ def read_tasks(
         raise UsageError(f"data={data!r}: expected a mapping of a task's name to a file or folder")
     if limit is not None and limit < 1:
         raise UsageError(f"limit={limit}: expected at least 1 example")
-    wanted = [load_task(task) if isinstance(task, str) else task for task in tasks]
+    wanted = _named(tasks)
     data = dict(data or {})
     for name in data:
         if name not in {task.name for task in wanted}:
@@ -114,9 +114,19 @@ def _read(task: Task, path: str | Path | None, limit: int | None, deduplicate: b
     return Loaded(task, examples, {"limit": limit, "deduplicate": deduplicate}, own)
 
 
+def _named(tasks: Sequence[str | Task]) -> list[Task]:
+    """The tasks of names, suites and tasks, each once. Raises UsageError for two tasks of one name."""
+    named: dict[str, Task] = {}
+    for given in tasks:
+        for task in plugins.load_tasks(given) if isinstance(given, str) else [given]:
+            if named.setdefault(task.name, task) is not task:
+                raise UsageError(f"two tasks are called {task.name}; a run takes one of them")
+    return list(named.values())
+
+
 @_seldom_collected()
 def evaluate(
-    model: str | Model | Opened | Callable[..., float],
+    model: str | Spec | Model | Opened | Callable[..., float],
     tasks: Sequence[str | Task | Loaded],
     *,
     data: Mapping[str, str | Path] | None = None,
@@ -175,7 +185,7 @@ def evaluate(
 
 
 def evaluations(
-    model: str | Model | Opened | Callable[..., float],
+    model: str | Spec | Model | Opened | Callable[..., float],
     tasks: Sequence[Loaded | Failed],
     *,
     out: str | Path | None = None,
@@ -197,9 +207,9 @@ def evaluations(
         raise UsageError(f"seed={seed}, token_budget={token_budget}: expected a seed from 0 and a budget from 1")
     if out is not None:
         files.check_writable(Path(out))
-    spec = model if isinstance(model, str) else None
+    spec = model if isinstance(model, str | Spec) else None
+    options = with_seed(model, seed, options)
     others = _shared_out(spec, devices, options)
-    options["seed"] = seed
     opened = open_model(model, **options)
     asking = Asking(token_budget=token_budget, progress=progress, fresh=fresh, seed=seed)
     with ExitStack() as stack:
@@ -257,7 +267,7 @@ def _evaluated(
 
 @_seldom_collected()
 def explain(
-    model: str | Model | Opened | Callable[..., float],
+    model: str | Spec | Model | Opened | Callable[..., float],
     tasks: Sequence[str | Task | Loaded],
     *,
     data: Mapping[str, str | Path] | None = None,
@@ -271,14 +281,14 @@ def explain(
     names = tasks if isinstance(tasks, str) else [task for task in tasks if not isinstance(task, Loaded)]
     ready = iter(load_tasks(names, data=data, limit=limit, deduplicate=deduplicate))
     loaded = [task if isinstance(task, Loaded) else next(ready) for task in tasks]
-    opened = open_model(model, seed=seed, **options)
+    opened = open_model(model, **with_seed(model, seed, options))
     asking = Asking(token_budget=token_budget, seed=seed)
     with Store(cache_folder() / "rewards.sqlite") as asking.store, Session(opened, asking) as session:
         return session.explain([question for item in loaded for some in _questions(item, session) for question in some])
 
 
 def score(
-    model: str | Model | Opened | Callable[..., float],
+    model: str | Spec | Model | Opened | Callable[..., float],
     conversations: Sequence[Conversation],
     *,
     token_budget: int | None = None,
@@ -302,12 +312,14 @@ def score(
         return session.ask(questions).rewards
 
 
-def _shared_out(spec: str | None, devices: str | None, options: dict[str, Any]) -> list[str]:
+def _shared_out(spec: str | Spec | None, devices: str | None, options: dict[str, Any]) -> list[str]:
     """The devices besides the first, which becomes the one in `options`."""
     if devices is None:
         return []
     if spec is None:
         raise UsageError(f"devices {devices!r}: each process loads the model, so it has to be given by its spec")
+    if "device" not in declared(spec):
+        raise UsageError(f"{spec} runs its own work; several devices are for checkpoints")
     if options.get("device") is not None:
         raise UsageError(f"device {options['device']!r} and devices {devices!r}: give one of them")
     options["device"], *others = devices_of(devices)

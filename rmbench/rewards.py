@@ -21,7 +21,7 @@ from rmbench.models.spec import open_model
 from rmbench.results import files
 from rmbench.results.schema import Calibration
 from rmbench.scoring import Asking, Progress, Session, Store
-from rmbench.types import Array, Question, Request, Response, Reward
+from rmbench.types import Array, Question, Request, Reward
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,7 +66,8 @@ def score_file(
             f"model {model!r} looks rewards up by example; rmbench run -t TASK takes it, score needs a model"
         )
     rows = _distinct([read_responses(row) for row in read_rows(file)])
-    questions = [Question(Request("reward", row.prompt, (Response(text),))) for row in rows for text in row.texts]
+    requests = [Request("reward", row.prompt, (one,), row.tools) for row in rows for one in row.responses]
+    questions = [Question(request) for request in requests]
     asking = Asking(token_budget=token_budget, progress=progress, fresh=fresh, seed=options.get("seed", 0))
     with Store(cache_folder() / "rewards.sqlite") as asking.store, Session(opened, asking) as session:
         calibration = _calibration(calibrator, session) if calibrator else None

@@ -15,6 +15,7 @@ LAYERS = [
     ["rmbench.errors", "rmbench.types", "rmbench.cache", "rmbench.device"],
     ["rmbench.plugins", "rmbench.metrics", "rmbench.calibration", "rmbench.data", "rmbench.results"],
     ["rmbench.models.base", "rmbench.policies.base"],
+    ["rmbench.checkpoints"],
     ["rmbench.models", "rmbench.policies"],
     ["rmbench.forwards"],
     ["rmbench.scoring"],

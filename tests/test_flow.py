@@ -233,6 +233,7 @@ def test_outcomes_keep_step_rewards_and_labels_in_place() -> None:
     made = task([example])
     outcome = made.outcome(example, made.questions(example, frozenset({"steps"}), "0"), rewards)
     assert [list(scores) for scores in outcome.views["prod"].steps] == [[0.1, 0.2], [], [0.3, 0.4]]
+    assert outcome.views["last"].scores[[0, 2]].tolist() == [0.2, 0.4]
     assert [list(labels) for labels in outcome.step_labels] == [[1, -1], [], [1, -1]]
 
 
@@ -414,14 +415,14 @@ def test_score_refuses_what_is_no_conversation(conversation: Any, message: str) 
         ({"seed": -1}, "expected a seed from 0"),
         ({"token_budget": 0}, "a budget from 1"),
         ({"data": "x.json"}, "data='x.json': expected a mapping"),
-        ({"pooling": "mean"}, "pooling='mean': one of last, hf"),
-        ({"truncation_side": "middle"}, "truncation_side='middle': one of left, right"),
-        ({"max_length": "512"}, "max_length='512': expected a number of tokens"),
+        ({"pooling": "mean"}, "pooling='mean' of family 'classifier': expected one of last, hf"),
+        ({"truncation_side": "middle"}, "truncation_side='middle' of family 'classifier': expected one of left, right"),
+        ({"max_length": "long"}, "max_length='long' of family 'classifier': expected a whole number"),
     ],
 )
 def test_an_option_that_means_nothing_is_refused(options: Any, message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
-        evaluate("length", [task()], **options)
+        evaluate("classifier:org/name", [task()], **options)
 
 
 def test_tasks_are_a_list() -> None:

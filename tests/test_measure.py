@@ -10,8 +10,10 @@ import pytest
 
 from rmbench.metrics import comparison, draws
 from rmbench.metrics.interval import Statistic, estimate, mean, percentiles
-from rmbench.metrics.measure import Measure, Unfitted, macro, named
-from rmbench.types import Array, Json, Outcome, View
+from rmbench.metrics.measure import Make, Measure, Unfitted, macro, named
+from rmbench.metrics.paired import difference_of
+from rmbench.plugins import load_task, task_names
+from rmbench.types import Array, Json, Outcome, Reward, View
 
 ACCURACY = named(comparison.statistics, "accuracy")
 
@@ -121,10 +123,26 @@ def test_macros_nest(make) -> None:
     assert np.isnan(one(outer, [*A, *B]).value)
 
 
-def test_a_part_of_one_cluster_leaves_the_interval_open() -> None:
-    found = one(BOTH, [*A, B[0]])
+@pytest.mark.parametrize("make", [ACCURACY, as_slow(ACCURACY)])
+def test_a_part_of_one_cluster_leaves_the_interval_open(make: Make) -> None:
+    lone = macro("both", [(1.0, {"section": "a"}, make), (3.0, {"section": "b"}, make)])
+    found = one(lone, [*A, B[0]])
     assert np.isfinite(found.value)
     assert np.isnan([found.ci_low, found.ci_high]).all()
+    made = lone([*A, B[0]], "default", None)
+    apart = difference_of(made, made, [o.cluster for o in [*A, B[0]]])
+    assert apart.value == 0
+    assert np.isnan([apart.ci_low, apart.ci_high, apart.p, apart.detectable]).all()
+
+
+def test_macros_are_compared_over_the_same_draws() -> None:
+    better = [replace(o, views=won(0.95, 1, i).pop().views) for i, o in enumerate([*A, *B])]
+    ours, theirs = BOTH(better, "default", None), BOTH([*A, *B], "default", None)
+    found = difference_of(ours, theirs, [o.cluster for o in [*A, *B]], seed=2)
+    apart = one(BOTH, better).value - one(BOTH, [*A, *B]).value
+    assert found.value == pytest.approx(apart)
+    assert 0 < found.ci_low < found.value < found.ci_high
+    assert found.p < 0.01
 
 
 def test_a_cluster_alone_in_its_stratum_joins_another() -> None:
@@ -214,3 +232,46 @@ def test_a_measure_is_declared_from_functions() -> None:
 def test_a_statistic_that_is_not_there_is_named() -> None:
     with pytest.raises(ValueError, match="no statistic 'acuracy'"):
         named(comparison.statistics, "acuracy")(A, "default", None)
+
+
+# Every measure of a task that comes with its data.
+
+BUNDLED = [name for name in task_names() if load_task(name).bundled and hasattr(load_task(name), "measure")]
+
+
+def measured(name: str) -> tuple[Measure, list[Outcome]]:
+    """A task's measure, and outcomes of its first examples for a model whose rewards are noise with a head more."""
+    task = load_task(name)
+    rng = np.random.default_rng(0)
+    examples = task.load().examples[:40]
+    questions = [(example, task.questions(example, frozenset({"reward"}), "data")) for example in examples]
+    return task.measure, [
+        task.outcome(example, asked, [Reward((float(rng.normal()),), {"head": (1.0,)}) for _ in asked])
+        for example, asked in questions
+    ]
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_every_statistic_of_a_task_says_what_it_is(name: str) -> None:
+    measure, outcomes = measured(name)
+    made = measure.statistics(outcomes, "default", measure.fit(outcomes, "default"))
+    estimates = estimate(made, [o.cluster for o in outcomes], draws=50)
+    assert measure.headline in [one.name for one in made]
+    assert len({one.name for one in made}) == len({one.title for one in made}) == len(made)
+    for one, found in zip(made, estimates, strict=True):
+        assert all((one.title[:1].isupper(), one.unit, one.caveat)), one.name
+        assert len(one.caveat) < 120, one.name
+        assert one.bounds == (0.0, 1.0) or one.kind == "number"
+        low, high = (np.nan if end is None else end for end in one.bounds)
+        assert (found.value < low, found.value > high) == (False, False), one.name
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_what_a_statistic_is_does_not_depend_on_the_outcomes(name: str) -> None:
+    measure, outcomes = measured(name)
+    words = [
+        {s.name: (s.title, s.unit, s.better, s.bounds, s.caveat, s.at) for s in measure.statistics(some, view, None)}
+        for some in (outcomes, outcomes[:3])
+        for view in ("default", "head")
+    ]
+    assert all(other == words[0] for other in words[1:])

@@ -149,11 +149,12 @@ def replicates(statistics: Sequence[Statistic], codes: Codes, *, draws: int, see
     for i, statistic in enumerate(statistics):
         strata = cluster_strata(statistic, codes)
         groups.setdefault(None if strata is None else strata.tobytes(), []).append(i)
-    found: dict[int, Array] = {}
-    for group in groups.values():
-        some = [statistics[i] for i in group]
-        found |= zip(group, _replicates(some, codes, cluster_strata(some[0], codes), draws, seed), strict=True)
-    return [found[i] for i in range(len(statistics))]
+    values: dict[int, Array] = {}
+    for places in groups.values():
+        group = [statistics[i] for i in places]
+        drawn = _replicates(group, codes, cluster_strata(group[0], codes), draws, seed)
+        values |= zip(places, drawn, strict=True)
+    return [values[i] for i in range(len(statistics))]
 
 
 def as_function(statistic: Statistic, codes: Codes) -> Callable[[Array], Array]:
@@ -200,8 +201,8 @@ def cluster_strata(statistic: Statistic, codes: Codes) -> Codes | None:
         return None
     strata = np.zeros(int(codes.max(initial=-1)) + 1, np.intp)
     strata[codes] = statistic.strata
-    found, numbered = np.unique(strata, return_inverse=True)
-    return numbered if len(found) > 1 else None
+    names, numbered = np.unique(strata, return_inverse=True)
+    return numbered if len(names) > 1 else None
 
 
 def is_mean(statistic: Statistic) -> bool:

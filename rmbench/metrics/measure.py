@@ -90,10 +90,10 @@ def named(statistics: Statistics, name: str) -> Make:
     """How to make the statistic `name` of those that `statistics` gives, for a part of a `macro`."""
 
     def make(outcomes: Sequence[Outcome], view: str, fitted: Json) -> Statistic:
-        made = {statistic.name: statistic for statistic in statistics(outcomes, view)}
-        if name not in made:
-            raise ValueError(f"no statistic {name!r}; expected one of {', '.join(made)}")
-        return made[name]
+        by_name = {statistic.name: statistic for statistic in statistics(outcomes, view)}
+        if name not in by_name:
+            raise ValueError(f"no statistic {name!r}; expected one of {', '.join(by_name)}")
+        return by_name[name]
 
     return make
 
@@ -113,9 +113,9 @@ def macro(name: str, parts: Sequence[tuple[float, Mapping[str, str], Make]], **w
 
     def make(outcomes: Sequence[Outcome], view: str, fitted: Json) -> Statistic:
         codes = cluster_codes([outcome.cluster for outcome in outcomes])
-        made = [_part(part, outcomes, codes, view, fitted) for part in parts]
-        there = [part for part in made if part is not None and part.counted.any()]
-        return _mean(name, there, len(there) == len(parts), codes, _said(there, words))
+        taken = [_part(part, outcomes, codes, view, fitted) for part in parts]
+        present = [part for part in taken if part is not None and part.counted.any()]
+        return _mean(name, present, len(present) == len(parts), codes, _said(name, present, words))
 
     return make
 
@@ -194,8 +194,8 @@ def _mean(name: str, parts: Sequence[_Part], whole: bool, codes: Codes, words: W
         if not whole:
             return np.full(sums.shape[:-1], np.nan)
         values = [
-            np.where(some[..., -1] > 0, part.statistic.value(some[..., :-1]), np.nan)
-            for part, some in zip(parts, np.split(sums, ends, axis=-1), strict=True)
+            np.where(own[..., -1] > 0, part.statistic.value(own[..., :-1]), np.nan)
+            for part, own in zip(parts, np.split(sums, ends, axis=-1), strict=True)
             if part.statistic.value is not None
         ]
         return np.asarray(np.stack(values, axis=-1) @ weights / weights.sum())
@@ -208,12 +208,12 @@ def _open(sums: Array) -> tuple[float, float]:
     return np.nan, np.nan
 
 
-def _said(parts: Sequence[_Part], words: Words) -> Words:
+def _said(name: str, parts: Sequence[_Part], words: Words) -> Words:
     """What the macro says of itself: `words`, and what its parts agree on."""
-    some = [part.statistic for part in parts]
-    units, directions = {one.unit for one in some}, {one.better for one in some}
+    statistics = [part.statistic for part in parts]
+    units, directions = {one.unit for one in statistics}, {one.better for one in statistics}
     agreed: Words = {
-        "title": " / ".join(dict.fromkeys(one.title for one in some)) + ", mean over parts",
+        "title": f"{' / '.join(dict.fromkeys(one.title for one in statistics)) or name}, mean over parts",
         "unit": units.pop() if len(units) == 1 else "",
         "better": directions.pop() if len(directions) == 1 else None,
         "bounds": _bounds(parts),

@@ -165,10 +165,10 @@ def _difference_of(
         return Difference(np.nan, np.nan, np.nan, np.nan, None, np.nan, n, c)
     parts = n * value - (n - rows[there]) * without[there]
     freedom = c - (1 if strata is None else len(np.unique(strata[there])))
+    if not np.isfinite(parts).all() or c < 2:
+        return Difference(value, np.nan, np.nan, np.nan, None, np.nan, n, c)
     our_draws, their_draws = replicates([ours, theirs], codes, draws=draws, seed=seed)
     low, high = percentiles(value, our_draws - their_draws, c, freedom)
-    if not np.isfinite(parts).all() or c < 2:
-        return Difference(value, low, high, np.nan, None, np.nan, n, c)
     residuals = parts - rows[there] * (parts.sum() / n)
     error = float(np.sqrt(c / (c - 1) * (residuals @ residuals))) / n
     detectable = float(stdtrit(c - 1, 0.5 + LEVEL / 2) + stdtrit(c - 1, _POWER)) * error

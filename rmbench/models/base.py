@@ -31,7 +31,9 @@ class Encoded:
 
     `ids` is never empty unless `error` says why the request cannot be read; `reads` are the positions in `ids` whose
     hidden states the model wants; `type_ids` are token types where the architecture has them; `cut` is how many
-    tokens were truncated away; `ask` is what was asked, and `note` whatever the family needs again in `read`.
+    tokens were truncated away; `ask` is what was asked, and `note` whatever the family needs again in `read`. Of an
+    `error`, `refused` says that the request has what this model does not take. `marks` has, by name, the last token
+    before each mark, None where it was cut or none stands there.
     """
 
     ids: Sequence[int]
@@ -41,6 +43,8 @@ class Encoded:
     error: str | None = None
     ask: Ask = "reward"
     note: Any = None
+    refused: bool = False
+    marks: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -183,12 +187,14 @@ class Option:
     """An option that a family declares: how its text is read, what it is without one, and what it does.
 
     `kind` makes the value of a text, and raises ValueError for one that means nothing; `choices` are all there are.
+    One that is `of_run` says how a model is run and changes nothing that it answers, so that no fingerprint covers it.
     """
 
     help: str
     kind: Callable[[str], Any] = str
     default: Any = None
     choices: tuple[str, ...] = ()
+    of_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,7 @@ class OpenedPolicy(Protocol):
 class Options:
     """How to load a policy. A kind uses the options that mean something to it; None leaves the choice to it.
 
-    `token_budget` is tokens in a batch, prompt and cap together; `count_with` names the tokenizer, a hub id or a
-    folder, that counts texts which bring no counts of their own.
+    `token_budget` is tokens in a batch, prompt and cap together.
     """
 
     revision: str | None = None
@@ -50,4 +49,3 @@ class Options:
     template: str | None = None
     trust_remote_code: bool = False
     token_budget: int | None = None
-    count_with: str | None = None
