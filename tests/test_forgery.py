@@ -18,7 +18,11 @@ import pytest
 
 from rmbench.errors import ResultError
 from rmbench.kinds.comparison import Comparison
+from rmbench.kinds.grading import Grading
+from rmbench.kinds.steps import Steps
 from rmbench.leaderboard.entries import read_result
+from rmbench.metrics.grading import Grades
+from rmbench.metrics.steps import Errors
 from rmbench.plugins import load_task
 from rmbench.results import figures, files, provenance, written
 from rmbench.results.replay import outcomes_of
@@ -91,11 +95,53 @@ def stepped() -> Task:
     return made
 
 
+def classed(count: int = 24) -> list[Example]:
+    """The same with classes for labels, some of them missing, and what three annotators said."""
+    return [
+        dataclasses.replace(example, candidates=tuple(
+            dataclasses.replace(one, label=None if (i + j) % 7 == 0 else ("right" if one.label else "wrong"),
+                                annotations=(1.0, 0.5, float(i % 2))[: 2 + i % 2])
+            for j, one in enumerate(example.candidates)
+        ))
+        for i, example in enumerate(examples(count))
+    ]  # fmt: skip
+
+
+def heads(request: Request) -> Reward:
+    value = worth(request.responses[0].text or "")
+    return Reward((value,), heads={"right": (value,), "wrong": (10 - value,)}, spread=(0.1 * value,), n_tokens=3)
+
+
+class GivenGrades(Grading):
+    """A grading task whose examples are given."""
+
+    load = Task.load
+
+
+class GivenSteps(Steps):
+    """A task of step labels whose examples are given."""
+
+    load = Task.load
+
+
+def given(kind: Any, some: list[Example], **more: Any) -> Any:
+    made = kind("given", 1, "given examples", "none", read=lambda rows: iter(()), **more)
+    object.__setattr__(made, "examples", some)
+    return made
+
+
 KINDS: Mapping[str, tuple[Any, Any, Any]] = {
     "rewards": (lambda: Scripted(rewards), task, None),
     "steps": (lambda: Scripted(steps, answers=["steps"]), stepped, None),
     "pairs": (lambda: Scripted(compared, answers=["compare"]), lambda: task(orders="both"), None),
     "picks": (lambda: Scripted(picked, answers=["compare"]), lambda: task(orders="permutations:2"), None),
+    "grades": (lambda: Scripted(rewards), lambda: given(GivenGrades, examples()), None),
+    "classes": (lambda: Scripted(heads), lambda: given(GivenGrades, classed(), measure=Grades(positive="right")), None),
+    "step labels": (
+        lambda: Scripted(steps, answers=["steps"]),
+        lambda: given(GivenSteps, examples(steps=True), measure=Errors(on={"subset": "odd"})),
+        None,
+    ),
     "probe": (lambda: "length", lambda: load_task("length_bias"), 16),
 }
 
