@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 import gc
-import math
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from rmbench.cache import cache_folder
-from rmbench.calibration.fit import Calibrated, calibrate
 from rmbench.data.dataset import Dataset
 from rmbench.errors import IncompleteRunError, UsageError
 from rmbench.forwards.workers import Processes, devices_of
-from rmbench.metrics import scale
-from rmbench.metrics.interval import Estimate, Statistic, estimate
-from rmbench.models.base import Derived, Model, Opened, subject_of
+from rmbench.kinds.base import Task
+from rmbench.models.base import Derived, Model, Opened, identity_of, subject_of, uses_of
 from rmbench.models.spec import open_model
 from rmbench.plugins import load_task
-from rmbench.results import files, provenance, records
-from rmbench.results.schema import DatasetInfo, Definition, Metric, Scale, SubjectInfo, TaskInfo, TaskResult, Timing
+from rmbench.results import files
+from rmbench.results.judged import Judged
+from rmbench.results.schema import Config, ModelFit, SubjectInfo, TaskResult, Timing
 from rmbench.scoring import Asking, Explanation, Progress, Session, Store, Usage
-from rmbench.task import Task
-from rmbench.types import STATUSES, Example, Message, Outcome, Question, Request, Response, Reward
+from rmbench.types import Message, Question, Request, Response, Reward
 
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+
+_FOLDS = "5 folds by the sha256 of seed and cluster"
 
 Conversation = tuple[str, str] | Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A task with the examples it will be run on, and how they were chosen."""
+    """A task with the examples it will be run on: how they were chosen, and what of it is not the task's own."""
 
     task: Task
     data: Dataset
     choice: Mapping[str, Any]
+    own: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
@@ -105,14 +104,14 @@ def read_tasks(
 def _read(task: Task, path: str | Path | None, limit: int | None, deduplicate: bool) -> Loaded | Failed:
     try:
         examples = task.load(None if path is None else Path(path))
-        given = {} if path is None else {"data_sha256": examples.sha256}
+        own = {} if path is None else {"data": {"name": Path(path).resolve().name, "sha256": examples.sha256}}
         if deduplicate:
             examples = examples.deduplicated()
         if limit is not None:
             examples = examples.limited(limit)
     except Exception as error:  # a task that cannot be read loses nothing of the others
         return Failed(task.name, error)
-    return Loaded(task, examples, {"limit": limit, "deduplicate": deduplicate, **given})
+    return Loaded(task, examples, {"limit": limit, "deduplicate": deduplicate}, own)
 
 
 @_seldom_collected()
@@ -233,28 +232,22 @@ def _evaluated(
     item: Loaded, session: Session, name: str | None, out: str | Path | None, started: float
 ) -> TaskResult | Failed:
     """The result of one task, on disk where it belongs there."""
-    model, asking = session.model, session.asking
+    asking = session.asking
     try:
         asked = _questions(item, session)
         answered = session.ask([*chain.from_iterable(asked)])
         rewards = iter(answered.rewards)
-        judged = _Judged()
+        judged = Judged(item.task)
         for example, questions in zip(item.data.examples, asked, strict=True):
-            judged.add(item.task, example, questions, list(islice(rewards, len(questions))))
-        subject = subject_of(model)
-        info = SubjectInfo(
-            kind="reward_model",
-            id=name or subject.id,
-            family=subject.family,
-            revision=subject.revision,
-            fingerprint=session.fingerprint,
+            judged.add(example, questions, list(islice(rewards, len(questions))))
+        result = judged.result(
+            item.data,
+            _subject(session, name),
+            _config(item, session),
+            timing(asking.usage, time.perf_counter() - started),
+            seed=asking.seed,
+            fitted=None if answered.fitted is None else ModelFit(rule=_FOLDS, **answered.fitted),
         )
-        config = {**subject.settings, **session.facts, **item.choice, "seed": asking.seed}
-        if (
-            session.fingerprint is None
-        ):  # nothing tells such a model from another, so no run overwrites another's result
-            config["run"] = session.id
-        result = _result(item, judged, info, config, asking.usage, started)
         if out is not None:
             files.write(result, Path(out))
     except Exception as error:  # a task that fails loses nothing of the others
@@ -345,88 +338,34 @@ def _message(message: Any, place: str) -> Message:
     return Message(role, content)
 
 
-class _Judged:
-    """What is known of a task's examples once they are judged, one after the other: all but texts and requests."""
-
-    def __init__(self) -> None:
-        self.outcomes: list[Outcome] = []
-        self.records = records.Records()
-        self.statuses: Counter[str] = Counter()
-        self.truncated = self.same_tokens = 0
-        self._problems: dict[tuple[str, str], str] = {}
-        self._counts: Counter[tuple[str, str]] = Counter()
-
-    def add(self, task: Task, example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> None:
-        self.outcomes.append(task.outcome(example, questions, rewards))
-        self.records.add(example, questions, rewards)
-        texts: dict[str, str | None] = {}
-        for question, reward in zip(questions, rewards, strict=True):
-            self.statuses[reward.status] += 1
-            self.truncated += reward.truncated > 0
-            if reward.read and len(question.request.responses) == 1:
-                text = question.request.responses[0].text
-                self.same_tokens += texts.setdefault(reward.read, text) != text
-            if reward.status != "ok":
-                self._add_problem(example, question, reward)
-
-    @property
-    def problems(self) -> list[str]:
-        """One line per status that is not `ok` and reason, numbers in it aside: how often, and where first."""
-        return [f"{self._counts[kind]:,} rewards are {kind[0]}, {line}" for kind, line in self._problems.items()]
-
-    def _add_problem(self, example: Example, question: Question, reward: Reward) -> None:
-        kind = reward.status, re.sub(r"\d[\d,.]*", "#", reward.detail or "")
-        self._counts[kind] += 1
-        candidates = " and ".join(map(str, question.place.candidates)) if question.place else "?"
-        place = f"example {example.id}, candidate {candidates}"
-        self._problems.setdefault(kind, f"first at {place}" + (f": {reward.detail}" if reward.detail else ""))
-
-
-def _result(
-    item: Loaded, judged: _Judged, subject: SubjectInfo, config: Mapping[str, Any], usage: Usage, started: float
-) -> TaskResult:
-    task, data, outcomes = item.task, item.data, judged.outcomes
-    views = list(dict.fromkeys(view for outcome in outcomes for view in outcome.views))
-    primary = task.primary_view(views)
-    calibrated = Calibrated(reason=task.measure.uncalibrated)
-    if task.measure.uncalibrated is None:
-        calibrated = calibrate(outcomes, primary, seed=config["seed"])
-    described = scale.describe(outcomes, primary)
-    metrics, definitions = _metrics(task, outcomes, views, config["seed"])
-    result = TaskResult(
-        task=TaskInfo(name=task.name, version=task.version, protocol=task.protocol, null_verdict=task.null_verdict),
-        dataset=DatasetInfo(
-            source=data.source,
-            revision=data.revision,
-            sha256=data.sha256,
-            examples_sha256=_examples_sha256(data.examples),
-            responses_sha256=_responses_sha256(data.examples),
-            examples=len(data.examples),
-            candidates=sum(len(example.candidates) for example in data.examples),
-            excluded=dict(data.excluded),
-            noted=dict(data.noted),
-        ),
-        subject=subject,
-        primary_view=primary,
-        statistics=definitions,
-        metrics=metrics,
-        left_out={view: reasons for view in views if (reasons := task.measure.left_out(outcomes, view))},
-        statuses={status: judged.statuses[status] for status in STATUSES if judged.statuses[status]},
-        truncated=judged.truncated,
-        ties={view: task.measure.ties(outcomes, view) for view in views},
-        same_tokens=judged.same_tokens,
-        scale=None if described is None else Scale(**asdict(described)),
-        calibration=calibrated.report,
-        calibration_reason=calibrated.reason,
-        timing=timing(usage, time.perf_counter() - started),
-        environment=provenance.environment(),
-        config={**config, "task_version": task.version, "protocol": task.protocol},
-        created=provenance.now(),
+def _subject(session: Session, name: str | None) -> SubjectInfo:
+    """What a result says of the session's model, under the id `name` where that is given."""
+    model, subject = session.model, subject_of(session.model)
+    identity = identity_of(model)
+    return SubjectInfo(
+        kind="reward_model",
+        id=name or subject.id,
+        family=subject.family,
+        revision=subject.revision,
+        fingerprint=session.fingerprint,
+        identity=identity,
+        may_change=identity != "content",
+        uses=sorted(uses_of(model)),
+        answers=sorted(model.answers),
+        facts=dict(session.facts),
     )
-    result._records = judged.records.candidates(calibrated.probabilities)
-    result._comparisons = judged.records.comparisons()
-    result._problems = judged.problems
-    return result
+
+
+def _config(item: Loaded, session: Session) -> Config:
+    """How a result was made. Nothing tells a model without a fingerprint from another, so that its run has a name."""
+    asking = session.asking
+    run = {} if session.fingerprint else {"run": session.id}
+    return Config(
+        model={**subject_of(session.model).settings, **run},
+        data={**item.choice, "seed": asking.seed},
+        task=dict(item.own),
+        run={"token_budget": asking.token_budget},
+    )
 
 
 def check_name(name: str | None) -> None:
@@ -448,73 +387,4 @@ def timing(usage: Usage, seconds: float) -> Timing:
         tokens=usage.tokens,
         token_budget=usage.token_budget,
         ways=dict(sorted(usage.ways.items())),
-    )
-
-
-def _metrics(
-    task: Task, outcomes: Sequence[Outcome], views: Sequence[str], seed: int
-) -> tuple[list[Metric], dict[str, Definition]]:
-    """Every figure, by view and subset, and what its statistic is, by name."""
-    subsets: dict[str, list[Outcome]] = {"all": list(outcomes)}
-    for outcome in outcomes:
-        for value in outcome.facets.values():
-            subsets.setdefault(value, []).append(outcome)
-    metrics, definitions = list[Metric](), dict[str, Definition]()
-    for view in views:
-        fitted = task.measure.fit(outcomes, view)
-        for subset, some in subsets.items():
-            statistics = task.measure.statistics(some, view, fitted)
-            for one in statistics:
-                definitions.setdefault(one.name, _definition(one))
-            estimates = estimate(statistics, [outcome.cluster for outcome in some], seed=seed)
-            metrics += [_metric(found, view, subset) for found in estimates]
-    return metrics, definitions
-
-
-def _metric(found: Estimate, view: str, subset: str) -> Metric:
-    return Metric(
-        name=found.name,
-        kind=found.kind,
-        view=view,
-        subset=subset,
-        value=_number(found.value),
-        ci_low=_number(found.ci_low),
-        ci_high=_number(found.ci_high),
-        n=found.n,
-        clusters=found.clusters,
-        p=found.p,
-    )
-
-
-def _definition(statistic: Statistic) -> Definition:
-    return Definition(
-        title=statistic.title,
-        unit=statistic.unit,
-        better=statistic.better,
-        bounds=statistic.bounds,
-        caveat=statistic.caveat,
-        kind=statistic.kind,
-    )
-
-
-def _number(value: float) -> float | None:
-    """A NaN is no number: the schema says null."""
-    return None if math.isnan(value) else float(value)
-
-
-def _responses_sha256(examples: Sequence[Example]) -> str | None:
-    """Identity of the texts that were judged; None where a score file does not tell them."""
-    if any(candidate.text is None for example in examples for candidate in example.candidates):
-        return None
-    texts = ([example.id, [c.text for c in example.candidates]] for example in sorted(examples, key=_by_id))
-    return provenance.list_sha256(texts)
-
-
-def _by_id(example: Example) -> tuple[str, list[str | None]]:
-    return example.id, [candidate.text for candidate in example.candidates]
-
-
-def _examples_sha256(examples: Sequence[Example]) -> str:
-    return provenance.examples_sha256(
-        (example.id, example.cluster, [candidate.number for candidate in example.candidates]) for example in examples
     )

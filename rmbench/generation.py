@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, cast
 
 from rmbench.cache import cache_folder
+from rmbench.data.dataset import prompt_hash
 from rmbench.errors import UsageError
 from rmbench.flow import Loaded, check_name, load_tasks, timing
-from rmbench.metrics import tails
-from rmbench.metrics.interval import Estimate, estimate, mean
-from rmbench.models.base import Subject, subject_of
+from rmbench.kinds.base import Task
+from rmbench.kinds.generation import Generation, Prompt
+from rmbench.models.base import Subject, identity_of, subject_of
 from rmbench.plugins import task_names
 from rmbench.policies.base import Policy
 from rmbench.policies.outputs import Outputs
 from rmbench.policies.spec import load_policy
-from rmbench.results import files, provenance, records
-from rmbench.results.schema import DatasetInfo, Metric, SubjectInfo, TaskInfo, TaskResult
+from rmbench.results import files, provenance, records, written
+from rmbench.results.figures import bootstrap
+from rmbench.results.judged import sources_of, task_info
+from rmbench.results.schema import Config, DatasetInfo, Fitted, SubjectInfo, TaskResult
 from rmbench.scoring import Asking, Progress, Store, Usage, Writing
-from rmbench.task import Generation, Prompt, Task
-from rmbench.types import GenerationRequest, Message, Response
+from rmbench.types import Candidate, GenerationRequest, Message, Response
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-SATURATION = (1000, 3000, 5000)  # the k of CSR@k
-LEVELS = (0.5, 0.9, 0.99)
 
 _CANNOT = r"(can(not|['\u2019]?t)|can not|won['\u2019]?t|will not|(am |['\u2019]m )?(unable|not able))\b"
 _REFUSAL = re.compile(  # with a straight apostrophe, a curly one or none
@@ -44,7 +38,6 @@ _REFUSAL = re.compile(  # with a straight apostrophe, a curly one or none
     re.IGNORECASE,
 )
 _LONGEST_REFUSAL = 1000  # characters
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,27 +270,23 @@ def _result(
     task, data = _generation(item.task), item.data
     counted = any(sample.tokens is not None for sample in samples)
     unit = getattr(policy, "unit", f"tokens of {subject.id}" if counted else None)
-    views = _by(samples, lambda sample: sample.example.condition)
-    metrics, left_out = _metrics(task, views, unit, sampling.seed)
-    statuses = Counter("missing" if sample.response is None else "ok" for sample in samples)
-    turns = [[e.id, [[m.role, m.text] for m in e.prompt]] for e in data.examples]
     asked = {} if isinstance(policy, Outputs) else {
         "max_new_tokens": _cap(item, sampling),
         "temperature": 1.0 if sampling.temperature is None else sampling.temperature,
         "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
     }  # fmt: skip
+    rows, drawn = [_row(sample) for sample in samples], bootstrap(sampling.seed)
+    table = records.generation_table(rows)
+    fields = written.fields_of(rows, task.contrasts, drawn)
+    identity = identity_of(policy)
     result = TaskResult(
-        task=TaskInfo(name=task.name, version=task.version),
+        task=task_info(task),
         dataset=DatasetInfo(
-            source=data.source,
-            revision=data.revision,
+            sources=sources_of(data),
             sha256=data.sha256,
-            examples_sha256=provenance.examples_sha256((e.id, e.cluster, []) for e in data.examples),
-            responses_sha256=sha256(json.dumps(sorted(turns)).encode()).hexdigest(),
-            examples=len(data.examples),
-            candidates=0,
             excluded=dict(data.excluded),
             noted=dict(data.noted),
+            **written.dataset_of(rows),
         ),
         subject=SubjectInfo(
             kind="policy",
@@ -305,32 +294,27 @@ def _result(
             family=subject.family,
             revision=subject.revision,
             fingerprint=policy.fingerprint,
+            identity=identity,
+            may_change=identity != "content",
+            uses=[],
+            answers=[],
         ),
-        primary_view=next(iter(views)),
-        metrics=metrics,
-        left_out=left_out,
-        statuses=dict(sorted(statuses.items(), key=lambda status: status[0] != "ok")),
-        truncated=sum(sample.finish == "length" for sample in samples),
-        ties={},
-        same_tokens=0,
-        scale=None,
-        calibration=None,
-        calibration_reason="a policy gives no rewards",
+        fitted=Fitted(**fields.pop("fitted")),
+        bootstrap=drawn,
+        columns=provenance.columns_of(table),
         timing=timing(usage, seconds),
         environment=provenance.environment(),
-        config={
-            **subject.settings,
-            **item.choice,
-            **asked,
-            "samples": sampling.samples,
-            "seed": sampling.seed,
-            "unit": unit or "characters",
-            "task_version": task.version,
-        },
+        config=Config(
+            model={**subject.settings, **asked, "samples": sampling.samples, "unit": unit or "characters"},
+            data={**item.choice, "seed": sampling.seed},
+            task=dict(item.own),
+        ),
         created=provenance.now(),
+        **fields,
     )
-    result._records = records.generation_table([_row(sample) for sample in samples])
-    if statuses["missing"]:
+    result._records = table
+    statuses = result.statuses
+    if "missing" in statuses:
         first = next(sample for sample in samples if sample.response is None)
         result._problems = [f"{statuses['missing']:,} responses are missing, first sample {first.number} of "
                             f"example {first.example.id}"]  # fmt: skip
@@ -342,8 +326,10 @@ def _row(sample: Sample) -> dict[str, Any]:
     return {
         "example_id": sample.example.id,
         "candidate": sample.number,
-        "subset": sample.example.facets.get("subset"),
+        "facets": dict(sample.example.facets),
         "cluster": sample.example.cluster,
+        "prompt": prompt_hash(sample.example.prompt),
+        "text": None if missing else records.text_hash(Candidate(sample.text)),
         "condition": sample.example.condition,
         "status": "missing" if missing else "ok",
         "refused": None if missing else sample.refused,
@@ -354,125 +340,3 @@ def _row(sample: Sample) -> dict[str, Any]:
         "cap": sample.cap,
         "tags": sample.example.tags,
     }
-
-
-def _metrics(
-    task: Generation, views: Mapping[str, Sequence[Sample]], unit: str | None, seed: int
-) -> tuple[list[Metric], dict[str, dict[str, int]]]:
-    """The figures of each condition, over all prompts and over each subset, and what they leave open by reason."""
-    metrics: list[Metric] = []
-    left_out: dict[str, dict[str, int]] = {}
-    for view, samples in views.items():
-        for subset, some in _subsets(samples).items():
-            found, reasons = _figures(some, unit, seed)
-            metrics += [_metric(one, view, subset) for one in found]
-            if subset == "all" and reasons:
-                left_out[view] = reasons
-    if unit is not None:
-        for name, condition, against in task.contrasts:
-            ours, theirs = (_subsets(views.get(view, ())) for view in (condition, against))
-            for subset in ours:
-                if subset in theirs:
-                    effects = _effects(name, ours[subset], theirs[subset], seed)
-                    metrics += [_metric(one, condition, subset) for one in effects]
-    return metrics, left_out
-
-
-def _figures(samples: Sequence[Sample], unit: str | None, seed: int) -> tuple[list[Estimate], dict[str, int]]:
-    """Every figure of one condition and subset, and how many responses leave a figure open, by figure and reason."""
-    lengths = _lengths(samples, _numbers([samples])) if unit else None
-    shares = [replace(_share(samples, name), name=name) for name in ("refused", "empty")]
-    means = estimate(
-        [
-            mean(name, np.array([np.nan if value is None else float(value) for value in values]))
-            for name, values in (
-                ("tokens", [sample.tokens if sample.status == "ok" else None for sample in samples]),
-                ("characters", [None if s.response is None else len(s.text) for s in samples]),
-            )
-        ],
-        [sample.example.cluster for sample in samples],
-        seed=seed,
-    )
-    ks = _ks(samples)
-    if lengths is None:
-        unknown = [Estimate(f"csr_{k}", np.nan, np.nan, np.nan, 0, 0, kind="proportion") for k in ks]
-        return [*unknown, *means[1:], *shares], {"CSR: no token counts": len(samples)}
-    saturations = [tails.saturation(lengths, k) for k in ks]
-    found = [
-        replace(s.share, ci_low=s.lowest.ci_low, ci_high=s.highest.ci_high) if s.unidentified else s.share
-        for s in saturations
-    ]
-    found += [tails.quantile(lengths, level) for level in LEVELS]
-    found += [tails.restricted_mean(lengths), *means, *shares]
-    if any(sample.number for sample in samples):
-        found += tails.spread(lengths)
-    return found, {f"CSR@{s.k}: {why}": count for s in saturations for why, count in s.unidentified.items()}
-
-
-def _effects(name: str, ours: Sequence[Sample], theirs: Sequence[Sample], seed: int) -> list[Estimate]:
-    """What a condition does within clusters: how many times as long, and the change in CSR@k."""
-    numbers = _numbers([ours, theirs])
-    first, second = (_lengths(some, numbers) for some in (ours, theirs))
-    changes = [tails.saturation_difference(first, second, k, seed=seed) for k in _ks([*ours, *theirs])]
-    found = [tails.length_ratio(first, second, seed=seed), *changes]
-    return [replace(one, name=f"{name}_{one.name}", kind="number") for one in found]
-
-
-def _ks(samples: Sequence[Sample]) -> list[int]:
-    """The k of CSR@k; where one cap holds for all, that too, the share of responses that run into it."""
-    caps = {sample.cap for sample in samples if sample.response is not None}
-    common = caps.pop() if len(caps) == 1 else None
-    return sorted({*SATURATION, *([common] if common else [])})
-
-
-def _share(samples: Sequence[Sample], status: str) -> Estimate:
-    there = [sample for sample in samples if sample.response is not None]
-    values = np.array([float(sample.status == status) for sample in there])
-    return estimate([mean(status, values, "proportion")], [sample.example.cluster for sample in there])[0]
-
-
-def _lengths(samples: Sequence[Sample], numbers: Mapping[str, int]) -> tails.Lengths:
-    def column(values: Iterable[int | None]) -> Any:
-        return np.array([np.nan if value is None else float(value) for value in values])
-
-    return tails.Lengths(
-        column(sample.tokens for sample in samples),
-        column(sample.cap for sample in samples),
-        [sample.finish for sample in samples],
-        [sample.status for sample in samples],
-        np.array([numbers[str(sample.example.cluster)] for sample in samples], dtype=int),
-    )
-
-
-def _numbers(groups: Sequence[Sequence[Sample]]) -> dict[str, int]:
-    """The clusters of all samples, numbered from 0."""
-    clusters = dict.fromkeys(str(sample.example.cluster) for samples in groups for sample in samples)
-    return {cluster: number for number, cluster in enumerate(clusters)}
-
-
-def _subsets(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
-    named = _by([s for s in samples if "subset" in s.example.facets], lambda sample: sample.example.facets["subset"])
-    return {"all": list(samples), **named} if samples else {}
-
-
-def _by(items: Sequence[_Item], key: Any) -> dict[str, list[_Item]]:
-    groups: dict[str, list[_Item]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return groups
-
-
-def _metric(found: Estimate, view: str, subset: str) -> Metric:
-    value, low, high = (None if math.isnan(x) else float(x) for x in (found.value, found.ci_low, found.ci_high))
-    return Metric(
-        name=found.name,
-        kind=found.kind,
-        view=view,
-        subset=subset,
-        value=value,
-        ci_low=low,
-        ci_high=high,
-        n=found.n,
-        clusters=found.clusters,
-        p=found.p,
-    )

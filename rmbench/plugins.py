@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rmbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from rmbench.task import Task
+    from rmbench.kinds.base import Task
 
 
 def task_names() -> list[str]:

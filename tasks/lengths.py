@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from rmbench.data.conversation import facets, read_prompt
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row
-from rmbench.task import Generation, Prompt
+from rmbench.kinds.generation import Generation, Prompt
 
 
 def read(rows: Iterable[Row]) -> Iterator[Prompt | LeftOut]:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from rmbench.data.conversation import read_reply, to_example
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row
-from rmbench.task import Comparison
+from rmbench.kinds.comparison import Comparison
 from rmbench.types import Example
 
-_WOULD_DO = (
+_EXPECTED = (
     "a preference row has `chosen` and `rejected` (or `reject`), each a text, an object with `answer`, or messages, "
     "and may have `prompt`"
 )
@@ -19,7 +19,7 @@ _WOULD_DO = (
 def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
     """One example a row: candidate 0 is the chosen response, candidate 1 the rejected one."""
     for row in rows:
-        sides = row.need(("chosen",), _WOULD_DO), row.need(("rejected", "reject"), _WOULD_DO)
+        sides = row.need(("chosen",), _EXPECTED), row.need(("rejected", "reject"), _EXPECTED)
         replies = [read_reply(row, side, row.value[side]) for side in sides]
         yield to_example(row, replies, (True, False), ids=("pair_uid", "pair_id", "id", "uid"))
 
@@ -30,5 +30,5 @@ TASK = Comparison(
     summary="Preference pairs of your own (chosen, rejected): --data preference=FILE",
     card="preference",
     read=read,
-    protocol="both_orders",
+    orders="both",
 )

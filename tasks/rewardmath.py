@@ -11,11 +11,11 @@ from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row, shown
 from rmbench.data.hub import HubSet
 from rmbench.data.scorefile import example_id, is_official, read_official
-from rmbench.task import Comparison
+from rmbench.kinds.comparison import Comparison
 from rmbench.types import Candidate, Example, Message, Response
 
 _CANDIDATES = 10
-_WOULD_DO = (
+_EXPECTED = (
     "RewardMATH has rows with `problem`, `eval_solution` and `solution_type` (direct), with `eval_solution_A`, "
     "`eval_solution_B` and `chosen_position` (pairwise), or with `score` (an official score file)"
 )
@@ -30,11 +30,11 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
     groups: dict[str, list[Row]] = {}
     seen: Counter[str] = Counter()
     for row in rows:
-        row.need(("problem",), _WOULD_DO)
+        row.need(("problem",), _EXPECTED)
         if is_official(row):
             yield _scored(row, seen)
         else:
-            row.need(("eval_solution", "eval_solution_A"), _WOULD_DO)
+            row.need(("eval_solution", "eval_solution_A"), _EXPECTED)
             groups.setdefault(row.text("problem"), []).append(row)
     for problem, group in groups.items():
         pairwise = "eval_solution" not in group[0].value
@@ -75,7 +75,7 @@ def _paired(name: str, group: list[Row]) -> Example | LeftOut:
     other = {"A": "B", "B": "A"}
     for row in group:
         if row.value.get("chosen_position") not in sides:
-            raise row.error(f"{shown(row.value.get('chosen_position'))}; 'A' or 'B' is due", "chosen_position")
+            raise row.error(f"expected 'A' or 'B', got {shown(row.value.get('chosen_position'))}", "chosen_position")
     positions = [str(row.value["chosen_position"]) for row in group]
     right = [_candidate(row, sides[at], right=True) for row, at in zip(group, positions, strict=True)]
     wrong = [_candidate(row, sides[other[at]], position=at) for row, at in zip(group, positions, strict=True)]
@@ -93,14 +93,14 @@ def _example(name: str, row: Row, candidates: tuple[Candidate, ...], *, referenc
 def _is_chosen(row: Row) -> bool:
     kind = row.value.get("solution_type")
     if kind not in ("chosen", "rejected"):
-        raise row.error(f"{shown(kind)}; 'chosen' or 'rejected' is due", "solution_type")
+        raise row.error(f"expected 'chosen' or 'rejected', got {shown(kind)}", "solution_type")
     return bool(kind == "chosen")
 
 
 def _candidate(row: Row, field: str, *, right: bool = False, position: str | None = None) -> Candidate:
     steps = row.value.get(field)
     if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
-        raise row.error(f"{shown(steps)} is no list of steps, each a text", field)
+        raise row.error(f"expected a list of steps, each a text, got {shown(steps)}", field)
     # the official files name the source of the other solution of a pair only
     source = None if right and "solution_type" not in row.value else row.value.get("solution_reference")
     tags = _tags(source=source, level=row.value.get("level"), chosen_position=position)
@@ -118,6 +118,7 @@ TASK = Comparison(
     summary="RewardMATH: one right among ten solutions to 483 competition problems",
     card="rewardmath",
     read=read,
-    hub=HubSet("RewardMATH/RewardMATH"),
+    sources=(HubSet("RewardMATH/RewardMATH"),),
+    primary="prod",
     null_verdict="loss",
 )

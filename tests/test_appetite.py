@@ -635,12 +635,12 @@ def test_rows_of_ones_own_may_lack_edits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
-        ({"text": None}, "`text`: None is no text"),
-        ({"label": 1}, "`label`: 1 is neither true nor false"),
-        ({"edit": "longer"}, "`edit`: 'longer' is none of elaboration, enumeration, redundant"),
-        ({"edit": "truncated"}, "`strength`: None is none of 10, 20"),
-        ({"edit": "redundant", "strength": 3}, "`strength`: 3 is none of 1, 2, 4, 8"),
-        ({"edit": "redundant", "strength": True}, "`strength`: True is none of 1, 2, 4, 8"),
+        ({"text": None}, "`text`: expected a text, got None"),
+        ({"label": 1}, "`label`: expected true or false, got 1"),
+        ({"edit": "longer"}, "`edit`: expected one of elaboration, enumeration, redundant"),
+        ({"edit": "truncated"}, "`strength`: expected one of 10, 20"),
+        ({"edit": "redundant", "strength": 3}, "`strength`: expected one of 1, 2, 4, 8"),
+        ({"edit": "redundant", "strength": True}, "`strength`: expected one of 1, 2, 4, 8"),
         ({"strength": 1}, "`strength`: 1 for an answer that is enumeration"),
         ({"edit": "wrong"}, "`label`: True for an answer that is wrong"),
         ({"edit": "sufficient"}, "`edit`: more than one candidate is sufficient"),

@@ -18,7 +18,7 @@ LAYERS = [
     ["rmbench.models", "rmbench.policies"],
     ["rmbench.forwards"],
     ["rmbench.scoring"],
-    ["rmbench.task"],
+    ["rmbench.kinds"],
     ["rmbench.tasks", "rmbench.data_cards"],
     ["rmbench.flow"],
     ["rmbench.rewards", "rmbench.generation"],

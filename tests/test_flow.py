@@ -16,13 +16,13 @@ import pytest
 from fake_models import MeanOf, Scripted, TinyTokenModel
 
 import rmbench
-from rmbench.data.dataset import collect
+from rmbench.data.dataset import Source, collect
 from rmbench.errors import ModelError, ResultError, UsageError
 from rmbench.flow import evaluate, load_tasks
+from rmbench.kinds.comparison import Comparison
 from rmbench.models.base import Encoded, Options
 from rmbench.models.random import Random
 from rmbench.results import files
-from rmbench.task import Comparison
 from rmbench.types import Candidate, Example, Message, Request, Response, Reward
 
 
@@ -43,7 +43,7 @@ class Task(Comparison):
     """A comparison task whose examples are given."""
 
     def load(self, path: Path | None = None) -> Any:
-        return collect(self.examples, source="given", revision=None, sha256="0" * 64)
+        return collect(self.examples, [Source("given", None, "0" * 64, len(self.examples))])
 
 
 def task(examples: Any = EXAMPLES, **more: Any) -> Task:
@@ -70,26 +70,26 @@ def test_a_result_says_what_was_measured() -> None:
     assert accuracy.ci_low < 0.5 < accuracy.ci_high
     assert result.metric("accuracy_ties").value == 0.75
     assert result.metric("accuracy_expected").value == 0.625
-    assert result.metric("accuracy", subset="x").value == 0.5
+    assert result.metric("accuracy", subset="subset=x").value == 0.5
     assert (result.ties, result.statuses, result.truncated) == ({"default": 1}, {"ok": 8}, 0)
     assert (result.dataset.examples, result.dataset.candidates) == (4, 8)
     assert (result.calibration, result.subject.kind) == (None, "reward_model")
     assert result.calibration_reason
 
 
-@pytest.mark.parametrize("protocol", ["official", "both_orders", "round_robin"])
-def test_comparisons_and_rewards_of_the_same_model_agree(protocol: Any) -> None:
+@pytest.mark.parametrize("orders", ["official", "both", "round_robin"])
+def test_comparisons_and_rewards_of_the_same_model_agree(orders: Any) -> None:
     (by_reward,) = evaluate(Scripted(length), [task()])
-    (by_pair,) = evaluate(Scripted(compared, answers=["compare"]), [task(protocol=protocol)])
+    (by_pair,) = evaluate(Scripted(compared, answers=["compare"]), [task(orders=orders)])
     for name in ("accuracy", "accuracy_ties", "accuracy_expected", "mrr", "auc"):
         assert by_pair.metric(name).value == by_reward.metric(name).value
-    assert by_pair.comparisons.num_rows == 4 * (2 if protocol == "both_orders" else 1)
-    assert by_reward.comparisons is None
+    assert by_pair.requests.num_rows == 4 * (2 if orders == "both" else 1)
+    assert by_reward.requests is None
 
 
 def test_a_judge_that_always_prefers_the_first_ties_in_both_orders() -> None:
     first = Scripted(lambda request: Reward((1.0, 0.0)), answers=["compare"])
-    (result,) = evaluate(first, [task(protocol="both_orders")])
+    (result,) = evaluate(first, [task(orders="both")])
     assert result.ties == {"default": 4}
     assert result.metric("accuracy_expected").value == 0.5
 
@@ -232,7 +232,7 @@ def test_outcomes_keep_step_rewards_and_labels_in_place() -> None:
     rewards = [Reward((0.2,), steps=(0.1, 0.2)), Reward((math.nan,), status="error"), Reward((0.4,), steps=(0.3, 0.4))]
     made = task([example])
     outcome = made.outcome(example, made.questions(example, frozenset({"steps"}), "0"), rewards)
-    assert outcome.views["last"].scores[[0, 2]].tolist() == [0.2, 0.4]
+    assert [list(scores) for scores in outcome.views["prod"].steps] == [[0.1, 0.2], [], [0.3, 0.4]]
     assert [list(labels) for labels in outcome.step_labels] == [[1, -1], [], [1, -1]]
 
 
@@ -434,7 +434,7 @@ def test_one_of_two_orders_that_a_score_file_does_not_know_is_missing_and_the_ot
         first = (request.responses[0].text or "") < (request.responses[1].text or "")
         return compared(request) if first else Reward((math.nan, math.nan), status="missing")
 
-    (result,) = evaluate(Scripted(answer, answers=["compare"]), [task(protocol="both_orders")])
+    (result,) = evaluate(Scripted(answer, answers=["compare"]), [task(orders="both")])
     assert result.statuses == {"ok": 4, "missing": 4}
     assert result.metric("accuracy").n == 4
 

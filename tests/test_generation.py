@@ -17,11 +17,11 @@ from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
 from rmbench.flow import evaluate
 from rmbench.generation import Sample, Sampling, evaluate_policy, write_responses
+from rmbench.kinds.generation import Prompt
 from rmbench.metrics.interval import wilson_interval
 from rmbench.results import files
 from rmbench.scoring import Store, Usage
 from rmbench.scoring.keys import generation_key
-from rmbench.task import Prompt
 from rmbench.types import GenerationRequest, Message, Response
 
 PROMPTS = ["Hi", "What is 37 + 58?", "Sort these words by their last letter: apple, banana."]

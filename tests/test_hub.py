@@ -31,9 +31,11 @@ def test_rows_of_the_only_split_with_the_hash_of_their_contents(tmp_path: Path) 
     loaded = HubSet(folder(tmp_path, train=["one", "two"])).load("rewardmath")
     rows = list(loaded.rows)
     assert [row.value for row in rows] == [{"problem": "one"}, {"problem": "two"}]
-    assert (rows[1].file, rows[1].number, loaded.revision) == (tmp_path.name, 2, "local")
+    assert (rows[1].file, rows[1].number, loaded.source.revision) == (tmp_path.name, 2, "local")
     (tmp_path / "more").mkdir()
-    assert HubSet(folder(tmp_path / "more", train=["one", "three"])).load("rewardmath").sha256 != loaded.sha256
+    other = HubSet(folder(tmp_path / "more", train=["one", "three"])).load("rewardmath")
+    assert other.source.sha256 != loaded.source.sha256
+    assert (loaded.source.rows, other.source.id) == (2, "more")
 
 
 def test_a_named_split(tmp_path: Path) -> None:

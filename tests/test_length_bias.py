@@ -408,10 +408,10 @@ def test_rows_of_ones_own_have_the_shape_of_the_bundled_ones(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
-        ({"text": None}, "`text`: None is no text"),
-        ({"label": 1}, "`label`: 1 is neither true nor false"),
-        ({"edit": "longer"}, "`edit`: 'longer' is none of filler, redundant_steps"),
-        ({"edit": "filler"}, "`strength`: None is neither weak nor strong"),
+        ({"text": None}, "`text`: expected a text, got None"),
+        ({"label": 1}, "`label`: expected true or false, got 1"),
+        ({"edit": "longer"}, "`edit`: expected one of filler, redundant_steps"),
+        ({"edit": "filler"}, "`strength`: expected weak or strong, got None"),
         ({"strength": "weak"}, "`strength`: 'weak' for an answer that is not padded"),
         ({"edit": "wrong"}, "`label`: True for an answer that is wrong"),
         ({"edit": "sufficient"}, "`edit`: more than one candidate is sufficient"),

@@ -15,8 +15,8 @@ import yaml
 from rmbench.data.files import Row
 from rmbench.errors import DataError
 from rmbench.generation import Sampling, evaluate_policy
+from rmbench.kinds.generation import Prompt
 from rmbench.plugins import load_task
-from rmbench.task import Prompt
 from rmbench.tasks.overflow import REMINDER, STRATEGIES, generate, read
 from rmbench.types import GenerationRequest, Response
 
@@ -105,8 +105,8 @@ def test_prompts_are_no_longer_than_people_write_them() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"strategy": "shouting"}, "row 1, `strategy`: 'shouting' is none of forced_length"),
-        ({"condition": "calm"}, "row 1, `condition`: 'calm' is none of overflow, control"),
+        ({"strategy": "shouting"}, "row 1, `strategy`: expected one of forced_length"),
+        ({"condition": "calm"}, "row 1, `condition`: expected one of overflow, control"),
         ({"prompt": ""}, "row 1, `prompt`: the last turn has to be the user's"),
     ],
 )

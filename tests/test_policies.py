@@ -154,7 +154,7 @@ def test_a_tokenizer_counts_outputs_and_their_cap_is_then_unknown(tmp_path: Path
         ([{"prompt": "a"}], "row 1: no `response`; found `prompt`; an output has its text in `output`"),
         ([{"output": "a"}], "row 1: no `prompt`; found `output`; an output has `prompt` or `instruction`"),
         ([{"prompt": "", "output": "a"}], "row 1, `prompt`: an empty prompt joins nothing"),
-        ([{"prompt": "a", "output": None}], "row 1, `output`: None is no text"),
+        ([{"prompt": "a", "output": None}], "row 1, `output`: expected a text, got None"),
         ([{"prompt": "a", "output": "x", "tokens": -1}], "`tokens`: -1 is no whole number from 0"),
         ([{"prompt": "a", "output": "x", "tokens": 1.5}], "`tokens`: 1.5 is no whole number from 0"),
         ([{"prompt": "a", "output": "x", "tokens": 6, "cap": 5}], "`tokens`: 6 tokens under a cap of 5"),

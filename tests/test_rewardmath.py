@@ -107,9 +107,12 @@ def test_incomplete_and_ambiguous_problems_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"problem": 3}, r"row 10, `problem`: 3 is no text"),
-        ({"solution_type": "best"}, r"row 10, `solution_type`: 'best'; 'chosen' or 'rejected' is due"),
-        ({"eval_solution": "one step"}, r"row 10, `eval_solution`: 'one step' is no list of steps, each a text"),
+        ({"problem": 3}, r"row 10, `problem`: expected a text, got 3"),
+        ({"solution_type": "best"}, r"row 10, `solution_type`: expected 'chosen' or 'rejected', got 'best'"),
+        (
+            {"eval_solution": "one step"},
+            r"row 10, `eval_solution`: expected a list of steps, each a text, got 'one step'",
+        ),
     ],
 )
 def test_a_row_of_another_shape_is_an_error(change: dict[str, Any], message: str) -> None:

@@ -90,10 +90,13 @@ def test_the_right_solution_stands_equally_often_in_each_place() -> None:
     [
         ({"candidates": []}, "no `prompt`; found `candidates`; a rewardmath_mini row has"),
         ({"prompt": "?"}, "no `candidates`; found `prompt`; a rewardmath_mini row has"),
-        ({"prompt": "?", "candidates": ["a"]}, r"`candidates`: \['a'\] is no list of objects"),
-        ({"prompt": "?", "candidates": [{"label": True}]}, "`steps`: None is no list of steps"),
-        ({"prompt": "?", "candidates": [{"steps": ["a"], "label": 1}]}, "`label`: 1 is neither true nor false"),
-        ({"prompt": "?", "candidates": [{"steps": ["a"], "label": True}]}, "`errors`: None is no list of names"),
+        ({"prompt": "?", "candidates": ["a"]}, r"`candidates`: expected a list of objects, got \['a'\]"),
+        ({"prompt": "?", "candidates": [{"label": True}]}, "`steps`: expected a list of steps, got None"),
+        ({"prompt": "?", "candidates": [{"steps": ["a"], "label": 1}]}, "`label`: expected true or false, got 1"),
+        (
+            {"prompt": "?", "candidates": [{"steps": ["a"], "label": True}]},
+            "`errors`: expected a list of names, got None",
+        ),
     ],
 )
 def test_a_row_of_another_shape_is_an_error(row: dict[str, Any], message: str) -> None:

@@ -18,7 +18,7 @@ from rmbench.cli import main
 from rmbench.compare import selection
 from rmbench.errors import ResultError
 from rmbench.flow import evaluate
-from rmbench.task import Comparison
+from rmbench.kinds.comparison import Comparison
 from rmbench.types import Candidate, Example, Message, Reward
 
 USER = [{"role": "user", "content": "q"}]

@@ -48,8 +48,8 @@ def user(*turns: str) -> list[dict[str, str]]:
 def test_a_task_has_a_card_that_says_the_same_as_its_code(task: Any) -> None:
     card = read_card(task.card)
     stated = card.front["rmbench"]
-    assert (stated["task"], stated["version"], stated["protocol"]) == (task.name, task.version, task.protocol)
-    assert stated.get("hub") == (task.hub.id if task.hub else None)
+    assert (stated["task"], stated["version"], stated["orders"]) == (task.name, task.version, task.orders)
+    assert stated.get("hub", []) == (task.sources[0].id if task.sources else [])
     assert ("bundled" in stated) == (task.bundled is not None)
     if task.bundled is not None:
         data = task.load()
@@ -160,14 +160,17 @@ def test_pairs_that_no_reward_compares_are_left_out() -> None:
     ("row", "message"),
     [
         ({"prompt": "?", "chosen": "a"}, "no `rejected`; found `prompt`, `chosen`; a preference row has `chosen` and"),
-        ({"chosen": 3, "rejected": "a"}, "`chosen`: 3 is neither text nor a list of messages"),
+        ({"chosen": 3, "rejected": "a"}, "`chosen`: expected a text or a list of messages, got 3"),
         (
             {"chosen": "a", "rejected": {"x": 1}},
             "no `text`; found `x`; `rejected` is a text or an object that holds one",
         ),
-        ({"chosen": [{"role": "tool", "content": "a"}], "rejected": "a"}, "`chosen`: message 1 is .*; a message has"),
-        ({"instruction": "?", "input": 3, "chosen": "a", "rejected": "b"}, "`input`: 3 is no text"),
-        ({"prompt": 3, "chosen": "a", "rejected": "b"}, "`prompt`: 3 is neither text nor a list of messages"),
+        (
+            {"chosen": [{"role": "critic", "content": "a"}], "rejected": "a"},
+            "`chosen`: message 1 is .*; expected an object",
+        ),
+        ({"instruction": "?", "input": 3, "chosen": "a", "rejected": "b"}, "`input`: expected a text, got 3"),
+        ({"prompt": 3, "chosen": "a", "rejected": "b"}, "`prompt`: expected a text or a list of messages, got 3"),
     ],
 )
 def test_a_pair_of_another_shape_is_an_error(row: dict[str, Any], message: str) -> None:
@@ -272,10 +275,13 @@ GROUP = {"prompt": "?", "candidates": ["a", "b"], "labels": [1, 0]}
         ([{"candidates": ["a", "b"], "labels": [1, 0]}], "row 1: no `prompt`; found `candidates`, `labels`"),
         ([{"prompt": "?", "candidates": ["a", "b"]}], "row 1: no `labels`; found `prompt`, `candidates`; a best_of_n"),
         ([{"prompt": "?", "candidates": [{"text": "a"}, {"text": "b"}]}], "row 1: no `label`; found `text`; a best_of"),
-        ([GROUP | {"labels": [1]}], r"row 1, `labels`: \[1\]; a list with one label for each of 2 responses"),
-        ([GROUP | {"labels": ["good", "bad"]}], "row 1, `labels`: 'good' is neither true, false nor a number"),
-        ([GROUP | {"candidates": "a"}], "row 1, `candidates`: 'a' is no list of responses"),
-        ([{"prompt": "?", "bon_best": "a"}], "row 1, `loser_list`: None is no list of responses"),
+        (
+            [GROUP | {"labels": [1]}],
+            r"row 1, `labels`: expected a list with one label for each of 2 responses, got \[1\]",
+        ),
+        ([GROUP | {"labels": ["good", "bad"]}], "row 1, `labels`: expected true, false or a number, got 'good'"),
+        ([GROUP | {"candidates": "a"}], "row 1, `candidates`: expected a list of responses, got 'a'"),
+        ([{"prompt": "?", "bon_best": "a"}], "row 1, `loser_list`: expected a list of responses, got None"),
         (
             [{"prompt": p, "group": 1, "response": "a", "label": 1} for p in "ab"],
             "row 2, `prompt`: another prompt than",

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmbench.calibration import maps
-from rmbench.calibration.maps import Fit, How, Rows, Scope
+from rmbench.calibration.maps import Fit, How, Parameters, Rows, Scope
 from rmbench.metrics import reliability
 from rmbench.metrics.interval import Estimate
-from rmbench.results.schema import Calibration, CalibrationMap, Figure, ReliabilityBin
+from rmbench.results.schema import Calibration, CalibrationMap, Figure, MapFit, ReliabilityBin
 from rmbench.types import Array, Outcome
 
 FOLDS = 5
@@ -33,12 +33,17 @@ class Calibrated:
     reason: str | None = None
 
 
-def calibrate(outcomes: Sequence[Outcome], view: str, *, seed: int = 0) -> Calibrated:
+def calibrate(
+    outcomes: Sequence[Outcome], view: str, *, seed: int = 0, stated: Calibration | None = None
+) -> Calibrated:
     """Calibrates one view of `outcomes` [n], folds and intervals over their clusters.
 
     Right is the highest label of an example, where another has a lower one; if all labels of the data are 0 or 1, it is
     1, whatever the others are. Candidates count whose reward is finite and whose label is known. The order of the
     outcomes does not matter.
+
+    The parameters of `stated` are taken for those of a fit where their loss is as small as that of the fit made here,
+    so that figures can be computed again from them to the last digits, whatever rounds the fit itself.
     """
     order = sorted(range(len(outcomes)), key=lambda i: outcomes[i].example_id)
     data = _read([outcomes[i] for i in order], view)
@@ -46,7 +51,9 @@ def calibrate(outcomes: Sequence[Outcome], view: str, *, seed: int = 0) -> Calib
     if reason is not None:
         return Calibrated(reason=reason)
     crossed = [
-        _cross(scope, how, part, data.names, seed) for scope, part in _parts(data).items() for how in maps.HOWS[scope]
+        _cross(scope, how, part, data.names, seed, stated)
+        for scope, part in _parts(data).items()
+        for how in maps.HOWS[scope]
     ]
     used = next((c for c in crossed if (c.scope, c.how) == ("softmax", "temperature")), None)
     used = used or next(c for c in crossed if (c.scope, c.how) == ("pooled", "isotonic"))
@@ -235,11 +242,24 @@ def _varies(rows: Rows, scope: Scope) -> bool:
     return bool((np.diff(rows.x)[np.diff(rows.prompt) == 0] != 0).any())
 
 
-def _cross(scope: Scope, how: How, part: _Part, names: Sequence[str], seed: int) -> _Crossed:
+def _cross(
+    scope: Scope, how: How, part: _Part, names: Sequence[str], seed: int, stated: Calibration | None
+) -> _Crossed:
     fold = _folds(part.clusters, names, seed)
     mine = fold[part.clusters]
-    fits = [maps.fit(scope, how, part.rows.where(mine != at)) for at in range(FOLDS + 1)]
+    given = _stated(scope, how, stated)
+    fits = [
+        maps.accepted(scope, how, given[at] if given else None, part.rows.where(mine != at)) for at in range(FOLDS + 1)
+    ]
     return _Crossed(scope, how, part, fits, fold)
+
+
+def _stated(scope: Scope, how: How, stated: Calibration | None) -> list[Parameters] | None:
+    """The parameters stated for one map, without each fold and, last, on everything; None where they are not there."""
+    for found in () if stated is None else stated.maps:
+        if (found.scope, found.map) == (scope, how) and len(found.folds) == FOLDS:
+            return [*(fold.parameters for fold in found.folds), found.parameters]
+    return None
 
 
 def _folds(clusters: Codes, names: Sequence[str], seed: int) -> Codes:
@@ -271,6 +291,8 @@ def _described(crossed: _Crossed) -> CalibrationMap:
         scope=crossed.scope,
         map=crossed.how,
         parameters=dict(whole.parameters),
+        loss=whole.loss,
+        folds=[] if crossed.how == "raw" else [MapFit(parameters=dict(f.parameters), loss=f.loss) for f in apart],
         figures=[_figure(estimate) for estimate in found],
         reliability=[
             ReliabilityBin(predicted=b.predicted, observed=b.observed, ci_low=b.ci_low, ci_high=b.ci_high, n=b.n)

@@ -30,6 +30,7 @@ LARGEST = 1e150  # rewards beyond it cannot be squared, and are taken as not fin
 BOUND = 100.0  # a temperature stays within this factor of the root mean square of what it divides
 _NEWTON = 100
 _CLOSE = 1e-12
+_SAME_LOSS = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +56,62 @@ class Rows:
 
 
 class Fit(NamedTuple):
-    """What `apply` needs, and what should be known about how it came about."""
+    """What `apply` needs, what should be known about how it came about, and its loss on what it was fitted to."""
 
     parameters: Parameters
     note: str | None = None
+    loss: float = 0.0
 
 
 def fit(scope: Scope, how: How, rows: Rows) -> Fit:
     """Fits one map of `HOWS[scope]` to at least one row."""
+    found = _fitted(scope, how, rows)
+    return found._replace(loss=loss(scope, how, found.parameters, rows))
+
+
+def accepted(scope: Scope, how: How, stated: Parameters | None, rows: Rows) -> Fit:
+    """The fit to `rows`, with the parameters `stated` for it where they are such a fit: their loss is as small."""
+    made = fit(scope, how, rows)
+    if stated is None or not _may_be(how, stated, made.parameters, rows):
+        return made
+    theirs = loss(scope, how, stated, rows)
+    close = abs(theirs - made.loss) <= _SAME_LOSS * max(1.0, abs(made.loss))
+    return made._replace(parameters=stated, loss=theirs) if close else made
+
+
+def loss(scope: Scope, how: How, parameters: Parameters, rows: Rows) -> float:
+    """What a fit makes as small as it can be: the mean squared error of `isotonic`, the mean log loss of the others.
+
+    Of `softmax` that is the log loss of the right candidate, of `platt` against Platt's smoothed y.
+    """
+    share = rows.weight / rows.weight.sum()
+    if how == "isotonic":
+        return float(share @ np.square(apply(scope, how, parameters, rows.x) - rows.y))
+    scaled = logits(scope, how, parameters, rows.x)
+    if scope == "softmax":
+        starts = _starts(rows.prompt)
+        total = np.logaddexp.reduceat(scaled, starts)
+        return float((share * rows.y) @ (np.repeat(total, np.diff(starts, append=len(scaled))) - scaled))
+    y = _smoothed(rows) if how == "platt" else rows.y
+    return float(share @ (np.logaddexp(0, scaled) - y * scaled))
+
+
+def _may_be(how: How, stated: Parameters, due: Parameters, rows: Rows) -> bool:
+    """Whether parameters are of the form that a fit has: the same names, and numbers that can be used."""
+    if {name: type(value) for name, value in stated.items()} != {name: type(value) for name, value in due.items()}:
+        return False
+    if not all(np.isfinite(value).all() and np.size(value) for value in stated.values()):
+        return False
+    if how == "temperature":
+        return _number(stated["temperature"]) > 0
+    if how == "isotonic":
+        x, p = (np.asarray(stated[name], float) for name in ("x", "probability"))
+        rising = len(x) == len(p) and bool((np.diff(x) > 0).all() and (np.diff(p) >= 0).all())
+        return rising and p[0] > 0 and p[-1] < 1 and bool(np.isin(x, np.append(rows.x, 0.0)).all())
+    return True
+
+
+def _fitted(scope: Scope, how: How, rows: Rows) -> Fit:
     match scope, how:
         case _, "raw":
             return Fit({})
@@ -198,7 +247,7 @@ def _platt(rows: Rows) -> Fit:
     spread = float(np.sqrt(np.average(np.square(rows.x / largest - centre), weights=rows.weight))) or 1.0
     inputs = np.column_stack([(rows.x / largest - centre) / spread, np.ones(len(rows.x))])
     right, wrong = float(rows.weight @ rows.y), float(rows.weight @ (1 - rows.y))
-    target = rows.y * (right + 1) / (right + 2) + (1 - rows.y) / (wrong + 2)
+    target = _smoothed(rows)
 
     def loss(given: Array) -> float:
         logits = inputs @ given
@@ -219,6 +268,13 @@ def _platt(rows: Rows) -> Fit:
     slope = float(beta[0] / spread / largest)
     note = "the slope is negative: larger rewards are more often wrong" if slope < 0 else None
     return Fit({"slope": slope, "intercept": float(beta[1] - beta[0] * centre / spread)}, note)
+
+
+def _smoothed(rows: Rows) -> Array:
+    """Platt's y [n]."""
+    right, wrong = float(rows.weight @ rows.y), float(rows.weight @ (1 - rows.y))
+    result: Array = rows.y * (right + 1) / (right + 2) + (1 - rows.y) / (wrong + 2)
+    return result
 
 
 def _smallest(rows: Rows) -> float:

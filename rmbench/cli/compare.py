@@ -80,8 +80,8 @@ def command(
 
 
 def _probe(name: str) -> Measure:
+    from rmbench.kinds.probe import Probe
     from rmbench.plugins import load_task
-    from rmbench.task import Probe
 
     task = load_task(name)
     if not isinstance(task, Probe):

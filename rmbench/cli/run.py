@@ -87,9 +87,9 @@ def command(
     from rmbench.errors import UsageError
     from rmbench.flow import evaluate, load_tasks
     from rmbench.generation import Sampling, evaluate_policy
+    from rmbench.kinds.generation import Generation
     from rmbench.models.spec import parse
     from rmbench.policies import spec as policy_spec
-    from rmbench.task import Generation
 
     sampling = Sampling(samples, cap, temperature, top_p, options["seed"])
     specs, writers = list(dict.fromkeys(models)), list(dict.fromkeys(policies))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rmbench.data.dataset import LeftOut, content_id
 from rmbench.data.files import Row, shown
-from rmbench.types import Candidate, Example, Message
+from rmbench.data.messages import read_messages, read_tools
+from rmbench.types import Candidate, Example, Message, Response
 
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
-_TEXT = ("text", "answer", "response", "content", "solution", "completion", "output")
+_TEXT = ("text", "answer", "response", "content", "solution", "completion", "output", "messages")
 _UNTAGGED: Mapping[str, Any] = {}  # one for all: most responses have no tags
 _SUBSET = ("subset", "category_path", "category")
 _REFERENCE = ("reference", "ground_truth")
@@ -48,14 +49,24 @@ class Responses:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A response with the prompt it brings along, if any. `text` is None where there is no response in it.
+    """A response with the prompt it brings along, if any. `response` is None where there is no response in it.
 
     `tags` holds `policy`, the name of the model that wrote it, where the data say so.
     """
 
     prompt: tuple[Message, ...]
-    text: str | None
+    response: str | Response | None
     tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str | None:
+        """The response as text, None where there is none."""
+        return self.response.text if isinstance(self.response, Response) else self.response
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """Every turn of its conversation, () of a text alone."""
+        return self.prompt + (self.response.messages or () if isinstance(self.response, Response) else ())
 
 
 def read_prompt(row: Row) -> tuple[Message, ...]:
@@ -71,7 +82,7 @@ def read_prompt(row: Row) -> tuple[Message, ...]:
     if name == "instruction" and row.filled(("input",)):
         value = f"{row.text('instruction')}\n\n{row.text('input')}"
     if not isinstance(value, str):
-        return _messages(row, name, value)
+        return read_messages(row, name, value)
     turns = _transcript(value) or (Message("user", value),)
     # a transcript up to where the response is due ends with "Assistant:" and nothing after it
     return turns[:-1] if turns[-1] == Message("assistant", "") else turns
@@ -80,9 +91,9 @@ def read_prompt(row: Row) -> tuple[Message, ...]:
 def read_reply(row: Row, name: str, value: Any) -> Reply:
     """The response in `value`, found in field `name`.
 
-    It is a text, an object that holds one (`text`, `answer`, ...), or a conversation that ends with the assistant's
-    turn: a list of messages or a transcript as in hh-rlhf, "\\n\\nHuman: ...\\n\\nAssistant: ...". Raises DataError
-    for anything else.
+    It is a text, a conversation that ends with the assistant's turn (a list of messages or a transcript as in hh-rlhf,
+    "\\n\\nHuman: ...\\n\\nAssistant: ..."), or an object that holds one of these (`text`, `answer`, `messages`, ...).
+    Raises DataError for anything else.
     """
     if value is None:
         return Reply((), None)
@@ -93,8 +104,8 @@ def read_reply(row: Row, name: str, value: Any) -> Reply:
         holder = Row(value, row.file, row.number)
         reply = read_reply(row, name, value[holder.need(_TEXT, f"`{name}` is a text or an object that holds one")])
         policy = holder.name(POLICY)
-        return Reply(reply.prompt, reply.text, {"policy": policy} if policy else {})
-    return _last_turn(_messages(row, name, value))
+        return replace(reply, tags={"policy": policy} if policy else {})
+    return _last_turn(read_messages(row, name, value))
 
 
 def read_responses(row: Row) -> Responses:
@@ -118,14 +129,16 @@ def read_responses(row: Row) -> Responses:
     else:
         replies = [Reply((), None)]
     found = f"found {', '.join(f'`{name}`' for name in list(row.value)[:12]) or 'nothing'}"
-    if any(reply.text is None for reply in replies):
-        raise row.error(f"no response; {found}; `messages` that end with the assistant's turn, or a `prompt` and a "
-                        "`response`, or a list of `responses`, or `chosen` and `rejected` would do")  # fmt: skip
+    if any(reply.response is None for reply in replies):
+        raise row.error(f"no response; {found}; expected `messages` that end with the assistant's turn, or a `prompt` "
+                        "and a `response`, or a list of `responses`, or `chosen` and `rejected`")  # fmt: skip
     if any(reply.prompt != replies[0].prompt for reply in replies):
         raise row.error("its responses answer different prompts; give them rows of their own")
     prompt = replies[0].prompt or asked
     if not prompt:
-        raise row.error(f"no prompt; {found}; `prompt` would do", "prompt")
+        raise row.error(f"no prompt; {found}; expected `prompt`", "prompt")
+    if any(message.images for reply in replies for message in reply.messages):
+        raise row.error("expected responses that are texts, got one with an image")
     texts = tuple(str(reply.text) for reply in replies)
     name = row.name(_IDS) or content_id(Example("", prompt, tuple(Candidate(text) for text in texts)))
     return Responses(name, prompt, texts)
@@ -137,11 +150,16 @@ def to_example(
     """The example of a row's responses, named by the first of the fields `ids` that has a value, else not at all.
 
     Its prompt is what came before each response in its own conversation, else the row's own (`read_prompt`), else
-    empty. Left out are responses to different prompts, which no reward compares, and rows where a response is missing.
+    empty. The response is the last turn of a conversation; where the row has tools, or a conversation uses some, it is
+    all from the first turn of the assistant on. Left out are responses to different prompts, which no reward compares,
+    and rows where a response is missing.
     """
     if len(replies) < 2:
         return LeftOut("fewer than two responses")
-    if any(reply.text is None for reply in replies):
+    tools = read_tools(row)
+    if tools or any(map(_uses_tools, replies)):
+        replies = [_trajectory(reply) for reply in replies]
+    if any(reply.response is None for reply in replies):
         return LeftOut("no response")
     if any(reply.prompt != replies[0].prompt for reply in replies):
         return LeftOut("prompts differ")
@@ -149,9 +167,10 @@ def to_example(
         row.name(ids) or "",
         replies[0].prompt or read_prompt(row),
         tuple(
-            Candidate(reply.text or "", label, tags=reply.tags or _UNTAGGED)
+            Candidate(reply.response or "", label, tags=reply.tags or _UNTAGGED)
             for reply, label in zip(replies, labels, strict=True)
         ),
+        tools=tools,
         facets=facets(row, _SUBSET),
         cluster=row.name(("cluster",)),
         reference=row.name(_REFERENCE),
@@ -159,23 +178,15 @@ def to_example(
 
 
 def facets(row: Row, subset: tuple[str, ...]) -> dict[str, str]:
-    """What sort of example a row is: the facet `subset`, from the first of the fields that has a value."""
+    """What sort of example a row is: the facet `subset`, from the first of the fields that has a value, and those that
+    an object `facets` names."""
     name = row.name(subset)
-    return {} if name is None else {"subset": name}
-
-
-def _messages(row: Row, name: str | None, value: Any) -> tuple[Message, ...]:
-    if not isinstance(value, list):
-        raise row.error(f"{shown(value)} is neither text nor a list of messages", name)
-    turns = [turn if isinstance(turn, dict) else {} for turn in value]
-    for number, turn in enumerate(turns, 1):
-        if turn.get("role") not in ("system", "user", "assistant") or not isinstance(turn.get("content"), str):
-            raise row.error(
-                f"message {number} is {shown(value[number - 1])}; a message has `content`, a text, and `role`, one of "
-                "system, user, assistant",
-                name,
-            )
-    return tuple(Message(turn["role"], turn["content"]) for turn in turns)
+    named = row.value.get("facets") or {}
+    if not isinstance(named, dict):
+        raise row.error(f"expected an object of facets and their values, got {shown(named)}", "facets")
+    return ({} if name is None else {"subset": name}) | {
+        facet: str(value) for facet, value in named.items() if value is not None
+    }
 
 
 def _transcript(text: str) -> tuple[Message, ...]:
@@ -188,5 +199,23 @@ def _transcript(text: str) -> tuple[Message, ...]:
 
 def _last_turn(messages: tuple[Message, ...]) -> Reply:
     if not messages or messages[-1].role != "assistant":
-        return Reply((), None)
-    return Reply(messages[:-1], messages[-1].text)
+        return Reply(messages, None)
+    last = messages[-1]
+    return Reply(messages[:-1], last.text if last.is_plain else Response(messages[-1:]))
+
+
+def _uses_tools(reply: Reply) -> bool:
+    return any(message.tool_calls or message.role == "tool" for message in reply.messages)
+
+
+def _trajectory(reply: Reply) -> Reply:
+    """All turns from the assistant's first one on as the response, whoever has the last one."""
+    turns = reply.messages
+    if isinstance(reply.response, str) and reply.prompt:
+        turns = (*turns, Message("assistant", reply.response))
+    first = next((at for at, turn in enumerate(turns) if turn.role == "assistant"), None)
+    if first is None:
+        return reply
+    only = turns[first] if first == len(turns) - 1 else None
+    response = only.text if only and only.is_plain else Response(turns[first:])
+    return replace(reply, prompt=turns[:first], response=response)

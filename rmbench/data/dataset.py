@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256 as _sha256
 
 from rmbench.errors import DataError
-from rmbench.types import Example, Message
+from rmbench.types import Candidate, Example, Image, Message, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,23 +19,49 @@ class LeftOut:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where rows were read: a hub id, `bundled`, or the name (never the path) of a file or folder.
+
+    `revision` is a hub commit, `local` for files, None for bundled rows and where only the cache could be asked.
+    `sha256` covers the rows as they were read, `rows` counts them, and `facets` are what every row of it got.
+    """
+
+    id: str
+    revision: str | None
+    sha256: str
+    rows: int
+    config: str | None = None
+    split: str | None = None
+    facets: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Examples and their provenance.
 
-    `source` is a hub id, `bundled`, or the name (never the path) of a file or folder; `revision` is a hub commit,
-    `local` for files, None for bundled rows. `sha256` stands for these very examples: it covers the bytes they were
-    read from and changes when some are dropped. `excluded` counts what is no example by reason, `noted` what is
-    one but odd. `renamed` are the ids that were made because the data's own stood before.
+    `sha256` stands for these very examples: it covers what was read from all `sources` and changes when some examples
+    are dropped. `excluded` counts what is no example by reason, `noted` what is one but odd. `renamed` are the ids that
+    were made because the data's own stood before.
     """
 
-    source: str
-    revision: str | None
+    sources: Sequence[Source]
     sha256: str
     examples: Sequence[Example]
     excluded: Mapping[str, int] = field(default_factory=dict)
     noted: Mapping[str, int] = field(default_factory=dict)
     renamed: Set[str] = frozenset()
+
+    @property
+    def source(self) -> str:
+        """The ids of its sources, each once."""
+        return ", ".join(dict.fromkeys(source.id for source in self.sources))
+
+    @property
+    def revision(self) -> str | None:
+        """The one revision that all of its sources have, None where they have several."""
+        revisions = {source.revision for source in self.sources}
+        return revisions.pop() if len(revisions) == 1 else None
 
     def limited(self, n: int) -> Dataset:
         """The first `n` examples."""
@@ -59,14 +85,15 @@ class Dataset:
         return replace(self, sha256=sha256, examples=examples, excluded=excluded, noted=_noted(examples, self.renamed))
 
 
-def collect(items: Iterable[Example | LeftOut], *, source: str, revision: str | None, sha256: str) -> Dataset:
-    """The data set of what a task read.
+def collect(items: Iterable[Example | LeftOut], sources: Sequence[Source]) -> Dataset:
+    """The data set of what a task read from its `sources`.
 
     An example whose id is "" is named by its content (`content_id`), never by its place, so that nothing recorded for
     other data joins it. An id that stood before gets `#2`, `#3`, ... An example without a cluster gets its
     prompt's, and without a prompt one of its own.
     Raises DataError where no example is left, or a subset is called `all`, as the whole is in results.
     """
+    source = ", ".join(dict.fromkeys(one.id for one in sources))
     examples: dict[str, Example] = {}
     excluded: Counter[str] = Counter()
     renamed: set[str] = set()
@@ -83,7 +110,7 @@ def collect(items: Iterable[Example | LeftOut], *, source: str, revision: str | 
             if facet == "all" or "=" in facet or not facet:
                 raise DataError(f"{source}: example {name!r} has a facet {facet!r}; expected a name without =")
             if value == "all":
-                whole = "which is what results call the whole; rename it"
+                whole = f"which is what results call the whole; rename the {facet}"
                 raise DataError(f"{source}: example {name!r} is of a {facet} 'all', {whole}")
         cluster = item.cluster or (prompt_hash(item.prompt) if item.prompt else name)
         examples[name] = replace(item, id=name, cluster=cluster)
@@ -91,25 +118,50 @@ def collect(items: Iterable[Example | LeftOut], *, source: str, revision: str | 
         reasons = ", ".join(f"{reason}: {count}" for reason, count in excluded.items()) or "nothing in it"
         raise DataError(f"{source}: no usable example ({reasons})")
     kept = tuple(examples.values())
-    return Dataset(source, revision, sha256, kept, dict(excluded), _noted(kept, renamed), frozenset(renamed))
+    noted = _noted(kept, renamed)
+    return Dataset(tuple(sources), _sources_sha256(sources), kept, dict(excluded), noted, frozenset(renamed))
+
+
+def _sources_sha256(sources: Sequence[Source]) -> str:
+    """The hash of one source is that of its rows; of several it is over all of theirs, with what each adds to them."""
+    if len(sources) == 1:
+        return sources[0].sha256
+    parts = [[one.sha256, dict(one.facets)] for one in sources]
+    return _sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def prompt_hash(prompt: Sequence[Message]) -> str:
-    """The first 12 hex digits of the sha256 of a prompt's roles and contents."""
-    return _short_hash(_turns(prompt))
+    """The first 12 hex digits of the sha256 of a prompt's turns: roles, texts, images by their hashes, tool calls."""
+    return _short_hash([_turn(message) for message in prompt])
 
 
 def content_id(example: Example) -> str:
-    """The first 12 hex digits of the sha256 of the prompt and the candidates' texts; labels have no part in it."""
-    return _short_hash([_turns(example.prompt), [candidate.text for candidate in example.candidates]])
+    """The first 12 hex digits of the sha256 of the prompt, the candidates' turns and the tools; labels have no part."""
+    content = [[_turn(message) for message in example.prompt], [_response(one) for one in example.candidates]]
+    return _short_hash([*content, list(example.tools)] if example.tools else content)
 
 
-def _turns(prompt: Sequence[Message]) -> list[tuple[str, str]]:
-    return [(message.role, message.text) for message in prompt]
+def _turn(message: Message) -> list[object]:
+    """A message as JSON; of one that is text alone its role and text."""
+    if message.is_plain:
+        return [message.role, message.text]
+    parts = [{"image": part.sha256} if isinstance(part, Image) else part for part in message.parts]
+    calls = [[call.name, call.arguments, call.id] for call in message.tool_calls]
+    return [message.role, parts, calls, message.tool_call_id, message.name]
+
+
+def _response(candidate: Candidate) -> object:
+    """A response as JSON; one message that is text alone is that text."""
+    if isinstance(candidate.response, str) or candidate.response.messages is None:
+        return candidate.text
+    messages = candidate.response.messages
+    if len(messages) == 1 and messages[0].is_plain and messages[0].role == "assistant":
+        return messages[0].text
+    return [_turn(message) for message in messages]
 
 
 def _short_hash(value: object) -> str:
-    return _sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()[:12]
+    return _sha256(json.dumps(value, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _unused(wanted: str, taken: Mapping[str, object], times: Counter[str]) -> str:
@@ -121,17 +173,52 @@ def _unused(wanted: str, taken: Mapping[str, object], times: Counter[str]) -> st
             return name
 
 
-def _content(example: Example) -> tuple[object, ...]:
-    candidates = tuple((c.text, c.steps, c.label) for c in example.candidates if c.text is not None)
-    return example.prompt, candidates
+def _content(example: Example) -> bytes:
+    candidates = [
+        [
+            _response(c),
+            c.steps,
+            c.label if c.number is None else c.number,
+            list(map(repr, c.annotations)),
+            c.step_labels,
+        ]
+        for c in example.candidates
+        if isinstance(c.response, str) or c.response.messages is not None
+    ]
+    content = [[_turn(message) for message in example.prompt], candidates, example.tools]
+    return _sha256(json.dumps(content, sort_keys=True).encode()).digest()
 
 
 def _noted(examples: Sequence[Example], renamed: Set[str]) -> dict[str, int]:
-    texts = [[c.text for c in example.candidates if c.text is not None] for example in examples]
+    responses = [[_response(c) for c in example.candidates] for example in examples]
+    told = [
+        [one if isinstance(one, str) else json.dumps(one) for one in of_one if one is not None] for of_one in responses
+    ]
     noted = {
-        "empty prompts": sum(not any(m.text.strip() for m in example.prompt) for example in examples),
-        "empty responses": sum(texts_of.count("") for texts_of in texts),
-        "examples with identical responses": sum(len(set(texts_of)) < len(texts_of) for texts_of in texts),
+        "empty prompts": sum(not any(_says_something(m) for m in example.prompt) for example in examples),
+        "empty responses": sum(of_one.count("") for of_one in responses),
+        "examples with identical responses": sum(len(set(of_one)) < len(of_one) for of_one in told),
         "repeated ids": sum(example.id in renamed for example in examples),
+        "tool calls whose arguments are not JSON": sum(map(_broken_calls, examples)),
     }
     return {what: count for what, count in noted.items() if count}
+
+
+def _says_something(message: Message) -> bool:
+    return bool(message.tool_calls) or any(isinstance(part, Image) or part.strip() for part in message.parts)
+
+
+def _broken_calls(example: Example) -> int:
+    turns = [
+        example.prompt,
+        *(c.response.messages or () for c in example.candidates if isinstance(c.response, Response)),
+    ]
+    return sum(not _is_json(call.arguments) for messages in turns for turn in messages for call in turn.tool_calls)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

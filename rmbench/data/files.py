@@ -47,20 +47,20 @@ class Row:
                 return field
         return None
 
-    def need(self, fields: tuple[str, ...], would_do: str) -> str:
-        """The first of `fields` that the row has. Raises DataError that lists what was found and what would do."""
+    def need(self, fields: tuple[str, ...], expected: str) -> str:
+        """The first of `fields` that the row has. Raises DataError that lists what is there and what was `expected`."""
         field = self.first(fields)
         if field is None:
             found = ", ".join(f"`{name}`" for name in list(self.value)[:12]) or "nothing"
-            raise self.error(f"no `{fields[0]}`; found {found}; {would_do}")
+            raise self.error(f"no `{fields[0]}`; found {found}; {expected}")
         return field
 
-    def objects(self, field: str, would_do: str) -> list[dict[str, Any]]:
+    def objects(self, field: str, expected: str) -> list[dict[str, Any]]:
         """The objects listed in `field`. Raises DataError where it is no such list."""
-        self.need((field,), would_do)
+        self.need((field,), expected)
         value = self.value[field]
         if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-            raise self.error(f"{shown(value)} is no list of objects; {would_do}", field)
+            raise self.error(f"expected a list of objects, got {shown(value)}; {expected}", field)
         return value
 
     def filled(self, fields: tuple[str, ...]) -> str | None:
@@ -79,7 +79,7 @@ class Row:
         """The text in `field`. Raises DataError where it is none."""
         value = self.value.get(field)
         if not isinstance(value, str):
-            raise self.error(f"{shown(value)} is no text", field)
+            raise self.error(f"expected a text, got {shown(value)}", field)
         return value
 
 
@@ -102,7 +102,9 @@ def read_rows(path: Path) -> Iterator[Row]:
             with _open(file) as stream:
                 for number, value in _READERS[_format(file)](stream, name):
                     if not isinstance(value, dict):
-                        raise DataError(f"{name}, row {number}: {shown(value)} is no object with named fields")
+                        raise DataError(
+                            f"{name}, row {number}: expected an object with named fields, got {shown(value)}"
+                        )
                     yield Row(value, name, number)
         except (OSError, EOFError, zlib.error) as error:
             cause = getattr(error, "strerror", None) or str(error).partition("\n")[0]
@@ -134,7 +136,7 @@ def _files(path: Path) -> list[Path]:
         return [path]
     found = sorted(file for file in path.rglob("*") if file.is_file() and _suffix(file) and not _hidden(file, path))
     if not found:
-        raise DataError(f"{path.name}: no data file in this folder; {_KNOWN} would do")
+        raise DataError(f"{path.name}: no data file in this folder; expected {_KNOWN}")
     return found
 
 
@@ -155,7 +157,7 @@ def _suffix(path: Path) -> str:
 def _format(path: Path) -> str:
     suffix = _suffix(path)
     if not suffix:
-        raise DataError(f"{path.name}: {path.suffix or 'no suffix'} is no data format; {_KNOWN} would do")
+        raise DataError(f"{path.name}: unsupported format {path.suffix or '(no suffix)'}; expected {_KNOWN}")
     return suffix.removesuffix(".gz")
 
 
@@ -176,7 +178,7 @@ def _json(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
     if data.startswith(b"["):
         return _json_list(_decoded(data, name), name)
     if data.partition(b"\n")[0].strip() == b"{":
-        raise DataError(f"{name}: one JSON object over several lines; a list of objects or one object a line would do")
+        raise DataError(f"{name}: one JSON object over several lines; expected a list of objects, or one object a line")
     return _json_lines(io.BytesIO(data), name)
 
 
@@ -193,7 +195,7 @@ def _json_list(text: str, name: str) -> Iterator[tuple[int, Any]]:
         position = _next(text, end)
         separator, position = text[position : position + 1], position + 1
     if separator != "]":
-        raise DataError(f"{place}: invalid JSON: {separator!r} after it, where `,` or `]` was due")
+        raise DataError(f"{place}: invalid JSON: expected `,` or `]` after it, got {separator!r}")
     if text[position:].strip():
         raise DataError(f"{place}: invalid JSON: more text after the end of the list")
 
@@ -275,4 +277,4 @@ _READERS: dict[str, Callable[[BinaryIO, str], Iterator[tuple[int, Any]]]] = {
     ".csv": _csv,
     ".parquet": _parquet,
 }
-_KNOWN = f"{', '.join(_READERS)}, each also with .gz,"
+_KNOWN = f"{', '.join(_READERS)}, each also with .gz"

@@ -1,42 +1,47 @@
-"""Data sets of the Hugging Face hub, pinned to the commit they were read at."""
+"""Data sets of the Hugging Face hub, each at the commit that it was read at."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from rmbench.data.dataset import Source
 from rmbench.data.files import Row
 from rmbench.errors import DataError
 
-_LOCAL = "local"
+LOCAL = "local"
 _TIMEOUT = 8.0  # seconds for the hub's first answer; without it nothing more is asked
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The rows of a hub set, its id (a folder: its name), its commit (None where only the cache could be asked), and
-    the sha256 of the rows."""
+    """The rows of a hub set, and where they are from."""
 
     rows: Iterator[Row]
-    source: str
-    revision: str | None
-    sha256: str
+    source: Source
 
 
 @dataclass(frozen=True, slots=True)
 class HubSet:
-    """A data set on the hub, or a local folder that `datasets.load_dataset` reads. `split` None is the only one."""
+    """A data set on the hub, or a local folder that `datasets.load_dataset` reads.
+
+    `revision` is a commit, where whoever publishes figures on these rows states one; without it the newest is resolved
+    at first use, and is the same for as long as the process runs. `split` None is the only one. Every example of it
+    gets its `facets`.
+    """
 
     id: str
-    split: str | None = None
     revision: str | None = None
     config: str | None = None
+    split: str | None = None
+    facets: Mapping[str, str] = field(default_factory=dict)
 
     def load(self, task: str) -> Loaded:
         """The rows, for `task` (a name, for the error message). Raises DataError where they cannot be had."""
@@ -44,8 +49,8 @@ class HubSet:
 
         try:
             with _quiet_client():
-                commit = self._commit()
-                revision = None if commit == _LOCAL else commit
+                commit = _commit(self.id, self.revision)
+                revision = None if commit == LOCAL else commit
                 loaded = datasets.load_dataset(self.id, self.config, split=self.split, revision=revision)
         except Exception as error:  # whatever the hub, its client or the network raise, the way out is the same
             cause = str(error).partition("\n")[0]
@@ -57,24 +62,55 @@ class HubSet:
             if len(loaded) > 1:
                 raise DataError(f"hub set {self.id} has the splits {', '.join(loaded)}; the task names none of them")
             (loaded,) = loaded.values()
-        source = Path(self.id).resolve().name if commit == _LOCAL else self.id
-        return Loaded(self._rows(loaded), source, commit, _rows_sha256(loaded))
-
-    def _commit(self) -> str | None:
-        """The commit that `revision` names now; in offline mode just `revision`, as nobody can be asked."""
-        if Path(self.id).is_dir():
-            return _LOCAL
-        import huggingface_hub
-        from huggingface_hub.errors import OfflineModeIsEnabled
-
-        try:
-            return huggingface_hub.HfApi().dataset_info(self.id, revision=self.revision, timeout=_TIMEOUT).sha
-        except OfflineModeIsEnabled:
-            return self.revision
+        # an image as a decoded object has neither a hash nor its bytes
+        loaded = loaded.cast(_undecoded(loaded.features)) if _has_images(loaded.features) else loaded
+        name = Path(self.id).resolve().name if commit == LOCAL else self.id
+        source = Source(name, commit, _rows_sha256(loaded), len(loaded), self.config, self.split, self.facets)
+        return Loaded(self._rows(loaded), source)
 
     def _rows(self, values: Iterable[dict[str, Any]]) -> Iterator[Row]:
         for number, value in enumerate(values, 1):
             yield Row(value, Path(self.id).name, number)
+
+
+@cache
+def _commit(name: str, revision: str | None) -> str | None:
+    """The commit that `revision` names now; in offline mode just `revision`, as nobody can be asked."""
+    if Path(name).is_dir():
+        return LOCAL
+    import huggingface_hub
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        return huggingface_hub.HfApi().dataset_info(name, revision=revision, timeout=_TIMEOUT).sha
+    except OfflineModeIsEnabled:
+        return revision
+
+
+def _has_images(feature: Any) -> bool:
+    import datasets
+
+    if isinstance(feature, datasets.Image):
+        return True
+    if isinstance(feature, dict):
+        return any(map(_has_images, feature.values()))
+    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+    return inner is not None and _has_images(inner)
+
+
+def _undecoded(feature: Any) -> Any:
+    """The same features with every image as its bytes."""
+    import datasets
+
+    if isinstance(feature, datasets.Image):
+        return datasets.Image(decode=False)
+    if isinstance(feature, dict):
+        return type(feature)({name: _undecoded(inner) for name, inner in feature.items()})
+    if isinstance(feature, list):
+        return [_undecoded(feature[0])]
+    if getattr(feature, "feature", None) is not None:
+        return type(feature)(_undecoded(feature.feature), length=feature.length)
+    return feature
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from typing import Any
 from rmbench.data.files import Row, shown
 from rmbench.types import STATUSES, Ask, Reward, Status
 
-_WOULD_DO = (
+_EXPECTED = (
     "a score file has `example_id`, `candidate` and `reward` or `steps`; or `example_id`, `first`, `second` and "
     "`win_first`; or RewardMATH's `problem` and `score`"
 )
@@ -69,7 +69,7 @@ class Entry:
 
 
 def read_entries(rows: Iterable[Row]) -> Iterator[Entry]:
-    """What a score file recorded. Raises DataError that names file, row and field of what is no score."""
+    """What a score file recorded. Raises DataError that names file, row and field of what it cannot read."""
     seen: Counter[str] = Counter()
     for row in rows:
         if is_official(row):
@@ -101,13 +101,13 @@ def read_official(row: Row, seen: Counter[str]) -> Official:
     problem = row.text("problem")
     scores = row.value["score"]
     if not isinstance(scores, list) or not scores:
-        raise row.error(f"{shown(scores)} is no list of scores", "score")
+        raise row.error(f"expected a list of scores, got {shown(scores)}", "score")
     sources = _strings(row, "solution_reference", len(scores)) or ("",) * len(scores)
     positions = _strings(row, "chosen_position", len(scores))
     if positions is not None:
         ask: Ask = "compare"
         if not set(positions) <= {"A", "B"}:
-            raise row.error(f"{shown(positions)}; each is 'A' (shown first) or 'B'", "chosen_position")
+            raise row.error(f"expected 'A' (shown first) or 'B' for each, got {shown(positions)}", "chosen_position")
         rewards = tuple(_verdict(row, score) for score in scores)
     elif any(isinstance(score, list) for score in scores):
         ask, rewards = "steps", tuple(_steps(row, "score", score) for score in scores)
@@ -118,16 +118,16 @@ def read_official(row: Row, seen: Counter[str]) -> Official:
 
 def _record(row: Row) -> Entry:
     """A row of rmbench's own formats."""
-    row.need(("example_id",), _WOULD_DO)
+    row.need(("example_id",), _EXPECTED)
     example = row.name(("example_id",))
     if example is None:
         raise row.error("no example is named", "example_id")
     if row.first(("first", "second", "win_first")):
         pair = _whole(row, "first"), _whole(row, "second")
         if pair[0] == pair[1]:
-            raise row.error(f"candidate {pair[0]} against itself; `first` and `second` differ", "second")
+            raise row.error(f"expected another candidate than `first`, got {pair[0]} twice", "second")
         return Entry(example, pair, "compare", _share(row), row)
-    row.need(("reward", "steps"), _WOULD_DO)
+    row.need(("reward", "steps"), _EXPECTED)
     reward = _steps(row, "steps", row.value["steps"]) if row.value.get("steps") else _with_heads(row)
     n_tokens, truncated = (_whole(row, name) if row.name((name,)) else 0 for name in ("n_tokens", "truncated"))
     reward = replace(reward, status=_status(row, reward.status), n_tokens=n_tokens, truncated=truncated)
@@ -137,7 +137,7 @@ def _record(row: Row) -> Entry:
 def _share(row: Row) -> Reward:
     win = _number(row, "win_first", row.value.get("win_first"))
     if win < 0 or win > 1:
-        raise row.error(f"{win} is no share of a win; a number from 0 to 1 is due", "win_first")
+        raise row.error(f"expected a share of a win, from 0 to 1, got {win}", "win_first")
     return Reward((win, 1 - win), status=_status(row, "refused" if math.isnan(win) else "ok"))
 
 
@@ -154,7 +154,7 @@ def _with_heads(row: Row) -> Reward:
 
 def _verdict(row: Row, verdict: Any) -> Reward:
     if verdict not in ("A", "B", None):
-        raise row.error(f"{shown(verdict)} is no verdict; 'A', 'B' or null is due", "score")
+        raise row.error(f"expected a verdict, 'A', 'B' or null, got {shown(verdict)}", "score")
     if verdict is None:
         return Reward((math.nan, math.nan), status="refused", detail="no verdict")
     return Reward((1.0, 0.0) if verdict == "A" else (0.0, 1.0))
@@ -162,13 +162,13 @@ def _verdict(row: Row, verdict: Any) -> Reward:
 
 def _scalar(row: Row, score: Any) -> Reward:
     if score in ("A", "B"):
-        raise row.error(f"{shown(score)} is no number; verdicts go with `chosen_position`", "score")
+        raise row.error(f"expected a number, got {shown(score)}; verdicts go with `chosen_position`", "score")
     return Reward((_number(row, "score", score),), status="missing" if score is None else "ok")
 
 
 def _steps(row: Row, field: str, steps: Any) -> Reward:
     if not isinstance(steps, list):
-        raise row.error(f"{shown(steps)} is no list of step rewards", field)
+        raise row.error(f"expected a list of step rewards, got {shown(steps)}", field)
     if not steps:
         return Reward((math.nan,), status="missing", detail="no step rewards")
     rewards = tuple(_number(row, field, step) for step in steps)
@@ -179,7 +179,7 @@ def _status(row: Row, otherwise: Status) -> Status:
     """The row's own `status`, where it has one."""
     status: Status | None = row.value.get("status")
     if status is not None and status not in STATUSES:
-        raise row.error(f"{shown(status)} is no status; one of {', '.join(STATUSES)}", "status")
+        raise row.error(f"expected one of {', '.join(STATUSES)}, got {shown(status)}", "status")
     return status or otherwise
 
 
@@ -188,7 +188,7 @@ def _number(row: Row, field: str, value: Any) -> float:
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise row.error(f"{shown(value)} is no number", field)
+        raise row.error(f"expected a number, got {shown(value)}", field)
     try:
         return float(value)
     except OverflowError as error:
@@ -198,7 +198,7 @@ def _number(row: Row, field: str, value: Any) -> float:
 def _whole(row: Row, field: str) -> int:
     value = row.value.get(field)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise row.error(f"{shown(value)} is no whole number from 0 up", field)
+        raise row.error(f"expected a whole number from 0, got {shown(value)}", field)
     return value
 
 
@@ -208,7 +208,7 @@ def _strings(row: Row, field: str, length: int) -> tuple[str, ...] | None:
     if value is None:
         return None
     if not isinstance(value, list) or len(value) != length:
-        raise row.error(f"{shown(value)}; a list as long as `score`, {length}, is due", field)
+        raise row.error(f"expected a list as long as `score`, {length}, got {shown(value)}", field)
     return tuple(str(item) for item in value)
 
 
@@ -218,5 +218,5 @@ def _pairs(row: Row, field: str) -> list[tuple[str, Any]]:
     if isinstance(value, dict):
         return list(value.items())
     if not isinstance(value, list) or not all(isinstance(pair, tuple) for pair in value):
-        raise row.error(f"{shown(value)} is no mapping of names to numbers", field)
+        raise row.error(f"expected a mapping of names to numbers, got {shown(value)}", field)
     return value

@@ -1,4 +1,4 @@
-"""Result files: `DIR/<org>__<model>/<revision or local>-<config hash>/<task>.{json,parquet}`, written atomically.
+"""Result files: `DIR/<org>__<model>/<revision or local>-<hash of the run>/<task>.{json,parquet}`, written atomically.
 
 The JSON is written last, so where there is a result its tables are there too.
 """
@@ -25,10 +25,31 @@ if TYPE_CHECKING:
 
 
 def result_folder(result: TaskResult) -> Path:
-    """Where a result belongs, relative to the output folder."""
+    """The folder of the run that a result is of, relative to the output folder. Raises ResultError for a bad id."""
+    check_ids(result)
     revision = re.sub(r"[^\w.-]", "_", result.subject.revision or "local")[:12]
-    identity = {"fingerprint": result.subject.fingerprint, **result.config}
+    config = {"model": result.config.model, "data": result.config.data}
+    identity = {"fingerprint": result.subject.fingerprint, **config}
     return Path(re.sub(r"[^\w.-]", "_", result.subject.id.replace("/", "__"))) / f"{revision}-{short_hash(identity)}"
+
+
+def result_path(result: TaskResult) -> Path:
+    """Where a result belongs, relative to the output folder; what is not its task's own is hashed into its name."""
+    own = result.config.task
+    name = f"{result.task.name}-{short_hash(own)}" if own else result.task.name
+    return result_folder(result) / f"{name}.json"
+
+
+def check_ids(result: TaskResult) -> None:
+    """Raises ResultError where the model's id or the task's name could lead out of a folder, or names a device."""
+    for field, name in (("subject.id", result.subject.id), ("task.name", result.task.name)):
+        parts = re.split(r"[/\\]", name)
+        leads_out = bool({".", ".."} & {part.strip() for part in parts}) or not parts[0].strip()
+        device = any(_DEVICE.fullmatch(part.partition(".")[0].strip()) for part in parts)
+        if leads_out or device or "\0" in name or re.match(r"[A-Za-z]:", name) or len(name) > _LONGEST_ID:
+            raise ResultError(f"{field}: {name!r:.80} cannot name a file; expected a name, as in org/model")
+    if not _TASK.fullmatch(result.task.name):
+        raise ResultError(f"task.name: {result.task.name!r:.80} cannot name a file; expected letters, digits, _ or -")
 
 
 def check_writable(out: Path) -> None:
@@ -45,16 +66,14 @@ def check_writable(out: Path) -> None:
 
 def write(result: TaskResult, out: Path) -> Path:
     """Writes a result with its tables and returns the JSON's path. Raises ResultError; what was scored is kept."""
-    folder = out / result_folder(result)
-    target = folder / f"{result.task.name}.json"
+    target = out / result_path(result)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        comparisons = target.with_suffix(".comparisons.parquet")
+        target.parent.mkdir(parents=True, exist_ok=True)
         _write_table(result.records, target.with_suffix(".parquet"))
-        if result.comparisons is not None:
-            _write_table(result.comparisons, comparisons)
+        if result.requests is not None:
+            _write_table(result.requests, requests_path(target))
         else:
-            comparisons.unlink(missing_ok=True)
+            requests_path(target).unlink(missing_ok=True)
         _atomically(target, lambda path: path.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8"))
     except OSError as error:
         raise ResultError(
@@ -62,6 +81,11 @@ def write(result: TaskResult, out: Path) -> Path:
             "command with another --out finishes without scoring again"
         ) from error
     return target
+
+
+def requests_path(path: Path) -> Path:
+    """Where the table of requests of the result at `path` stands, if it has one."""
+    return path.with_suffix(".requests.parquet")
 
 
 def check_table(path: Path) -> None:
@@ -88,17 +112,17 @@ def read(path: Path, *, tables: bool = False) -> TaskResult:
     try:
         result = TaskResult.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        if field == "schema_version":
+        places = {".".join(str(part) for part in one["loc"]) or "the file": one for one in reversed(error.errors())}
+        if "schema_version" in places:
+            version = places["schema_version"]["input"]
             raise ResultError(
-                f"{path}: schema version {first['input']!r}; this rmbench reads {SCHEMA_VERSION}"
+                f"{path}: schema version {version!r}; this rmbench reads {SCHEMA_VERSION}; run it again"
             ) from error
+        field, first = [*places.items()][-1]
         raise ResultError(f"{path}: no result file: {field}: {first['msg']}") from error
     if tables:
         result._records = _read_table(path.with_suffix(".parquet"))
-        comparisons = path.with_suffix(".comparisons.parquet")
-        result._comparisons = _read_table(comparisons) if comparisons.exists() else None
+        result._requests = _read_table(requests_path(path)) if requests_path(path).exists() else None
     return result
 
 
@@ -154,4 +178,7 @@ def _atomically(target: Path, write_to: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+_TASK = re.compile(r"[A-Za-z0-9]\w*([.-]\w+)*", re.ASCII)
+_DEVICE = re.compile(r"con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$", re.IGNORECASE)
+_LONGEST_ID = 200
 _TABLES: Mapping[str, Callable[[pa.Table, Path], None]] = {".jsonl": _write_lines, ".parquet": _write_table}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _ENCODE = json.JSONEncoder().encode
 _PACKAGES = ("rmbench", "torch", "transformers", "tokenizers", "numpy", "peft")
@@ -25,9 +29,73 @@ def environment() -> dict[str, str]:
     return found
 
 
-def examples_sha256(judged: Iterable[tuple[str, str | None, Sequence[float | None]]]) -> str:
+def examples_sha256(judged: Iterable[tuple[str, str | None, Sequence[float | str | None]]]) -> str:
     """Identity of what was judged: (id, cluster, labels) in any order, whatever file or format they came from."""
-    return list_sha256(sorted(map(list, judged)))
+    return list_sha256(sorted(map(list, judged), key=_by_id))
+
+
+def responses_sha256(judged: Iterable[tuple[str, Sequence[str | None]]]) -> str | None:
+    """Identity of the responses: (id, hashes of their texts) in any order; None where one is not known."""
+    known = sorted(map(list, judged), key=_by_id)
+    return None if any(None in texts for _, texts in known) else list_sha256(known)
+
+
+def _by_id(judged: Sequence[Any]) -> str:
+    return str(judged[0])
+
+
+def reason_of(detail: str | None) -> str:
+    """Why a request has no reward, as it is counted: without what is of this one request, and no path in it."""
+    reason = re.split(r":| example ", detail or "")[0]
+    reason = re.sub(r"\S*[/\\]\S*", "...", re.sub(r"\d[\d,.]*", "#", reason))
+    return " ".join(reason.split())[:100]
+
+
+def columns_of(candidates: pa.Table, requests: pa.Table | None = None) -> dict[str, dict[str, str]]:
+    """The hash of every column of the tables of a result, by table."""
+    tables = {"candidates": candidates} | ({} if requests is None else {"requests": requests})
+    return {name: column_hashes(table) for name, table in tables.items()}
+
+
+def column_hashes(table: pa.Table) -> dict[str, str]:
+    """The first 16 hex digits of a hash of each column of a table: of its values, whatever file they were kept in."""
+    return {name: _column_hash(table[name])[:16] for name in table.column_names}
+
+
+def _column_hash(column: pa.ChunkedArray) -> str:
+    import pyarrow as pa
+
+    digest = sha256()
+    array = column.combine_chunks()
+    for chunk in array.chunks if isinstance(array, pa.ChunkedArray) else [array]:
+        _add_values(digest, chunk)
+    return digest.hexdigest()
+
+
+def _add_values(digest: Any, array: pa.Array) -> None:
+    """Which values there are, how long each is, and the values themselves, lowest byte first."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    digest.update(len(array).to_bytes(8, "little"))
+    digest.update(np.packbits(array.is_valid().to_numpy(zero_copy_only=False)).tobytes())
+    array, kind = array.drop_null(), array.type
+    digest.update(b"nested" if pa.types.is_nested(kind) else str(kind).encode())
+    if pa.types.is_map(kind) or pa.types.is_list(kind):
+        offsets = np.asarray(array.offsets)
+        digest.update(np.diff(offsets).astype("<i8").tobytes())
+        start, end = (int(offsets[0]), int(offsets[-1])) if len(offsets) else (0, 0)
+        for part in [array.keys, array.items] if pa.types.is_map(kind) else [array.values]:
+            _add_values(digest, part[start:end])
+    elif pa.types.is_string(kind):
+        digest.update(pc.binary_length(array).to_numpy(zero_copy_only=False).astype("<i8").tobytes())
+        digest.update("".join(array.to_pylist()).encode())
+    elif pa.types.is_boolean(kind):
+        digest.update(np.packbits(array.to_numpy(zero_copy_only=False)).tobytes())
+    elif len(array) and not pa.types.is_null(kind):
+        values = array.to_numpy(zero_copy_only=False)
+        digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
 
 
 def list_sha256(items: Iterable[object]) -> str:

@@ -1,101 +1,177 @@
-"""The table beside a result: one row a candidate, and one row a comparison where pairs were asked. No texts."""
+"""The tables beside a result: one row a candidate, and one a request where some show several responses. No texts."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from rmbench.types import Array, Example, Question, Reward
+from rmbench.data.dataset import prompt_hash
+from rmbench.metrics.views import Given, alone_of
+from rmbench.results.provenance import reason_of
+from rmbench.types import Candidate, Example, Image, Message, Response, Reward
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+TAG = "tag_"
+JSON = {b"rmbench": b"json"}  # what a column says whose values are JSON
+
 _AT_ONCE = 1 << 16  # rows held as Python objects
+_HEX = 32  # digits of the hash of a text
 
 
 class Records:
     """The tables of a run on one task, grown an example at a time; no texts are kept."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, list[Any]] = {name: [] for name in _candidate_types()}
-        self._done: list[pa.Table] = []
+        self._candidates = _Table(candidate_types())
+        self._requests = _Table(request_types())
         self._tags: dict[str, list[Any]] = {}
-        self._pairs: dict[str, list[Any]] = {name: [] for name in _comparison_types()}
         self._count = 0
+        self._several = False
 
-    def add(self, example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> None:
-        """Adds an example's candidates, and the comparisons of them, in the order of the data."""
-        placed = [
-            (question.place.candidates, reward)
-            for question, reward in zip(questions, rewards, strict=True)
-            if question.place is not None
-        ]
-        alone = {shown[0]: reward for shown, reward in placed if len(shown) == 1}
-        self._add_candidates(example, [alone.get(index) for index in range(len(example.candidates))])
-        for shown, reward in placed:
-            for i, j in combinations(range(len(shown)), 2):
-                row = (example.id, shown[i], shown[j], reward.values[i], reward.values[j], reward.status)
-                for column, value in zip(self._pairs.values(), row, strict=True):
-                    column.append(value)
+    def add(self, example: Example, given: Sequence[Given]) -> list[str | None]:
+        """Adds an example with what was given to its requests, in the order asked; the hash of each candidate's text.
 
-    def candidates(self, probabilities: Sequence[Array] | None) -> pa.Table:
-        """One row a candidate, in the order of the data: what is known of it and what it was given.
-
-        `probabilities` has one number per candidate of each example, nan where there is none; None without calibration.
+        A candidate's row holds the reward that it was given by itself.
         """
-        import numpy as np
+        texts = [text_hash(candidate) for candidate in example.candidates]
+        self._add_candidates(example, given, texts)
+        if any(len(one.candidates) > 1 for one in given) and not self._several:
+            self._several = True
+        for number, (ask, candidates, reward) in enumerate(given):
+            self._requests.add(
+                example.id, number, ask, list(candidates), list(reward.values), reward.pick,
+                None if reward.spread is None else list(reward.spread), reward.status, _reason(reward), reward.n_tokens,
+                reward.truncated, reward.read or None,
+            )  # fmt: skip
+        if not self._several:
+            self._requests.clear()
+        return texts
+
+    def candidates(self) -> pa.Table:
+        """One row a candidate, in the order of the data: what is known of it and what it was given."""
+        import pyarrow as pa
+
+        table = self._candidates.made()
+        for name, values in sorted(self._tags.items()):
+            values.extend([None] * (self._count - len(values)))
+            array, metadata = _tag_array(values)
+            table = table.append_column(pa.field(f"{TAG}{name}", array.type, metadata=metadata), array)
+        return table
+
+    def requests(self) -> pa.Table | None:
+        """One row a request, in the order asked; None where each showed one response."""
+        return self._requests.made() if self._several else None
+
+    def _add_candidates(self, example: Example, given: Sequence[Given], texts: Sequence[str | None]) -> None:
+        facets = list(example.facets.items())
+        prompt = prompt_hash(example.prompt) if example.prompt else None
+        asks = {one.candidates[0]: one.ask for one in given if len(one.candidates) == 1}
+        rewards = alone_of(len(example.candidates), given)
+        for index, (candidate, text) in enumerate(zip(example.candidates, texts, strict=True)):
+            self._candidates.add(
+                example.id, index, facets, example.cluster, prompt, candidate.number,
+                candidate.label if isinstance(candidate.label, str) else None, list(candidate.annotations) or None,
+                None if candidate.step_labels is None else list(candidate.step_labels), text,
+                *_reward_cells(asks[index], rewards[index]) if index in asks else _UNASKED,
+                None if candidate.text is None else len(candidate.text),
+            )  # fmt: skip
+            for tag, value in candidate.tags.items():
+                column = self._tags.setdefault(tag, [])
+                column.extend([None] * (self._count + index - len(column)))
+                column.append(value)
+        self._count += len(example.candidates)
+
+
+class _Table:
+    """Columns that grow by rows; Python objects take several times what their columns do, so few are held at once."""
+
+    def __init__(self, types: Mapping[str, pa.DataType]) -> None:
+        self._types = types
+        self._done: list[pa.Table] = []
+        self.clear()
+
+    def clear(self) -> None:
+        self._rows: list[tuple[Any, ...]] = []
+
+    def add(self, *cells: Any) -> None:
+        self._rows.append(cells)
+        if len(self._rows) >= _AT_ONCE:
+            self._pack()
+
+    def made(self) -> pa.Table:
         import pyarrow as pa
 
         self._pack()
-        table = pa.concat_tables(self._done)
-        if probabilities is not None:
-            column = pa.array(np.concatenate([np.zeros(0), *probabilities]), pa.float64(), from_pandas=True)
-            table = table.set_column(table.column_names.index("probability"), "probability", column)
-        for name, values in self._tags.items():
-            values.extend([None] * (self._count - len(values)))
-            table = table.append_column(f"tag_{name}", _tag_array(values))
-        return table
-
-    def comparisons(self) -> pa.Table | None:
-        """One row a pair of candidates in the order shown, the win mass of each; None where nothing was compared."""
-        import pyarrow as pa
-
-        if not self._pairs["example_id"]:
-            return None
-        return pa.table({name: pa.array(self._pairs[name], kind) for name, kind in _comparison_types().items()})
-
-    def _add_candidates(self, example: Example, rewards: Sequence[Reward | None]) -> None:
-        k, rows = len(rewards), self._rows
-        rows["example_id"] += [example.id] * k
-        rows["candidate"] += range(k)
-        rows["subset"] += [example.facets.get("subset")] * k
-        rows["cluster"] += [example.cluster] * k
-        rows["label"] += [candidate.number for candidate in example.candidates]
-        rows["reward"] += [reward and reward.value for reward in rewards]
-        rows["heads"] += [reward and [(name, head[0]) for name, head in reward.heads.items()] for reward in rewards]
-        rows["steps"] += [(reward and list(reward.steps)) or None for reward in rewards]
-        rows["probability"] += [None] * k
-        rows["status"] += [reward and reward.status for reward in rewards]
-        rows["n_tokens"] += [reward and reward.n_tokens for reward in rewards]
-        rows["truncated"] += [reward and reward.truncated for reward in rewards]
-        rows["characters"] += [None if c.text is None else len(c.text) for c in example.candidates]
-        for index, candidate in enumerate(example.candidates, self._count):
-            for tag, value in candidate.tags.items():
-                column = self._tags.setdefault(tag, [])
-                column.extend([None] * (index - len(column)))
-                column.append(value)
-        self._count += k
-        if len(rows["candidate"]) >= _AT_ONCE:
-            self._pack()
+        return pa.concat_tables(self._done)
 
     def _pack(self) -> None:
-        """Python objects take several times what their columns do."""
         import pyarrow as pa
 
-        types = _candidate_types()
-        self._done.append(pa.table({name: pa.array(self._rows[name], kind) for name, kind in types.items()}))
-        self._rows = {name: [] for name in types}
+        columns = zip(*self._rows, strict=True) if self._rows else ([] for _ in self._types)
+        arrays = {name: pa.array(cells, kind) for (name, kind), cells in zip(self._types.items(), columns, strict=True)}
+        self._done.append(pa.table(arrays))
+        self.clear()
+
+
+def with_probabilities(table: pa.Table, probabilities: Sequence[Any] | None) -> pa.Table:
+    """The table of candidates with `probability`: one number per candidate of each example, in the order of the data.
+
+    nan where there is none; None without calibration.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    if probabilities is None:
+        return table
+    column = pa.array(np.concatenate([np.zeros(0), *probabilities]), pa.float64(), from_pandas=True)
+    return table.set_column(table.column_names.index("probability"), "probability", column)
+
+
+def text_hash(candidate: Candidate) -> str | None:
+    """The first 32 hex digits of the sha256 of a response: of its text, or of its turns where it is no single text."""
+    response = candidate.response
+    if isinstance(response, Response):
+        if response.messages is None:
+            return None
+        if len(response.messages) > 1 or not response.messages[0].is_plain:
+            turns = json.dumps([_turn(message) for message in response.messages], ensure_ascii=False)
+            return sha256(turns.encode(errors="surrogatepass")).hexdigest()[:_HEX]
+        response = response.messages[0].text
+    return sha256(response.encode(errors="surrogatepass")).hexdigest()[:_HEX]
+
+
+def _turn(message: Message) -> list[Any]:
+    parts = [{"image": part.sha256} if isinstance(part, Image) else part for part in message.parts]
+    calls = [[call.name, call.arguments, call.id] for call in message.tool_calls]
+    return [message.role, parts, calls, message.tool_call_id, message.name]
+
+
+def _reward_cells(ask: str, reward: Reward) -> tuple[Any, ...]:
+    return (
+        ask,
+        reward.read or None,
+        reward.value,
+        [(name, head[0]) for name, head in reward.heads.items()],
+        list(reward.steps) or None,
+        [(name, list(steps)) for name, steps in reward.step_heads.items()] or None,
+        None if reward.spread is None else reward.spread[0],
+        None,
+        reward.status,
+        _reason(reward),
+        reward.n_tokens,
+        reward.truncated,
+    )
+
+
+_UNASKED = (None,) * 12
+
+
+def _reason(reward: Reward) -> str | None:
+    return None if reward.status == "ok" else reason_of(reward.detail)
 
 
 def generation_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -106,51 +182,78 @@ def generation_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     import pyarrow as pa
 
     tags = dict.fromkeys(tag for row in rows for tag in row["tags"])
-    arrays = {name: pa.array([row[name] for row in rows], kind) for name, kind in _generation_types().items()}
-    return pa.table(arrays | {f"tag_{tag}": _tag_array([row["tags"].get(tag) for row in rows]) for tag in tags})
+    rows = [{**row, "facets": list(row["facets"].items())} for row in rows]
+    arrays = {name: pa.array([row[name] for row in rows], kind) for name, kind in generation_types().items()}
+    table = pa.table(arrays)
+    for tag in sorted(tags):
+        array, metadata = _tag_array([row["tags"].get(tag) for row in rows])
+        table = table.append_column(pa.field(f"{TAG}{tag}", array.type, metadata=metadata), array)
+    return table
 
 
-def _candidate_types() -> Mapping[str, pa.DataType]:
+def candidate_types() -> Mapping[str, pa.DataType]:
+    """The columns of the table of candidates, but for tags."""
     import pyarrow as pa
 
+    numbers = pa.list_(pa.float64())
     return {
         "example_id": pa.string(),
         "candidate": pa.int32(),
-        "subset": pa.string(),
+        "facets": pa.map_(pa.string(), pa.string()),
         "cluster": pa.string(),
+        "prompt": pa.string(),
         "label": pa.float64(),
+        "class": pa.string(),
+        "annotations": numbers,
+        "step_labels": numbers,
+        "text": pa.string(),
+        "ask": pa.string(),
+        "read": pa.string(),
         "reward": pa.float64(),
         "heads": pa.map_(pa.string(), pa.float64()),
-        "steps": pa.list_(pa.float64()),
+        "steps": numbers,
+        "step_heads": pa.map_(pa.string(), numbers),
+        "spread": pa.float64(),
         "probability": pa.float64(),
         "status": pa.string(),
+        "reason": pa.string(),
         "n_tokens": pa.int32(),
         "truncated": pa.int32(),
         "characters": pa.int32(),
     }
 
 
-def _comparison_types() -> Mapping[str, pa.DataType]:
+def request_types() -> Mapping[str, pa.DataType]:
+    """The columns of the table of requests; `request` counts those of an example."""
     import pyarrow as pa
 
     return {
         "example_id": pa.string(),
-        "first": pa.int32(),
-        "second": pa.int32(),
-        "win_first": pa.float64(),
-        "win_second": pa.float64(),
+        "request": pa.int32(),
+        "ask": pa.string(),
+        "candidates": pa.list_(pa.int32()),
+        "values": pa.list_(pa.float64()),
+        "pick": pa.int32(),
+        "spread": pa.list_(pa.float64()),
         "status": pa.string(),
+        "reason": pa.string(),
+        "n_tokens": pa.int32(),
+        "truncated": pa.int32(),
+        "read": pa.string(),
     }
 
 
-def _generation_types() -> Mapping[str, pa.DataType]:
+def generation_types() -> Mapping[str, pa.DataType]:
+    """The columns of a policy's samples, but for tags."""
     import pyarrow as pa
 
     return {
         "example_id": pa.string(),
         "candidate": pa.int32(),
-        "subset": pa.string(),
+        "facets": pa.map_(pa.string(), pa.string()),
         "cluster": pa.string(),
+        "prompt": pa.string(),
+        "text": pa.string(),
         "condition": pa.string(),
         "status": pa.string(),
         "refused": pa.bool_(),
@@ -162,11 +265,12 @@ def _generation_types() -> Mapping[str, pa.DataType]:
     }
 
 
-def _tag_array(values: Sequence[Any]) -> pa.Array:
-    """A tag column; values of mixed types become their text."""
+def _tag_array(values: Sequence[Any]) -> tuple[pa.Array, Mapping[bytes, bytes] | None]:
+    """A column of tags; values that are not all of one plain type become JSON, and the column says so."""
     import pyarrow as pa
 
-    try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {str} or kinds <= {bool} or kinds <= {int} or kinds <= {int, float}:
+        return pa.array(values), None
+    texts = [None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in values]
+    return pa.array(texts, pa.string()), JSON

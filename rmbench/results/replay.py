@@ -1,104 +1,199 @@
-"""From the records of a result back to what its metrics saw, so that figures can be checked and models compared."""
+"""From the records of a result back to all that its measures saw: to check figures, and to compare models."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rmbench.metrics import comparison
-from rmbench.metrics.aggregate import VIEWS, aggregate
+from rmbench.metrics.views import Facts, Given, outcome_of
+from rmbench.results.records import JSON, TAG
 from rmbench.results.schema import TaskResult
-from rmbench.types import Answer, Array, Outcome, View
+from rmbench.types import Outcome, Reward
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_AT_ONCE = 1 << 15  # rows held as Python objects
+_NO_TAGS: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One example of the records: the labels of its candidates, and the rows of the table that they are."""
+    """One example of the records: the labels of its candidates (a number, a class or None), and their rows."""
 
     id: str
-    subset: str | None
+    facets: Mapping[str, str]
     cluster: str | None
-    labels: list[float | None]
+    labels: list[float | str | None]
     rows: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One example as it was evaluated: its outcome, what was given to its requests, and the hash of each text."""
+
+    outcome: Outcome
+    given: Sequence[Given]
+    texts: Sequence[str | None]
 
 
 def examples_of(result: TaskResult) -> list[Judged]:
     """The examples that a result's records are about, candidates in their order."""
     records = result.records
-    order = np.argsort(records["candidate"].to_numpy(), kind="stable")
-    ids = records["example_id"].take(order).combine_chunks().dictionary_encode()
-    codes = ids.indices.to_numpy()
-    rows = order[np.argsort(codes, kind="stable")]
-    ends = np.cumsum(np.bincount(codes)).tolist()
+    rows, ends = _grouped(records)
     starts = [0, *ends[:-1]]
-    subsets, clusters = (records[name].take(rows[starts]).to_pylist() for name in ("subset", "cluster"))
-    labels, places = records["label"].take(rows).to_pylist(), rows.tolist()
+    names, facets, clusters = (
+        records[name].take(rows[starts]).to_pylist() for name in ("example_id", "facets", "cluster")
+    )
+    labels = _labels(records["label"].take(rows).to_pylist(), records["class"].take(rows).to_pylist())
+    places = rows.tolist()
     return [
-        Judged(name, subset, cluster, labels[start:end], places[start:end])
-        for name, subset, cluster, start, end in zip(
-            ids.dictionary.to_pylist(), subsets, clusters, starts, ends, strict=True
-        )
+        Judged(name, dict(some or ()), cluster, labels[start:end], places[start:end])
+        for name, some, cluster, start, end in zip(names, facets, clusters, starts, ends, strict=True)
     ]
 
 
-def outcomes_of(result: TaskResult, view: str) -> list[Outcome]:
-    """What metrics saw of one view, one outcome an example: labels, scores or comparisons, characters and tags."""
-    examples = examples_of(result)
-    characters = _numbers(result.records["characters"].to_pylist())
-    tags = _tags(result)
-    return [
-        Outcome(
-            example.id,
-            {} if example.subset is None else {"subset": example.subset},
-            example.cluster or example.id,
-            _numbers(example.labels),
-            {view: seen},
-            columns={"characters": characters[example.rows]},
-            tags=[tags[row] for row in example.rows] if tags else (),
-        )
-        for example, seen in zip(examples, _views(result, examples, view), strict=True)
-    ]
+def outcomes_of(result: TaskResult) -> list[Outcome]:
+    """What measures saw, one outcome an example, with every view of it."""
+    return [one.outcome for one in replayed(result)]
 
 
-def _views(result: TaskResult, examples: Sequence[Judged], view: str) -> list[View]:
-    if result.comparisons is None:
-        scores = _scores(result, view)
-        return [View(scores[example.rows], None, ()) for example in examples]
-    answers: dict[str, list[Answer]] = {}
-    for row in result.comparisons.to_pylist():
-        shown, masses = (row["first"], row["second"]), (row["win_first"], row["win_second"])
-        answers.setdefault(row["example_id"], []).append(Answer(shown, masses, row["status"]))
-    verdict = result.task.null_verdict
-    return [
-        View(None, comparison.beats_of_masses(_numbers(e.labels), answers.get(e.id, []), verdict), ()) for e in examples
-    ]
+def replayed(result: TaskResult) -> Iterator[Replayed]:
+    """Every example of a result, in the order of its records."""
+    rows, ends = _grouped(result.records)
+    requests = None if result.requests is None else _requests(result.requests)
+    for table, sizes in _blocks(result.records, rows, ends):
+        columns = {name: table[name].to_pylist() for name in table.column_names if not name.startswith(TAG)}
+        tags = _tags(table)
+        start = 0
+        for size in sizes:
+            some = slice(start, start + size)
+            example = {name: values[some] for name, values in columns.items()}
+            yield _replayed(example, tags[some] if tags else [_NO_TAGS] * size, requests, result.task.null_verdict)
+            start += size
 
 
-def _tags(result: TaskResult) -> list[dict[str, Any]]:
-    """The tags of each row, [] where no row has any."""
-    names = [name for name in result.records.column_names if name.startswith("tag_")]
-    columns = [result.records[name].to_pylist() for name in names]
-    tags = [name.removeprefix("tag_") for name in names]
+def _replayed(
+    example: Mapping[str, list[Any]],
+    tags: Sequence[Mapping[str, Any]],
+    requests: Mapping[str, list[Given]] | None,
+    null_verdict: str | None,
+) -> Replayed:
+    name = example["example_id"][0]
+    facts = Facts(
+        np.array(example["label"], float),  # None is nan
+        np.array(example["characters"], float),
+        classes=example["class"],
+        annotations=[numbers or () for numbers in example["annotations"]],
+        tags=tags,
+        step_labels=example["step_labels"],
+    )
+    alone = {index: _reward(example, index) for index, ask in enumerate(example["ask"]) if ask is not None}
+    if requests is None:
+        given = [Given(example["ask"][index], (index,), reward) for index, reward in alone.items()]
+    else:
+        given = [
+            one._replace(reward=alone.get(one.candidates[0], one.reward)) if len(one.candidates) == 1 else one
+            for one in requests.get(name, ())
+        ]
+    outcome = outcome_of(
+        name,
+        dict(example["facets"][0] or ()),
+        example["cluster"][0] or name,
+        facts,
+        given,
+        null_verdict=null_verdict,
+        prompt=example["prompt"][0] or "",
+    )
+    return Replayed(outcome, given, example["text"])
+
+
+def _reward(example: Mapping[str, list[Any]], at: int) -> Reward:
+    """The reward that a candidate was given by itself; its reason stands for its detail."""
+    cells = {name: values[at] for name, values in example.items()}
+    value, spread = cells["reward"], cells["spread"]
+    return Reward(
+        (np.nan if value is None else value,),
+        heads={name: (head,) for name, head in cells["heads"] or ()},
+        steps=tuple(cells["steps"] or ()),
+        step_heads={name: tuple(steps) for name, steps in cells["step_heads"] or ()},
+        spread=None if spread is None else (spread,),
+        status=cells["status"],
+        detail=cells["reason"],
+        n_tokens=cells["n_tokens"],
+        truncated=cells["truncated"],
+        read=cells["read"] or "",
+    )
+
+
+def _requests(table: pa.Table) -> dict[str, list[Given]]:
+    """What was given to the requests of each example, in the order asked."""
+    found: dict[str, list[Given]] = {}
+    for start in range(0, table.num_rows, _AT_ONCE):
+        for row in table.slice(start, _AT_ONCE).to_pylist():
+            reward = Reward(
+                tuple(row["values"]),
+                spread=None if row["spread"] is None else tuple(row["spread"]),
+                status=row["status"],
+                detail=row["reason"],
+                n_tokens=row["n_tokens"],
+                truncated=row["truncated"],
+                read=row["read"] or "",
+                pick=row["pick"],
+            )
+            some = found.setdefault(row["example_id"], [])
+            if row["request"] != len(some):
+                raise ValueError(f"request {row['request']} of example {row['example_id']!r}; expected {len(some)}")
+            some.append(Given(row["ask"], tuple(row["candidates"]), reward))
+    return found
+
+
+def _grouped(records: pa.Table) -> tuple[NDArray[np.intp], list[int]]:
+    """The rows of the records, those of an example together and in the order of its candidates, and where each ends."""
+    numbers = records["candidate"].to_numpy()
+    order = np.argsort(numbers, kind="stable")
+    codes = records["example_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    rows = order[np.argsort(codes[order], kind="stable")]
+    sizes = np.bincount(codes)
+    due = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    if (numbers[rows] != due).any():
+        example = records["example_id"][int(rows[np.argmax(numbers[rows] != due)])]
+        raise ValueError(f"candidates of example {example.as_py()!r} are not numbered from 0, each once")
+    return rows, np.cumsum(sizes).tolist()
+
+
+def _blocks(records: pa.Table, rows: NDArray[np.intp], ends: Sequence[int]) -> Iterator[tuple[pa.Table, list[int]]]:
+    """The records in that order, whole examples, a bounded number at a time, and how many rows each example has."""
+    in_order = bool((np.diff(rows) == 1).all())
+    start, sizes = 0, list[int]()
+    for at, end in enumerate(ends):
+        sizes.append(end - (ends[at - 1] if at else 0))
+        if end - start >= _AT_ONCE or at == len(ends) - 1:
+            table = records.slice(start, end - start) if in_order else records.take(rows[start:end])
+            yield table, sizes
+            start, sizes = end, []
+
+
+def _tags(table: pa.Table) -> list[dict[str, Any]]:
+    """The tags of each row, [] where the table has none."""
+    names = [name for name in table.column_names if name.startswith(TAG)]
+    columns = []
+    for name in names:
+        values = table[name].to_pylist()
+        if dict(table.schema.field(name).metadata or {}).items() >= JSON.items():
+            values = [None if value is None else json.loads(value) for value in values]
+        columns.append(values)
+    tags = [name.removeprefix(TAG) for name in names]
     return [
         {tag: value for tag, value in zip(tags, row, strict=True) if value is not None}
         for row in zip(*columns, strict=True)
     ]
 
 
-def _scores(result: TaskResult, view: str) -> Array:
-    """One score [rows] per candidate."""
-    if view in VIEWS and result.primary_view in VIEWS:
-        return aggregate([steps or () for steps in result.records["steps"].to_pylist()])[view]
-    if view == "default":
-        given = result.records["reward"].to_pylist()
-    else:
-        head = "default" if view == "default head" else view
-        given = [dict(heads or ()).get(head) for heads in result.records["heads"].to_pylist()]
-    return _numbers(given)
-
-
-def _numbers(given: Sequence[float | None]) -> Array:
-    return np.array(given, float)  # None is nan
+def _labels(numbers: Sequence[float | None], classes: Sequence[str | None]) -> list[float | str | None]:
+    return [number if word is None else word for number, word in zip(numbers, classes, strict=True)]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 
 class _Part(BaseModel):
@@ -18,27 +18,45 @@ class _Part(BaseModel):
 
 
 class TaskInfo(_Part):
-    """`version` rises whenever the same rows would give other examples.
+    """What was measured, and how. `version` rises whenever the same rows would give other examples.
 
-    `protocol` is how pairs are shown, `null_verdict` what a verdict that could not be read is.
+    `kind` is that of the task and `measure` the name of what measures it. `orders` is how responses are shown to a
+    model that compares, `null_verdict` what a verdict that could not be read is; null where nothing is compared.
     """
 
     name: str
     version: int
-    protocol: str | None = None
+    kind: str
+    measure: str
+    orders: str | None = None
     null_verdict: Literal["no answer", "loss"] | None = None
 
 
-class DatasetInfo(_Part):
-    """Which examples were scored. `sha256` is over what was read; `examples_sha256` over ids, clusters and labels.
+class Source(_Part):
+    """Where rows are from: a hub set at a commit, a file by its name (never its path), or `bundled` ones.
 
-    Results are comparable where `examples_sha256` agrees, and `responses_sha256` (over the texts) too unless it is null
+    `sha256` is over the rows as read; `facets` are those that every row of it got.
+    """
+
+    id: str
+    revision: str | None
+    config: str | None = None
+    split: str | None = None
+    facets: dict[str, str] = {}
+    sha256: str
+    rows: int | None = None
+
+
+class DatasetInfo(_Part):
+    """Which examples were scored. `sha256` stands for what was read and chosen; `examples_sha256` is over ids, clusters
+    and labels, `responses_sha256` over the hashes of the texts; all can be computed from the records but the first.
+
+    Results are comparable where `examples_sha256` agrees, and `responses_sha256` too unless it is null
     in one of them, because a score file has no texts; whatever file or format they came from. `excluded` counts
     rows that gave no example, by reason; `noted` counts what is scored but worth knowing.
     """
 
-    source: str
-    revision: str | None
+    sources: list[Source]
     sha256: str
     examples_sha256: str
     responses_sha256: str | None
@@ -47,15 +65,91 @@ class DatasetInfo(_Part):
     excluded: dict[str, int]
     noted: dict[str, int]
 
+    @property
+    def source(self) -> str:
+        """The ids of its sources, each once."""
+        return ", ".join(dict.fromkeys(source.id for source in self.sources))
+
+    @property
+    def revision(self) -> str | None:
+        """The one revision that all of its sources have, None where they have several."""
+        revisions = {source.revision for source in self.sources}
+        return revisions.pop() if len(revisions) == 1 else None
+
 
 class SubjectInfo(_Part):
-    """What was evaluated. `id` is a name, never a path; `fingerprint` is null for code that may change."""
+    """What was evaluated. `id` is a name, never a path.
+
+    `identity` says what `fingerprint` is a hash of: the `content` of a model, its name (`named`: code that may change,
+    an endpoint), or nothing (`none`: an object in memory, whose fingerprint is null). `uses` is what it looks at
+    besides prompt and responses, `answers` what it can be asked. `facts` are what only running it told.
+    """
 
     kind: Literal["reward_model", "policy"]
     id: str
     family: str
     revision: str | None
     fingerprint: str | None
+    identity: Literal["content", "named", "none"]
+    may_change: bool
+    uses: list[str]
+    answers: list[str]
+    facts: dict[str, Any] = {}
+
+
+class ModelFit(_Part):
+    """What a model that combines others fitted, and what each of its `members` did; null where nothing was.
+
+    `fit` has the fit without each of the `folds` of clusters, and to the `whole`; a fold's questions are answered with
+    the one that did not see them. `rule` says which cluster is in which fold.
+    """
+
+    rule: str
+    fit: Any
+    members: list[Any]
+
+
+class Fitted(_Part):
+    """What was fitted to the data: by the task's measure, one fit a view, and by the model itself."""
+
+    measure: dict[str, Any]
+    model: ModelFit | None = None
+
+
+class Definition(_Part):
+    """What a statistic is: `better` is the direction, null where neither is better; `bounds` are its least and most,
+    null where there is none; `caveat` is what it cannot say. `kind` picks its interval: see `Metric`.
+    """
+
+    title: str
+    unit: str
+    better: Literal["higher", "lower"] | None
+    bounds: tuple[float | None, float | None]
+    caveat: str
+    kind: Literal["proportion", "fraction", "number"]
+
+
+class Bootstrap(_Part):
+    """How clusters were drawn for intervals and signs for tests: by `rule`, so many `draws`, from `seed`."""
+
+    rule: str
+    draws: int
+    seed: int
+
+
+class Config(_Part):
+    """How a run was made, and where its file belongs.
+
+    `model` are the model's settings; `data` the choices common to the run (limit, deduplicate, seed, ...); `task` what
+    is not the task's own on this one: data, orders, options; `run` how it was run, which changes no number (devices,
+    budgets); `command` its parsed options, files by name and hash.
+    """
+
+    model: dict[str, Any]
+    data: dict[str, Any]
+    task: dict[str, Any] = {}
+    run: dict[str, Any] = {}
+    command: dict[str, Any] = {}
 
 
 class Figure(_Part):
@@ -73,29 +167,18 @@ class Figure(_Part):
 
 
 class Metric(Figure):
-    """A figure over the examples of a subset, seen in one view; the whole is subset `all`.
+    """A figure over the examples of a subset, seen in one view: `all`, or those of a facet, as `facet=value`.
 
     `kind` is `number`, or, for what lies between 0 and 1, `proportion` (a share of examples) or `fraction`. `p` is that
     of a cluster sign-flip test against zero, where the figure is an effect; not adjusted for how many are looked at.
+    `at` is the x of a point on a curve.
     """
 
     view: str
     subset: str
     kind: Literal["proportion", "fraction", "number"]
     p: float | None = None
-
-
-class Definition(_Part):
-    """What a statistic is: its title and unit, whether more of it (`higher`) or less is better, null where neither is,
-    the least and the most that it can be, what it cannot say, and the kind that its interval goes by.
-    """
-
-    title: str
-    unit: str
-    better: Literal["higher", "lower"] | None
-    bounds: tuple[float | None, float | None]
-    caveat: str
-    kind: Literal["proportion", "fraction", "number"]
+    at: float | None = None
 
 
 class ReliabilityBin(_Part):
@@ -108,6 +191,13 @@ class ReliabilityBin(_Part):
     n: int
 
 
+class MapFit(_Part):
+    """The parameters of a fit, and the loss that it made as small as it can be on what it was fitted to."""
+
+    parameters: dict[str, float | list[float]]
+    loss: float
+
+
 class CalibrationMap(_Part):
     """One map from rewards to probabilities, judged on rewards that it was not fitted on.
 
@@ -116,12 +206,15 @@ class CalibrationMap(_Part):
     is right, whatever its prompt. `map` says how: `raw` is the sigmoid or softmax of rewards as they are,
     `temperature` divides them first, `isotonic` is any rising function, straight between the ends of its steps, `platt`
     a sigmoid with slope and intercept. `parameters` are those of the fit on everything, which `rmbench score
-    --calibrator` applies. The figure `reliability`, an unbiased estimate, may be negative.
+    --calibrator` applies, and `loss` is its loss; `folds` are the fits without each fold, empty for a map that has
+    nothing to fit. The figure `reliability`, an unbiased estimate, may be negative.
     """
 
     scope: Literal["pairs", "softmax", "pooled"]
     map: Literal["raw", "temperature", "isotonic", "platt"]
     parameters: dict[str, float | list[float]]
+    loss: float
+    folds: list[MapFit]
     figures: list[Figure]
     reliability: list[ReliabilityBin]
     note: str | None = None
@@ -186,44 +279,58 @@ class Timing(_Part):
 
 
 class TaskResult(_Part):
-    """One model on one task. `statistics` says what each of the `metrics` is, by name.
+    """One model on one task.
 
-    `statuses` counts requests, `ties` and `left_out` examples per view, `truncated` cut sequences, `same_tokens`
+    `statistics` says of each metric what it is. `statuses` counts requests, `reasons` those that are not `ok` by status
+    and reason; `ties` and `left_out` count examples per view, `truncated` cut sequences, `same_tokens`
     responses whose text differs from another's of their example only in what the tokenizer drops. Where `calibration`
-    is null, `calibration_reason` says why. `scale` is null where nothing but comparisons was asked.
+    is null, `calibration_reason` says why. `scale` is null where nothing but comparisons was asked. `columns` has, of
+    each table of records, a hash of every column.
+
+    What stands here follows from the records, but for `subject`, `config`, `timing`, `environment`, `created`,
+    `fitted.model`, and of `dataset` its sources, `sha256`, `excluded` and `noted`: these are attested.
     """
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     task: TaskInfo
     dataset: DatasetInfo
     subject: SubjectInfo
     primary_view: str
-    statistics: dict[str, Definition] = {}
+    fitted: Fitted
+    statistics: dict[str, Definition]
     metrics: list[Metric]
+    bootstrap: Bootstrap
     left_out: dict[str, dict[str, int]]
     statuses: dict[str, int]
+    reasons: dict[str, dict[str, int]]
     truncated: int
     ties: dict[str, int]
     same_tokens: int
     scale: Scale | None
     calibration: Calibration | None
     calibration_reason: str | None
+    columns: dict[str, dict[str, str]]
     timing: Timing
     environment: dict[str, str]
-    config: dict[str, Any]
+    config: Config
     created: str
 
     _records: Any = PrivateAttr(default=None)
-    _comparisons: Any = PrivateAttr(default=None)
+    _requests: Any = PrivateAttr(default=None)
     _problems: Sequence[str] = PrivateAttr(default=())
 
-    def metric(self, name: str, *, view: str | None = None, subset: str = "all") -> Metric:
+    def metric(self, name: str, *, view: str | None = None, subset: str = "all", at: float | None = None) -> Metric:
         """The metric called `name`, of the primary view unless told. Raises KeyError where it was not measured."""
         wanted = (name, view or self.primary_view, subset)
         for metric in self.metrics:
-            if (metric.name, metric.view, metric.subset) == wanted:
+            if (metric.name, metric.view, metric.subset) == wanted and at in (None, metric.at):
                 return metric
         raise KeyError(f"no metric {wanted}")
+
+    @property
+    def views(self) -> list[str]:
+        """Every view that was measured, in the order of the metrics."""
+        return list(dict.fromkeys(metric.view for metric in self.metrics))
 
     @property
     def records(self) -> pa.Table:
@@ -231,9 +338,9 @@ class TaskResult(_Part):
         return self._records
 
     @property
-    def comparisons(self) -> pa.Table | None:
-        """One row a compared pair of responses, where pairs were asked."""
-        return self._comparisons
+    def requests(self) -> pa.Table | None:
+        """One row a request, where some showed several responses; else each candidate's row holds its own."""
+        return self._requests
 
     @property
     def problems(self) -> Sequence[str]:

@@ -10,12 +10,12 @@ from typing import Any
 from rmbench.data.conversation import facets, read_prompt
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row, shown
+from rmbench.kinds.probe import Probe
 from rmbench.metrics import appetite
 from rmbench.metrics.probe import edit_name
-from rmbench.task import Probe
 from rmbench.types import Candidate, Example
 
-_WOULD_DO = "an appetite row has `prompt` and `candidates`, objects with `text`, `label` and `edit`"
+_EXPECTED = "an appetite row has `prompt` and `candidates`, objects with `text`, `label` and `edit`"
 _EDITS = {"sufficient", "wrong", *appetite.OVERFLOWS, *appetite.STRENGTHS}
 
 
@@ -27,11 +27,11 @@ def count_words(text: str) -> int:
 def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
     """One example a row. A candidate's tags are `edit`, `words` and, where it is cut off or reasoned on, `strength`."""
     for row in rows:
-        row.need(("prompt",), _WOULD_DO)
-        row.need(("candidates",), _WOULD_DO)
+        row.need(("prompt",), _EXPECTED)
+        row.need(("candidates",), _EXPECTED)
         candidates = row.value["candidates"]
         if not isinstance(candidates, list) or not all(isinstance(one, dict) for one in candidates):
-            raise row.error(f"{shown(candidates)} is no list of objects; {_WOULD_DO}", "candidates")
+            raise row.error(f"expected a list of objects, got {shown(candidates)}; {_EXPECTED}", "candidates")
         answers = tuple(_answer(row, one) for one in candidates)
         edits = [edit_name(answer.tags) for answer in answers]
         if repeated := next((edit for edit in edits if edits.count(edit) > 1), None):
@@ -46,11 +46,11 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
 def _answer(row: Row, one: dict[str, Any]) -> Candidate:
     text, label, edit, strength = (one.get(field) for field in ("text", "label", "edit", "strength"))
     if not isinstance(text, str):
-        raise row.error(f"{shown(text)} is no text", "text")
+        raise row.error(f"expected a text, got {shown(text)}", "text")
     if not isinstance(label, bool):
-        raise row.error(f"{shown(label)} is neither true nor false", "label")
+        raise row.error(f"expected true or false, got {shown(label)}", "label")
     if not isinstance(edit, str) or edit not in _EDITS:
-        raise row.error(f"{shown(edit)} is none of {', '.join(sorted(_EDITS))}", "edit")
+        raise row.error(f"expected one of {', '.join(sorted(_EDITS))}, got {shown(edit)}", "edit")
     if label is (edit == "wrong"):
         raise row.error(f"{shown(label)} for an answer that is {edit}", "label")
     tags: dict[str, Any] = {"edit": edit, "words": count_words(text)}
@@ -64,7 +64,7 @@ def _answer(row: Row, one: dict[str, Any]) -> Candidate:
 def _strength(row: Row, edit: str, strength: object) -> int:
     strengths = appetite.STRENGTHS[edit]
     if isinstance(strength, bool) or not isinstance(strength, int) or strength not in strengths:
-        raise row.error(f"{shown(strength)} is none of {', '.join(map(str, strengths))}", "strength")
+        raise row.error(f"expected one of {', '.join(map(str, strengths))}, got {shown(strength)}", "strength")
     return strength
 
 

@@ -10,14 +10,14 @@ from typing import Any
 from rmbench.data.conversation import POLICY, PROMPT, RESPONSE, RESPONSES, Reply, read_prompt, read_reply, to_example
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row, shown
-from rmbench.task import Comparison
+from rmbench.kinds.comparison import Comparison
 from rmbench.types import Example
 
 _IDS = ("id", "bon_uid", "uid", "example_id")
 _LIST_LABELS = ("labels", "is_correct", "correct", "scores", "ratings")
 _LABEL = ("label", "is_correct", "correct", "score", "rating")
 _GROUP = ("group_id", "group", "prompt_id", "problem_id", "example_id")
-_WOULD_DO = (
+_EXPECTED = (
     "a best_of_n row has `prompt` and `candidates`, texts with a list `labels` or objects with `text` and `label`; "
     "or it is one candidate, with `prompt`, `response` and `label`"
 )
@@ -34,7 +34,7 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
         elif row.first(RESPONSES):
             yield _grouped(row)
         else:
-            row.need(PROMPT, _WOULD_DO)
+            row.need(PROMPT, _EXPECTED)
             groups.setdefault(row.name(_GROUP) or read_prompt(row), []).append(row)
     for group in groups.values():
         yield _joined(group)
@@ -44,7 +44,7 @@ def _rmb(row: Row) -> Example | LeftOut:
     """RMB's best-of-n rows: `bon_best` beats every one of `loser_list`."""
     losers = row.value.get("loser_list")
     if not isinstance(losers, list):
-        raise row.error(f"{shown(losers)} is no list of responses", "loser_list")
+        raise row.error(f"expected a list of responses, got {shown(losers)}", "loser_list")
     replies = [
         read_reply(row, "bon_best", row.value["bon_best"]),
         *(read_reply(row, "loser_list", loser) for loser in losers),
@@ -74,13 +74,13 @@ def _final_answer(text: str | None) -> dict[str, str]:
 
 
 def _grouped(row: Row) -> Example | LeftOut:
-    field = row.need(RESPONSES, _WOULD_DO)
+    field = row.need(RESPONSES, _EXPECTED)
     values = row.value[field]
     if not isinstance(values, list):
-        raise row.error(f"{shown(values)} is no list of responses", field)
+        raise row.error(f"expected a list of responses, got {shown(values)}", field)
     replies = [read_reply(row, field, value) for value in values]
     if not any(reply.prompt for reply in replies):
-        row.need(PROMPT, _WOULD_DO)
+        row.need(PROMPT, _EXPECTED)
     return to_example(row, replies, _labels(row, values), _IDS)
 
 
@@ -88,12 +88,14 @@ def _labels(row: Row, values: list[Any]) -> list[bool | float | None]:
     """One label per response: from the list beside them, else from the responses, which are objects then."""
     if row.first(_LIST_LABELS) is None and all(isinstance(value, dict) for value in values):
         holders = [Row(value, row.file, row.number) for value in values]
-        fields = [holder.need(_LABEL, _WOULD_DO) for holder in holders]
+        fields = [holder.need(_LABEL, _EXPECTED) for holder in holders]
         return [_label(row, name, holder.value[name]) for name, holder in zip(fields, holders, strict=True)]
-    field = row.need(_LIST_LABELS, _WOULD_DO)
+    field = row.need(_LIST_LABELS, _EXPECTED)
     labels = row.value[field]
     if not isinstance(labels, list) or len(labels) != len(values):
-        raise row.error(f"{shown(labels)}; a list with one label for each of {len(values)} responses is due", field)
+        raise row.error(
+            f"expected a list with one label for each of {len(values)} responses, got {shown(labels)}", field
+        )
     return [_label(row, field, label) for label in labels]
 
 
@@ -106,7 +108,7 @@ def _joined(group: list[Row]) -> Example | LeftOut:
     replies: list[Reply] = []
     labels: list[bool | float | None] = []
     for row in group:
-        response, label = row.need(RESPONSE, _WOULD_DO), row.need(_LABEL, _WOULD_DO)
+        response, label = row.need(RESPONSE, _EXPECTED), row.need(_LABEL, _EXPECTED)
         reply = read_reply(row, response, row.value[response])
         policy = row.name(POLICY)
         replies.append(replace(reply, tags={"policy": policy}) if policy else reply)
@@ -129,7 +131,7 @@ def _label(row: Row, field: str, value: Any) -> bool | float | None:
             return named[value.lower()] if value.lower() in named else float(value)
         except ValueError:
             pass
-    raise row.error(f"{shown(value)} is neither true, false nor a number", field)
+    raise row.error(f"expected true, false or a number, got {shown(value)}", field)
 
 
 TASK = Comparison(

@@ -10,11 +10,11 @@ from typing import Any
 from rmbench.data.conversation import facets, read_prompt
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row, shown
+from rmbench.kinds.probe import Probe
 from rmbench.metrics import padding
-from rmbench.task import Probe
 from rmbench.types import Candidate, Example
 
-_WOULD_DO = "a length_bias row has `prompt` and `candidates`, objects with `text`, `label` and `edit`"
+_EXPECTED = "a length_bias row has `prompt` and `candidates`, objects with `text`, `label` and `edit`"
 _EDITS = {"sufficient", "tightened", "wrong", *padding.WAYS, *(f"wrong_{way}" for way in padding.WAYS)}
 _STRENGTHS = ("weak", "strong")
 
@@ -27,8 +27,8 @@ def count_words(text: str) -> int:
 def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
     """One example a row. A candidate's tags are `edit`, `words` and, where it is padded, `strength`."""
     for row in rows:
-        row.need(("prompt",), _WOULD_DO)
-        candidates = row.objects("candidates", _WOULD_DO)
+        row.need(("prompt",), _EXPECTED)
+        candidates = row.objects("candidates", _EXPECTED)
         answers = tuple(_answer(row, one) for one in candidates)
         edits = [(answer.tags["edit"], answer.tags.get("strength")) for answer in answers]
         if repeated := next((edit for edit in edits if edits.count(edit) > 1), None):
@@ -42,17 +42,17 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
 def _answer(row: Row, one: dict[str, Any]) -> Candidate:
     text, label, edit, strength = (one.get(field) for field in ("text", "label", "edit", "strength"))
     if not isinstance(text, str):
-        raise row.error(f"{shown(text)} is no text", "text")
+        raise row.error(f"expected a text, got {shown(text)}", "text")
     if not isinstance(label, bool):
-        raise row.error(f"{shown(label)} is neither true nor false", "label")
+        raise row.error(f"expected true or false, got {shown(label)}", "label")
     if not isinstance(edit, str) or edit not in _EDITS:
-        raise row.error(f"{shown(edit)} is none of {', '.join(sorted(_EDITS))}", "edit")
+        raise row.error(f"expected one of {', '.join(sorted(_EDITS))}, got {shown(edit)}", "edit")
     if label == edit.startswith("wrong"):
         raise row.error(f"{shown(label)} for an answer that is {edit}", "label")
     tags: dict[str, Any] = {"edit": edit, "words": count_words(text)}
     if edit.removeprefix("wrong_") in padding.WAYS:
         if strength not in _STRENGTHS:
-            raise row.error(f"{shown(strength)} is neither weak nor strong", "strength")
+            raise row.error(f"expected weak or strong, got {shown(strength)}", "strength")
         tags["strength"] = strength
     elif strength is not None:
         raise row.error(f"{shown(strength)} for an answer that is not padded", "strength")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rmbench.data.conversation import read_prompt
 from rmbench.data.files import Row, shown
-from rmbench.task import Generation, Prompt
+from rmbench.kinds.generation import Generation, Prompt
 from rmbench.types import Message
 
 STRATEGIES = (
@@ -24,18 +24,18 @@ STRATEGIES = (
 CONDITIONS = ("overflow", "control")
 REMINDER = "Please be concise: say what matters in as few words as you can, and stop there."
 
-_WOULD_DO = "an overflow row has `id`, `strategy`, `subject`, `condition` and `prompt`"
+_EXPECTED = "an overflow row has `id`, `strategy`, `subject`, `condition` and `prompt`"
 
 
 def read(rows: Iterable[Row]) -> Iterator[Prompt]:
     """Two examples a row: its prompt as it is, and with the reminder after it. Rows of one subject are one cluster."""
     for row in rows:
         for field in ("id", "strategy", "subject", "condition", "prompt"):
-            row.need((field,), _WOULD_DO)
+            row.need((field,), _EXPECTED)
         strategy, condition = row.text("strategy"), row.text("condition")
         for field, value, known in (("strategy", strategy, STRATEGIES), ("condition", condition, CONDITIONS)):
             if value not in known:
-                raise row.error(f"{shown(value)} is none of {', '.join(known)}", field)
+                raise row.error(f"expected one of {', '.join(known)}, got {shown(value)}", field)
         prompt = read_prompt(row)
         if not prompt or prompt[-1].role != "user":
             raise row.error("the last turn has to be the user's", "prompt")

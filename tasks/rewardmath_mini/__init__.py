@@ -9,17 +9,17 @@ from typing import Any
 from rmbench.data.conversation import facets, read_prompt
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row, shown
-from rmbench.task import Comparison
+from rmbench.kinds.comparison import Comparison
 from rmbench.types import Candidate, Example, Response
 
-_WOULD_DO = "a rewardmath_mini row has `prompt` and `candidates`, objects with `steps`, `label` and `errors`"
+_EXPECTED = "a rewardmath_mini row has `prompt` and `candidates`, objects with `steps`, `label` and `errors`"
 
 
 def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
     """One example a row. A wrong solution's `kind` is its own error, the last of the `errors` in it."""
     for row in rows:
-        row.need(("prompt",), _WOULD_DO)
-        candidates = row.objects("candidates", _WOULD_DO)
+        row.need(("prompt",), _EXPECTED)
+        candidates = row.objects("candidates", _EXPECTED)
         solutions = tuple(_solution(row, one) for one in candidates)
         if [solution.label for solution in solutions].count(True) != 1:
             yield LeftOut("not one right solution")
@@ -31,11 +31,11 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
 def _solution(row: Row, one: dict[str, Any]) -> Candidate:
     steps, label, errors = one.get("steps"), one.get("label"), one.get("errors")
     if not isinstance(steps, list) or not steps or not all(isinstance(step, str) for step in steps):
-        raise row.error(f"{shown(steps)} is no list of steps", "steps")
+        raise row.error(f"expected a list of steps, got {shown(steps)}", "steps")
     if not isinstance(label, bool):
-        raise row.error(f"{shown(label)} is neither true nor false", "label")
+        raise row.error(f"expected true or false, got {shown(label)}", "label")
     if not isinstance(errors, list) or not all(isinstance(error, str) for error in errors):
-        raise row.error(f"{shown(errors)} is no list of names", "errors")
+        raise row.error(f"expected a list of names, got {shown(errors)}", "errors")
     tags = {"kind": errors[-1], "errors": str(len(errors))} if errors else {}
     return Candidate(Response("\n".join(steps), tuple(steps)), label, tags=tags)
 

@@ -1,0 +1,205 @@
+"""What a task is, and what the kinds share: where examples come from, what is asked, what becomes of the answers."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol
+
+from rmbench.data.dataset import Dataset, LeftOut, Source, collect, prompt_hash
+from rmbench.data.files import Row, file_sha256, read_rows
+from rmbench.data.hub import LOCAL, HubSet
+from rmbench.data.steps import split_steps
+from rmbench.errors import DataError, ModelError
+from rmbench.metrics.measure import Measure
+from rmbench.metrics.views import facts_of, given_of, outcome_of
+from rmbench.types import Ask, Candidate, Example, Outcome, Place, Question, Request, Response, Reward
+
+Read = Callable[[Iterable[Row]], Iterator[Example | LeftOut]]
+
+
+class Task(Protocol):
+    """What an evaluation needs of a task; a kind provides it."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def summary(self) -> str: ...
+
+    @property
+    def card(self) -> str: ...
+
+    @property
+    def sources(self) -> Sequence[HubSet]: ...
+
+    @property
+    def orders(self) -> str | None: ...
+
+    @property
+    def null_verdict(self) -> Literal["no answer", "loss"] | None: ...
+
+    @property
+    def measure(self) -> Measure: ...
+
+    def load(self, path: Path | None = None) -> Dataset: ...
+
+    def questions(self, example: Example, answers: frozenset[Ask], dataset: str) -> list[Question]: ...
+
+    def outcome(self, example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> Outcome: ...
+
+    def primary_view(self, views: Sequence[str]) -> str: ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What all kinds share: where the examples come from.
+
+    `read` turns rows into examples; the rows come from a file the user names, else from `bundled` (a file beside the
+    task's module), else from `sources` on the hub, one after the other, each with its facets. `version` rises whenever
+    the same rows would give other examples.
+    """
+
+    name: str
+    version: int
+    summary: str
+    card: str
+    read: Read
+    sources: tuple[HubSet, ...] = ()
+    bundled: Path | None = None
+
+    def load(self, path: Path | None = None) -> Dataset:
+        """The examples of `path` (file or folder), or of the task's own data. Raises DataError."""
+        file = path or self.bundled
+        if file is not None:
+            rows, name, revision = _Counted(read_rows(file)), "bundled", None
+            if path is not None:
+                name, revision = path.resolve().name, LOCAL
+            items = list(self.read(rows))
+            return collect(items, [Source(name, revision, file_sha256(file), rows.count)])
+        if not self.sources:
+            raise DataError(f"{self.name}: no data of its own; give --data {self.name}=FILE")
+        every: list[Example | LeftOut] = []
+        sources = []
+        for hub in self.sources:
+            loaded = hub.load(self.name)
+            every += (_of_facets(item, hub.facets) for item in self.read(loaded.rows))
+            sources.append(loaded.source)
+        return collect(every, sources)
+
+
+class _Counted:
+    """Rows, of which those that were read are counted."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows, self.count = rows, 0
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in self.rows:
+            self.count += 1
+            yield row
+
+
+def _of_facets(item: Example | LeftOut, facets: Mapping[str, str]) -> Example | LeftOut:
+    if isinstance(item, LeftOut) or not facets:
+        return item
+    return replace(item, facets={**item.facets, **facets})
+
+
+@dataclass(frozen=True)
+class Judging(Reading, ABC):
+    """What the kinds for reward models share: prompts with candidates, of which one is asked what they are worth.
+
+    `asks` are those that the kind can put, the first of which a model that answers several is asked. `primary` is the
+    view that the benchmark prescribes, where a model has it. `null_verdict` says what a verdict that could not be read
+    is: no answer, or, where a benchmark defines it so, a loss of the right answer.
+    """
+
+    null_verdict: Literal["no answer", "loss"] = "no answer"
+    primary: str | None = None
+    asks: ClassVar[tuple[Ask, ...]] = ("reward", "steps", "compare")
+
+    lacks: ClassVar[str] = "has candidates with different labels"
+
+    @abstractmethod
+    def displays(self, example: Example) -> list[tuple[int, ...]]:
+        """Which candidates are shown to a model that only compares, in the order shown."""
+
+    def load(self, path: Path | None = None) -> Dataset:
+        """The examples of `path` (file or folder), or of the task's own data. Raises DataError."""
+        data = super().load(path)
+        if not any(map(self.is_usable, data.examples)):
+            raise DataError(f"{data.source}: no usable example: none of {len(data.examples):,} {self.lacks}")
+        return data
+
+    def is_usable(self, example: Example) -> bool:
+        """Whether something can be measured on an example; data without any such are refused."""
+        labels = [candidate.number for candidate in example.candidates]
+        return None not in labels and len(set(labels)) > 1
+
+    def questions(self, example: Example, answers: frozenset[Ask], dataset: str) -> list[Question]:
+        """What to ask of a model that `answers` so; `dataset` is the data set's sha256. Raises ModelError."""
+        ask = next((ask for ask in self.asks if ask in answers), None)
+        if ask is None:
+            given = ", ".join(sorted(answers)) or "nothing"
+            asked = " or ".join(filter(None, [", ".join(self.asks[:-1]), self.asks[-1]]))
+            raise ModelError(f"{self.name}: the model answers {given}; this task asks {asked}")
+        shown = self.displays(example) if ask == "compare" else [(index,) for index in range(len(example.candidates))]
+        return [_question(ask, example, indices, dataset) for indices in shown]
+
+    def outcome(self, example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> Outcome:
+        """What measures see of an example, given the answers to its `questions`, in the same order."""
+        return outcome_of(
+            example.id,
+            example.facets,
+            example.cluster or example.id,
+            facts_of(example),
+            given_of(questions, rewards),
+            null_verdict=self.null_verdict,
+            prompt=prompt_hash(example.prompt) if example.prompt else "",
+        )
+
+    def primary_view(self, views: Sequence[str]) -> str:
+        """The view to look at first: the one prescribed, else the model's own, else the product of its steps."""
+        if self.primary in views:
+            return str(self.primary)
+        return "default" if "default" in views else "prod"
+
+
+def drawn(example: Example, index: int, turn: str = "") -> bytes:
+    """A hash of one candidate by which an order is drawn: of what a model sees of it, never of its place or label.
+
+    A candidate that only a score file knows has nothing to see, and its place stands for it. `turn` gives other draws.
+    """
+    candidate = example.candidates[index]
+    response = candidate.response if isinstance(candidate.response, Response) else Response(candidate.response)
+    if response.messages is None:
+        seen: object = [example.id, index]
+    else:
+        seen = [prompt_hash(example.prompt), prompt_hash(response.messages)]
+    return sha256(json.dumps([turn, seen]).encode()).digest()
+
+
+def _question(ask: Ask, example: Example, indices: tuple[int, ...], dataset: str) -> Question:
+    responses = tuple([_response(example.candidates[index], ask) for index in indices])
+    request = Request(ask, example.prompt, responses, example.tools, example.reference, example.criteria)
+    return Question(request, Place(dataset, example.id, indices, example.cluster or example.id))
+
+
+def _response(candidate: Candidate, ask: Ask) -> Response:
+    """A candidate as a model is shown it, taken apart into steps where it is asked about them."""
+    response = candidate.response if isinstance(candidate.response, Response) else Response(candidate.response)
+    if ask != "steps" or response.steps is not None or response.messages is None:
+        return response
+    steps = split_steps(response.text or "") if len(response.messages) == 1 else "turns"
+    return Response(response.messages, steps, response.tokens, response.finish, response.cap, response.top)

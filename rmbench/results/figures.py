@@ -1,0 +1,168 @@
+"""Every figure of a result, from outcomes and counts: an evaluation states what this gives, and a check compares it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from rmbench.calibration.fit import Calibrated, calibrate
+from rmbench.metrics import scale
+from rmbench.metrics.interval import Estimate, Statistic, estimate
+from rmbench.metrics.measure import Measure
+from rmbench.metrics.views import Given
+from rmbench.results.provenance import reason_of
+from rmbench.results.schema import Bootstrap, Calibration, Definition, Metric, Scale
+from rmbench.types import STATUSES, Array, Json, Outcome
+
+RULE = "philox:1"  # how `rmbench.metrics.draws` makes draws and signs of a seed
+DRAWS = 2000
+
+
+class Task(Protocol):
+    """What figures need of a task that judges."""
+
+    @property
+    def measure(self) -> Measure: ...
+
+    def primary_view(self, views: Sequence[str]) -> str: ...
+
+
+@dataclass
+class Counts:
+    """What is counted of the requests of a task, and of the texts that they showed, an example after the other."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, Counter[str]] = field(default_factory=dict)
+    truncated: int = 0
+    same_tokens: int = 0
+
+    def add(self, given: Sequence[Given], texts: Sequence[str | None]) -> None:
+        """Adds an example: what was given to its requests, and the hash of each candidate's text."""
+        read: dict[str, str | None] = {}
+        for _, candidates, reward in given:
+            self.statuses[reward.status] += 1
+            self.truncated += reward.truncated > 0
+            if reward.read and len(candidates) == 1:
+                text = texts[candidates[0]]
+                self.same_tokens += read.setdefault(reward.read, text) != text
+            if reward.status != "ok":
+                self.reasons.setdefault(reward.status, Counter())[reason_of(reward.detail)] += 1
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of a result that they are."""
+        return {
+            "statuses": {status: self.statuses[status] for status in STATUSES if self.statuses[status]},
+            "reasons": {
+                status: dict(sorted(self.reasons[status].items())) for status in STATUSES if status in self.reasons
+            },
+            "truncated": self.truncated,
+            "same_tokens": self.same_tokens,
+        }
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The fields of a result by name, and the probability of each candidate to be right, by outcome."""
+
+    fields: Mapping[str, Any]
+    probabilities: Sequence[Array] | None
+
+
+def bootstrap(seed: int) -> Bootstrap:
+    """How clusters are drawn, from `seed`."""
+    return Bootstrap(rule=RULE, draws=DRAWS, seed=seed)
+
+
+def figures(
+    task: Task,
+    outcomes: Sequence[Outcome],
+    drawn: Bootstrap,
+    *,
+    fitted: Mapping[str, Json] | None = None,
+    calibration: Calibration | None = None,
+) -> Figures:
+    """What `outcomes` give by the measure of `task`, with intervals by `drawn`.
+
+    With `fitted` (by view) and `calibration` the figures are those of the parameters in them, not of a fit made anew.
+    """
+    views = list(dict.fromkeys(view for outcome in outcomes for view in outcome.views))
+    primary, measure = task.primary_view(views), task.measure
+    calibrated = Calibrated(reason=measure.uncalibrated)
+    if measure.uncalibrated is None:
+        calibrated = calibrate(outcomes, primary, seed=drawn.seed, stated=calibration)
+    fits = {view: measure.fit(outcomes, view) for view in views}
+    metrics, definitions = _metrics(measure, outcomes, views, fits | dict(fitted or {}), drawn)
+    described = scale.describe(outcomes, primary)
+    found = {
+        "primary_view": primary,
+        "fitted": {"measure": {view: fit for view, fit in fits.items() if fit is not None}},
+        "statistics": definitions,
+        "metrics": metrics,
+        "left_out": {view: reasons for view in views if (reasons := measure.left_out(outcomes, view))},
+        "ties": {view: measure.ties(outcomes, view) for view in views},
+        "scale": None if described is None else Scale(**asdict(described)),
+        "calibration": calibrated.report,
+        "calibration_reason": calibrated.reason,
+    }
+    return Figures(found, calibrated.probabilities)
+
+
+def subsets_of(facets: Sequence[Mapping[str, str]]) -> dict[str, list[int]]:
+    """`all` and every `facet=value`, with the places of the examples that are in it."""
+    subsets: dict[str, list[int]] = {"all": list(range(len(facets)))}
+    names = sorted({name for some in facets for name in some})
+    for name in names:
+        for place, some in enumerate(facets):
+            if name in some:
+                subsets.setdefault(f"{name}={some[name]}", []).append(place)
+    return subsets
+
+
+def metric(found: Estimate, view: str, subset: str, at: float | None = None) -> Metric:
+    """An estimate as it stands in a result; null where there is no number."""
+    value, low, high, p = (None if x is None or math.isnan(x) else float(x)
+                           for x in (found.value, found.ci_low, found.ci_high, found.p))  # fmt: skip
+    return Metric(
+        name=found.name,
+        kind=found.kind,
+        view=view,
+        subset=subset,
+        value=value,
+        ci_low=low,
+        ci_high=high,
+        n=found.n,
+        clusters=found.clusters,
+        p=p,
+        at=at,
+    )
+
+
+def definition(statistic: Statistic) -> Definition:
+    """What a statistic says of itself."""
+    return Definition(
+        title=statistic.title,
+        unit=statistic.unit,
+        better=statistic.better,
+        bounds=statistic.bounds,
+        caveat=statistic.caveat,
+        kind=statistic.kind,
+    )
+
+
+def _metrics(
+    measure: Measure, outcomes: Sequence[Outcome], views: Sequence[str], fits: Mapping[str, Json], drawn: Bootstrap
+) -> tuple[list[Metric], dict[str, Definition]]:
+    metrics, definitions = list[Metric](), dict[str, Definition]()
+    subsets = subsets_of([outcome.facets for outcome in outcomes])
+    for view in views:
+        for subset, places in subsets.items():
+            some = outcomes if subset == "all" else [outcomes[place] for place in places]
+            statistics = measure.statistics(some, view, fits[view])
+            estimates = estimate(statistics, [outcome.cluster for outcome in some], draws=drawn.draws, seed=drawn.seed)
+            for statistic, found in zip(statistics, estimates, strict=True):
+                definitions.setdefault(statistic.name, definition(statistic))
+                metrics.append(metric(found, view, subset, statistic.at))
+    return metrics, definitions

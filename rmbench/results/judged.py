@@ -1,0 +1,158 @@
+"""A task's examples as they are judged, one after the other, and the result that they make."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+from rmbench.data.dataset import Dataset
+from rmbench.metrics.measure import Measure
+from rmbench.metrics.views import given_of
+from rmbench.results import provenance, records
+from rmbench.results.figures import Counts, bootstrap, figures
+from rmbench.results.schema import (
+    Config,
+    DatasetInfo,
+    Fitted,
+    ModelFit,
+    Source,
+    SubjectInfo,
+    TaskInfo,
+    TaskResult,
+    Timing,
+)
+from rmbench.types import Example, Outcome, Question, Reward
+
+
+class Task(Protocol):
+    """What a result needs of the task that it is of."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def null_verdict(self) -> Literal["no answer", "loss"] | None: ...
+
+    @property
+    def measure(self) -> Measure: ...
+
+    def outcome(self, example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> Outcome: ...
+
+    def primary_view(self, views: Sequence[str]) -> str: ...
+
+
+class Judged:
+    """What is known of a task's examples once they are judged: all but texts and requests."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.outcomes: list[Outcome] = []
+        self.counts = Counts()
+        self._records = records.Records()
+        self._examples: list[tuple[str, str | None, list[float | str | None]]] = []
+        self._texts: list[tuple[str, list[str | None]]] = []
+        self._problems: dict[tuple[str, str], str] = {}
+        self._times: Counter[tuple[str, str]] = Counter()
+
+    def add(self, example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> None:
+        """Adds an example, with the answers to its questions in the same order."""
+        given = given_of(questions, rewards)
+        self.outcomes.append(self.task.outcome(example, questions, rewards))
+        texts = self._records.add(example, given)
+        self.counts.add(given, texts)
+        self._examples.append((example.id, example.cluster, [_label(c.label) for c in example.candidates]))
+        self._texts.append((example.id, texts))
+        for one in given:
+            if one.reward.status != "ok":
+                self._add_problem(example, one.candidates, one.reward)
+
+    @property
+    def problems(self) -> list[str]:
+        """One line per status that is not `ok` and reason, numbers in it aside: how often, and where first."""
+        return [f"{self._times[kind]:,} rewards are {kind[0]}, {line}" for kind, line in self._problems.items()]
+
+    def result(
+        self,
+        data: Dataset,
+        subject: SubjectInfo,
+        config: Config,
+        timing: Timing,
+        *,
+        seed: int = 0,
+        fitted: ModelFit | None = None,
+    ) -> TaskResult:
+        """The result of everything that was added; `fitted` is what the model itself fitted."""
+        drawn = bootstrap(seed)
+        found = figures(self.task, self.outcomes, drawn)
+        candidates = records.with_probabilities(self._records.candidates(), found.probabilities)
+        requests = self._records.requests()
+        fields = dict(found.fields) | self.counts.fields()
+        fits = Fitted(**fields.pop("fitted"), model=fitted)
+        result = TaskResult(
+            task=task_info(self.task),
+            dataset=DatasetInfo(
+                sources=sources_of(data),
+                sha256=data.sha256,
+                examples_sha256=provenance.examples_sha256(self._examples),
+                responses_sha256=provenance.responses_sha256(self._texts),
+                examples=len(self._examples),
+                candidates=sum(len(texts) for _, texts in self._texts),
+                excluded=dict(data.excluded),
+                noted=dict(data.noted),
+            ),
+            subject=subject,
+            fitted=fits,
+            bootstrap=drawn,
+            columns=provenance.columns_of(candidates, requests),
+            timing=timing,
+            environment=provenance.environment(),
+            config=config,
+            created=provenance.now(),
+            **fields,
+        )
+        result._records, result._requests = candidates, requests
+        result._problems = self.problems
+        return result
+
+    def _add_problem(self, example: Example, candidates: Sequence[int], reward: Reward) -> None:
+        kind = reward.status, re.sub(r"\d[\d,.]*", "#", reward.detail or "")
+        self._times[kind] += 1
+        place = f"example {example.id}, candidate {' and '.join(map(str, candidates))}"
+        self._problems.setdefault(kind, f"first at {place}" + (f": {reward.detail}" if reward.detail else ""))
+
+
+def task_info(task: Any) -> TaskInfo:
+    """What a result says of its task; orders and verdicts only where the kind has them."""
+    return TaskInfo(
+        name=task.name,
+        version=task.version,
+        kind=task.kind,
+        measure=task.measure.name,
+        orders=task.orders,
+        null_verdict=getattr(task, "null_verdict", None),
+    )
+
+
+def sources_of(data: Dataset) -> list[Source]:
+    """Where a data set's rows are from."""
+    return [
+        Source(
+            id=source.id,
+            revision=source.revision,
+            config=source.config,
+            split=source.split,
+            facets=dict(source.facets),
+            sha256=source.sha256,
+            rows=source.rows,
+        )
+        for source in data.sources
+    ]
+
+
+def _label(label: bool | float | str | None) -> float | str | None:
+    return label if label is None or isinstance(label, str) else float(label)

@@ -1,0 +1,250 @@
+"""Whether a result says what its records give: every figure, count and hash is computed again and compared.
+
+Attested, and not computed again: `subject`, `config`, `timing`, `environment`, `created`, what a model fitted itself
+(`fitted.model`), and of `dataset` its `sources`, `sha256`, `excluded` and `noted`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rmbench.errors import ResultError
+from rmbench.results import provenance
+from rmbench.results.figures import DRAWS, RULE, Counts, figures
+from rmbench.results.judged import task_info
+from rmbench.results.records import TAG, candidate_types, request_types
+from rmbench.results.replay import examples_of, replayed
+from rmbench.results.schema import TaskResult
+from rmbench.types import Array, Outcome
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ATTESTED = frozenset({
+    "schema_version", "subject", "config", "timing", "environment", "created", "fitted.model", "dataset.sources",
+    "dataset.sha256", "dataset.excluded", "dataset.noted",
+})  # fmt: skip
+TOLERANCE = 1e-9  # of a figure's scale
+_ROUNDING = 1e-15
+
+
+def verify(result: TaskResult, task: Any) -> None:
+    """Raises ResultError with the first field that is not what the records of `result` give by the measure of `task`.
+
+    `result` has been read with its tables. What differs, what is invented and what is missing is refused alike.
+    """
+    _compare("task", result.task.model_dump(), _task_due(result, task))
+    _check_drawn(result)
+    try:
+        recompute = getattr(task, "recomputed", None)
+        due = plain(_judged_due(result, task) if recompute is None else recompute(result))
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ResultError(f"these are no records of a result ({type(error).__name__}: {error})") from error
+    stated = {name: value for name, value in result.model_dump().items() if name not in ATTESTED}
+    stated["dataset"] = {name: value for name, value in stated["dataset"].items() if f"dataset.{name}" not in ATTESTED}
+    stated["fitted"] = {"measure": stated["fitted"]["measure"]}
+    for name in ("task", "bootstrap"):
+        del stated[name]
+    for name, place in (("metrics", _metric_name), ("maps", _map_name)):
+        for holder in (stated, due):
+            _key_by(name, holder, place)
+    for name in ("columns", *(name for name in due if name != "columns")):
+        _compare(name, stated.get(name), due[name])
+    for name, value in stated.items():
+        if name not in due:
+            raise ResultError(f"{name} is {_shown(value)}, its records give none")
+
+
+def check_tables(result: TaskResult) -> None:
+    """Raises ResultError where a table of records has not the columns, and the types, that it should have."""
+    _check_columns("records", result.records, candidate_types())
+    if result.requests is not None:
+        _check_columns("requests", result.requests, request_types())
+    elif result.records.num_rows and result.records["ask"].null_count == result.records.num_rows:
+        raise ResultError("requests: missing; this model was shown several responses at once")
+
+
+def _judged_due(result: TaskResult, task: Any) -> dict[str, Any]:
+    check_tables(result)
+    outcomes, counts = list[Outcome](), Counts()
+    for one in replayed(result):
+        outcomes.append(one.outcome)
+        counts.add(one.given, one.texts)
+    made = figures(
+        task, outcomes, result.bootstrap, fitted=_accepted_fits(result, task, outcomes), calibration=result.calibration
+    )
+    _check_probabilities(result, made.probabilities)
+    hashes = provenance.columns_of(result.records, result.requests)
+    return dict(made.fields) | counts.fields() | {"dataset": _dataset_due(result), "columns": hashes}
+
+
+def _dataset_due(result: TaskResult) -> dict[str, Any]:
+    """What the records give of `dataset`."""
+    examples = examples_of(result)
+    texts = result.records["text"].to_pylist()
+    return {
+        "examples_sha256": provenance.examples_sha256((e.id, e.cluster, e.labels) for e in examples),
+        "responses_sha256": provenance.responses_sha256((e.id, [texts[row] for row in e.rows]) for e in examples),
+        "examples": len(examples),
+        "candidates": len(texts),
+    }
+
+
+def plain(value: Any) -> Any:
+    """Models as mappings, as they stand in a file."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump()
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _task_due(result: TaskResult, task: Any) -> dict[str, Any]:
+    """What the installed task says of itself; orders are those of the run where it chose others, if they were."""
+    due: dict[str, Any] = task_info(task).model_dump()
+    due["orders"] = result.config.task.get("orders", due["orders"])
+    if result.requests is not None and due["orders"] is not None:
+        _check_orders(result.requests, str(due["orders"]))
+    return due
+
+
+def _check_orders(requests: pa.Table, orders: str) -> None:
+    shown: Counter[tuple[str, frozenset[int]]] = Counter()
+    for name, candidates in zip(requests["example_id"].to_pylist(), requests["candidates"].to_pylist(), strict=True):
+        shown[name, frozenset(candidates)] += len(candidates) > 1
+    times = {count for (_, some), count in shown.items() if len(some) == 2}
+    due = 2 if orders.startswith("both") else 1
+    if times - {due}:
+        counts = " and ".join(map(str, sorted(times)))
+        raise ResultError(f"task.orders is {orders!r}, which shows a pair {due} times; its records show one {counts}")
+
+
+def _check_drawn(result: TaskResult) -> None:
+    seed = result.config.data.get("seed", 0)
+    _compare("bootstrap", result.bootstrap.model_dump(), {"rule": RULE, "draws": DRAWS, "seed": seed})
+
+
+def _accepted_fits(result: TaskResult, task: Any, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The measure's fits as stated, those that are what the measure fits to the records but for rounding."""
+    accepted = {}
+    for view, stated in result.fitted.measure.items():
+        try:
+            _compare("fit", stated, task.measure.fit(outcomes, view))
+        except ResultError:
+            continue
+        accepted[view] = stated
+    return accepted
+
+
+def _check_probabilities(result: TaskResult, due: Sequence[Array] | None) -> None:
+    stated = result.records["probability"].to_numpy(zero_copy_only=False).astype(float)
+    expected = np.full(len(stated), np.nan)
+    if due is not None and len(stated):
+        rows = np.array([row for example in _in_order(result) for row in example], np.intp)
+        expected[rows] = np.concatenate(due)
+    wrong = ~np.isclose(stated, expected, rtol=0, atol=TOLERANCE, equal_nan=True)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        name, candidate = result.records["example_id"][row].as_py(), result.records["candidate"][row].as_py()
+        raise ResultError(
+            f"probability of example {name}, candidate {candidate}, is {stated[row]:.6g}, its calibration gives "
+            f"{expected[row]:.6g}"
+        )
+
+
+def _in_order(result: TaskResult) -> Iterator[list[int]]:
+    return (example.rows for example in examples_of(result))
+
+
+def _check_columns(table: str, found: pa.Table, due: Mapping[str, pa.DataType]) -> None:
+    for name, kind in due.items():
+        if name not in found.column_names:
+            raise ResultError(f"{table}: column {name!r} is missing")
+        if found[name].type != kind:
+            raise ResultError(f"{table}: column {name!r} holds {found[name].type}; expected {kind}")
+    for name in found.column_names:
+        if found.column_names.count(name) > 1:
+            raise ResultError(f"{table}: column {name!r} stands there twice")
+        if name not in due and not (table == "records" and name.startswith(TAG)):
+            raise ResultError(f"{table}: column {name!r} is none of a result's")
+
+
+def _key_by(name: str, holder: Any, place: Any) -> None:
+    """Makes a mapping of the list `name`, wherever it stands in `holder`. Raises ResultError where one is twice."""
+    if not isinstance(holder, dict):
+        return
+    for key, value in holder.items():
+        if key == name and isinstance(value, list):
+            named: dict[str, Any] = {}
+            for item in value:
+                if place(item) in named:
+                    raise ResultError(f"{place(item)} is listed twice")
+                named[place(item)] = item
+            holder[key] = named
+        else:
+            _key_by(name, value, place)
+
+
+def _metric_name(metric: Mapping[str, Any]) -> str:
+    subset = "" if metric["subset"] == "all" else f", {metric['subset']}"
+    at = "" if metric["at"] is None else f" at {metric['at']:g}"
+    return f"{metric['name']}{at} of view {metric['view']!r}{subset}"
+
+
+def _map_name(found: Mapping[str, Any]) -> str:
+    return f"{found['scope']}, {found['map']}"
+
+
+def _compare(place: str, stated: Any, due: Any, scale: float = 0.0) -> None:
+    """Raises ResultError with the first place in which `stated` is not `due`; numbers within 1e-9 of their scale."""
+    if isinstance(stated, dict) and isinstance(due, dict):
+        scale = _scale(due)
+        for name in (*due, *(name for name in stated if name not in due)):
+            inside = _inside(place, name)
+            if name not in stated:
+                raise ResultError(f"{inside} is missing, its records give {_shown(due[name])}")
+            if name not in due:
+                raise ResultError(f"{inside} is {_shown(stated[name])}, its records give none")
+            _compare(inside, stated[name], due[name], scale)
+    elif isinstance(stated, list | tuple) and isinstance(due, list | tuple):
+        if len(stated) != len(due):
+            raise ResultError(f"{place} has {len(stated)} entries, its records give {len(due)}")
+        for number, (one, other) in enumerate(zip(stated, due, strict=True)):
+            _compare(f"{place}[{number}]", one, other, scale)
+    elif _is_number(stated) and _is_number(due):
+        tolerance = TOLERANCE * max(scale, abs(due)) + _ROUNDING
+        if not (stated == due or abs(stated - due) <= tolerance):
+            raise ResultError(f"{place} is {_shown(stated)}, its records give {_shown(due)}")
+    elif type(stated) is not type(due) or stated != due:
+        raise ResultError(f"{place} is {_shown(stated)}, its records give {_shown(due)}")
+
+
+def _scale(due: Mapping[str, Any]) -> float:
+    """What 1e-9 is of, in the numbers of one mapping: 1 for shares and probabilities, else the largest end."""
+    if due.get("kind") in ("proportion", "fraction") or "observed" in due:
+        return 1.0
+    ends = [due.get(name) for name in ("value", "ci_low", "ci_high")]
+    return max((abs(end) for end in ends if _is_number(end)), default=0.0)
+
+
+def _inside(place: str, name: str) -> str:
+    if place in ("metrics", "calibration.maps"):
+        return name
+    if " of view " in place and place.count(".") == 0:
+        return place if name == "value" else f"{place}, {name},"
+    return f"{place}.{name}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else str(value)
+    return f"{value!r:.200}"
