@@ -329,7 +329,7 @@ def _row(sample: Sample) -> dict[str, Any]:
         "facets": dict(sample.example.facets),
         "cluster": sample.example.cluster,
         "prompt": prompt_hash(sample.example.prompt),
-        "text": None if missing else records.text_hash(Candidate(sample.text)),
+        "text_hash": None if missing else records.text_hash(Candidate(sample.text)),
         "condition": sample.example.condition,
         "status": "missing" if missing else "ok",
         "refused": None if missing else sample.refused,

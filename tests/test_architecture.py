@@ -32,6 +32,7 @@ ONLY = {
         "rmbench.leaderboard",
         "rmbench.calibration",
         "rmbench.correlate",
+        "rmbench.plugins",
         "rmbench.results",
         "rmbench.metrics",
         "rmbench.errors",

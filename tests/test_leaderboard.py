@@ -47,14 +47,14 @@ def evaluate(out: Path, model: Any, *, pairs: list[dict[str, str]] | None = None
     data = out.parent / "pairs.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in pairs or rows(40)))
     (result,) = rmbench.evaluate(model, ["preference"], data={"preference": data}, out=out, **options)
-    return out / files.result_folder(result) / "preference.json"
+    return out / files.result_path(result)
 
 
 def edit(path: Path, **changes: Any) -> Path:
     """Changes a result, and moves it to where it then belongs, as somebody might who wants another rank."""
     result = files.read(path, tables=True)
     changed = TaskResult.model_validate_json(json.dumps(json.loads(result.model_dump_json()) | changes))
-    changed._records, changed._comparisons = result.records, result.comparisons
+    changed._records, changed._requests = result.records, result.requests
     shutil.rmtree(path.parent)
     folder = next(parent for parent in path.parents if parent.name == "results")
     return files.write(changed, folder)
@@ -184,7 +184,7 @@ def test_a_broken_parquet_is_one_clear_line(board: Path) -> None:
     with pytest.raises(ResultError, match="records of this result cannot be read"):
         tables(board / "results")
     shutil.copy(next(COMMITTED.rglob("rmbench__length/**/best_of_n.parquet")), parquet)
-    with pytest.raises(ResultError, match=r"examples or labels are not those of preference\.json"):
+    with pytest.raises(ResultError, match=r"columns\.candidates\.\w+ is .*, its records give"):
         tables(board / "results")
 
 
@@ -291,20 +291,20 @@ def test_models_that_cannot_be_told_apart_share_a_tier(tmp_path: Path) -> None:
 def test_other_examples_are_a_section_of_their_own(board: Path) -> None:
     evaluate(board / "results", "length", pairs=rows(10, start=100))
     made = tables(board / "results")
-    assert made["preference.md"].count("\n## v1 both_orders ") == 2
+    assert made["preference.md"].count("\n## v1 both ") == 2
     sections = [line.split(",")[0] for line in made["preference.csv"].splitlines()[1:]]
     assert sections[0] == sections[1] != sections[2]
     assert "not counted here: preference: 1" in made["summary.md"]
     assert len(made["summary.csv"].splitlines()) == 3
 
 
-def test_the_same_ids_with_other_responses_are_not_compared(board: Path, tmp_path: Path) -> None:
-    (path, _) = sorted((board / "results").rglob("*.json"))
-    dataset = json.loads(path.read_text())["dataset"]
-    edit(path, dataset=dataset | {"responses_sha256": None})
-    assert tables(board / "results")["preference.md"].count("\n## ") == 1
-    edit(sorted((board / "results").rglob("*.json"))[0], dataset=dataset | {"responses_sha256": "0" * 64})
-    assert tables(board / "results")["preference.md"].count("\n## ") == 2
+def test_the_same_ids_with_other_responses_are_not_compared(tmp_path: Path) -> None:
+    for name, letter in (("one", "x"), ("same", "x"), ("other", "z")):
+        pairs = [{"id": str(i), "prompt": f"p{i}", "chosen": letter * 5, "rejected": "y" * 3} for i in range(6)]
+        evaluate(tmp_path / "results", longest, name=name, pairs=pairs)
+    made = tables(tmp_path / "results")["preference.csv"]
+    sections = {line.split(",")[1]: line.split(",")[0] for line in made.splitlines()[1:]}
+    assert sections["one"] == sections["same"] != sections["other"]
 
 
 def test_a_mean_is_only_over_every_task(board: Path) -> None:
@@ -354,16 +354,17 @@ def test_add_checks_and_copies(tmp_path: Path, capsys: Any) -> None:
     result = evaluate(tmp_path / "mine", "length")
     shutil.move(result.parent, tmp_path / "moved")
     folder = tmp_path / "leaderboards"
-    assert run("leaderboard", "add", tmp_path / "moved" / "preference.json", "--folder", folder) == 0
+    moved = tmp_path / "moved" / result.name
+    assert run("leaderboard", "add", moved, "--folder", folder) == 0
     (added,) = (folder / "results").rglob("*.json")
     assert added.relative_to(folder / "results") == result.relative_to(tmp_path / "mine")
-    assert added.read_text() == (tmp_path / "moved" / "preference.json").read_text()
+    assert added.read_text() == moved.read_text()
     assert run("leaderboard", "build", "--folder", folder) == 0
     assert run("leaderboard", "check", "--folder", folder) == 0
-    (tmp_path / "moved" / "preference.parquet").unlink()
+    moved.with_suffix(".parquet").unlink()
     capsys.readouterr()
-    assert run("leaderboard", "add", tmp_path / "moved" / "preference.json", "--folder", tmp_path / "other") == 1
-    assert "preference.parquet: missing" in capsys.readouterr().err
+    assert run("leaderboard", "add", moved, "--folder", tmp_path / "other") == 1
+    assert f"{moved.stem}.parquet: missing" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
 
 

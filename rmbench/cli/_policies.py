@@ -54,7 +54,7 @@ def _columns(results: Sequence[TaskResult]) -> list[tuple[str, str]]:
 
 
 def _caption(results: Sequence[TaskResult]) -> str:
-    units = sorted({str(result.config["unit"]) for result in results})
+    units = sorted({str(result.config.model["unit"]) for result in results})
     mixed = "; lengths of different units are not to be compared" if len(units) > 1 else ""
     return (
         f"[ ] 95 % interval; lengths in {' and '.join(units)}{mixed}; CSR and tokens of responses that are neither "

@@ -91,7 +91,7 @@ def _console() -> Console:
 
 def _print_task(console: Console, task: str, results: Sequence[TaskResult]) -> None:
     console.print(f"\n[bold]{plain(task)}[/]  {plain(_data_line(results[0]))}", highlight=False)
-    if results[0].task.protocol is None:
+    if results[0].task.kind == "probe":
         _print_probe(console, results)
     else:
         rows = [(result, view) for result in results for view in _views(result)]
@@ -245,9 +245,9 @@ def _print_notes(console: Console, results: Sequence[TaskResult]) -> None:
             console.print(f"  {name}: {plain(line)}", highlight=False)
         for problem in result.problems:
             console.print(f"  [yellow]{name}: {plain(problem)}[/]", highlight=False)
-        labels = result.config.get("labels") or ()
+        labels = result.config.model.get("labels") or ()
         if len(labels) > 1:
-            reward = f"the reward is the head {result.config['reward']!r} of {', '.join(map(repr, labels))}"
+            reward = f"the reward is the head {result.config.model['reward']!r} of {', '.join(map(repr, labels))}"
             console.print(f"  {name}: {plain(reward)}", highlight=False)
         if result.truncated:
             console.print(f"  [yellow]{name}: {result.truncated:,} sequences were cut[/]", highlight=False)
@@ -261,7 +261,7 @@ def _beside(result: TaskResult) -> Iterator[str]:
     scale, calibration = result.scale, result.calibration
     if scale is not None and scale.distinct == 1:
         yield f"every reward is the same, {scale.minimum:g}"
-    if result.task.protocol is None:
+    if result.task.kind == "probe":
         if tied := result.ties.get(result.primary_view):
             yield f"in {tied:,} examples an edit is rewarded just as what it was made from, which is no rise and no win"
         return

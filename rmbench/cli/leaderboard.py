@@ -24,6 +24,26 @@ def _folder_option(command: _Command) -> _Command:
     return option(command)
 
 
+def _task_option(command: _Command) -> _Command:
+    option = click.option(
+        "-t",
+        "--task",
+        "tasks",
+        metavar="SPEC",
+        multiple=True,
+        help="A task that is not found by its name alone, as python:module:TASK, whose measure verifies its results.",
+    )
+    return option(command)
+
+
+def _find(specs: tuple[str, ...]) -> Callable[[str], Any]:
+    """The task of a name, those of `specs` first."""
+    from rmbench.plugins import load_task
+
+    given = {task.name: task for task in map(load_task, specs)}
+    return lambda name: given[name] if name in given else load_task(name)
+
+
 @click.group()
 def command() -> None:
     """Build and check tables of results, from result files alone."""
@@ -31,13 +51,14 @@ def command() -> None:
 
 @command.command()
 @_folder_option
+@_task_option
 @debug_option
-def build(folder: Path) -> None:
+def build(folder: Path, tasks: tuple[str, ...]) -> None:
     """Make the tables again from FOLDER/results."""
     from rmbench.leaderboard.build import build
     from rmbench.leaderboard.check import extra
 
-    written = build(folder / "results", folder)
+    written = build(folder / "results", folder, _find(tasks))
     for path in written:
         click.echo(path)
     for name in extra(folder, {path.name: "" for path in written}):
@@ -46,12 +67,13 @@ def build(folder: Path) -> None:
 
 @command.command()
 @_folder_option
+@_task_option
 @debug_option
-def check(folder: Path) -> int:
+def check(folder: Path, tasks: tuple[str, ...]) -> int:
     """Fail where the tables are not what FOLDER/results gives, naming each cell."""
     from rmbench.leaderboard.check import check
 
-    found = check(folder / "results", folder)
+    found = check(folder / "results", folder, _find(tasks))
     for line in found:
         click.echo(line)
     if found:
@@ -62,11 +84,12 @@ def check(folder: Path) -> int:
 @command.command()
 @click.argument("results", metavar="RESULT.json...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_folder_option
+@_task_option
 @debug_option
-def add(results: tuple[Path, ...], folder: Path) -> None:
+def add(results: tuple[Path, ...], folder: Path, tasks: tuple[str, ...]) -> None:
     """Check each RESULT and copy it, with its records, into FOLDER/results."""
     from rmbench.leaderboard.entries import read_result
     from rmbench.results import files
 
-    for result in [read_result(path) for path in results]:
+    for result in [read_result(path, _find(tasks)) for path in results]:
         click.echo(files.write(result, folder / "results"))

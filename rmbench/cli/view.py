@@ -43,20 +43,21 @@ def command(folder: Path, everything: bool, no_browser: bool) -> None:
 def _results(folder: Path) -> list[TaskResult]:
     """The results under `folder`: every JSON file that has its records beside it. Raises ResultError."""
     from rmbench.errors import ResultError
-    from rmbench.results import files
 
     if not folder.is_dir():
         raise ResultError(f"{folder}: no such folder; expected one with results, as `rmbench run --out` writes")
     paths = _paths(folder)
     if not paths:
         raise ResultError(f"{folder}: no results in it; `rmbench run --out {folder}` writes some")
+    from rmbench.results import files
+
     return [files.read(path, tables=True) for path in paths]
 
 
 def _paths(folder: Path) -> list[Path]:
-    from rmbench.results import files
+    from rmbench.results import collection
 
-    return files.of_reward_models(folder)
+    return collection.result_files([folder])
 
 
 def _texts(results: Sequence[TaskResult]) -> Mapping[str, Mapping[str, Example]]:
@@ -67,7 +68,7 @@ def _texts(results: Sequence[TaskResult]) -> Mapping[str, Mapping[str, Example]]
     texts: dict[str, Mapping[str, Example]] = {}
     known = task_names()
     for result in results:
-        name, data, config = result.task.name, result.dataset, result.config
+        name, data, config = result.task.name, result.dataset, result.config.data
         if (
             name in texts
             or data.source != "bundled"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -10,25 +9,8 @@ from itertools import combinations
 from pathlib import Path
 
 from rmbench.errors import ResultError, UsageError
-from rmbench.results import files, provenance
-from rmbench.results.replay import examples_of
+from rmbench.results.collection import Run, check_comparable, read_checked, result_files, run_names, runs
 from rmbench.results.schema import TaskResult
-
-# What a run's configuration says of a task, and may be another for the next
-_OF_ONE_TASK = {"limit", "deduplicate", "data_sha256", "task_version", "protocol"}
-
-
-@dataclass(frozen=True)
-class Run:
-    """One evaluation of one model: the result file of each task, at least one."""
-
-    id: str
-    files: Mapping[str, Path]
-
-    @property
-    def name(self) -> str:
-        """The id, with the folder of its first result: other revisions and configurations have another."""
-        return f"{self.id} ({next(iter(self.files.values())).parent.name})"
 
 
 @dataclass(frozen=True)
@@ -62,11 +44,11 @@ class Side:
 
 def read_models(paths: Sequence[Path], groups: Mapping[str, Sequence[Path]]) -> list[Model]:
     """Every run in `paths` as a model, then each of `groups` as one. Raises ResultError and UsageError."""
-    runs = [run for path in paths for run in _runs(path)]
-    names = _names(runs)
+    known = [run for path in paths for run in _runs(path)]
+    names = run_names(known)
     for name in set(groups) & set(names):
         raise UsageError(f"--group {name}: a model has that name; give the group another")
-    models = [Model(name, [run]) for name, run in zip(names, runs, strict=True)]
+    models = [Model(name, [run]) for name, run in zip(names, known, strict=True)]
     models += [Model(name, [run for path in some for run in _runs(path)]) for name, some in groups.items()]
     if len(models) < 2:
         given = f"only {models[0].name} is" if models else "nothing is"
@@ -116,33 +98,10 @@ def unknown(what: str, name: str, names: Sequence[str]) -> str:
 
 def _runs(path: Path) -> list[Run]:
     """The runs that a result file, or a folder with result files under it, holds."""
-    paths = files.of_reward_models(path) if path.is_dir() else [path]
+    paths = result_files([path])
     if not paths:
         raise ResultError(f"{path}: no result files, with their records, under it")
-    found: list[tuple[tuple[str, str], dict[str, Path]]] = []
-    for file in paths:
-        result = files.read(file)
-        task, identity = result.task.name, _identity(result)
-        tasks = next((tasks for known, tasks in found if known == identity and task not in tasks), None)
-        if tasks is None:
-            tasks = {}
-            found.append((identity, tasks))
-        tasks[task] = file
-    return [Run(model, tasks) for (model, _), tasks in found]
-
-
-def _identity(result: TaskResult) -> tuple[str, str]:
-    """The same for every task of a run: the model's id, and a hash of what it is and how it was run."""
-    config = {name: value for name, value in result.config.items() if name not in _OF_ONE_TASK}
-    subject = {"revision": result.subject.revision, "fingerprint": result.subject.fingerprint}
-    return result.subject.id, provenance.short_hash({"subject": subject, "config": config})
-
-
-def _names(runs: Sequence[Run]) -> list[str]:
-    """A name for each run that no other has: its id where that is enough."""
-    ids = Counter(run.id for run in runs)
-    names = [run.id if ids[run.id] == 1 else run.name for run in runs]
-    return [name if names.count(name) == 1 else f"{name} #{place}" for place, name in enumerate(names, start=1)]
+    return runs(paths)
 
 
 def _refuse_repeated(paths: Sequence[Path]) -> None:
@@ -158,47 +117,3 @@ def _side(task: str, model: Model) -> Side:
         if task not in run.files:
             raise ResultError(f"{run.name} was not run on it")
     return Side(model.name, [(run.files[task], read_checked(run.files[task])) for run in model.runs])
-
-
-def read_checked(path: Path) -> TaskResult:
-    result = files.read(path, tables=True)
-    if result.subject.kind == "policy":
-        raise ResultError(f"{path}: a result of a policy; reward models are compared")
-    try:
-        judged = ((example.id, example.cluster, example.labels) for example in examples_of(result))
-        agrees = provenance.examples_sha256(judged) == result.dataset.examples_sha256
-    except (KeyError, TypeError, ValueError) as error:
-        raise ResultError(f"{path.with_suffix('.parquet')}: no records of a result ({error})") from error
-    if not agrees:
-        raise ResultError(f"{path.with_suffix('.parquet')}: its examples or labels are not those of {path.name}")
-    return result
-
-
-def check_comparable(one: tuple[Path, TaskResult], other: tuple[Path, TaskResult]) -> None:
-    """Raises ResultError with the first reason why two results of a task say nothing of each other."""
-    (path, ours), (other_path, theirs) = one, other
-    for what, a, b in (
-        ("task versions", ours.task.version, theirs.task.version),
-        ("protocols", ours.task.protocol, theirs.task.protocol),
-        ("examples", ours.dataset.examples_sha256, theirs.dataset.examples_sha256),
-        ("responses", ours.dataset.responses_sha256, theirs.dataset.responses_sha256),
-    ):
-        unknown = what == "responses" and None in (a, b)
-        if a != b and not unknown:
-            raise ResultError(
-                f"{path} and {other_path} have different {what}: {_short(a)} and {_short(b)} "
-                f"({_data(ours)}; {_data(theirs)})"
-            )
-    if _identity(ours) == _identity(theirs) and ours.records.equals(theirs.records):
-        raise ResultError(f"the same result twice: {path} and {other_path}")
-
-
-def _data(result: TaskResult) -> str:
-    chosen = {name: value for name in ("limit", "deduplicate") if (value := result.config.get(name))}
-    return ", ".join(
-        [f"{result.dataset.source}: {result.dataset.examples:,} examples", *(f"{n}={v}" for n, v in chosen.items())]
-    )
-
-
-def _short(value: object) -> str:
-    return str(value)[:12]

@@ -132,7 +132,7 @@ def _compared(
         alone = ", ".join(side.name for side in sides if len(side.results) == 1)
         notes.append(f"of one run, so no interval says how far other seeds would be from it: {alone}")
     info = results[0].task
-    measure: Measure = summary.COMPARISON if info.protocol else probes(info.name)
+    measure: Measure = summary.COMPARISON if info.measure == summary.COMPARISON.name else probes(info.name)
     metric = wanted or measure.headline
     if view is not None and not any(view in side.views for side in sides):
         raise UsageError(unknown("view", view, list(dict.fromkeys(name for side in sides for name in side.views))))
@@ -173,7 +173,7 @@ class _Frame:
     def of(cls, result: TaskResult) -> _Frame:
         judged = sorted(examples_of(result), key=lambda example: example.id)
         _, clusters = np.unique([example.cluster or example.id for example in judged], return_inverse=True)
-        return cls([example.id for example in judged], clusters, [example.subset for example in judged])
+        return cls([example.id for example in judged], clusters, [example.facets.get("subset") for example in judged])
 
     def parts(self) -> Iterator[tuple[str, NDArray[np.bool_]]]:
         """Which rows [n] are the whole, and then each subset, in the order of their names."""
@@ -199,7 +199,7 @@ class _Measured:
             raise UsageError(f"{side.name}: {unknown('view', view, side.views)}")
         runs, found = list[Array](), list[Statistic]()
         for path, result in side.results:
-            outcomes = sorted(outcomes_of(result, view), key=lambda outcome: outcome.example_id)
+            outcomes = sorted(outcomes_of(result), key=lambda outcome: outcome.example_id)
             statistics = measure.statistics(outcomes, view, measure.fit(outcomes, view))
             means = {s.name: s for s in statistics if is_mean(s) or s.effects is not None}
             if metric not in means:

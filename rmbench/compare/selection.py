@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from rmbench.compare.entrants import check_comparable, read_checked, unknown
+from rmbench.compare.entrants import unknown
 from rmbench.errors import ResultError
 from rmbench.metrics import selection
 from rmbench.metrics.interval import Estimate, estimate
-from rmbench.results import files
+from rmbench.results import collection
+from rmbench.results.collection import check_comparable, read_checked, result_files
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import TaskResult
 from rmbench.types import Outcome
@@ -81,9 +82,9 @@ def _select(
     (first_path, first), *others = results
     for other in others:
         check_comparable(results[0], other)
-    names = _names([path for path, _ in results], [result for _, result in results])
+    names = collection.names([result for _, result in results])
     views = [_view(path, result, view) for path, result in results]
-    seen = [outcomes_of(result, one) for (_, result), one in zip(results, views, strict=True)]
+    seen = [outcomes_of(result) for _, result in results]
     seen, left_out = _counted(seen, views, up_to)
     if not seen[0]:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in left_out.items())
@@ -100,22 +101,14 @@ def _select(
 
 
 def _result_files(paths: Sequence[Path]) -> list[Path]:
-    found = [file for path in paths for file in (files.of_reward_models(path) if path.is_dir() else [path])]
+    found = result_files(paths)
     if not found:
         raise ResultError(f"{paths[0]}: no result files under it")
-    return list({path.resolve(): path for path in found}.values())
-
-
-def _names(paths: Sequence[Path], results: Sequence[TaskResult]) -> list[str]:
-    """A model's id, with the folder of its result where another has that id too."""
-    ids = [result.subject.id for result in results]
-    return [
-        name if ids.count(name) == 1 else f"{name} ({path.parent.name})" for name, path in zip(ids, paths, strict=True)
-    ]
+    return found
 
 
 def _view(path: Path, result: TaskResult, view: str | None) -> str:
-    if result.comparisons is not None:
+    if result.scale is None:
         raise ResultError(
             f"{path}: {result.subject.id} only compared pairs; a selection needs a reward of each response"
         )

@@ -7,7 +7,6 @@ import io
 import math
 import re
 import tomllib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from rmbench.errors import DataError, ResultError
-from rmbench.results import files
+from rmbench.results import collection, files
 from rmbench.results.schema import TaskResult
 
 Kind = Literal["metrics", "policy results"]
@@ -117,24 +116,25 @@ def read_results(folder: Path) -> list[Reported]:
     results on one (revisions, seeds) is a model for each, named with its folder. Results of policies are left out.
     Raises ResultError where there is none.
     """
-    results = [(path, files.read(path)) for path in files.of_reward_models(folder)]
-    if not results:
+    read = {path: files.read(path) for path in collection.result_files([folder])}
+    if not read:
         raise ResultError(f"{folder}: no results; `rmbench run --out` writes some, --results names their folder")
-    times = Counter((result.task.name, _examples(result), result.subject.id) for _, result in results)
-    judged: dict[str, set[str]] = {}
-    for _, result in results:
-        judged.setdefault(result.task.name, set()).add(_examples(result))
+    places = {id(result): path for path, result in read.items()}
+    found = []
+    for task, titled in collection.groups(list(read.values())).items():
+        for title, results in titled.items():
+            for name, result in zip(collection.names(results), results, strict=True):
+                benchmark = f"{task} {title}" if len(titled) > 1 else task
+                found += _of_result(result, name, benchmark, str(places[id(result)]))
+    return found
+
+
+def _of_result(result: TaskResult, name: str, benchmark: str, place: str) -> list[Reported]:
     return [
         Reported(
-            result.subject.id
-            if times[name, _examples(result), result.subject.id] == 1
-            else f"{result.subject.id} ({path.parent.name})",
-            f"{name} {_examples(result)}" if len(judged[name]) > 1 else name, metric.name,
-            metric.value, metric.ci_low, metric.ci_high, metric.n, "rmbench", str(path),
-            lower_is_better=metric.name in result.statistics and result.statistics[metric.name].better == "lower",
+            name, benchmark, metric.name, metric.value, metric.ci_low, metric.ci_high, metric.n, "rmbench", place,
+            lower_is_better=result.statistics[metric.name].better == "lower",
         )
-        for path, result in results
-        for name in [result.task.name]
         for metric in result.metrics
         if (metric.view, metric.subset) == (result.primary_view, "all") and metric.value is not None
     ]  # fmt: skip
@@ -267,11 +267,6 @@ def _read_toml(file: Path | Traversable) -> dict[str, object]:
         raise DataError(f"{file}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{file.name}: invalid TOML: {error}") from error
-
-
-def _examples(result: TaskResult) -> str:
-    """What results of a task must share to be compared."""
-    return " ".join(filter(None, [f"v{result.task.version}", result.task.protocol, result.dataset.examples_sha256[:8]]))
 
 
 def _name(key: _Key, keys: Sequence[_Key]) -> str:

@@ -1,6 +1,6 @@
 """Score files: what a model answered in an earlier run, RewardMATH's official ones and rmbench's own.
 
-Three formats, each as JSON, JSON lines or Parquet (and gzipped):
+Four formats, each as JSON, JSON lines or Parquet (and gzipped):
 
 - RewardMATH's, one row per problem: `problem`, `solution_reference`, `score`. `score` holds ten numbers (direct), ten
   lists of step rewards (process models), or nine verdicts "A", "B" or null with nine `chosen_position` (pairwise).
@@ -8,6 +8,8 @@ Three formats, each as JSON, JSON lines or Parquet (and gzipped):
 - one row per candidate: `example_id`, `candidate` (from 0) and `reward`, or `steps`, a list of step rewards, with
   `heads`, a mapping of names to numbers, where there are several. rmbench's result records are such rows.
 - one row per comparison: `example_id`, `first`, `second` (candidates in the order shown) and `win_first` in [0, 1].
+- one row per request: `example_id`, `candidates` in the order shown and `values`, one each, with `pick` where only the
+  best was named (its place among those shown). rmbench's records of requests are such rows.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from rmbench.data.files import Row, shown
 from rmbench.types import STATUSES, Ask, Reward, Status
 
 _EXPECTED = (
-    "a score file has `example_id`, `candidate` and `reward` or `steps`; or `example_id`, `first`, `second` and "
-    "`win_first`; or RewardMATH's `problem` and `score`"
+    "a score file has `example_id`, `candidate` and `reward` or `steps`; or `example_id`, `candidates` and "
+    "`values`; or `example_id`, `first`, `second` and `win_first`; or RewardMATH's `problem` and `score`"
 )
 
 
@@ -122,6 +124,8 @@ def _record(row: Row) -> Entry:
     example = row.name(("example_id",))
     if example is None:
         raise row.error("no example is named", "example_id")
+    if row.value.get("candidates") is not None and row.value.get("values") is not None:
+        return _request(row, example)
     if row.first(("first", "second", "win_first")):
         pair = _whole(row, "first"), _whole(row, "second")
         if pair[0] == pair[1]:
@@ -132,6 +136,30 @@ def _record(row: Row) -> Entry:
     n_tokens, truncated = (_whole(row, name) if row.name((name,)) else 0 for name in ("n_tokens", "truncated"))
     reward = replace(reward, status=_status(row, reward.status), n_tokens=n_tokens, truncated=truncated)
     return Entry(example, (_whole(row, "candidate"),), "steps" if reward.steps else "reward", reward, row)
+
+
+def _request(row: Row, example: str) -> Entry:
+    """A row of the table of requests: the values of the candidates shown, in that order."""
+    candidates, values = row.value["candidates"], row.value["values"]
+    if not isinstance(candidates, list) or not all(isinstance(one, int) and one >= 0 for one in candidates):
+        raise row.error(f"expected a list of candidates, each a whole number from 0, got {shown(candidates)}", "candidates")
+    if len(set(candidates)) < len(candidates) or not candidates:
+        raise row.error(f"expected different candidates, got {shown(candidates)}", "candidates")
+    if not isinstance(values, list) or len(values) != len(candidates):
+        raise row.error(f"expected a list as long as `candidates`, {len(candidates)}, got {shown(values)}", "values")
+    numbers = tuple(_number(row, "values", value) for value in values)
+    pick, spread = row.value.get("pick"), row.value.get("spread")
+    if pick is not None and (not isinstance(pick, int) or not 0 <= pick < len(candidates)):
+        raise row.error(f"expected a place among the {len(candidates)} candidates shown, got {shown(pick)}", "pick")
+    reward = Reward(
+        numbers,
+        pick=pick,
+        spread=None if spread is None else tuple(_number(row, "spread", value) for value in spread),
+        status=_status(row, "refused" if any(map(math.isnan, numbers)) else "ok"),
+        n_tokens=_whole(row, "n_tokens") if row.name(("n_tokens",)) else 0,
+        truncated=_whole(row, "truncated") if row.name(("truncated",)) else 0,
+    )
+    return Entry(example, tuple(candidates), "compare" if len(candidates) > 1 else "reward", reward, row)
 
 
 def _share(row: Row) -> Reward:
@@ -145,7 +173,7 @@ def _with_heads(row: Row) -> Reward:
     reward = row.value.get("reward")
     if reward is None and "status" in row.value and row.value["status"] is None:
         raise row.error(
-            "null, like its status: this model compared, so its .comparisons.parquet is the score file", "reward"
+            "null, like its status: this model compared, so its .requests.parquet is the score file", "reward"
         )
     heads = {name: (_number(row, "heads", head),) for name, head in _pairs(row, "heads")}
     status: Status = "missing" if reward is None else "ok"

@@ -11,16 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rmbench.errors import ResultError
-from rmbench.leaderboard.columns import COLUMNS, NOTHING, Column, count, figure, inert, text
-from rmbench.leaderboard.entries import Row, Section, is_comparison, read_results, sections
+from rmbench.leaderboard.columns import COLUMNS, NOTHING, Column, count, figure, inert, text, with_headline
+from rmbench.leaderboard.entries import Find, Row, Section, read_results, sections
 from rmbench.metrics.interval import mean_interval
+from rmbench.plugins import load_task
 from rmbench.results import provenance
 from rmbench.results.schema import Metric
 
 _NOTE = """\
-[ ] is the 95 % interval. The best model leads tier 1, with every model that an exact cluster sign-flip test on the
+[ ] is the 95 % interval. The best model leads tier 1, with every model that a cluster sign-flip test on the
 same examples (p, Holm over what the leader is compared with) cannot tell from it at 5 %; the best of the rest leads
-tier 2, and so on. Accuracy is strict: a tie is no win. `n` examples count in it, in so many independent clusters;
+tier 2, and so on. Models are ranked by their primary view; other views stand below, without a tier. Accuracy is
+strict: a tie is no win. `n` examples count in the headline, in so many independent clusters;
 `unanswered` counts requests without a reward. ECE is the debiased calibration error of reward differences, taken as
 log odds and after a temperature fitted out of fold; at equal length is accuracy with the effect of length taken out.
 Predicted Arena is the score of a policy trained on the reward, by a line through the models here that
@@ -56,10 +58,10 @@ class Scored(NamedTuple):
     fingerprint: str
 
 
-def build(results_folder: Path, out_folder: Path) -> list[Path]:
-    """Writes the tables and returns their paths. Raises ResultError."""
+def build(results_folder: Path, out_folder: Path, find: Find = load_task) -> list[Path]:
+    """Writes the tables and returns their paths; `find` gives the task of a name. Raises ResultError."""
     written = []
-    for name, content in tables(results_folder).items():
+    for name, content in tables(results_folder, find).items():
         try:
             out_folder.mkdir(parents=True, exist_ok=True)
             (out_folder / name).write_bytes(content.encode())
@@ -69,46 +71,60 @@ def build(results_folder: Path, out_folder: Path) -> list[Path]:
     return written
 
 
-def tables(results_folder: Path) -> dict[str, str]:
+def tables(results_folder: Path, find: Find = load_task) -> dict[str, str]:
     """File name -> content of every table that the results give. Raises ResultError."""
-    tasks = sections(read_results(results_folder))
+    tasks = sections(read_results(results_folder, find), find)
     made = {}
     for task, parts in tasks.items():
         made[f"{task}.md"] = "\n".join([f"# {inert(task)}\n", f"{_MADE}\n", _NOTE, *map(_section_markdown, parts)])
-        made[f"{task}.csv"] = _csv([text("section", _section_name(part)) for part in parts], parts)
-    # a probe is no benchmark: what it measures has no place in a mean of accuracies
-    benchmarks = {task: parts for task, parts in tasks.items() if is_comparison(parts[0].results[0])}
-    entrants = _entrants({task: parts[0] for task, parts in benchmarks.items()})
-    columns = _summary_columns(list(benchmarks))
+        made[f"{task}.csv"] = _csv(parts)
+    # what is no share of which more is better has no place in a mean of such
+    shares = {task: parts for task, parts in tasks.items() if _is_share(parts[0])}
+    entrants = _entrants({task: parts[0] for task, parts in shares.items()})
+    columns = _summary_columns(list(shares))
     title = (
-        "# Summary\n\nStrict accuracy in %, with its 95 % interval; the mean where every task was run.\n"
-        "Of a process reward model, its primary view.\n"
+        "# Summary\n\nThe headline of each task in %, with its 95 % interval, where it is a share of which more is "
+        "better;\nthe mean where every task was run, and run whole. Of a process reward model, its primary view.\n"
     )
-    others = [f"{task}: {len(parts) - 1}" for task, parts in benchmarks.items() if len(parts) > 1]
+    others = [f"{task}: {len(parts) - 1}" for task, parts in shares.items() if len(parts) > 1]
     note = f"\nSections of other examples that are not counted here: {', '.join(others)}.\n" if others else ""
     made["summary.md"] = f"{title}{note}\n{_MADE}\n\n{_markdown(columns, entrants)}"
     made["summary.csv"] = _frame_csv(_frame(columns, entrants))
     return made
 
 
+def _is_share(section: Section) -> bool:
+    found = section.definition
+    return found is not None and found.kind != "number" and found.better == "higher"
+
+
 def _section_markdown(section: Section) -> str:
     data = section.results[0].dataset
     size = f"{data.examples:,} examples, {data.candidates:,} candidates"
-    shown = [
-        column for column in COLUMNS if column.always or any(column.markdown(row) != NOTHING for row in section.rows)
-    ]
-    return f"## {inert(section.name)}: {size}\n\n{_markdown(shown, section.rows)}"
+    columns = _columns(section)
+    parts = [f"## {inert(section.name)}: {size}", _shown(columns, section.rows)]
+    if section.others:
+        parts += ["Other views, not ranked:", _shown([c for c in columns if not c.always], section.others)]
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
-def _section_name(section: Section) -> Any:
-    return lambda _: section.name
+def _shown(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    some = [column for column in columns if column.always or any(column.markdown(row) != NOTHING for row in rows)]
+    return _markdown(some, rows)
 
 
-def _csv(names: Sequence[Column], parts: Sequence[Section]) -> str:
-    """One table with a column that names the section."""
+def _columns(section: Section) -> list[Column]:
+    return with_headline(COLUMNS, section.rows[0].headline, section.definition)
+
+
+def _csv(parts: Sequence[Section]) -> str:
+    """One table with a column that names the section; other views behind the models that are ranked."""
     import pandas as pd
 
-    frames = [_frame([name, *COLUMNS], part.rows) for name, part in zip(names, parts, strict=True)]
+    frames = [
+        _frame([text("section", lambda _, name=part.name: name), *_columns(part)], [*part.rows, *part.others])
+        for part in parts
+    ]
     return _frame_csv(pd.concat(frames, ignore_index=True))
 
 
@@ -150,16 +166,19 @@ def _task_column(task: str) -> Column:
 
 def _entrants(parts: Mapping[str, Section]) -> list[Entrant]:
     """Models by their mean, then by how they did; those that were not run everywhere after those that were."""
-    primary = [(task, row) for task, part in parts.items() for row in part.rows if row.view == row.result.primary_view]
+    primary = [(task, row) for task, part in parts.items() for row in part.rows]
     runs = Counter((task, _scored(row)) for task, row in primary)
     repeated = {scored for (_, scored), count in runs.items() if count > 1}
-    models: dict[tuple[str, str, str], dict[str, Metric | None]] = {}
+    models: dict[tuple[str, str, str], dict[str, Row]] = {}
     for task, row in primary:
         scored = _scored(row)
         # run twice on one task: each configuration is a row of its own
         revision = row.revision if scored in repeated else row.revision.rpartition("-")[0]
-        models.setdefault((scored.model, revision, scored.fingerprint), {})[task] = row.metric("accuracy")
-    entrants = [Entrant(*name, figures, _mean(list(parts), figures)) for name, figures in models.items()]
+        models.setdefault((scored.model, revision, scored.fingerprint), {})[task] = row
+    entrants = [
+        Entrant(*name, {task: row.first for task, row in rows.items()}, _mean(list(parts), rows))
+        for name, rows in models.items()
+    ]
     return sorted(entrants, key=lambda e: (*(-_rank(m) for m in (e.mean, *map(e.figures.get, parts))), *e.name))
 
 
@@ -169,13 +188,14 @@ def _rank(metric: Metric | None) -> float:
 
 def _scored(row: Row) -> Scored:
     subject = row.result.subject
-    code = {"fingerprint": subject.fingerprint, "run": row.result.config.get("run")}
+    code = {"fingerprint": subject.fingerprint, "run": row.result.config.model.get("run")}
     return Scored(subject.id, subject.revision, provenance.short_hash(code))
 
 
-def _mean(tasks: Sequence[str], figures: Mapping[str, Metric | None]) -> Metric | None:
-    """Over every task, each counting alike; None where one was not run or has no number."""
-    found = [m for task in tasks if (m := figures.get(task)) and m.value is not None]
+def _mean(tasks: Sequence[str], rows: Mapping[str, Row]) -> Metric | None:
+    """Over every task, each counting alike; None where one was not run, not run whole or has no number."""
+    whole = {task: row.first for task, row in rows.items() if not row.result.config.data.get("limit")}
+    found = [m for task in tasks if (m := whole.get(task)) and m.value is not None]
     if len(found) < len(tasks):
         return None
     ends = [[m.value, m.ci_low, m.ci_high] for m in found]

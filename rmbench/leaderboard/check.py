@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rmbench.leaderboard.build import tables
+from rmbench.leaderboard.entries import Find
+from rmbench.plugins import load_task
 
 _IDENTITY = ("section", "model", "revision", "fingerprint", "view")
 _KEPT = {"README.md"}
@@ -16,12 +18,12 @@ _KEPT = {"README.md"}
 Cells = Mapping[str, Mapping[str, str]]
 
 
-def check(results_folder: Path, folder: Path) -> list[str]:
+def check(results_folder: Path, folder: Path, find: Find = load_task) -> list[str]:
     """One line a difference between the tables in `folder` and what the results give; none where they agree.
 
     Raises ResultError where the results themselves are wrong.
     """
-    due = tables(results_folder)
+    due = tables(results_folder, find)
     found = []
     for name, content in due.items():
         path = folder / name

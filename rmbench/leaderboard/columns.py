@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from rmbench.leaderboard.entries import Row
-from rmbench.results.schema import Figure
+from rmbench.results.schema import Definition, Figure
 
 NOTHING = "-"
 
@@ -17,7 +17,7 @@ NOTHING = "-"
 class Column:
     """`markdown` gives a row's cell; `csv` gives its cells by name, empty where there is no number.
 
-    A table leaves out a column in which no row has anything, unless it is `always` there.
+    A table leaves out a column in which no row has anything, unless it is `always` there. `name` is that of its figure.
     """
 
     heading: str
@@ -25,6 +25,7 @@ class Column:
     csv: Callable[[Any], Mapping[str, str]]
     align: str = "right"
     always: bool = False
+    name: str = ""
 
 
 def text(heading: str, value: Callable[[Any], str]) -> Column:
@@ -47,6 +48,7 @@ def number(heading: str, value: Callable[[Any], float | None], digits: int) -> C
         heading,
         lambda row: NOTHING if value(row) is None else f"{value(row):.{digits}f}",
         lambda row: {_csv_name(heading): _decimals(value(row))},
+        name=_csv_name(heading),
     )
 
 
@@ -59,7 +61,7 @@ def figure(heading: str, value: Callable[[Any], Figure | None], *, name: str = "
         ends = (metric.value, metric.ci_low, metric.ci_high) if metric else (None, None, None)
         return {f"{name}{end}": _decimals(x) for end, x in zip(("", "_low", "_high"), ends, strict=True)}
 
-    return Column(heading, lambda row: _with_interval(value(row), scale), csv)
+    return Column(heading, lambda row: _with_interval(value(row), scale), csv, name=name)
 
 
 def metric(name: str, heading: str, *, scale: int = 100) -> Column:
@@ -115,6 +117,17 @@ def _unanswered(row: Row) -> int:
     return sum(n for status, n in row.result.statuses.items() if status != "ok")
 
 
+def with_headline(columns: Sequence[Column], name: str, definition: Definition | None) -> list[Column]:
+    """The columns, with one for the headline `name` behind the tiers where none of them is."""
+    shown = list(columns)
+    if definition is not None and name not in {column.name for column in columns}:
+        scale = 1 if definition.kind == "number" else 100
+        heading = f"{definition.title or name}{' %' if scale == 100 else ''}"
+        place = next(at for at, column in enumerate(shown) if column.name == "p") + 1
+        shown.insert(place, metric(name, heading, scale=scale))
+    return shown
+
+
 COLUMNS = (
     text("model", lambda row: row.result.subject.id),
     text("revision", lambda row: row.revision),
@@ -137,8 +150,8 @@ COLUMNS = (
     metric("overflow_preferred", "overflow preferred %"),
     metric("selected_length_ratio_at_all", "length of the best / mean", scale=1),
     count("ties", lambda row: row.result.ties.get(row.view)),
-    count("n", lambda row: getattr(row.metric("accuracy"), "n", None)),
-    count("clusters", lambda row: getattr(row.metric("accuracy"), "clusters", None)),
+    count("n", lambda row: getattr(row.first, "n", None)),
+    count("clusters", lambda row: getattr(row.first, "clusters", None)),
     count("unanswered", _unanswered),
     count("truncated", lambda row: row.result.truncated),
 )

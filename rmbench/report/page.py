@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from rmbench.cache import cache_folder
 from rmbench.errors import ResultError
 from rmbench.report import charts, curves
 from rmbench.report.failures import Failure, worst
-from rmbench.results import files
+from rmbench.results import collection
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import Calibration, CalibrationMap, Figure, Metric, TaskResult
 from rmbench.types import Example, Outcome
@@ -172,16 +171,11 @@ def _task_part(
     specs: dict[str, charts.Spec],
 ) -> TaskPart:
     name = results[0].task.name
-    ids = Counter(result.subject.id for result in results)
     models = []
-    for number, result in enumerate(results, 1):
-        # Two configurations of one model are told apart as their folders are
-        more = f" ({files.result_folder(result).name})" if ids[result.subject.id] > 1 else ""
-        label = result.subject.id + more
+    for number, (label, result) in enumerate(zip(collection.names(results), results, strict=True), 1):
         models.append(_model_part(f"{anchor}-model-{number}", label, result, texts.get(name, {}), specs))
     versions = sorted({result.task.version for result in results})
-    judged = {(r.task.version, r.task.protocol, r.dataset.examples_sha256) for r in results}
-    return TaskPart(anchor, name, versions, len(judged) == 1, _headlines(results), models)
+    return TaskPart(anchor, name, versions, len(collection.groups(results)[name]) == 1, _headlines(results), models)
 
 
 def _model_part(
@@ -189,7 +183,7 @@ def _model_part(
 ) -> ModelPart:
     primary = [metric for metric in result.metrics if metric.view == result.primary_view]
     subsets = [metric for metric in primary if metric.subset != "all"]
-    outcomes = outcomes_of(result, result.primary_view)
+    outcomes = outcomes_of(result)
     return ModelPart(
         anchor=anchor,
         name=name,
@@ -206,7 +200,7 @@ def _model_part(
 
 def _headlines(results: Sequence[TaskResult]) -> dict[str, list[Figure | None]]:
     """The columns of a task's table, those that any of its results has."""
-    wanted = _PROBE_HEADLINES if results[0].task.protocol is None else _HEADLINES
+    wanted = _PROBE_HEADLINES if results[0].task.kind == "probe" else _HEADLINES
     columns = {title: [_figure(result, name) for result in results] for name, title in wanted.items()}
     return {title: figures for title, figures in columns.items() if any(figures)}
 
@@ -237,7 +231,7 @@ class _Board:
 
 
 def _plots(result: TaskResult, outcomes: Sequence[Outcome], board: _Board) -> list[Plot]:
-    if result.task.protocol is None:
+    if result.task.kind == "probe":
         return _probe_plots(result, board)
     return [*_reliability_plots(result, board), *_reward_plots(result, outcomes, board)]
 
@@ -305,7 +299,7 @@ def _errors(before: CalibrationMap, after: CalibrationMap | None) -> str:
 
 def _reward_plots(result: TaskResult, outcomes: Sequence[Outcome], board: _Board) -> list[Plot]:
     titles = ("Reward and length", "Margins", "Right answers by rank")
-    if result.comparisons is not None:
+    if result.scale is None:
         return [board.plot(title, "", None, "this model compared pairs and gave no rewards") for title in titles]
     rewards = curves.rewards_of(outcomes, result.primary_view)
     if rewards is None:

@@ -126,12 +126,6 @@ def read(path: Path, *, tables: bool = False) -> TaskResult:
     return result
 
 
-def of_reward_models(folder: Path) -> list[Path]:
-    """The results under `folder`, with their records beside them, that are not a policy's. Raises ResultError."""
-    paths = [path for path in sorted(folder.rglob("*.json")) if path.with_suffix(".parquet").exists()]
-    return [path for path in paths if read(path).subject.kind == "reward_model"]
-
-
 def _write_lines(table: pa.Table, target: Path) -> None:
     rows = (json.dumps(_json_row(row), allow_nan=False) for row in table.to_pylist())
     _atomically(target, lambda path: path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8"))

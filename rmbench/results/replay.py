@@ -110,7 +110,7 @@ def _replayed(
         null_verdict=null_verdict,
         prompt=example["prompt"][0] or "",
     )
-    return Replayed(outcome, given, example["text"])
+    return Replayed(outcome, given, example["text_hash"])
 
 
 def _reward(example: Mapping[str, list[Any]], at: int) -> Reward:

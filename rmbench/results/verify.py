@@ -86,7 +86,7 @@ def _judged_due(result: TaskResult, task: Any) -> dict[str, Any]:
 def _dataset_due(result: TaskResult) -> dict[str, Any]:
     """What the records give of `dataset`."""
     examples = examples_of(result)
-    texts = result.records["text"].to_pylist()
+    texts = result.records["text_hash"].to_pylist()
     return {
         "examples_sha256": provenance.examples_sha256((e.id, e.cluster, e.labels) for e in examples),
         "responses_sha256": provenance.responses_sha256((e.id, [texts[row] for row in e.rows]) for e in examples),
