@@ -182,6 +182,11 @@ class Metric(Figure):
     p: float | None = None
     at: float | None = None
 
+    @property
+    def label(self) -> str:
+        """Its name, with the x where it is a point of a curve, as in `best@8`."""
+        return self.name if self.at is None else f"{self.name}@{self.at:g}"
+
 
 class ReliabilityBin(_Part):
     """Rows of like probability: their mean `predicted` one and the share `observed` to be right, with its interval."""
