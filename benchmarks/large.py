@@ -28,9 +28,9 @@ CALLABLE = "def reward(prompt, response):\n    return float(len(response))\n"
 PARTS = {
     "read the data": "rmbench.flow:load_tasks",
     "ask and score": "rmbench.scoring:score",
-    "outcomes, records": "rmbench.flow:_Judged.add",
-    "calibration": "rmbench.flow:calibrate",
-    "metrics": "rmbench.flow:_metrics",
+    "outcomes, records": "rmbench.results.judged:Judged.add",
+    "calibration": "rmbench.results.figures:calibrate",
+    "metrics": "rmbench.results.figures:_metrics",
     "write the result": "rmbench.results.files:write",
     "report page": "rmbench.report.page:write",
 }

@@ -300,7 +300,7 @@ def test_an_error_in_plain_code_loses_one_reward() -> None:
 
 
 def test_a_json_that_is_no_result_is_one_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text('{"schema_version": 2}')
+    (tmp_path / "x.json").write_text('{"schema_version": 3}')
     with pytest.raises(ResultError, match="x.json: no result file: task: Field required"):
         files.read(tmp_path / "x.json")
 
@@ -309,8 +309,8 @@ def test_newer_and_unknown_fields_are_refused(tmp_path: Path) -> None:
     evaluate("length", [task()], out=tmp_path)
     (path,) = tmp_path.rglob("*.json")
     good = json.loads(path.read_text())
-    path.write_text(json.dumps(good | {"schema_version": 3}))
-    with pytest.raises(ResultError, match="schema version 3; this rmbench reads 2"):
+    path.write_text(json.dumps(good | {"schema_version": 4}))
+    with pytest.raises(ResultError, match="schema version 4; this rmbench reads 3"):
         files.read(path)
     path.write_text(json.dumps(good | {"extra": 1}))
     with pytest.raises(ResultError, match="extra: Extra inputs are not permitted"):
@@ -357,7 +357,7 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_no_half_result(tmp_path: Pat
     assert "cannot keep rewards" in error or "cannot write" in error
     assert not list((tmp_path / "a").rglob("*.json"))
     assert run(10**8, "b") == ""
-    assert list((tmp_path / "b").rglob("preference.json"))
+    assert list((tmp_path / "b").rglob("preference-*.json"))
 
 
 def test_a_result_that_cannot_be_written_does_not_cost_its_rewards(

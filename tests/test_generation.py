@@ -173,7 +173,7 @@ def test_shares_quantiles_and_means_are_those_of_the_lengths(tmp_path: Path) -> 
     assert result.metric("tokens").value == pytest.approx(np.minimum(lengths, 5000).mean())
     assert result.metric("restricted_mean").value == pytest.approx(np.minimum(lengths, 5000).mean())
     assert result.metric("characters").value == pytest.approx(5 * np.minimum(lengths, 5000).mean())
-    assert result.metric("csr_1000", subset="odd").value == 1.0
+    assert result.metric("csr_1000", subset="subset=odd").value == 1.0
     assert {metric.view for metric in result.metrics} == {"default"}
 
 
@@ -200,7 +200,7 @@ def test_records_hold_a_row_a_sample_and_no_text(tmp_path: Path) -> None:
     ]
     assert not {"word", "response", "text"} & set(result.records.column_names)
     assert result.metric("within_prompt_variance").clusters == 2
-    [path] = tmp_path.rglob("lengths.json")
+    [path] = tmp_path.rglob("lengths-*.json")
     again = files.read(path, tables=True)
     assert again == result
     assert again.records.equals(result.records)
@@ -209,7 +209,7 @@ def test_records_hold_a_row_a_sample_and_no_text(tmp_path: Path) -> None:
 def test_without_token_counts_there_are_characters_and_no_csr(tmp_path: Path) -> None:
     outputs = write(tmp_path / "outputs.jsonl", [{"prompt": "a", "output": "four"}, {"prompt": "b", "output": ""}])
     [result] = evaluate_policy(f"outputs:{outputs}", ["lengths"], data={"lengths": outputs})
-    assert result.config["unit"] == "characters"
+    assert result.config.model["unit"] == "characters"
     assert (result.metric("characters").value, result.metric("empty").value) == (2.0, 0.5)
     assert result.metric("csr_1000").value is None
     assert result.left_out == {"default": {"CSR: no token counts": 2}}

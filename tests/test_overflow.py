@@ -151,4 +151,4 @@ def test_a_tiny_checkpoint_answers_all_strategies_with_and_without_the_reminder(
     assert all((row["tokens"] == 8) == (row["finish"] == "length") for row in rows)
     assert result.metric("csr_8").value is not None
     assert result.metric("csr_1000").value is None
-    assert result.config["unit"] == "tokens of local/tiny"
+    assert result.config.model["unit"] == "tokens of local/tiny"

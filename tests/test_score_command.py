@@ -86,7 +86,7 @@ def results(tmp_path: Path) -> Path:
         rows.append({"prompt": f"q{number}", "chosen": texts[0], "rejected": texts[1]})
     pairs = write_rows(tmp_path / "pairs.jsonl", rows)
     assert run("run", "-m", "length", "-t", "preference", "--data", f"preference={pairs}", "--out", tmp_path / "r") == 0
-    (path,) = (tmp_path / "r").rglob("preference.json")
+    (path,) = (tmp_path / "r").rglob("preference-*.json")
     return path
 
 
@@ -155,7 +155,7 @@ def test_what_cannot_be_done_is_one_line(results: Path, tmp_path: Path, capsys: 
 def test_a_result_without_calibration_says_why(tmp_path: Path, capsys: Any) -> None:
     rows = write_rows(tmp_path / "pairs.jsonl", [{"prompt": "q", "chosen": "abc", "rejected": "d"}] * 2)
     run("run", "-m", "length", "-t", "preference", "--data", f"preference={rows}", "--out", tmp_path / "r")
-    (path,) = (tmp_path / "r").rglob("preference.json")
+    (path,) = (tmp_path / "r").rglob("preference-*.json")
     assert run("score", rows, "-m", "length", "-o", tmp_path / "o.jsonl", "--calibrator", path) == 2
     assert "the result has no calibration: " in capsys.readouterr().err
 

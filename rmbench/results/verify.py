@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rmbench.errors import ResultError
+from rmbench.errors import ResultError, RmbenchError
 from rmbench.results import provenance
 from rmbench.results.figures import DRAWS, RULE, Counts, figures
 from rmbench.results.judged import task_info
@@ -38,23 +38,26 @@ def verify(result: TaskResult, task: Any) -> None:
 
     `result` has been read with its tables. What differs, what is invented and what is missing is refused alike.
     """
-    _compare("task", result.task.model_dump(), _task_due(result, task))
+    _compare("columns", result.columns, provenance.columns_of(result.records, result.requests))
     _check_drawn(result)
     try:
+        _compare("task", result.task.model_dump(), _task_due(result, task))
         recompute = getattr(task, "recomputed", None)
         due = plain(_judged_due(result, task) if recompute is None else recompute(result))
-    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except ResultError:
+        raise
+    except (RmbenchError, ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ResultError(f"these are no records of a result ({type(error).__name__}: {error})") from error
     stated = {name: value for name, value in result.model_dump().items() if name not in ATTESTED}
     stated["dataset"] = {name: value for name, value in stated["dataset"].items() if f"dataset.{name}" not in ATTESTED}
     stated["fitted"] = {"measure": stated["fitted"]["measure"]}
-    for name in ("task", "bootstrap"):
+    for name in ("task", "bootstrap", "columns"):
         del stated[name]
     for name, place in (("metrics", _metric_name), ("maps", _map_name)):
         for holder in (stated, due):
             _key_by(name, holder, place)
-    for name in ("columns", *(name for name in due if name != "columns")):
-        _compare(name, stated.get(name), due[name])
+    for name, value in due.items():
+        _compare(name, stated.get(name), value)
     for name, value in stated.items():
         if name not in due:
             raise ResultError(f"{name} is {_shown(value)}, its records give none")
@@ -79,8 +82,7 @@ def _judged_due(result: TaskResult, task: Any) -> dict[str, Any]:
         task, outcomes, result.bootstrap, fitted=_accepted_fits(result, task, outcomes), calibration=result.calibration
     )
     _check_probabilities(result, made.probabilities)
-    hashes = provenance.columns_of(result.records, result.requests)
-    return dict(made.fields) | counts.fields() | {"dataset": _dataset_due(result), "columns": hashes}
+    return {"dataset": _dataset_due(result)} | counts.fields() | dict(made.fields)
 
 
 def _dataset_due(result: TaskResult) -> dict[str, Any]:

@@ -53,8 +53,7 @@ LENGTHS = Lengths()
 def recomputed(result: TaskResult, contrasts: Sequence[Contrast]) -> dict[str, Any]:
     """Every field of a policy's result that its records give."""
     rows = rows_of(result)
-    hashes = provenance.columns_of(result.records)
-    return {**fields_of(rows, contrasts, result.bootstrap), "dataset": dataset_of(rows), "columns": hashes}
+    return {"dataset": dataset_of(rows), **fields_of(rows, contrasts, result.bootstrap)}
 
 
 def fields_of(rows: Sequence[Row], contrasts: Sequence[Contrast], drawn: Bootstrap) -> dict[str, Any]:

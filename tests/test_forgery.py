@@ -1,0 +1,433 @@
+"""Nothing in a result can be changed, left out or made up: every field of the JSON and every column of the records."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rmbench.errors import ResultError
+from rmbench.flow import evaluate
+from rmbench.generation import Sampling, evaluate_policy
+from rmbench.kinds.comparison import Comparison
+from rmbench.leaderboard.entries import read_result
+from rmbench.plugins import load_task
+from rmbench.results import figures, files, provenance, written
+from rmbench.results.replay import outcomes_of
+from rmbench.results.schema import TaskResult
+from rmbench.results.verify import ATTESTED, verify
+from rmbench.types import Candidate, Example, Message, Request, Response, Reward
+from tests.fake_models import Scripted
+from tests.test_flow import Task
+
+Path_ = tuple[str | int, ...]
+
+
+def examples(count: int = 24, *, steps: bool = False) -> list[Example]:
+    """Prompts of one right and two wrong responses, in two facets and clusters of two."""
+    drawn = random.Random(0)
+    made = []
+    for i in range(count):
+        texts = ["".join(drawn.choices("ab c", k=drawn.randint(3, 12))) + str(j) for j in range(3)]
+        responses = [Response(text, tuple(text[:3]) if steps else None) for text in texts]
+        candidates = tuple(
+            Candidate(response, j == 0, step_labels=(1, 0, -1) if steps else None, tags={"source": f"s{i % 3}"})
+            for j, response in enumerate(responses)
+        )
+        facets = {"subset": "even" if i % 2 else "odd", "level": str(i % 3)}
+        prompt = (Message("user", f"prompt {i}"),)
+        made.append(Example(f"e{i}", prompt, candidates, facets=facets, cluster=f"c{i // 2}"))
+    return made
+
+
+def worth(text: str) -> float:
+    return len(text) + random.Random(text).random() * 6 + ("0" in text) * 4
+
+
+def rewards(request: Request) -> Reward:
+    text = request.responses[0].text or ""
+    if text.startswith("b") and len(text) == 5:
+        return Reward((math.nan,), status="refused", detail="no reward: of a short text")
+    cut = int(len(text) > 11)
+    return Reward((worth(text),), heads={"other": (-worth(text),)}, n_tokens=len(text), truncated=cut, read=text)
+
+
+def steps(request: Request) -> Reward:
+    parts = [random.Random(f"{request.responses[0].text}{i}").random() for i in range(3)]
+    return Reward((parts[-1],), steps=tuple(parts), step_heads={"doubt": tuple(1 - part for part in parts)})
+
+
+def compared(request: Request) -> Reward:
+    first, second = (worth(response.text or "") for response in request.responses)
+    win = 1 / (1 + math.exp(second - first))
+    return Reward((win, 1 - win), spread=(0.1, 0.1), n_tokens=7, read=f"{first:.3f}{second:.3f}")
+
+
+def picked(request: Request) -> Reward:
+    values = [worth(response.text or "") for response in request.responses]
+    best = values.index(max(values))
+    return Reward(tuple(float(i == best) for i in range(len(values))), pick=best)
+
+
+def task(**more: Any) -> Task:
+    made = Task("given", 1, "given examples", "none", read=lambda rows: iter(()), **more)
+    object.__setattr__(made, "examples", examples())
+    return made
+
+
+def stepped() -> Task:
+    made = task()
+    object.__setattr__(made, "examples", examples(steps=True))
+    return made
+
+
+KINDS: Mapping[str, tuple[Any, Any, Any]] = {
+    "rewards": (lambda: Scripted(rewards), task, None),
+    "steps": (lambda: Scripted(steps, answers=["steps"]), stepped, None),
+    "pairs": (lambda: Scripted(compared, answers=["compare"]), lambda: task(orders="both"), None),
+    "picks": (lambda: Scripted(picked, answers=["compare"]), lambda: task(orders="permutations:2"), None),
+    "probe": (lambda: "length", lambda: load_task("length_bias"), 16),
+}
+
+
+@pytest.fixture(scope="module", params=[*KINDS, "generation"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[TaskResult, Any]:
+    """A result as it was read back, and its task."""
+    out = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RMBENCH_CACHE", str(out / "cache"))
+        if request.param == "generation":
+            rows = [
+                {"prompt": f"p{i}", "subset": "ab"[i % 2], "output": "word " * (i + 1), "tokens": i + 1}
+                for i in range(12)
+            ]
+            (out / "written.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            data = {"lengths": str(out / "written.jsonl")}
+            (result,) = evaluate_policy(f"outputs:{out / 'written.jsonl'}", ["lengths"], Sampling(), data=data, out=out)
+            asked: Any = load_task("lengths")
+        else:
+            model, made_task, limit = KINDS[request.param]
+            asked = made_task()
+            (result,) = evaluate(model(), [asked], limit=limit, out=out)
+    read = files.read(out / files.result_path(result), tables=True)
+    assert read.model_dump() == result.model_dump()
+    return read, asked
+
+
+def places(value: Any, path: Path_ = ()) -> Iterator[Path_]:
+    """Every place of a JSON document, leaves and what holds them."""
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inside in items:
+        yield from places(inside, (*path, key))
+
+
+def is_attested(path: Path_) -> bool:
+    return any(".".join(map(str, path[:n])) in ATTESTED for n in (1, 2))
+
+
+def at(document: Any, path: Path_) -> Any:
+    for key in path:
+        document = document[key]
+    return document
+
+
+def other(value: Any) -> Any:
+    """Another value of the same sort."""
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case float():
+            return value * 1.25 + 0.125
+        case str():
+            return f"{value}x"
+        case None:
+            return 0.5
+        case _:
+            raise AssertionError(value)
+
+
+def refused(document: Any, original: TaskResult, asked: Any) -> str | None:
+    """What is said of a changed document, by the schema or by the check; None where nothing is."""
+    try:
+        changed = TaskResult.model_validate_json(json.dumps(document))
+    except ValueError as error:
+        return str(error)
+    changed._records, changed._requests = original.records, original.requests
+    try:
+        files.check_ids(changed)
+        verify(changed, asked)
+    except ResultError as error:
+        return str(error)
+    return None
+
+
+def thinned(paths: list[Path_]) -> list[Path_]:
+    """Of places that differ by nothing but their names or numbers, three: the first, one between and the last."""
+    alike: dict[tuple[Any, ...], list[Path_]] = {}
+    for path in paths:
+        shape = tuple("*" if isinstance(key, int) else key for key in path)
+        alike.setdefault(shape[:2] + tuple(sorted(map(str, shape[2:])))[-1:] + (len(shape),), []).append(path)
+    return [path for some in alike.values() for path in {*some[:1], *some[len(some) // 2 :][:1], *some[-1:]}]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn and fitted is computed once for the same draws and fits: the records stay what they are here."""
+    known: dict[str, Any] = {}
+    slow, slow_written, slow_calibrated = figures._metrics, written.fields_of, figures.calibrate
+
+    def metrics(*given: Any) -> Any:
+        key = repr(given[2:])
+        if key not in known:
+            known[key] = slow(*given)
+        return known[key]
+
+    def fields(rows: Any, contrasts: Any, drawn: Any) -> Any:
+        if repr(drawn) not in known:
+            known[repr(drawn)] = slow_written(rows, contrasts, drawn)
+        return dict(known[repr(drawn)])
+
+    def calibrated(*given: Any, seed: int, stated: Any) -> Any:
+        key = repr((seed, stated))
+        if key not in known:
+            known[key] = slow_calibrated(*given, seed=seed, stated=stated)
+        return known[key]
+
+    monkeypatch.setattr(figures, "_metrics", metrics)
+    monkeypatch.setattr(figures, "calibrate", calibrated)
+    monkeypatch.setattr(written, "fields_of", fields)
+
+
+def test_a_result_as_it_was_made_is_accepted(made: tuple[TaskResult, Any]) -> None:
+    verify(*made)
+
+
+def test_every_changed_field_is_refused(made: tuple[TaskResult, Any], quick: None) -> None:
+    result, asked = made
+    document = json.loads(result.model_dump_json())
+    leaves = [p for p in places(document) if not isinstance(at(document, p), dict | list) and not is_attested(p)]
+    for path in thinned(leaves):
+        changed = copy.deepcopy(document)
+        at(changed, path[:-1])[path[-1]] = other(at(changed, path))
+        assert refused(changed, result, asked), f"{path}: {at(document, path)!r} became {at(changed, path)!r}"
+
+
+def test_every_field_that_is_missing_is_refused(made: tuple[TaskResult, Any], quick: None) -> None:
+    result, asked = made
+    document = json.loads(result.model_dump_json())
+    for path in thinned([p for p in places(document) if not is_attested(p)]):
+        if path[-1] in ("at", "p", "note", "null_verdict", "orders") and at(document, path) is None:
+            continue  # null is what a missing one is
+        changed = copy.deepcopy(document)
+        del at(changed, path[:-1])[path[-1]]
+        assert refused(changed, result, asked), f"{path} is gone"
+
+
+def test_what_is_made_up_is_refused(made: tuple[TaskResult, Any], quick: None) -> None:
+    result, asked = made
+    document = json.loads(result.model_dump_json())
+    for path in thinned([(), *(p for p in places(document) if not is_attested(p))]):
+        changed = copy.deepcopy(document)
+        holder = at(changed, path)
+        if isinstance(holder, dict):
+            holder["made_up"] = copy.deepcopy(next(iter(holder.values()), 1))
+        elif isinstance(holder, list):
+            holder.append(copy.deepcopy(holder[-1]) if holder else 1)
+        else:
+            continue
+        assert refused(changed, result, asked), f"something was added to {path}"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"name": "made_up"}, {"view": "made_up"}, {"subset": "subset=made up"}, {"at": 3.0}]
+)
+def test_a_metric_that_nothing_gives_is_named(
+    made: tuple[TaskResult, Any], changes: dict[str, Any], quick: None
+) -> None:
+    result, asked = made
+    document = json.loads(result.model_dump_json())
+    document["metrics"].append(document["metrics"][0] | changes)
+    assert "its records give none" in (refused(document, result, asked) or "")
+    document["metrics"][-1] = document["metrics"][0]
+    assert f"{document['metrics'][0]['name']} of view" in (refused(document, result, asked) or "")
+    assert "is listed twice" in (refused(document, result, asked) or "")
+
+
+def test_attested_fields_may_be_anything(made: tuple[TaskResult, Any], quick: None) -> None:
+    result, asked = made
+    document = json.loads(result.model_dump_json())
+    document["created"], document["timing"]["seconds"], document["environment"] = "then", 1.0, {}
+    document["dataset"]["excluded"], document["dataset"]["noted"] = {"odd": 1}, {}
+    assert refused(document, result, asked) is None
+
+
+def test_every_changed_column_is_named(made: tuple[TaskResult, Any]) -> None:
+    result, asked = made
+    for table, name in [(t, name) for t in tables(result) for name in tables(result)[t].column_names]:
+        found = tables(result)[table]
+        changed = result.model_copy()
+        place = found.column_names.index(name)
+        values = found[name].to_pylist()
+        odd = next((i for i, value in enumerate(values) if value is not None), 0)
+        values[odd] = altered(values[odd], found.schema.field(name).type)
+        column = pa.array(values, found.schema.field(name).type)
+        swap(changed, result, table, found.set_column(place, found.schema.field(name), column))
+        with pytest.raises(ResultError, match=name):
+            verify(changed, asked)
+        swap(changed, result, table, found.drop_columns([name]))
+        with pytest.raises(ResultError, match=f"{name}|no records"):
+            verify(changed, asked)
+
+
+def test_made_up_columns_and_rows_are_refused(made: tuple[TaskResult, Any]) -> None:
+    result, asked = made
+    for table, found in tables(result).items():
+        changed = result.model_copy()
+        swap(changed, result, table, found.append_column("tag_made_up", pa.array([1] * found.num_rows)))
+        with pytest.raises(ResultError, match="tag_made_up"):
+            verify(changed, asked)
+        for rows in (
+            found.slice(1),
+            pa.concat_tables([found, found.slice(0, 1)]),
+            found.take([*range(1, found.num_rows), 0]),
+        ):
+            swap(changed, result, table, rows)
+            with pytest.raises(ResultError):
+                verify(changed, asked)
+
+
+def test_hashes_made_anew_do_not_hide_another_reward(made: tuple[TaskResult, Any]) -> None:
+    """Who changes a record and its hash too is found out by the figures."""
+    result, asked = made
+    table, name = ("requests", "values") if result.requests is not None else ("candidates", "reward")
+    if result.subject.kind == "policy":
+        table, name = "candidates", "tokens"
+    if table == "requests" and result.requests["pick"].null_count == 0:
+        name = "pick"  # all that counts, where a judge named the best alone
+    if "steps" in result.records.column_names and result.records["steps"].null_count == 0:
+        name = "steps"
+    found = tables(result)[table]
+    values = [None if value is None else forge(value, found[name].type) for value in found[name].to_pylist()[:9]]
+    values += found[name].to_pylist()[9:]
+    column = pa.array(values, found[name].type)
+    forged = found.set_column(found.column_names.index(name), found.schema.field(name), column)
+    both = tables(result) | {table: forged}
+    document = json.loads(result.model_dump_json())
+    document["columns"] = provenance.columns_of(both["candidates"], both.get("requests"))
+    changed = TaskResult.model_validate(document)
+    swap(changed, result, table, forged)
+    with pytest.raises(ResultError, match="its records give|its calibration gives|no records"):
+        verify(changed, asked)
+
+
+def forge(value: Any, kind: pa.DataType) -> Any:
+    """The other one wins, or another number."""
+    if isinstance(value, int) and kind == pa.int32() and value < 3:
+        return (value + 1) % 3
+    return value[::-1] if isinstance(value, list) and len(value) > 1 else altered(value, kind)
+
+
+def tables(result: TaskResult) -> dict[str, pa.Table]:
+    return {"candidates": result.records} | ({} if result.requests is None else {"requests": result.requests})
+
+
+def swap(changed: TaskResult, original: TaskResult, table: str, new: pa.Table) -> None:
+    changed._records = new if table == "candidates" else original.records
+    changed._requests = new if table == "requests" else original.requests
+
+
+def altered(value: Any, kind: pa.DataType) -> Any:
+    """Another value of a column, as Arrow takes it."""
+    if pa.types.is_map(kind):
+        return [("made up", altered(None, kind.item_type))]
+    if pa.types.is_list(kind):
+        return [altered(one, kind.value_type) for one in value or [None]]
+    if value is None:
+        return "made up" if pa.types.is_string(kind) else False if pa.types.is_boolean(kind) else 1
+    if isinstance(value, float) and not math.isfinite(value):
+        return 0.5
+    return other(value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_records_give_again_is_what_was_measured(kind: str) -> None:
+    model, made_task, limit = KINDS[kind]
+    asked = made_task()
+    seen: list[Any] = []
+    outcome = type(asked).outcome
+
+    def remembered(self: Any, *given: Any) -> Any:
+        seen.append(outcome(self, *given))
+        return seen[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(asked), "outcome", remembered)
+        (result,) = evaluate(model(), [made_task()], limit=limit)
+    for ours, theirs in zip(seen, outcomes_of(result), strict=True):
+        assert plain(ours) == plain(theirs)
+
+
+def plain(value: Any) -> Any:
+    """Everything in an outcome, so that two can be compared; nan is a text."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(one) for one in value]
+    return "nan" if isinstance(value, float) and math.isnan(value) else value
+
+
+@pytest.mark.parametrize("name", ["..", "../up", "/etc/model", "C:\\model", "a\0b", "NUL", "org/con", "aux.json", ""])
+def test_an_id_that_leaves_its_folder_is_refused(name: str, tmp_path: Path) -> None:
+    (result,) = evaluate(Scripted(rewards), [task()], out=tmp_path)
+    path = tmp_path / files.result_path(result)
+    document = json.loads(path.read_text())
+    document["subject"]["id"] = name
+    path.write_text(json.dumps(document))
+    with pytest.raises(ResultError, match="subject.id"):
+        read_result(path, lambda _: task())
+
+
+def test_a_task_that_is_not_installed_is_one_line(tmp_path: Path) -> None:
+    (result,) = evaluate(Scripted(rewards), [task()], out=tmp_path)
+    with pytest.raises(ResultError, match="task 'given' is not installed"):
+        read_result(tmp_path / files.result_path(result), load_task)
+
+
+def test_not_a_number_and_an_old_schema_are_refused(tmp_path: Path) -> None:
+    (result,) = evaluate(Scripted(rewards), [task()], out=tmp_path)
+    path = tmp_path / files.result_path(result)
+    text = path.read_text()
+    path.write_text(text.replace(f'"value": {result.metrics[0].value}', '"value": NaN', 1))
+    with pytest.raises(ResultError, match="metrics"):
+        read_result(path, lambda _: task())
+    path.write_text(text.replace('"schema_version": 3', '"schema_version": 2'))
+    with pytest.raises(ResultError, match="schema version 2; this rmbench reads 3"):
+        read_result(path, lambda _: task())
+
+
+def test_a_file_beside_a_result_is_read_the_same_after_it_was_packed_again(tmp_path: Path) -> None:
+    """The hash is of the values, not of the file that they are in."""
+    (result,) = evaluate(Scripted(rewards), [task()], out=tmp_path)
+    path = tmp_path / files.result_path(result)
+    table = pq.read_table(path.with_suffix(".parquet"), partitioning=None)
+    pq.write_table(table, path.with_suffix(".parquet"), compression="none", row_group_size=7)
+    assert isinstance(task(), Comparison)
+    assert read_result(path, lambda _: task()).model_dump() == result.model_dump()
