@@ -145,6 +145,10 @@ def _compared(sides: Sequence[Side], find: Find, wanted: str | None, view: str |
             notes.append(f"view {name} is not compared: {error}")
         else:
             contrasts += _contrasts(further, subsets, seed, headline=False)
+    open_parts = list(dict.fromkeys(c.subset for c in contrasts if _is_open(c) and c.subset != "all"))
+    if open_parts:
+        notes.append(f"not shown, because {metric} has no number there: {', '.join(open_parts)}")
+    contrasts = [contrast for contrast in contrasts if contrast.subset not in open_parts or not _is_open(contrast)]
     said = first[0].whole[0]
     ranking = _ranking(first, seed) if len(sides) > 2 and said.better is not None else []
     return TaskComparison(
@@ -191,6 +195,11 @@ def _contrasts(
         for subset, places in subsets.items()
         for other in measured[1:]
     ]
+
+
+def _is_open(contrast: Contrast) -> bool:
+    """Whether a model has no number, though examples count for both: a mean over parts that are not all there."""
+    return contrast.difference is not None and bool(np.isnan(contrast.difference.value))
 
 
 def _rows(places: Sequence[int], n: int) -> Rows:

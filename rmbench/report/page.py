@@ -256,14 +256,22 @@ def _effect_plots(result: TaskResult, found: Digest, board: _Board) -> list[Plot
 
 
 def _part_plots(result: TaskResult, found: Digest, board: _Board) -> list[Plot]:
-    """The headline of each part of the examples, and every metric that is a curve."""
+    """The headline beside what else has its unit, and of each part of the examples; every metric that is a curve."""
     primary = [m for m in result.metrics if m.view == result.primary_view and m.value is not None]
     parts = [m.model_copy(update={"name": m.subset}) for m in primary if m.name == found.headline and m.at is None]
+    named = {metric.name: metric for metric in primary if metric.subset == "all"}
+    alike = [named[name] for name in (found.headline, *found.variants) if name in named]
+    if len({metric.value for metric in alike}) == 1:
+        alike = []
     plots = []
-    if 1 < len(parts) <= _PARTS:
-        ends = (0.0, 1.0) if found.is_share(found.headline) else None
-        spec = charts.dots(parts, found.statistics[found.headline].unit, ends=ends)
-        plots.append(board.plot("Parts", f"{found.headline} of each part of the examples, with 95 % intervals.", spec))
+    for title, some, words in (
+        ("Headline", alike, f"{found.headline} and what else has its unit, with 95 % intervals."),
+        ("Parts", parts, f"{found.headline} of each part of the examples, with 95 % intervals."),
+    ):
+        if 1 < len(some) <= _PARTS:
+            ends = (0.0, 1.0) if found.is_share(found.headline) else None
+            spec = charts.dots(some, found.statistics[found.headline].unit, ends=ends)
+            plots.append(board.plot(title, words, spec))
     points: dict[str, list[Metric]] = {}
     for metric in primary:
         if metric.at is not None and metric.subset == "all":
