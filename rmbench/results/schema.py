@@ -20,7 +20,8 @@ class _Part(BaseModel):
 class TaskInfo(_Part):
     """What was measured, and how. `version` rises whenever the same rows would give other examples.
 
-    `kind` is that of the task and `measure` the name of what measures it. `orders` is how responses are shown to a
+    `kind` is that of the task, `measure` the name of what measures it and `headline` the metric that it looks at first,
+    so that a result can be read where its task is not installed. `orders` is how responses are shown to a
     model that compares, `null_verdict` what a verdict that could not be read is; null where nothing is compared.
     """
 
@@ -28,6 +29,7 @@ class TaskInfo(_Part):
     version: int
     kind: str
     measure: str
+    headline: str
     orders: str | None = None
     null_verdict: Literal["no answer", "loss"] | None = None
 
@@ -179,6 +181,11 @@ class Metric(Figure):
     kind: Literal["proportion", "fraction", "number"]
     p: float | None = None
     at: float | None = None
+
+    @property
+    def label(self) -> str:
+        """Its name, with the x where it is a point of a curve, as in `best@8`."""
+        return self.name if self.at is None else f"{self.name}@{self.at:g}"
 
 
 class ReliabilityBin(_Part):
