@@ -55,6 +55,12 @@ def evaluate(
 
     A task that fails loses nothing of the others: its error is raised after them, of several tasks as an
     IncompleteRunError, which has their `results`.
+
+    >>> import rmbench
+    >>> (result,) = rmbench.evaluate("length", ["best_of_n"], limit=20)
+    >>> accuracy = result.metric("accuracy")
+    >>> accuracy.n, accuracy.ci_low <= accuracy.value <= accuracy.ci_high
+    (20, True)
     """
     read = iter(
         read_tasks(
