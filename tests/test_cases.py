@@ -23,7 +23,6 @@ from fake_models import Scripted, TinyTokenModel
 from given import example, given, judged, pair
 from test_session import AtRest, CritiqueFirst, Writes
 
-from rmbench.flow import evaluate
 from rmbench.forwards.loop import rewards_of
 from rmbench.kinds.comparison import Comparison
 from rmbench.kinds.grading import Grading
@@ -36,6 +35,7 @@ from rmbench.metrics.paired import difference_of
 from rmbench.models.base import Subject
 from rmbench.models.length import Length
 from rmbench.results.replay import outcomes_of
+from rmbench.runs.evaluate import evaluate
 from rmbench.scoring import Asking, Session, Store
 from rmbench.types import (
     Ask,

@@ -17,8 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from rmbench.errors import ResultError
-from rmbench.flow import evaluate
-from rmbench.generation import Sampling, evaluate_policy
 from rmbench.kinds.comparison import Comparison
 from rmbench.kinds.grading import Grading
 from rmbench.kinds.steps import Steps
@@ -31,6 +29,8 @@ from rmbench.results import verify as verification
 from rmbench.results.replay import outcomes_of, replayed
 from rmbench.results.schema import TaskResult
 from rmbench.results.verify import ATTESTED, verify
+from rmbench.runs.evaluate import evaluate
+from rmbench.runs.respond import Sampling, evaluate_policy
 from rmbench.types import Candidate, Example, Message, Request, Response, Reward
 from tests.fake_models import Scripted
 from tests.test_flow import Task

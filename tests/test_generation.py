@@ -15,11 +15,11 @@ from ask_models import generate
 from rmbench.cache import cache_folder
 from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
-from rmbench.flow import evaluate
-from rmbench.generation import Sample, Sampling, evaluate_policy, write_responses
 from rmbench.kinds.generation import Prompt
 from rmbench.metrics.interval import wilson_interval
 from rmbench.results import files
+from rmbench.runs.evaluate import evaluate
+from rmbench.runs.respond import Sample, Sampling, evaluate_policy, write_responses
 from rmbench.scoring import Store, Usage
 from rmbench.scoring.keys import generation_key
 from rmbench.types import GenerationRequest, Message, Response

@@ -15,9 +15,9 @@ from fake_models import Scripted, TinyTokenModel
 
 from rmbench.data.dataset import Source, collect
 from rmbench.errors import DataError, IncompleteRunError, UsageError
-from rmbench.flow import evaluate
 from rmbench.kinds.comparison import Comparison
 from rmbench.models.base import Subject
+from rmbench.runs.evaluate import evaluate
 from rmbench.scoring import Asking, Session, Store
 from rmbench.scoring.session import FOLDS, fold_of
 from rmbench.types import (

@@ -6,16 +6,11 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from rmbench.cli._report import _cell, _console, _data_line, _find, _print_notes, plain
+from rmbench.cli._report import _cell, _console, _data_line, _print_notes, plain
+from rmbench.report.digest import Digest, digest, figure
 from rmbench.results.schema import TaskResult
 
-_COLUMNS = (
-    ("median", "quantile_0.5"),
-    ("mean", "tokens"),
-    ("refused %", "refused"),
-    ("empty %", "empty"),
-    ("characters", "characters"),
-)
+_NAMES, _CELL = 40, 20  # characters that a policy with its condition takes, and a figure with its interval
 
 
 def print_policies(results: Sequence[TaskResult]) -> None:
@@ -27,13 +22,14 @@ def print_policies(results: Sequence[TaskResult]) -> None:
         table = Table(header_style="bold", caption=_caption(some), caption_justify="left")
         table.add_column("policy", min_width=12, overflow="fold")
         table.add_column("condition", overflow="fold")
-        rows = [(result, view) for result in some for view in dict.fromkeys(m.view for m in result.metrics)]
-        there = _columns(some)
-        for heading, _ in there:
-            table.add_column(heading, justify="right", overflow="fold")
-        for result, view in rows:
-            cells = [_cell(_find(result, name, view)) for _, name in there]
-            table.add_row(*map(plain, [result.subject.id, view, *cells]))
+        found = digest(some)
+        names = _columns(found, console.width)
+        for name in names:
+            table.add_column(plain(found.heading(name)), justify="right", overflow="fold")
+        for result in some:
+            for view in result.views:
+                cells = [_cell(figure(result, name, view)) for name in names]
+                table.add_row(*map(plain, [result.subject.id, view, *cells]))
         console.print(table)
         for result in some:
             for line in _effects(result):
@@ -44,13 +40,11 @@ def print_policies(results: Sequence[TaskResult]) -> None:
         _print_notes(console, [result.model_copy(update={"left_out": {}, "truncated": 0}) for result in some])
 
 
-def _columns(results: Sequence[TaskResult]) -> list[tuple[str, str]]:
-    """Heading and metric: CSR at every k, and of the lengths those that some result has; characters without tokens."""
-    names = {metric.name for result in results for metric in result.metrics if metric.value is not None}
-    found = {metric.name for result in results for metric in result.metrics}
-    ks = sorted(int(name[4:]) for name in found if name.startswith("csr_") and name[4:].isdecimal())
-    lengths = [column for column in _COLUMNS if column[1] in names]
-    return [*((f"CSR@{k:,} %", f"csr_{k}") for k in ks), *(lengths[:-1] if "tokens" in names else lengths)]
+def _columns(found: Digest, width: int) -> list[str]:
+    """The headline, what else has its unit, and the first figure of each other unit, as many as the terminal holds."""
+    firsts = {found.statistics[name].unit: name for name in [*found.statistics][::-1] if name not in found.tested}
+    names = dict.fromkeys([found.headline, *found.variants, *[*firsts.values()][::-1]])
+    return [name for name in names if name in found.statistics][: max(1, (width - _NAMES) // _CELL)]
 
 
 def _caption(results: Sequence[TaskResult]) -> str:

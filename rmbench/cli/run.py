@@ -15,8 +15,8 @@ from rmbench.cli._options import MODEL_HELP, OF_FORWARDS, allotted, model_option
 from rmbench.cli.generate import POLICY_HELP, sampling_options
 
 if TYPE_CHECKING:
-    from rmbench.flow import Failed, Loaded
     from rmbench.results.schema import TaskResult
+    from rmbench.runs.loading import Failed, TaskData
     from rmbench.scoring import Explanation
 
 
@@ -93,9 +93,9 @@ def command(
     from rmbench.cli._plan import print_plans
     from rmbench.cli._progress import ConsoleProgress
     from rmbench.errors import UsageError
-    from rmbench.flow import evaluations
-    from rmbench.generation import Sampling, evaluate_policy
     from rmbench.results.schema import TaskResult
+    from rmbench.runs.evaluate import evaluations
+    from rmbench.runs.respond import Sampling, evaluate_policy
 
     seed = options["seed"] or 0
     sampling = Sampling(samples, cap, temperature, top_p, seed)
@@ -149,9 +149,9 @@ def command(
     return EXIT_FAILED if failed or failures else _exit_code(results)
 
 
-def _read(tasks: Sequence[str], **choice: Any) -> tuple[list[Loaded], list[Failed]]:
+def _read(tasks: Sequence[str], **choice: Any) -> tuple[list[TaskData], list[Failed]]:
     """The tasks that can be read, and the others, each of which is told. Raises what the first raised if none can."""
-    from rmbench.flow import Failed, read_tasks
+    from rmbench.runs.loading import Failed, read_tasks
 
     read = read_tasks(list(dict.fromkeys(tasks)), **choice)
     failures = [item for item in read if isinstance(item, Failed)]
@@ -162,7 +162,7 @@ def _read(tasks: Sequence[str], **choice: Any) -> tuple[list[Loaded], list[Faile
     return [item for item in read if not isinstance(item, Failed)], failures
 
 
-def _show(results: Sequence[TaskResult], judged: list[Loaded], out: Path, *, as_json: bool, debug: bool) -> None:
+def _show(results: Sequence[TaskResult], judged: list[TaskData], out: Path, *, as_json: bool, debug: bool) -> None:
     """Writes the page, and prints the results."""
     from rmbench.cli._policies import print_policies
     from rmbench.cli._report import print_results
@@ -232,9 +232,9 @@ def _given(flags: dict[str, Any], models: list[str], policies: list[str]) -> dic
 
 
 def _explained(
-    specs: list[str], loaded: list[Loaded], seed: int, given: dict[tuple[str, str], dict[str, Any]]
+    specs: list[str], loaded: list[TaskData], seed: int, given: dict[tuple[str, str], dict[str, Any]]
 ) -> list[Explanation]:
-    from rmbench.flow import explain
+    from rmbench.runs.evaluate import explain
 
     plans = []
     with redirect_stdout(sys.stderr):
@@ -247,7 +247,7 @@ def _exit_code(results: list[TaskResult]) -> int:
     return EXIT_INCOMPLETE if any(set(result.statuses) - {"ok"} for result in results) else 0
 
 
-def _write_page(results: list[TaskResult], loaded: list[Loaded], out: Path, *, debug: bool) -> bool:
+def _write_page(results: list[TaskResult], loaded: list[TaskData], out: Path, *, debug: bool) -> bool:
     """Whether it could be written."""
     from rmbench.report import page
 
