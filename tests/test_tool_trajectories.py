@@ -1,4 +1,4 @@
-"""Plan-RewardBench's trajectories through a local classifier: tools reach a template that takes them, or are refused."""
+"""Plan-RewardBench through a local classifier: tools reach a template that takes them, or are refused."""
 
 from __future__ import annotations
 
