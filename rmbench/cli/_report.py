@@ -170,19 +170,30 @@ def _print_calibrated(console: Console, rows: Sequence[Row]) -> None:
     _print_rows(console, columns, rows, [_PAIRS, *(said for end, said in _BOUNDS.items() if f"({end})" in str(cells))])
 
 
-def _print_rows(
-    console: Console, columns: Mapping[str, Cell], rows: Sequence[Row], caption: Sequence[str] = ()
-) -> None:
+def _print_rows(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row], words: Sequence[str] = ()) -> None:
     """One row a model; where the terminal is narrow, an interval stands below its number, so that both stay whole."""
     space = " " if _fits(console, columns, rows) else "\n"
-    table = Table(header_style="bold", caption="; ".join(caption) or None, caption_justify="left")
+    headings = [heading for heading, cell in columns.items() if cell is not _name]
+    cells = [[columns[heading](*row).replace(" [", f"{space}[") for row in rows] for heading in headings]
+    table = Table(header_style="bold", caption="; ".join(words) or None, caption_justify="left")
     table.add_column("model", min_width=12, overflow="fold")
-    for heading in [*columns][1:]:
-        table.add_column(plain(heading), justify="right", overflow="fold", min_width=4)
-    for row in rows:
-        name, *cells = (cell(*row) for cell in columns.values())
-        table.add_row(plain(name), *(plain(cell).replace(" \\[", f"{space}\\[") for cell in cells))
+    for heading, width in zip(headings, _widths(console, headings, cells, rows), strict=True):
+        table.add_column(plain(heading), justify="right", overflow="fold", width=width)
+    for number, row in enumerate(rows):
+        lines = [[plain(line) for line in column[number].split("\n")] for column in cells]
+        table.add_row(plain(_name(*row)), *map("\n".join, lines))
     console.print(table)
+
+
+def _widths(
+    console: Console, headings: Sequence[str], cells: Sequence[Sequence[str]], rows: Sequence[Row]
+) -> list[int]:
+    """How wide each column is: whole headings where these fit, else with words below words, which rich would not do."""
+    widest = [max(len(line) for cell in column for line in cell.split("\n")) for column in cells]
+    long = [max(len(heading), width) for heading, width in zip(headings, widest, strict=True)]
+    short = [max(*map(len, heading.split()), width) for heading, width in zip(headings, widest, strict=True)]
+    names = max(len(_name(*row)) for row in rows)
+    return long if max(names, 12) + sum(long) + 3 * len(long) + 4 <= console.width else short
 
 
 def _fits(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row]) -> bool:
