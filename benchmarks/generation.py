@@ -23,7 +23,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from rmbench.models.base import Subject
+from rmbench.checkpoints.forms import Form
+from rmbench.models.base import Encoded, Subject
 from rmbench.policies.decoding import shares
 from rmbench.policies.drawing import Draw, uniform
 from rmbench.policies.local import Local
@@ -36,11 +37,10 @@ VOCAB, END = 2048, 3
 class Numbers:
     """A tokenizer of prompts that are written as token ids."""
 
-    limits = SimpleNamespace(positions=None)
     tokenizer = SimpleNamespace(decode=lambda ids, **_: " ".join(map(str, ids)))
 
-    def ids(self, prompt: tuple[Message, ...]) -> list[int]:
-        return [int(word) for word in prompt[0].text.split()]
+    def encode_forms(self, forms: Sequence[Form]) -> list[Encoded]:
+        return [Encoded([int(word) for word in str(form.messages[0].text).split()], ()) for form in forms]
 
 
 def policy() -> Local:
@@ -54,8 +54,10 @@ def policy() -> Local:
         num_key_value_heads=2, max_position_embeddings=4096,
     )  # fmt: skip
     model = LlamaForCausalLM(config).eval().requires_grad_(False)
-    asking: Any = Numbers()
-    return Local(Subject("bench", "local"), "bench", "tokens", model, asking, frozenset({END}), 64 * 264, shares(model))
+    rendering: Any = Numbers()
+    return Local(
+        Subject("bench", "local"), "bench", "tokens", model, rendering, frozenset({END}), 64 * 264, shares(model)
+    )
 
 
 def prompts(count: int, length: int, head: int = 0) -> list[tuple[Message, ...]]:

@@ -33,11 +33,11 @@ from race.cuda import measure, sequences
 from race.data import Workload
 from race.sides import BUDGET, Sides, Steps, by_default, loaded, planned, run_bins
 
+from rmbench.checkpoints.weights import quiet
 from rmbench.forwards.cost import cost_of
 from rmbench.forwards.fastpath import route
 from rmbench.forwards.plan import Bin, Way, plan
 from rmbench.models.base import Encoded
-from rmbench.models.checkpoint import quiet
 from rmbench.scoring import Store
 
 COMMON, CROSS, ALONE = "common loop", "CrossEncoder.predict", "one at a time"

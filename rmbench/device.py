@@ -155,12 +155,17 @@ def device_of(module: Any) -> Device:
     return next((device for device in (_stand_ins or {}).values() if device.place == place), None) or _at(place)
 
 
+def full_name(given: str) -> str:
+    """The name of a device: a number is a GPU's, as in CUDA_VISIBLE_DEVICES, and `cuda` the first of them."""
+    return f"cuda:{given}" if given.isdecimal() else "cuda:0" if given == "cuda" else given
+
+
 def picked(asked: str | None) -> str:
     """The place of the device that was asked for, of the best one for None. Raises UsageError."""
     there = devices()
     if asked is None:
         return next(iter(there.values())).place
-    name = "cuda:0" if asked == "cuda" else asked
+    name = full_name(asked)
     if not _NAME.fullmatch(name):
         raise UsageError(f"device {asked!r}: one of cpu, cuda, cuda:N, mps, auto")
     if name not in there:

@@ -1,62 +1,183 @@
-"""Names to plugins: tasks and reward model families, built in or installed through entry points.
+"""Names to plugins: tasks, families of reward models, kinds of policy and suites, built in or installed.
 
-A built-in task is a module in `tasks/` with a `TASK`; a built-in family is a module in `rmbench/models/` with a
-`load`. Others register under the entry point groups `rmbench.tasks` and `rmbench.models`. A plugin that breaks on
-import raises its own error when it is asked for, and is never skipped silently.
+A built-in plugin is a module: in `tasks/` with a `TASK`, in `tasks/suites/` with a `SUITE`, in `rmbench/models/` and
+`rmbench/policies/` with `OPTIONS` and `open`. Others register under the entry point groups `rmbench.tasks`,
+`rmbench.suites`, `rmbench.models` and `rmbench.policies`; what such an entry point names is loaded when asked for.
+A plugin that breaks on import raises its own error then, and is never skipped silently. A name that exists twice is
+nobody's until one of the two is renamed.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pkgutil import iter_modules
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from rmbench.errors import UsageError
+from rmbench.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from rmbench.kinds.base import Task
+    from rmbench.kinds.suite import Suite
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What plugins of one sort have in common.
+
+    `name` is that of the entry point group and `package` that of the built-in modules. `attribute` is where a module
+    keeps the plugin, empty where the module is the plugin itself; `needs` are the attributes that a plugin has.
+    """
+
+    name: str
+    noun: str
+    nouns: str
+    package: str
+    attribute: str
+    needs: tuple[str, ...]
+
+    @property
+    def thing(self) -> str:
+        """What a plugin makes: a family makes a model."""
+        return self.noun.partition(" ")[0]
+
+
+TASKS = Group("rmbench.tasks", "task", "tasks", "rmbench.tasks", "TASK", ("name", "version", "summary", "card", "load"))
+SUITES = Group("rmbench.suites", "suite", "suites", "rmbench.tasks.suites", "SUITE", ("name", "summary", "tasks"))
+MODELS = Group("rmbench.models", "model family", "families", "rmbench.models", "", ("OPTIONS", "open"))
+POLICIES = Group("rmbench.policies", "policy", "policies", "rmbench.policies", "", ("OPTIONS", "open"))
+
+_JUDGED = ("questions", "outcome", "measure")  # what a task has besides where a reward model is asked
+_SUITES = "suites"  # the package beside the tasks that is none
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a plugin is found: `attribute` of `module`, the module itself where that is empty."""
+
+    group: Group
+    name: str
+    module: str
+    attribute: str
+    package: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, for messages."""
+        if self.package is None and self.module.startswith(f"{self.group.package}."):
+            return "rmbench itself"
+        place = f"{self.module}:{self.attribute}" if self.attribute else self.module
+        return f"{place} of the package {self.package}" if self.package else place
+
+
+def names(group: Group) -> list[str]:
+    """The names of all plugins of a group, sorted."""
+    return sorted(_entries(group))
+
+
+def load(group: Group, name: str) -> Any:
+    """The plugin of that name.
+
+    Raises UsageError where there is none (with the close names), where there are two, and where an attribute that
+    such a plugin has is missing. Raises what the plugin itself raises, with a note that names it.
+    """
+    return _loaded(entry(group, name))
+
+
+def entry(group: Group, name: str) -> Entry:
+    """Where the plugin of that name is found. Raises UsageError where there is none and where there are two."""
+    entries = _entries(group)
+    if name not in entries:
+        known = sorted(entries)
+        raise UsageError(
+            f"unknown {group.noun} {name!r}{did_you_mean(name, known)}; {group.nouns}: {', '.join(known) or 'none'}"
+        )
+    first, *others = entries[name]
+    if others:
+        raise UsageError(
+            f"{group.noun} {name!r} exists twice: in {first.origin} and in {others[0].origin}; uninstall or rename one"
+        )
+    return first
+
+
+def summaries(group: Group) -> list[tuple[str, str]]:
+    """Name and one line of each plugin of a group; of one that cannot be loaded, the reason."""
+    lines = []
+    for name in names(group):
+        try:
+            plugin = load(group, name)
+        except Exception as error:  # a plugin may raise anything, and a list has to go on
+            lines.append((name, f"cannot be loaded: {_reason(error)}"))
+        else:
+            lines.append((name, plugin.summary if group.attribute else summary(plugin)))
+    return lines
 
 
 def task_names() -> list[str]:
     """Names of every task, built-in and installed."""
-    return sorted({*_modules("rmbench.tasks"), *_entry_points("rmbench.tasks")})
+    return names(TASKS)
 
 
 def load_task(name: str) -> Task:
-    """The task called `name`. Raises UsageError with the close names where there is none."""
-    names = task_names()
-    if name not in names:
-        raise UsageError(f"unknown task {name!r}{did_you_mean(name, names)}; tasks: {', '.join(names)}")
-    entry = _entry_points("rmbench.tasks").get(name)
-    task: Task = entry.load() if entry else import_module(f"rmbench.tasks.{name}").TASK
+    """The task called `name`, or what `python:module:TASK` names.
+
+    Raises UsageError with the close names where there is none.
+
+    >>> task = load_task("best_of_n")
+    >>> task.version, task.measure.headline
+    (1, 'accuracy')
+    """
+    if name.startswith("suite:"):
+        raise UsageError(f"{name} is a suite of several tasks; expected the name of one task")
+    task: Task = _own_task(name) if name.startswith("python:") else load(TASKS, name)
     return task
 
 
-@cache
-def families() -> dict[str, Any]:
-    """Name -> module with `load(source, options)`, and `SOURCELESS = True` where it needs no source.
+def load_tasks(name: str) -> list[Task]:
+    """The tasks of `suite:NAME`, else the one called `name`. Raises UsageError."""
+    if not name.startswith("suite:"):
+        return [load_task(name)]
+    return [load_task(task) for task in load_suite(name.removeprefix("suite:")).tasks]
 
-    What an entry point names is loaded only when asked for, so that one that is broken breaks nothing else.
+
+def load_suite(name: str) -> Suite:
+    """The suite called `name`. Raises UsageError with the close names where there is none."""
+    suite: Suite = load(SUITES, name)
+    return suite
+
+
+def module_of(name: str) -> str:
+    """The module that the task called `name` is declared in, beside which its card is found. Raises UsageError."""
+    return name.split(":")[1] if name.startswith("python:") else entry(TASKS, name).module
+
+
+def own_code(source: str) -> Any:
+    """What `module:attribute` names, found in the working folder or among what is installed.
+
+    Raises UsageError where there is no such thing, ModelError with the reason where its module cannot be imported.
     """
-    built_in = {name: import_module(f"rmbench.models.{name}") for name in _modules("rmbench.models")}
-    found: dict[str, Any] = {name: module for name, module in built_in.items() if hasattr(module, "load")}
-    return found | {name: _Installed(entry) for name, entry in _entry_points("rmbench.models").items()}
-
-
-class _Installed:
-    """A family behind an entry point."""
-
-    def __init__(self, entry: EntryPoint) -> None:
-        self.entry = entry
-        self.__doc__ = f"Installed: {entry.value}"
-
-    def load(self, source: str, options: Any) -> Any:
-        return self.entry.load().load(source, options)
+    module_name, colon, attribute = source.partition(":")
+    if not colon or not module_name or not attribute:
+        raise UsageError(f"python:{source} does not name anything in a module; write python:module:attribute")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        value: Any = import_module(module_name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise UsageError(f"python:{source}: no module {module_name!r} here or among what is installed") from error
+        raise ModelError(f"python:{source} cannot be imported: {type(error).__name__}: {error}") from error
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            raise UsageError(f"python:{source}: module {module_name!r} has no {attribute!r}")
+        value = getattr(value, part)
+    return value
 
 
 def summary(plugin: object) -> str:
@@ -70,11 +191,78 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f": did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
 
 
-def _modules(package: str) -> list[str]:
-    home: ModuleType = import_module(package)
-    return [module.name for module in iter_modules(home.__path__)]
+def _own_task(name: str) -> Any:
+    task = own_code(name.removeprefix("python:"))
+    _check(TASKS, task, f"task {name!r}")
+    for registered in _entries(TASKS).get(task.name, ()):
+        if _loaded(registered) is not task:
+            raise UsageError(f"task {task.name!r} exists twice: in {name} and in {registered.origin}; rename one")
+    return task
+
+
+def _entries(group: Group) -> dict[str, list[Entry]]:
+    entries: dict[str, list[Entry]] = {}
+    for one in (*_built_in(group), *_installed(group, tuple(sys.path))):
+        entries.setdefault(one.name, []).append(one)
+    return entries
 
 
 @cache
-def _entry_points(group: str) -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=group)}
+def _built_in(group: Group) -> list[Entry]:
+    modules = [module.name for module in iter_modules(import_module(group.package).__path__)]
+    return [
+        Entry(group, name, f"{group.package}.{name}", group.attribute)
+        for name in modules
+        if not name.startswith("_") and name != _SUITES and (group.attribute or _declares(group, name))
+    ]
+
+
+def _declares(group: Group, name: str) -> bool:
+    """Whether a module beside the plugins is one: it has something of a plugin, or cannot be asked."""
+    try:
+        module = import_module(f"{group.package}.{name}")
+    except Exception:  # raised again where it is loaded
+        return True
+    return any(hasattr(module, attribute) for attribute in group.needs)
+
+
+@cache
+def _installed(group: Group, path: tuple[str, ...]) -> list[Entry]:
+    """What is registered by the packages on `path`, which is that of Python: another has others."""
+    return [
+        Entry(group, one.name, one.module, one.attr or group.attribute, one.dist.name if one.dist else None)
+        for one in entry_points(group=group.name)
+    ]
+
+
+@cache
+def _loaded(entry: Entry) -> Any:
+    group, what = entry.group, f"{entry.group.noun} {entry.name!r} ({entry.origin})"
+    try:
+        plugin: Any = import_module(entry.module)
+    except Exception as error:
+        error.add_note(what)
+        raise
+    for part in filter(None, entry.attribute.split(".")):
+        if not hasattr(plugin, part):
+            raise UsageError(f"{what}: {entry.module} has no {entry.attribute}")
+        plugin = getattr(plugin, part)
+    _check(group, plugin, what)
+    if group.attribute and plugin.name != entry.name:
+        raise UsageError(f"{what} calls itself {plugin.name!r}; expected the name that it is registered under")
+    return plugin
+
+
+def _check(group: Group, plugin: object, what: str) -> None:
+    """Raises UsageError that names the first attribute that is missing."""
+    asks_policy = getattr(plugin, "subject", None) == "policy"
+    judged = group is TASKS and not asks_policy and (hasattr(plugin, "outcome") or hasattr(plugin, "measure"))
+    needs = (*group.needs, *_JUDGED) if judged else group.needs
+    for attribute in needs:
+        if not hasattr(plugin, attribute):
+            raise UsageError(f"{what} has no {attribute}; a {group.noun} has {', '.join(needs)}")
+
+
+def _reason(error: Exception) -> str:
+    lines = [*getattr(error, "__notes__", ()), str(error)]
+    return ": ".join(lines) if isinstance(error, UsageError) else f"{lines[0]}: {type(error).__name__}: {error}"

@@ -24,6 +24,7 @@ def test_exported_members_are_locked() -> None:
         "evaluate",
         "load_model",
         "load_task",
+        "open_model",
         "score",
     ]
     for name in rmbench.__all__:

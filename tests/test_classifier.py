@@ -15,12 +15,13 @@ import transformers
 from ask_models import score
 from checkpoints import ARCHITECTURES, SENTENCES, bert_wordpiece, bytes_bpe, make
 from safetensors.torch import load_file, save_file
+from started import start_classifier
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from rmbench.checkpoints.fingerprint import sources
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Encoded, Options, TokenModel
-from rmbench.models.classifier import Classifier, load
-from rmbench.models.fingerprint import sources
+from rmbench.models.base import Encoded, TokenModel
+from rmbench.models.classifier import Classifier
 from rmbench.types import Message, Request, Response, Reward
 
 ENCODERS = {"bert", "roberta", "xlm-roberta", "electra", "deberta-v2", "modernbert"}
@@ -88,7 +89,7 @@ def causal_lm(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_rewards_are_transformers_own(tmp_path: Path, architecture: str) -> None:
     folder = make(tmp_path / "rm", architecture)
-    model = load(str(folder), Options())
+    model = start_classifier(folder)
     assert isinstance(model, TokenModel)
     assert values(model) == approx(transformers_own(folder)[:, 0])
     assert model.layout == ("causal" if architecture in DECODERS else "encoder")
@@ -97,7 +98,7 @@ def test_rewards_are_transformers_own(tmp_path: Path, architecture: str) -> None
 
 def test_modernbert_that_pools_by_mean(tmp_path: Path) -> None:
     folder = make(tmp_path / "rm", "modernbert", classifier_pooling="mean")
-    model = load(str(folder), Options())
+    model = start_classifier(folder)
     assert values(model) == approx(transformers_own(folder)[:, 0])
     assert model.pool == "mean"
 
@@ -108,7 +109,7 @@ def test_pair_reads_prompt_and_response_as_two_texts(tmp_path: Path) -> None:
     own = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     with torch.inference_mode():
         expected = own(**tokenizer(SENTENCES[0], SENTENCES[1], return_tensors="pt")).logits.item()
-    assert values(load(str(folder), Options(template="pair")))[0] == pytest.approx(expected, abs=1e-5)
+    assert values(start_classifier(folder, template="pair"))[0] == pytest.approx(expected, abs=1e-5)
 
 
 def save_with(folder: Path, model: Any, tokenizer: Any) -> Path:
@@ -141,7 +142,7 @@ def albert(folder: Path) -> Path:
 )
 def test_other_architectures(tmp_path: Path, build: Callable[[Path], Path], pool: str, layout: str) -> None:
     folder = build(tmp_path / "rm")
-    model = load(str(folder), Options())
+    model = start_classifier(folder)
     assert (model.pool, model.layout) == (pool, layout)
     assert values(model) == approx(transformers_own(folder)[:, 0])
 
@@ -194,12 +195,12 @@ def bart(folder: Path) -> Path:
 @pytest.mark.parametrize("build", [xlnet, reformer, bart])
 def test_models_that_padding_moves_read_each_sequence_alone(tmp_path: Path, build: Callable[[Path], Path]) -> None:
     folder = build(tmp_path / "rm")
-    model = load(str(folder), Options())
+    model = start_classifier(folder)
     assert [reward.value for reward in score(model, REQUESTS)] == approx(transformers_own(folder)[:, 0])
 
 
 def test_turns_of_another_number_in_one_batch(tmp_path: Path) -> None:
-    model = load(str(bart(tmp_path / "rm")), Options())  # it wants as many EOS in each sequence of a batch
+    model = start_classifier(bart(tmp_path / "rm"))  # it wants as many EOS in each sequence of a batch
     system = Request("reward", (Message("system", "Be brief"), Message("user", "Hi")), (Response("Hello"),))
     assert {reward.status for reward in score(model, [system, REQUESTS[0]])} == {"ok"}
 
@@ -208,7 +209,7 @@ def test_an_architecture_that_cannot_be_run_is_one_line(tmp_path: Path) -> None:
     folder = bart(tmp_path / "rm")
     (tmp_path / "no_eos.jinja").write_text("{{ messages[-1].content }}")
     with pytest.raises(ModelError, match="local/rm: BartForSequenceClassification cannot read a short text: "):
-        load(str(folder), Options(template=str(tmp_path / "no_eos.jinja")))
+        start_classifier(folder, template=str(tmp_path / "no_eos.jinja"))
 
 
 def test_an_architecture_without_token_embeddings_is_one_line(tmp_path: Path) -> None:
@@ -225,14 +226,14 @@ def test_an_architecture_without_token_embeddings_is_one_line(tmp_path: Path) ->
     )
     folder = save_with(tmp_path / "rm", transformers.PerceiverForSequenceClassification(config), bytes_bpe())
     with pytest.raises(ModelError, match="local/rm: PerceiverForSequenceClassification has no table of token embed"):
-        load(str(folder), Options())
+        start_classifier(folder)
 
 
 @pytest.mark.parametrize("pad", [0, None])
 def test_a_whole_model_is_unmoved_by_padding(tmp_path: Path, pad: int | None) -> None:
     folder = albert(tmp_path / "rm")
     change_config(folder, pad_token_id=pad)
-    model = load(str(folder), Options())
+    model = start_classifier(folder)
     short, long = (encoded.ids for encoded in model.encode(REQUESTS[:2]))
     width = max(len(short), len(long))
     ids = torch.tensor([[*row, *[7] * (width - len(row))] for row in (short, long)])
@@ -261,16 +262,16 @@ def ends_with_eos(tmp_path: Path) -> str:
 
 
 def test_pad_that_is_eos_or_missing_moves_no_reward(llama: Path, ends_with_eos: str) -> None:
-    with_pad = values(load(str(llama), Options(template=ends_with_eos)))
+    with_pad = values(start_classifier(llama, template=ends_with_eos))
     for pad in (3, None):
         change_config(llama, pad_token_id=pad)
-        assert values(load(str(llama), Options(template=ends_with_eos))) == with_pad
+        assert values(start_classifier(llama, template=ends_with_eos)) == with_pad
 
 
 def test_hf_pooling_reads_where_transformers_does(llama: Path, ends_with_eos: str) -> None:
     change_config(llama, pad_token_id=3)
     (llama / "chat_template.jinja").write_text(ENDS_WITH_EOS)
-    published, true = load(str(llama), Options(pooling="hf")), load(str(llama), Options())
+    published, true = start_classifier(llama, pooling="hf"), start_classifier(llama)
     assert values(published) == approx(transformers_own(llama)[:, 0])
     assert values(published) != approx(values(true))
     assert published.fingerprint != true.fingerprint
@@ -280,7 +281,7 @@ def test_every_label_is_a_head(tmp_path: Path) -> None:
     names = {0: "helpful", 1: "reward", 2: "harmless"}
     folder = make(tmp_path / "rm", "qwen2", num_labels=3, id2label=names)
     own = transformers_own(folder)
-    rewards = one_at_a_time(load(str(folder), Options()))
+    rewards = one_at_a_time(start_classifier(folder))
     assert [reward.value for reward in rewards] == approx(own[:, 1])
     for i, name in names.items():
         assert [reward.heads[name][0] for reward in rewards] == approx(own[:, i])
@@ -288,13 +289,13 @@ def test_every_label_is_a_head(tmp_path: Path) -> None:
 
 def test_the_first_label_is_the_reward_unless_one_is_called_so(tmp_path: Path) -> None:
     folder = make(tmp_path / "rm", "bert", num_labels=2)
-    reward = one_at_a_time(load(str(folder), Options()))[0]
+    reward = one_at_a_time(start_classifier(folder))[0]
     assert reward.heads == {"LABEL_0": (reward.value,), "LABEL_1": reward.heads["LABEL_1"]}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_single_positions_and_means_of_one_position_are_read_alike(llama: Path, dtype: str) -> None:
-    model = load(str(llama), Options(dtype=dtype))
+    model = start_classifier(llama, dtype=dtype)
     encoded = model.encode(REQUESTS[:3])
     states = list(torch.randn(3, 1, 64, dtype=getattr(torch, dtype)))
     twice = [states[0], states[1], states[2].repeat(2, 1)]  # one sequence of two positions: all are averaged
@@ -302,25 +303,25 @@ def test_single_positions_and_means_of_one_position_are_read_alike(llama: Path, 
 
 
 def test_one_label_is_no_head(llama: Path) -> None:
-    assert one_at_a_time(load(str(llama), Options()))[0].heads == {}
+    assert one_at_a_time(start_classifier(llama))[0].heads == {}
 
 
 @pytest.mark.parametrize(("weight", "status"), [(float("nan"), "nan"), (float("inf"), "inf")])
 def test_rewards_that_are_no_numbers_say_so(tmp_path: Path, weight: float, status: str) -> None:
     folder = make(tmp_path / "rm", "roberta")
     change_weight(folder, "classifier.out_proj.bias", weight)
-    assert {reward.status for reward in one_at_a_time(load(str(folder), Options()))} == {status}
+    assert {reward.status for reward in one_at_a_time(start_classifier(folder))} == {status}
 
 
 def test_cuts_are_counted(llama: Path) -> None:
-    whole = one_at_a_time(load(str(llama), Options()))
-    cut = one_at_a_time(load(str(llama), Options(max_length=40)))
+    whole = one_at_a_time(start_classifier(llama))
+    cut = one_at_a_time(start_classifier(llama, max_length=40))
     assert all(reward.n_tokens == 40 for reward in cut)
     assert [reward.n_tokens + reward.truncated for reward in cut] == [reward.n_tokens for reward in whole]
 
 
 def test_over_long_sequences_are_errors(tmp_path: Path) -> None:
-    model = load(str(make(tmp_path / "rm", "roberta", max_position_embeddings=34)), Options())
+    model = start_classifier(make(tmp_path / "rm", "roberta", max_position_embeddings=34))
     encoded = model.encode(REQUESTS[:1])[0]
     assert encoded.error is not None
     # two of RoBERTa's positions lie before the first token
@@ -330,31 +331,31 @@ def test_over_long_sequences_are_errors(tmp_path: Path) -> None:
 def test_a_max_length_has_room_for_the_separators_of_a_pair(tmp_path: Path) -> None:
     folder = make(tmp_path / "rm", "bert")
     with pytest.raises(UsageError, match="max length 3: this model takes at least 4"):
-        load(str(folder), Options(template="pair", max_length=3))
+        start_classifier(folder, template="pair", max_length=3)
 
 
 @pytest.mark.parametrize("asked", [1, 513])
 def test_a_max_length_that_the_model_cannot_take(llama: Path, asked: int) -> None:
     with pytest.raises(UsageError, match=f"max length {asked}: this model takes at least 2 and at most 512"):
-        load(str(llama), Options(max_length=asked))
+        start_classifier(llama, max_length=asked)
 
 
 def test_the_dtype_is_the_checkpoints_own_with_a_float32_head(tmp_path: Path) -> None:
-    model = load(str(make(tmp_path / "rm", "llama", dtype="bfloat16")), Options())
+    model = start_classifier(make(tmp_path / "rm", "llama", dtype="bfloat16"))
     assert model.backbone.dtype == torch.bfloat16
     assert {weight.dtype for weight in model.head.parameters()} == {torch.float32}
     assert model.subject.settings["dtype"] == "bfloat16"
 
 
 def test_the_dtype_as_asked(llama: Path) -> None:
-    model = load(str(llama), Options(dtype="bfloat16", head_dtype="bfloat16"))
+    model = start_classifier(llama, dtype="bfloat16", head_dtype="bfloat16")
     assert {weight.dtype for part in (model.backbone, model.head) for weight in part.parameters()} == {torch.bfloat16}
     assert all(reward.status == "ok" for reward in one_at_a_time(model))
 
 
 def test_an_unknown_dtype(llama: Path) -> None:
     with pytest.raises(UsageError, match="dtype 'fp16': one of float32, bfloat16"):
-        load(str(llama), Options(dtype="fp16"))
+        start_classifier(llama, dtype="fp16")
 
 
 @pytest.mark.parametrize(
@@ -363,23 +364,23 @@ def test_an_unknown_dtype(llama: Path) -> None:
 )
 def test_devices_that_are_not_there(llama: Path, device: str, message: str) -> None:
     with pytest.raises(UsageError, match=f"device '{device}'.*{message}"):
-        load(str(llama), Options(device=device))
+        start_classifier(llama, device=device)
 
 
 def test_device_auto_places_the_model_by_itself(llama: Path) -> None:
     pytest.importorskip("accelerate")
-    assert values(load(str(llama), Options(device="auto"))) == approx(transformers_own(llama)[:, 0])
+    assert values(start_classifier(llama, device="auto")) == approx(transformers_own(llama)[:, 0])
 
 
 def test_device_auto_without_accelerate(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelError, match="pip install accelerate"):
-        load(str(llama), Options(device="auto"))
+        start_classifier(llama, device="auto")
 
 
 def test_a_causal_lm_is_refused(causal_lm: Path) -> None:
     with pytest.raises(ModelError, match=r"local/lm is a LlamaForCausalLM, which has no reward head; give a \.\.\.For"):
-        load(str(causal_lm), Options())
+        start_classifier(causal_lm)
 
 
 def test_missing_head_weights_are_refused(causal_lm: Path) -> None:
@@ -387,27 +388,27 @@ def test_missing_head_weights_are_refused(causal_lm: Path) -> None:
     with pytest.raises(
         ModelError, match=r"local/lm: score\.weight is not in the checkpoint; its rewards would be rand"
     ):
-        load(str(causal_lm), Options())
+        start_classifier(causal_lm)
 
 
 def test_weights_that_are_no_part_of_the_model_warn(llama: Path) -> None:
     weights = load_file(llama / "model.safetensors")
     save_file({**weights, "v_head.weight": torch.ones(1, 64)}, llama / "model.safetensors", metadata={"format": "pt"})
     with pytest.warns(UserWarning, match=r"v_head\.weight is in the checkpoint but no part of the model"):
-        load(str(llama), Options())
+        start_classifier(llama)
 
 
 def test_only_safetensors_are_read(llama: Path) -> None:
     torch.save(load_file(llama / "model.safetensors"), llama / "pytorch_model.bin")
     (llama / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"local/llama: no model\.safetensors; weights are read from safetensors only"):
-        load(str(llama), Options())
+        start_classifier(llama)
 
 
 def test_damaged_weights_are_one_line(llama: Path) -> None:
     (llama / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(ModelError, match="local/llama: ") as error:
-        load(str(llama), Options())
+        start_classifier(llama)
     assert "\n" not in str(error.value)
 
 
@@ -415,7 +416,7 @@ def test_remote_code_only_by_flag(llama: Path) -> None:
     (llama / "configuration_own.py").write_text("raise SystemExit('it ran')")
     change_config(llama, model_type="own", auto_map={"AutoConfig": "configuration_own.OwnConfig"})
     with pytest.raises(ModelError, match=r"contains custom code.*; --trust-remote-code runs it"):
-        load(str(llama), Options())
+        start_classifier(llama)
 
 
 OWN_CODE = """
@@ -451,16 +452,16 @@ def own_code(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def test_remote_code_is_in_the_fingerprint(own_code: Path, tmp_path: Path) -> None:
-    without, trusted = (load(str(own_code), Options(trust_remote_code=trust)) for trust in (False, True))
+    without, trusted = (start_classifier(own_code, trust_remote_code=trust) for trust in (False, True))
     assert values(trusted) == approx([-value for value in values(without)])
     assert trusted.subject.settings == without.subject.settings
     assert trusted.fingerprint != without.fingerprint
     elsewhere = shutil.copytree(own_code, tmp_path / "another-name")
-    assert load(str(elsewhere), Options(trust_remote_code=True)).fingerprint == trusted.fingerprint
+    assert start_classifier(elsewhere, trust_remote_code=True).fingerprint == trusted.fingerprint
 
 
 def test_the_sources_of_a_class_are_its_file_and_what_that_imports(own_code: Path) -> None:
-    model = load(str(own_code), Options(trust_remote_code=True))
+    model = start_classifier(own_code, trust_remote_code=True)
     found = sources(type(model.head[0]), transformers.LlamaForSequenceClassification)
     assert found == [
         [name, sha256((own_code / name).read_bytes()).hexdigest()] for name in ("modeling_own.py", "sign.py")
@@ -469,11 +470,11 @@ def test_the_sources_of_a_class_are_its_file_and_what_that_imports(own_code: Pat
 
 def test_code_of_another_repository_is_refused(llama: Path) -> None:
     change_config(llama, auto_map={"AutoModelForSequenceClassification": "other/repo--modeling.Own"})
-    assert load(str(llama), Options()).pool == "last"
+    assert start_classifier(llama).pool == "last"
     with pytest.raises(
         ModelError, match=r"local/llama: auto_map names other/repo--modeling\.Own.* no revision pins it"
     ):
-        load(str(llama), Options(trust_remote_code=True))
+        start_classifier(llama, trust_remote_code=True)
 
 
 def test_a_tokenizers_code_of_another_repository_is_refused(llama: Path) -> None:
@@ -481,7 +482,7 @@ def test_a_tokenizers_code_of_another_repository_is_refused(llama: Path) -> None
     words = {**json.loads(file.read_text()), "auto_map": {"AutoTokenizer": [None, "other/repo--words.Own"]}}
     file.write_text(json.dumps(words))
     with pytest.raises(ModelError, match=r"auto_map names other/repo--words\.Own"):
-        load(str(llama), Options(trust_remote_code=True))
+        start_classifier(llama, trust_remote_code=True)
 
 
 peft_with_transformers_5 = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -503,7 +504,7 @@ def adapter(base: Path, folder: Path, **config: Any) -> Any:
 @peft_with_transformers_5
 def test_a_peft_adapter_that_brings_the_head(causal_lm: Path, tmp_path: Path) -> None:
     unmerged = adapter(causal_lm, tmp_path / "adapter", task_type="SEQ_CLS")
-    model = load(str(tmp_path / "adapter"), Options())
+    model = start_classifier(tmp_path / "adapter")
     assert values(model) == pytest.approx(transformers_own(causal_lm, unmerged)[:, 0].tolist(), abs=1e-4)
     assert (model.subject.id, model.subject.settings["base"]) == ("local/adapter", "local/lm")
 
@@ -511,38 +512,38 @@ def test_a_peft_adapter_that_brings_the_head(causal_lm: Path, tmp_path: Path) ->
 @peft_with_transformers_5
 def test_a_peft_adapter_on_a_classifier(llama: Path, tmp_path: Path) -> None:
     unmerged = adapter(llama, tmp_path / "adapter")
-    model = load(str(tmp_path / "adapter"), Options())
+    model = start_classifier(tmp_path / "adapter")
     assert values(model) == pytest.approx(transformers_own(llama, unmerged)[:, 0].tolist(), abs=1e-4)
-    assert model.fingerprint != load(str(llama), Options()).fingerprint
+    assert model.fingerprint != start_classifier(llama).fingerprint
 
 
 @peft_with_transformers_5
 def test_a_peft_adapter_without_the_head_is_refused(causal_lm: Path, tmp_path: Path) -> None:
     adapter(causal_lm, tmp_path / "adapter")
     with pytest.raises(ModelError, match=r"local/adapter: score\.weight is not in the checkpoint"):
-        load(str(tmp_path / "adapter"), Options())
+        start_classifier(tmp_path / "adapter")
 
 
 def test_a_peft_adapter_without_peft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"is a PEFT adapter: pip install 'rmbench\[peft\]'"):
-        load(str(tmp_path), Options())
+        start_classifier(tmp_path)
 
 
 def test_a_source_that_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match=r"no/where: there is no such folder, and on the hub no config\.json"):
-        load("no/where", Options())
+        start_classifier("no/where")
     with pytest.raises(
         ModelError, match=r"\./checkpoints/rm: there is no such folder, and a hub id has the form org/nam"
     ):
-        load("./checkpoints/rm", Options())
+        start_classifier("./checkpoints/rm")
 
 
 def test_a_folder_has_no_revisions(llama: Path) -> None:
     with pytest.raises(UsageError, match="revision 'main': .*llama is a folder, and only models on the hub have rev"):
-        load(str(llama), Options(revision="main"))
+        start_classifier(llama, revision="main")
 
 
 @peft_with_transformers_5
@@ -551,7 +552,7 @@ def test_an_adapter_that_pins_a_base_in_a_folder(llama: Path, tmp_path: Path) ->
     file = tmp_path / "adapter" / "adapter_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "revision": "v2"}))
     with pytest.raises(ModelError, match="local/adapter: adapter_config.json asks for revision 'v2' of its base"):
-        load(str(tmp_path / "adapter"), Options())
+        start_classifier(tmp_path / "adapter")
 
 
 def test_a_hub_checkpoint_is_pinned_to_its_commit(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -562,15 +563,15 @@ def test_a_hub_checkpoint_is_pinned_to_its_commit(llama: Path, tmp_path: Path, m
     shutil.copytree(llama, repository / "snapshots" / commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    model = load("org/rm", Options())
+    model = start_classifier("org/rm")
     assert (model.subject.id, model.subject.revision) == ("org/rm", commit)
-    assert values(model) == values(load(str(llama), Options()))
-    assert model.fingerprint == load("org/rm", Options(revision=commit)).fingerprint
+    assert values(model) == values(start_classifier(llama))
+    assert model.fingerprint == start_classifier("org/rm", revision=commit).fingerprint
 
 
 def test_the_fingerprint_is_of_what_rewards_depend_on(llama: Path, tmp_path: Path) -> None:
     def fingerprint(folder: Path = llama, **options: Any) -> str:
-        return load(str(folder), Options(**options)).fingerprint
+        return start_classifier(folder, **options).fingerprint
 
     elsewhere = shutil.copytree(llama, tmp_path / "copy")
     assert fingerprint(elsewhere) == fingerprint(device="cpu") == fingerprint()
@@ -588,14 +589,14 @@ def test_the_fingerprint_is_of_what_rewards_depend_on(llama: Path, tmp_path: Pat
 
 
 def test_the_subject_has_no_paths(llama: Path) -> None:
-    subject = load(str(llama), Options()).subject
+    subject = start_classifier(llama).subject
     assert (subject.id, subject.revision) == ("local/llama", None)
     assert str(llama) not in json.dumps(subject.settings)
 
 
 def test_requests_that_cannot_be_read_keep_their_place(llama: Path) -> None:
     textless = Request("reward", (), (Response(None),))
-    encoded = load(str(llama), Options()).encode([textless, REQUESTS[0]])
+    encoded = start_classifier(llama).encode([textless, REQUESTS[0]])
     assert encoded[0] == Encoded(ids=(), reads=encoded[0].reads, error="the response has no text")
     assert encoded[1].reads == (len(encoded[1].ids) - 1,)
 
@@ -604,14 +605,14 @@ def test_a_checkpoint_with_missing_or_broken_files_is_one_line_or_a_warning(llam
     config = json.loads((llama / "config.json").read_text())
     (llama / "config.json").write_text(json.dumps(config | {"hidden_size": 32}))
     with pytest.raises(ModelError, match="tensors do not have the shapes that its config.json describes"):
-        load(str(llama), Options())
+        start_classifier(llama)
     (llama / "config.json").write_text(json.dumps(config))
     (llama / "tokenizer_config.json").unlink()
     with pytest.warns(UserWarning, match="no tokenizer_config.json, so its special tokens are the library's guess"):
-        load(str(llama), Options())
+        start_classifier(llama)
     (llama / "tokenizer.json").write_text("{}")
     with pytest.warns(UserWarning, match="guess"), pytest.raises(ModelError, match="no tokenizer can be loaded"):
-        load(str(llama), Options())
+        start_classifier(llama)
     (tmp_path / "template.jinja").write_bytes(b"\xff")
     with pytest.raises(UsageError, match="not UTF-8, so no Jinja template"):
-        load(str(make(tmp_path / "whole", "llama")), Options(template=str(tmp_path / "template.jinja")))
+        start_classifier(make(tmp_path / "whole", "llama"), template=str(tmp_path / "template.jinja"))

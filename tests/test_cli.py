@@ -397,3 +397,99 @@ def test_ctrl_c_says_that_nothing_is_lost(tmp_path: Path) -> None:
     again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0
     assert (tmp_path / "calls").read_text() == "x" * 5
+
+
+BEST_OF_N = ("-t", "best_of_n", "--limit", "3", "--out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["-m", "length", "--max-length", "16", "--dtype", "nonsense", "--device", "cuda:7"],
+            "unknown options --max-length, --dtype and --device of length; there are no options",
+        ),
+        (
+            ["-m", "length", "-m", "random", "--pooling", "hf"],
+            "unknown option --pooling of length and random; expected",
+        ),
+        (["-m", "length", "--token-budget", "100"], "unknown option --token-budget of length"),
+        (["-m", "length", "--devices", "0,1"], "unknown option --devices of length"),
+        (["-m", "length", "--trust-remote-code"], "unknown option --trust-remote-code of length"),
+        (["-m", "length?seed=1"], "unknown option 'seed' of family 'length'; it has no options"),
+        (["-m", "random?seed=1", "--seed", "2"], "'random?seed=1' asks for seed=1, the option for seed=2"),
+        (["-m", "demo?device=cpu", "--device", "cuda"], "asks for device='cpu', the option for device='cuda'"),
+        (["-m", "mine=length", "--name", "ours"], "'mine=length' is named 'mine' there and 'ours' by --name"),
+        (["-m", "random?seed=-1"], "seed='-1' of family 'random': expected a whole number from 0"),
+    ],
+)
+def test_an_option_that_no_model_declares_is_refused_by_name(
+    arguments: list[str], message: str, tmp_path: Path, capsys: Any
+) -> None:
+    assert run("run", *arguments, *BEST_OF_N, tmp_path) == 2
+    assert message in one_error(capsys)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_an_option_that_some_models_declare_is_theirs_and_one_line_says_whose_it_is_not(
+    tmp_path: Path, capsys: Any
+) -> None:
+    arguments = ("-m", "length", "-m", "random?seed=3", "-m", "demo", "--device", "cpu", "--max-length", "40")
+    assert run("run", *arguments, *BEST_OF_N, tmp_path, "--json") == 0
+    printed = capsys.readouterr()
+    assert "rmbench: --device and --max-length do not apply to length and random?seed=3\n" in printed.err
+    truncated = {result["subject"]["id"]: result["truncated"] for result in json.loads(printed.out)}
+    assert truncated["rmbench/demo"] > 0
+    assert truncated["rmbench/length"] == 0
+
+
+def test_a_runs_seed_is_every_runs_and_that_of_a_model_which_declares_one(tmp_path: Path, capsys: Any) -> None:
+    assert run("run", "-m", "length", "-m", "random", "--seed", "5", *BEST_OF_N, tmp_path, "--json") == 0
+    printed = capsys.readouterr()
+    assert "apply" not in printed.err
+    length, random = json.loads(printed.out)
+    assert (length["config"]["data"]["seed"], random["config"]["data"]["seed"], random["subject"]["fingerprint"]) == (
+        5,
+        5,
+        "random:1:5",
+    )
+
+
+def test_a_model_is_called_as_its_spec_says(tmp_path: Path, capsys: Any) -> None:
+    assert run("run", "-m", "org/mine=random?seed=4", *BEST_OF_N, tmp_path, "--json") == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    assert (result["subject"]["id"], result["subject"]["fingerprint"]) == ("org/mine", "random:1:4")
+
+
+@pytest.mark.parametrize("command", ["score", "select"])
+def test_score_and_select_refuse_an_option_too(command: str, pairs: Path, tmp_path: Path, capsys: Any) -> None:
+    assert run(command, pairs, "-m", "length", "-o", tmp_path / "o.jsonl", "--dtype", "float16") == 2
+    assert "unknown option --dtype of length; there are no options" in one_error(capsys)
+    assert run(command, pairs, "-m", "random", "-o", tmp_path / "o.jsonl", "--seed", "3") == 0
+
+
+def test_generate_refuses_an_option_too(pairs: Path, tmp_path: Path, capsys: Any) -> None:
+    assert run("generate", pairs, "-p", f"outputs:{pairs}", "-o", tmp_path / "o.jsonl", "--dtype", "float16") == 2
+    assert "unknown option --dtype of outputs:" in one_error(capsys)
+
+
+def test_a_task_that_cannot_be_read_is_one_line_and_the_others_are_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.jsonl").write_text("{")
+    tasks = ["-t", "best_of_n", "-t", "preference", "--data", f"preference={tmp_path / 'broken.jsonl'}"]
+    assert main(["run", "-m", "length", *tasks, "--limit", "5", "--out", str(tmp_path / "out")]) == 1
+    assert "rmbench: no result of preference: broken.jsonl, row 1: invalid JSON" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").rglob("*.json")] == ["best_of_n.json"]
+
+
+def test_fresh_asks_own_code_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "CALLS = []\n\n\ndef reward(prompt, response):\n    CALLS.append(response)\n    return len(response)\n"
+    (tmp_path / "counting.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    command = ["run", "-m", "python:counting:reward", "-t", "best_of_n", "--limit", "2", "--out", str(tmp_path / "out")]
+    calls = []
+    for more in ([], [], ["--fresh"]):
+        assert main([*command, *more]) == 0
+        calls.append(len(sys.modules["counting"].CALLS))
+    assert calls == [8, 8, 16]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
@@ -12,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rmbench.checkpoints.forms import Form
 from rmbench.errors import ModelError
-from rmbench.models.base import Subject
+from rmbench.models.base import Encoded, Subject
 from rmbench.policies import decoding
-from rmbench.policies.decoding import Budget
+from rmbench.policies.decoding import RowBudget
 from rmbench.policies.local import Local
 from rmbench.types import GenerationRequest, Message, Response
 
@@ -32,11 +34,10 @@ ALONE = ["gemma2", "sliding", "bloom"]
 class Numbers:
     """Prompts are token ids, and so are texts."""
 
-    limits = SimpleNamespace(positions=512)
     tokenizer = SimpleNamespace(decode=lambda ids, **_: " ".join(map(str, ids)))
 
-    def ids(self, prompt: tuple[Message, ...]) -> list[int]:
-        return [int(word) for word in prompt[0].text.split()]
+    def encode_forms(self, forms: Sequence[Form]) -> list[Encoded]:
+        return [Encoded([int(word) for word in str(form.messages[0].text).split()], ()) for form in forms]
 
 
 @cache
@@ -58,8 +59,8 @@ def made(name: str) -> Local:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
-    asking: Any = Numbers()
-    return Local(Subject(name, "local"), name, "tokens", model, asking, ENDS, 16384, decoding.shares(model))
+    rendering: Any = Numbers()
+    return Local(Subject(name, "local"), name, "tokens", model, rendering, ENDS, 16384, decoding.shares(model), 512)
 
 
 def spelt(ids: list[int]) -> tuple[Message, ...]:
@@ -250,7 +251,7 @@ def test_a_single_row_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_budget_is_halved_grows_back_and_grows_the_slower_the_more_often_it_was_halved() -> None:
-    budget = Budget(1000)
+    budget = RowBudget(1000)
     assert (budget.holds(100), budget.holds(5000)) == (10, 1)
     responses = []
     for _ in range(3):

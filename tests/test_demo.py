@@ -12,9 +12,8 @@ from statistics import mean
 import pytest
 
 import rmbench
-from rmbench.models.base import Options
+from rmbench.models import demo as family
 from rmbench.models.classifier import Classifier
-from rmbench.models.demo import load
 from rmbench.models.spec import parse
 from rmbench.types import Example, Request, Response
 
@@ -29,7 +28,7 @@ def bundled() -> Sequence[Example]:
 
 @cache
 def demo() -> Classifier:
-    return load("", Options(device="cpu"))
+    return family.open("", {}).start("cpu")
 
 
 def test_the_demo_needs_no_source_and_is_named_for_what_it_is() -> None:

@@ -15,7 +15,6 @@ from cards import Card
 from checkpoints import bytes_bpe, make
 from real_models import FREE, RealTokenModel, backbone, requests_of, watched
 
-from rmbench import scoring
 from rmbench.cli import main
 from rmbench.device import Cpu, device_of, devices, picked, release, standing_in
 from rmbench.errors import UsageError
@@ -25,7 +24,7 @@ from rmbench.forwards.loop import run
 from rmbench.forwards.plan import Way, plan
 from rmbench.models.base import Encoded
 from rmbench.models.spec import load_model
-from rmbench.scoring import Explanation, Usage
+from rmbench.scoring import Asking, Explanation, Session, Usage
 from rmbench.types import Message, Question, Request, Response
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -190,11 +189,11 @@ def test_one_sequence_that_fits_into_no_memory_is_an_error_of_its_own() -> None:
 def test_a_plan_is_explained_by_the_memory_there_is() -> None:
     model = causal()
     with standing_in({"cuda:0": Card(10**6)}):
-        (explained,) = scoring.explain(model, QUESTIONS)
+        (explained,) = Session(model, Asking()).explain(QUESTIONS)
         assert isinstance(explained, Explanation)
         assert 0 < explained.token_budget < 1000
-        assert scoring.explain(model, [])[0].token_budget == USUAL["cuda"]
-    assert scoring.explain(model, QUESTIONS)[0].token_budget == USUAL["cpu"]
+        assert Session(model, Asking()).explain([])[0].token_budget == USUAL["cuda"]
+    assert Session(model, Asking()).explain(QUESTIONS)[0].token_budget == USUAL["cpu"]
 
 
 def test_devices_have_names_and_the_best_is_first() -> None:
@@ -204,7 +203,7 @@ def test_devices_have_names_and_the_best_is_first() -> None:
     with standing_in(cards):
         assert list(devices()) == ["cuda:0", "cuda:1"]
         assert device_of(network) is cards["cuda:0"]
-        assert [picked(name) for name in (None, "cuda", "cuda:1")] == ["cpu"] * 3
+        assert [picked(name) for name in (None, "cuda", "cuda:1", "1")] == ["cpu"] * 4
         with pytest.raises(UsageError, match="'cuda:2' is not there; here are cuda:0, cuda:1"):
             picked("cuda:2")
         with pytest.raises(UsageError, match="one of cpu, cuda"):

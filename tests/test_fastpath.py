@@ -16,10 +16,10 @@ from ask_models import score
 from cards import Card
 from real_models import VOCABULARY, RealTokenModel, backbone, drawn, requests_of, watched
 
+from rmbench.checkpoints import weights
 from rmbench.device import standing_in
 from rmbench.forwards import attention, fastpath
 from rmbench.forwards.fastpath import route, tabled
-from rmbench.models import checkpoint
 from rmbench.types import Request
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -145,7 +145,7 @@ def test_longrope_would_differ_in_a_batch() -> None:
               "original_max_position_embeddings": 32}  # fmt: skip
     model = RealTokenModel(backbone("phi3", **values))
     requests = conversations(longest=40)
-    taken_for_steady = patch.object(checkpoint, "_STEADY_ROPES", frozenset({"default", "longrope"}))
+    taken_for_steady = patch.object(weights, "_STEADY_ROPES", frozenset({"default", "longrope"}))
     with taken_for_steady, pytest.warns(UserWarning, match="packed forwards are not used"):  # the check sees it too
         score(model, requests, token_budget=1000)
     assert model.worst(requests) > 1e-3

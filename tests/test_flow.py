@@ -18,11 +18,13 @@ from fake_models import MeanOf, Scripted, TinyTokenModel
 import rmbench
 from rmbench.data.dataset import Source, collect
 from rmbench.errors import ModelError, ResultError, UsageError
-from rmbench.flow import evaluate, load_tasks
 from rmbench.kinds.comparison import Comparison
-from rmbench.models.base import Encoded, Options
+from rmbench.models.base import Encoded
+from rmbench.models.classifier import OPTIONS
 from rmbench.models.random import Random
 from rmbench.results import files
+from rmbench.runs.evaluate import evaluate
+from rmbench.runs.loading import load_tasks
 from rmbench.types import Candidate, Example, Message, Request, Response, Reward
 
 
@@ -233,6 +235,7 @@ def test_outcomes_keep_step_rewards_and_labels_in_place() -> None:
     made = task([example])
     outcome = made.outcome(example, made.questions(example, frozenset({"steps"}), "0"), rewards)
     assert [list(scores) for scores in outcome.views["prod"].steps] == [[0.1, 0.2], [], [0.3, 0.4]]
+    assert outcome.views["last"].scores[[0, 2]].tolist() == [0.2, 0.4]
     assert [list(labels) for labels in outcome.step_labels] == [[1, -1], [], [1, -1]]
 
 
@@ -414,14 +417,14 @@ def test_score_refuses_what_is_no_conversation(conversation: Any, message: str) 
         ({"seed": -1}, "expected a seed from 0"),
         ({"token_budget": 0}, "a budget from 1"),
         ({"data": "x.json"}, "data='x.json': expected a mapping"),
-        ({"pooling": "mean"}, "pooling='mean': one of last, hf"),
-        ({"truncation_side": "middle"}, "truncation_side='middle': one of left, right"),
-        ({"max_length": "512"}, "max_length='512': expected a number of tokens"),
+        ({"pooling": "mean"}, "pooling='mean' of family 'classifier': expected one of last, hf"),
+        ({"truncation_side": "middle"}, "truncation_side='middle' of family 'classifier': expected one of left, right"),
+        ({"max_length": "long"}, "max_length='long' of family 'classifier': expected a whole number"),
     ],
 )
 def test_an_option_that_means_nothing_is_refused(options: Any, message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
-        evaluate("length", [task()], **options)
+        evaluate("classifier:org/name", [task()], **options)
 
 
 def test_tasks_are_a_list() -> None:
@@ -440,4 +443,5 @@ def test_one_of_two_orders_that_a_score_file_does_not_know_is_missing_and_the_ot
 
 
 def test_options_have_defaults_that_change_no_reward() -> None:
-    assert Options() == Options(head_dtype="float32", truncation_side="left", pooling="last")
+    defaults = {name: option.default for name, option in OPTIONS.items()}
+    assert (defaults["head_dtype"], defaults["truncation_side"], defaults["pooling"]) == ("float32", "left", "last")

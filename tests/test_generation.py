@@ -15,11 +15,11 @@ from ask_models import generate
 from rmbench.cache import cache_folder
 from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
-from rmbench.flow import evaluate
-from rmbench.generation import Sample, Sampling, evaluate_policy, write_responses
 from rmbench.kinds.generation import Prompt
 from rmbench.metrics.interval import wilson_interval
 from rmbench.results import files
+from rmbench.runs.evaluate import evaluate
+from rmbench.runs.respond import Sample, Sampling, evaluate_policy, write_responses
 from rmbench.scoring import Store, Usage
 from rmbench.scoring.keys import generation_key
 from rmbench.types import GenerationRequest, Message, Response
@@ -243,7 +243,7 @@ def test_refusals_and_empty_responses_are_told_apart(text: str, finish: str | No
         (["-m", "length"], "overflow: answered by a policy, and none is given; -p names one"),
         (["-p", "outputs:x.jsonl", "-t", "best_of_n"], "best_of_n: judged by a reward model, and none is given"),
         (["-p", "x", "-m", "length"], "length is a reward model, and overflow asks only policies"),
-        (["-p", "locall:x"], "unknown policy 'locall:x': did you mean 'local'?"),
+        (["-p", "locall:x"], "unknown policy 'locall': did you mean 'local'?"),
         (["-p", "local:x", "--samples", "2", "--temperature", "0"], "would be the same text 2 times"),
         (
             ["-m", "length", "--samples", "2"],

@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
+import huggingface_hub
 import pytest
 
+from rmbench.data import hub
 from rmbench.data.hub import HubSet
 from rmbench.errors import DataError
 
@@ -39,10 +42,24 @@ def test_rows_of_the_only_split_with_the_hash_of_their_contents(tmp_path: Path) 
 
 
 def test_a_named_split(tmp_path: Path) -> None:
-    hub = folder(tmp_path, train=["one"], test=["two"])
-    assert [row.value for row in HubSet(hub, split="test").load("rewardmath").rows] == [{"problem": "two"}]
+    path = folder(tmp_path, train=["one"], test=["two"])
+    assert [row.value for row in HubSet(path, split="test").load("rewardmath").rows] == [{"problem": "two"}]
     with pytest.raises(DataError, match="has the splits train, test; the task names none of them"):
-        HubSet(hub).load("rewardmath")
+        HubSet(path).load("rewardmath")
+
+
+def test_the_newest_commit_is_asked_for_once_and_a_stated_one_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def dataset_info(self: object, name: str, *, revision: str | None, timeout: float) -> SimpleNamespace:
+        asked.append((name, revision))
+        return SimpleNamespace(sha=revision or f"{len(asked)}" * 40)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    newest = [hub.commit_of("org/asked-once", None) for _ in range(3)]
+    assert newest == ["1" * 40] * 3
+    assert hub.commit_of("org/asked-once", "b" * 40) == "b" * 40
+    assert asked == [("org/asked-once", None), ("org/asked-once", "b" * 40)]
 
 
 def test_without_the_hub_one_line_says_what_to_do() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from rmbench.data.conversation import read_responses
 from rmbench.data.dataset import Source, collect, content_id, prompt_hash
-from rmbench.data.files import Row
+from rmbench.data.files import Row, read_rows
 from rmbench.data.messages import read_image, read_messages, read_tools
 from rmbench.errors import DataError
 from rmbench.plugins import load_task
@@ -176,7 +177,8 @@ def test_plan_rewardbench(rmbench_data: Path, name: str, pairs: int, broken: int
     assert (len(data.examples), data.excluded) == (pairs, {})
     assert data.noted.get("tool calls whose arguments are not JSON", 0) == broken
     assert all(one.tools and [turn.role for turn in one.prompt] == ["user"] for one in data.examples)
-    calls = [json.loads(line)[side]["messages"] for line in path.open() for side in ("chosen", "reject")]
+    rows = [json.loads(line) for line in path.read_text().split("\n") if line]
+    calls = [row[side]["messages"] for row in rows for side in ("chosen", "reject")]
     written = sum(turn["role"] == "tool_call" for turns in calls for turn in turns)
     assert written == sum(
         len(turn.tool_calls)
@@ -184,3 +186,20 @@ def test_plan_rewardbench(rmbench_data: Path, name: str, pairs: int, broken: int
         for candidate in one.candidates
         for turn in getattr(candidate.response, "messages", ())
     )
+
+
+def test_rows_to_score_keep_tools_and_calls() -> None:
+    call = {"name": "f", "arguments": "{}"}
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Wait.", "tool_calls": [call]}]
+    read = read_responses(row(messages=turns, tools=[WEATHER]))
+    assert (read.prompt, read.tools) == ((Message("user", "?"),), (WEATHER,))
+    assert read.responses == (Response([Message("assistant", "Wait.", [ToolCall("f", "{}")])]),)
+    assert read.texts == ('Wait.\n\n{"name": "f", "arguments": {}}',)
+
+
+def test_every_trajectory_of_a_row_to_score_is_a_response(rmbench_data: Path) -> None:
+    rows = list(read_rows(rmbench_data / "plan_rewardbench" / "planning_single_easy.jsonl"))
+    pairs = load_task("preference").read(rows)
+    for one, pair in zip(map(read_responses, rows), pairs, strict=True):
+        assert (one.prompt, one.tools) == (pair.prompt, pair.tools)
+        assert one.texts == tuple(candidate.text for candidate in pair.candidates)

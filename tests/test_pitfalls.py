@@ -17,13 +17,13 @@ import torch
 from ask_models import score
 from checkpoints import make
 from real_models import VOCABULARY, RealTokenModel, backbone, requests_of, watched
+from started import start_classifier
 from transformers import AutoTokenizer
 
 from rmbench.forwards import attention, fastpath, loop
 from rmbench.forwards.fastpath import Route
 from rmbench.forwards.plan import Bin, plan
-from rmbench.models.base import Encoded, Options
-from rmbench.models.classifier import load
+from rmbench.models.base import Encoded
 from rmbench.types import Message, Request, Response
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -91,7 +91,7 @@ def test_rewards_are_pooled_by_length_and_not_by_pad_id(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = "{% for message in messages %}{{ message.content }}{{ eos_token }}{% endfor %}"
     tokenizer.save_pretrained(folder)
-    last, hf = (load(str(folder), Options(pooling=pooling)) for pooling in ("last", "hf"))
+    last, hf = (start_classifier(folder, pooling=pooling) for pooling in ("last", "hf"))
     requests = [Request("reward", (Message("user", "Why? " * n),), (Response("So."),)) for n in range(1, 5)]
     encoded = last.encode(requests)
     assert all(one.ids[-1] == last.pad_id == 3 for one in encoded)
@@ -108,12 +108,12 @@ def test_a_model_without_pad_id_is_batched(tmp_path: Path) -> None:
     import transformers
 
     folder = make(tmp_path / "rm", "llama", pad_token_id=None)
-    model = load(str(folder), Options())
+    model = start_classifier(folder)
     requests = [Request("reward", (Message("user", "Why? " * n),), (Response("So " * n),)) for n in range(1, 6)]
     with patch.object(fastpath, "tabled", lambda _: PADDED), watched() as taken:
         found = [reward.value for reward in score(model, requests)]
         assert taken == {"padded": 1}
-    alone = [score(load(str(folder), Options()), [request])[0].value for request in requests]
+    alone = [score(start_classifier(folder), [request])[0].value for request in requests]
     assert found == pytest.approx(alone, abs=1e-5)
     own = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
     with pytest.raises(ValueError, match="no padding token"):
@@ -213,11 +213,11 @@ def test_bf16_stays_what_was_asked_for_and_the_head_is_float32(tmp_path: Path) -
     requests = [
         Request("reward", (Message("user", "Why? " * 3),), (Response(f"So {n} is {n * n}."),)) for n in range(40)
     ]
-    fine = [reward.value for reward in score(load(str(folder), Options()), requests)]
-    coarse = [reward.value for reward in score(load(str(folder), Options(head_dtype="bfloat16")), requests)]
+    fine = [reward.value for reward in score(start_classifier(folder), requests)]
+    coarse = [reward.value for reward in score(start_classifier(folder, head_dtype="bfloat16"), requests)]
     assert all(value == torch.tensor(value).bfloat16().item() for value in coarse)
     assert any(value != torch.tensor(value).bfloat16().item() for value in fine)
     assert len(set(fine)) > len(set(coarse))
-    alone = [score(load(str(folder), Options()), [one], token_budget=1)[0].value for one in requests[:8]]
+    alone = [score(start_classifier(folder), [one], token_budget=1)[0].value for one in requests[:8]]
     scale = max(map(abs, fine))
     assert fine[:8] == pytest.approx(alone, abs=0.02 * scale)

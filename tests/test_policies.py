@@ -12,14 +12,15 @@ from typing import Any
 
 import causal
 import pytest
+from started import start_policy
 
 from rmbench.errors import DataError, ModelError, RmbenchError, UsageError
-from rmbench.generation import evaluate_policy
 from rmbench.policies import local
 from rmbench.policies.base import Policy
 from rmbench.policies.drawing import Draw
 from rmbench.policies.outputs import Outputs
 from rmbench.policies.spec import load_policy
+from rmbench.runs.respond import evaluate_policy
 from rmbench.types import GenerationRequest, Message, Response
 
 GREEDY = {"temperature": 0.0, "top_p": 1.0, "seed": 0}
@@ -137,7 +138,7 @@ def test_a_tokenizer_counts_outputs_and_their_cap_is_then_unknown(tmp_path: Path
     policy = outputs(
         tmp_path, {"prompt": "a", "response": "hello", "tokens": 99, "cap": 100}, count_with=str(checkpoint)
     )
-    ids = local.load(str(checkpoint), local.Options(device="cpu")).asking.tokenizer("hello", add_special_tokens=False)
+    ids = start_policy(checkpoint).rendering.tokenizer("hello", add_special_tokens=False)
     assert policy.written[user("a")][0] == Response("hello", tokens=len(ids["input_ids"]), cap=None)
     assert policy.unit == "tokens of local/tiny-gpt2"
 
@@ -172,10 +173,14 @@ def test_outputs_that_cannot_be_read_say_where(tmp_path: Path, rows: list[dict[s
         ("gpt2", {}, "unknown policy 'gpt2'; write outputs:FILE"),
         ("locl:x", {}, "did you mean 'local'"),
         ("local:", {}, "names no source"),
-        ("local:x", {"temprature": 1}, "unknown policy option 'temprature'"),
-        ("outputs:x.json", {"dtype": "float32"}, "dtype='float32' cannot change"),
-        ("local:x", {"count_with": "gpt2"}, "counts with its own tokenizer"),
-        (3, {}, "a policy is a spec or an object"),
+        ("local:x", {"temprature": 1}, "unknown option 'temprature' of family 'local': did you mean 'template'?"),
+        (
+            "outputs:x.json",
+            {"dtype": "float32"},
+            "unknown option 'dtype' of family 'outputs'; expected one of count_with",
+        ),
+        ("local:x", {"count_with": "gpt2"}, "unknown option 'count_with' of family 'local'"),
+        (3, {}, "the policy: expected a spec or an object with generate and fingerprint, got int"),
     ],
 )
 def test_specs_that_name_no_policy_say_what_would(spec: Any, options: dict[str, Any], told: str) -> None:
@@ -195,12 +200,12 @@ def test_greedy_text_is_that_of_the_model_alone_whatever_the_batch(policy: local
     assert together == [written(policy, [one])[0] for one in asked]
     assert together == written(policy, asked[::-1])[::-1]
     for one, response in zip(asked, together, strict=True):  # against a loop without cache, padding or `generate`
-        ids = policy.asking.ids(one.prompt)
+        ids = policy.prompt_ids([one])[0]
         new: list[int] = []
         while len(new) < 24 and (not new or new[-1] not in policy.ends):
             new.append(int(policy.model(torch.tensor([[*ids, *new]])).logits[0, -1].argmax()))
         kept = [token for token in new if token not in policy.ends]
-        assert response.text == policy.asking.tokenizer.decode(kept, skip_special_tokens=True)
+        assert response.text == policy.rendering.tokenizer.decode(kept, skip_special_tokens=True)
         assert (response.tokens, response.finish) == (len(kept), "stop" if len(kept) < len(new) else "length")
 
 
@@ -254,7 +259,7 @@ def test_every_end_that_config_generation_config_or_tokenizer_know_ends_a_respon
     plain = load_policy(f"local:{folder}", device="cpu")
     assert isinstance(plain, local.Local)
     asked = [GenerationRequest(user(text), 0, 24, GREEDY) for text in TEXTS]
-    first = plain.asking.tokenizer.encode(written(plain, asked)[0].text, add_special_tokens=False)[0]
+    first = plain.rendering.tokenizer.encode(written(plain, asked)[0].text, add_special_tokens=False)[0]
     settings = json.loads((folder / "generation_config.json").read_text())
     (folder / "generation_config.json").write_text(json.dumps({**settings, "eos_token_id": [3, first]}))
     ended = load_policy(f"local:{folder}", device="cpu")
@@ -264,22 +269,28 @@ def test_every_end_that_config_generation_config_or_tokenizer_know_ends_a_respon
     assert ended.fingerprint != plain.fingerprint
 
 
+def shown(policy: local.Local, text: str) -> str:
+    (ids,) = policy.prompt_ids([GenerationRequest(user(text))])
+    decoded: str = policy.rendering.tokenizer.decode(ids)
+    return decoded
+
+
 def test_the_prompt_ends_where_the_response_is_due_and_starts_with_one_bos(tmp_path: Path) -> None:
     folder = causal.make(tmp_path / "chat", chat=False)
-    plain = local.load(str(folder), local.Options(device="cpu")).asking
-    assert plain.tokenizer.decode(plain.ids(user("Hi"))) == "<s>User: Hi\n\nAssistant:"
+    plain = start_policy(folder)
+    assert shown(plain, "Hi") == "<s>User: Hi\n\nAssistant:"
     template = tmp_path / "chat.jinja"
     template.write_text(
         "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
-    chat = local.load(str(folder), local.Options(device="cpu", template=str(template))).asking
-    assert chat.tokenizer.decode(chat.ids(user("Hi"))) == "<s>[user]Hi[assistant]"
-    assert chat.identity != plain.identity
+    chat = start_policy(folder, template=str(template))
+    assert shown(chat, "Hi") == "<s>[user]Hi[assistant]"
+    assert chat.fingerprint != plain.fingerprint
 
 
 def test_a_cap_that_does_not_fit_is_told_with_its_numbers(policy: local.Local) -> None:
-    longest = len(policy.asking.ids(user("Hi")))
+    longest = len(policy.prompt_ids([GenerationRequest(user("Hi"))])[0])
     with pytest.raises(ModelError) as error:
         written(policy, [GenerationRequest(user("Hi"), 0, 600, GREEDY)])
     assert f"need up to {600 + longest} positions" in str(error.value)
@@ -318,7 +329,7 @@ def test_a_batch_that_runs_out_of_memory_is_halved_until_it_fits(
 def test_logits_that_are_no_numbers_are_an_error(policy: local.Local, tmp_path: Path) -> None:
     import torch
 
-    broken = local.load(str(causal.make(tmp_path / "nan")), local.Options(device="cpu"))
+    broken = start_policy(causal.make(tmp_path / "nan"))
     with torch.no_grad():
         broken.model.lm_head.weight.fill_(float("nan"))
     with pytest.raises(ModelError, match="logits that are no numbers"):

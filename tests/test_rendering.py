@@ -7,9 +7,10 @@ import pytest
 from checkpoints import CHAT, bert_wordpiece, bytes_bpe, make, roberta_bpe
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
+from rmbench.checkpoints.template import plain
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Encoded, Options
-from rmbench.models.rendering import Limits, Rendering, choose, plain, warn_if_rebuilt
+from rmbench.models.base import Encoded
 from rmbench.types import Message, Request, Response
 
 Tokenizer = PreTrainedTokenizerFast
@@ -23,7 +24,7 @@ def ask(prompt: str, response: str | None, *, system: str | None = None) -> Requ
 
 def templated(tokenizer: Tokenizer, template: str, limits: Limits = ANY) -> Rendering:
     tokenizer.chat_template = template
-    return choose(tokenizer, Options(), limits, "org/model")
+    return choose(tokenizer, None, limits, "org/model")
 
 
 def encode(rendering: Rendering, request: Request) -> Encoded:
@@ -41,7 +42,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.mark.parametrize("tokenizer", [bytes_bpe, bert_wordpiece, roberta_bpe], ids=lambda made: made.__name__)
 def test_ids_are_those_of_the_tokenizers_own_chat_template(tokenizer: Callable[[], Tokenizer]) -> None:
-    rendering = choose(tokenizer(), Options(), ANY, "org/model")
+    rendering = choose(tokenizer(), None, ANY, "org/model")
     requests = [ask("What is 2 + 2?", "4"), ask("Name\n\na colour", "  Red\t", system="Be brief"), ask("Hm", "")]
     for request, encoded in zip(requests, rendering.encode(requests), strict=True):
         turns = [{"role": turn.role, "content": turn.text} for turn in request.prompt]
@@ -93,17 +94,17 @@ def test_a_byte_level_closing_token_before_whitespace_is_not_doubled() -> None:
 
 
 def test_no_bos_where_the_tokenizer_has_none() -> None:
-    rendering = choose(bytes_bpe(bos=None), Options(), ANY, "org/model")
+    rendering = choose(bytes_bpe(bos=None), None, ANY, "org/model")
     assert text(rendering, ask("Hi", "Hello")).startswith("<|user|>")
 
 
 def test_plain_text_gets_the_tokenizers_own_special_tokens(tokenizer: Tokenizer) -> None:
-    rendering = choose(tokenizer, Options(template="plain"), ANY, "org/model")
+    rendering = choose(tokenizer, "plain", ANY, "org/model")
     assert text(rendering, ask("Hi", "Hello")) == "<s>User: Hi\n\nAssistant: Hello"
 
 
 def test_pair_is_the_tokenizers_text_pair_with_type_ids() -> None:
-    rendering = choose(bert_wordpiece(), Options(template="pair"), ANY, "org/model")
+    rendering = choose(bert_wordpiece(), "pair", ANY, "org/model")
     encoded, pair = encode(rendering, ask("sort the words", "plum")), rendering.tokenizer("sort the words", "plum")
     assert (encoded.ids, encoded.type_ids) == (pair["input_ids"], pair["token_type_ids"])
     assert encoded.type_ids is not None
@@ -111,25 +112,25 @@ def test_pair_is_the_tokenizers_text_pair_with_type_ids() -> None:
 
 
 def test_pair_shows_several_turns_as_plain_text() -> None:
-    rendering = choose(bert_wordpiece(), Options(template="pair"), ANY, "org/model")
+    rendering = choose(bert_wordpiece(), "pair", ANY, "org/model")
     pair = rendering.tokenizer("System: be brief\n\nUser: sort", "plum")
     assert encode(rendering, ask("sort", "plum", system="be brief")).ids == pair["input_ids"]
 
 
 def test_pair_with_two_bos_is_refused(tokenizer: Tokenizer) -> None:
     with pytest.raises(ModelError, match="org/model: the tokenizer's text pair has two BOS tokens"):
-        choose(tokenizer, Options(template="pair"), ANY, "org/model")
+        choose(tokenizer, "pair", ANY, "org/model")
 
 
 def test_a_jinja_file(tokenizer: Tokenizer, tmp_path: Path) -> None:
     file = tmp_path / "rm.jinja"
     file.write_text("{{ bos_token }}{{ messages[-1]['content'] }}!")
-    assert text(choose(tokenizer, Options(template=str(file)), ANY, "org/model"), ask("Hi", "Hello")) == "<s>Hello!"
+    assert text(choose(tokenizer, str(file), ANY, "org/model"), ask("Hi", "Hello")) == "<s>Hello!"
 
 
 def test_a_jinja_file_that_is_not_there(tokenizer: Tokenizer) -> None:
     with pytest.raises(UsageError, match="'plane': no such file; give plain, pair or a Jinja file"):
-        choose(tokenizer, Options(template="plane"), ANY, "org/model")
+        choose(tokenizer, "plane", ANY, "org/model")
 
 
 def test_no_chat_template_names_the_choices(tokenizer: Tokenizer) -> None:
@@ -137,7 +138,7 @@ def test_no_chat_template_names_the_choices(tokenizer: Tokenizer) -> None:
     with pytest.raises(
         ModelError, match="org/model: the tokenizer has no chat template; choose --template plain, pair"
     ):
-        choose(tokenizer, Options(), ANY, "org/model")
+        choose(tokenizer, None, ANY, "org/model")
 
 
 def test_a_template_that_leaves_the_response_out(tokenizer: Tokenizer) -> None:
@@ -217,7 +218,7 @@ def test_cutting_keeps_a_bos_that_stands_after_whitespace(tokenizer: Tokenizer) 
 
 def test_a_pair_cut_at_the_left_keeps_both_separators_and_their_types() -> None:
     limits = Limits(None, 1000, max_length=8)
-    rendering = choose(bert_wordpiece(), Options(template="pair"), limits, "org/model")
+    rendering = choose(bert_wordpiece(), "pair", limits, "org/model")
     cut = encode(rendering, ask("sort the words by their last letter", "apple banana"))
     words = rendering.tokenizer.convert_ids_to_tokens(cut.ids)
     assert (words[0], words[-1], words.count("[SEP]")) == ("[CLS]", "[SEP]", 2)
@@ -230,7 +231,7 @@ def test_a_pair_cut_at_the_left_keeps_both_separators_and_their_types() -> None:
 
 def test_a_cut_that_takes_all_of_the_prompt_goes_on_in_the_response() -> None:
     limits = Limits(None, 1000, max_length=4)
-    rendering = choose(bert_wordpiece(), Options(template="pair"), limits, "org/model")
+    rendering = choose(bert_wordpiece(), "pair", limits, "org/model")
     cut = encode(rendering, ask("sort the words", "q z"))
     assert rendering.tokenizer.convert_ids_to_tokens(cut.ids) == ["[CLS]", "[SEP]", "z", "[SEP]"]
     assert cut.type_ids == [0, 0, 1, 1]
@@ -238,14 +239,14 @@ def test_a_cut_that_takes_all_of_the_prompt_goes_on_in_the_response() -> None:
 
 def test_a_separator_in_a_text_is_text_to_a_cut() -> None:
     limits = Limits(None, 1000, max_length=4)
-    rendering = choose(bert_wordpiece(), Options(template="pair"), limits, "org/model")
+    rendering = choose(bert_wordpiece(), "pair", limits, "org/model")
     cut = encode(rendering, ask("sort [SEP] the", "z"))
     assert rendering.tokenizer.convert_ids_to_tokens(cut.ids) == ["[CLS]", "[SEP]", "z", "[SEP]"]
 
 
 def test_cutting_at_the_right_keeps_the_closing_token() -> None:
     limits = Limits(None, 1000, max_length=10, side="right")
-    rendering = choose(bert_wordpiece(), Options(template="pair"), limits, "org/model")
+    rendering = choose(bert_wordpiece(), "pair", limits, "org/model")
     whole = rendering.tokenizer("sort the words", "apple banana cherry plum")
     cut = encode(rendering, ask("sort the words", "apple banana cherry plum"))
     assert cut.ids == [*whole["input_ids"][:9], rendering.tokenizer.sep_token_id]

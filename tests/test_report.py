@@ -17,11 +17,11 @@ import pytest
 import rmbench
 from rmbench.cli import main
 from rmbench.errors import ResultError
-from rmbench.flow import load_tasks
 from rmbench.report import charts, curves, page
 from rmbench.report.failures import worst
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import Metric, TaskResult
+from rmbench.runs.loading import load_tasks
 from rmbench.types import Example, Outcome, View
 
 HOSTILE = "<script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">"

@@ -15,19 +15,22 @@ from hypothesis import strategies as st
 
 from rmbench.data.files import Row
 from rmbench.data.scorefile import read_entries
-from rmbench.errors import DataError
-from rmbench.models.base import Options, ScoreFile
-from rmbench.models.scores import Scores, load
+from rmbench.errors import DataError, UsageError
+from rmbench.models.base import ScoreFile
+from rmbench.models.scores import Scores
+from rmbench.models.spec import load_model
 from rmbench.types import Ask, Place, Question, Request, Response
 
 PROBLEM = "a54f3d"  # stands for the text of a problem
 PROBLEM_ID = "a909ba80a19e"
 
 
-def score_file(folder: Path, *rows: dict[str, Any]) -> Scores:
+def score_file(folder: Path, *rows: dict[str, Any], **options: Any) -> Scores:
     path = folder / "judge.v2.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows))
-    return load(str(path), Options())
+    model = load_model(f"scores:{path}", **options)
+    assert isinstance(model, Scores)
+    return model
 
 
 def ask_steps(example: str, candidate: int, n_steps: int) -> Question:
@@ -109,6 +112,12 @@ def test_step_rewards_one_row_a_candidate(tmp_path: Path) -> None:
     ]
 
 
+def test_a_step_may_be_rated_in_several_ways(tmp_path: Path) -> None:
+    row = {"example_id": "x", "candidate": 0, "steps": [0.9, 0.1], "step_heads": {"verdict": [1, 0]}}
+    (reward,) = score_file(tmp_path, row).lookup([ask_steps("x", 0, 2)])
+    assert (reward.steps, reward.step_heads) == ((0.9, 0.1), {"verdict": (1.0, 0.0)})
+
+
 def test_one_row_a_comparison(tmp_path: Path) -> None:
     model = score_file(
         tmp_path,
@@ -129,7 +138,7 @@ def test_result_records_can_be_looked_up_again(tmp_path: Path) -> None:
         "status": ["ok", "nan"],
     }
     pq.write_table(pa.table(table), tmp_path / "records.parquet")
-    model = load(str(tmp_path / "records.parquet"), Options())
+    model = load_model(f"scores:{tmp_path / 'records.parquet'}")
     good, bad = model.lookup([ask("reward", "x", 0), ask("reward", "x", 1)])
     assert (good.values, good.heads) == ((0.5,), {"help": (1.0,)})
     assert (bad.status, math.isnan(bad.value)) == ("nan", True)
@@ -243,4 +252,15 @@ def test_another_number_of_steps_than_the_data_have_is_refused(tmp_path: Path) -
 
 def test_a_missing_file_is_an_error() -> None:
     with pytest.raises(DataError, match=r"nowhere\.jsonl: no such file or folder"):
-        load("nowhere.jsonl", Options())
+        load_model("scores:nowhere.jsonl")
+
+
+def test_an_aggregate_of_the_steps_is_the_reward_of_a_response(tmp_path: Path) -> None:
+    row = {"example_id": "e", "candidate": 0, "steps": [0.5, 0.25, 1.0]}
+    whole, smallest = (score_file(tmp_path, row, aggregate=name) for name in ("prod", "min"))
+    assert [model.lookup([ask_steps("e", 0, 3)])[0].values for model in (whole, smallest)] == [(0.125,), (0.25,)]
+    assert len({model.fingerprint for model in (whole, smallest, score_file(tmp_path, row))}) == 3
+    with pytest.raises(DataError, match="aggregate=min of a file without step rewards"):
+        score_file(tmp_path, {"example_id": "e", "candidate": 0, "reward": 1.0}, aggregate="min")
+    with pytest.raises(UsageError, match="aggregate='median' of family 'scores': expected one of prod, geometric_mean"):
+        score_file(tmp_path, row, aggregate="median")

@@ -13,13 +13,13 @@ import pytest
 from ask_models import score
 from fake_models import Scripted, TinyTokenModel
 
-from rmbench.data.dataset import collect
+from rmbench.data.dataset import Source, collect
 from rmbench.errors import DataError, IncompleteRunError, UsageError
-from rmbench.flow import evaluate
+from rmbench.kinds.comparison import Comparison
 from rmbench.models.base import Subject
+from rmbench.runs.evaluate import evaluate
 from rmbench.scoring import Asking, Session, Store
 from rmbench.scoring.session import FOLDS, fold_of
-from rmbench.task import Comparison
 from rmbench.types import (
     Ask,
     Candidate,
@@ -41,7 +41,7 @@ class Given(Comparison):
     def load(self, path: Path | None = None) -> Any:
         if not self.examples:
             raise DataError(f"{self.name}: nothing to read")
-        return collect(self.examples, source=self.name, revision=None, sha256=self.name)
+        return collect(self.examples, [Source(self.name, None, self.name, len(self.examples))])
 
 
 def task(name: str, examples: Sequence[Example]) -> Given:
@@ -167,7 +167,7 @@ def test_a_run_that_is_known_loads_no_model(tasks: list[Given]) -> None:
     assert AtRest.loaded == {"a": 1}
     assert [rewards_of(result) for result in first] == [rewards_of(result) for result in again]
     assert again[0].timing.scored == 0
-    facts = [result.config["layout"] for result in (*first, *again)]
+    facts = [result.subject.facts["layout"] for result in (*first, *again)]
     assert set(facts) == {"causal"}, "what only a forward told is kept beside the rewards"
 
 

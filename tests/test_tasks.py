@@ -21,7 +21,7 @@ from rmbench.data.files import Row
 from rmbench.errors import DataError
 from rmbench.plugins import load_task, task_names
 from rmbench.tasks.best_of_n import generate
-from rmbench.types import Ask, Example, Message
+from rmbench.types import Ask, Example, Message, Request, Reward
 
 TASKS = [load_task(name) for name in task_names()]
 
@@ -73,6 +73,37 @@ def test_requests_carry_no_label_and_no_response_in_the_prompt(name: str, asks: 
     for request, _ in load_task(name).questions(example, frozenset({asks}), "data"):
         assert request.prompt == (Message("user", "?"),)
         assert {response.text for response in request.responses} <= {"RIGHT", "WRONG"}
+
+
+@pytest.mark.parametrize("task", [t for t in TASKS if t.bundled and t.kind != "generation"], ids=lambda task: task.name)
+@pytest.mark.parametrize("ask", ["reward", "steps", "compare"])
+def test_what_a_task_asks_becomes_what_its_measure_reads(task: Any, ask: Ask) -> None:
+    data = task.load().limited(20)
+    outcomes = []
+    for example in data.examples:
+        questions = task.questions(example, frozenset({ask}), data.sha256)
+        assert all(question.request.ask == ask for question in questions)
+        assert all(question.request.reference == example.reference for question in questions)
+        rewards = [answered(question.request) for question in questions]
+        outcomes.append(task.outcome(example, questions, rewards))
+    measure, view = task.measure, task.primary_view(list(outcomes[0].views))
+    assert view in outcomes[0].views
+    statistics = measure.statistics(outcomes, view, measure.fit(outcomes, view))
+    names = [statistic.name for statistic in statistics]
+    assert len(set(names)) == len(names)
+    assert all(statistic.title and statistic.unit for statistic in statistics)
+    assert measure.headline in names or ask == "compare"
+    assert measure.left_out(outcomes, view) == {}
+    assert task.kind in ("comparison", "probe", "steps", "grading")
+
+
+def answered(request: Request) -> Reward:
+    """An answer that goes by lengths, as a model of each ask would give it."""
+    lengths = [float(len(response.text or "")) for response in request.responses]
+    if request.ask == "compare":
+        return Reward(tuple(float(length == max(lengths)) for length in lengths))
+    steps = request.responses[0].step_count if request.ask == "steps" else 0
+    return Reward((lengths[0],), steps=tuple(1 / (i + lengths[0] + 1) for i in range(steps or 0)))
 
 
 # preference

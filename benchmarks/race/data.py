@@ -12,7 +12,7 @@ from typing import Any
 
 import checkpoints
 
-from rmbench.models.checkpoint import quiet
+from rmbench.checkpoints.weights import quiet
 from rmbench.types import Message, Request, Response
 
 VOCABULARY = 32_000

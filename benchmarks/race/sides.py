@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import rmbench
 from race.clock import Meter
 from race.data import Workload
+from rmbench.checkpoints.weights import quiet
 from rmbench.forwards.budget import USUAL, TokenBudget
 from rmbench.forwards.cost import cost_of
 from rmbench.forwards.fastpath import route
@@ -20,7 +21,6 @@ from rmbench.forwards.loop import run
 from rmbench.forwards.memory import held
 from rmbench.forwards.plan import Bin, Way, plan
 from rmbench.models.base import Encoded, TokenModel
-from rmbench.models.checkpoint import quiet
 from rmbench.scoring import Asking, Session, Store
 from rmbench.types import Ask, Question, Request, Reward
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rmbench.calibration import maps
 from rmbench.calibration.maps import Fit, How, Parameters, Rows, Scope
 from rmbench.metrics import reliability
+from rmbench.metrics.grading import labels_of
 from rmbench.metrics.interval import Estimate
 from rmbench.results.schema import Calibration, CalibrationMap, Figure, MapFit, ReliabilityBin
 from rmbench.types import Array, Outcome
@@ -34,19 +35,24 @@ class Calibrated:
 
 
 def calibrate(
-    outcomes: Sequence[Outcome], view: str, *, seed: int = 0, stated: Calibration | None = None
+    outcomes: Sequence[Outcome],
+    view: str,
+    *,
+    seed: int = 0,
+    positive: str | None = None,
+    stated: Calibration | None = None,
 ) -> Calibrated:
     """Calibrates one view of `outcomes` [n], folds and intervals over their clusters.
 
     Right is the highest label of an example, where another has a lower one; if all labels of the data are 0 or 1, it is
-    1, whatever the others are. Candidates count whose reward is finite and whose label is known. The order of the
-    outcomes does not matter.
+    1, whatever the others are. Where labels are classes, right are those of the class `positive`. Candidates count
+    whose reward is finite and whose label is known. The order of the outcomes does not matter.
 
     The parameters of `stated` are taken for those of a fit where their loss is as small as that of the fit made here,
     so that figures can be computed again from them to the last digits, whatever rounds the fit itself.
     """
     order = sorted(range(len(outcomes)), key=lambda i: outcomes[i].example_id)
-    data = _read([outcomes[i] for i in order], view)
+    data = _read([outcomes[i] for i in order], view, positive)
     reason = next(_reasons(data), None)
     if reason is not None:
         return Calibrated(reason=reason)
@@ -134,7 +140,7 @@ class _Crossed:
         return reliability.log_loss(ahead, np.ones(len(ahead)), np.ones(len(ahead)), clusters[right])
 
 
-def _read(outcomes: Sequence[Outcome], view: str) -> _Data:
+def _read(outcomes: Sequence[Outcome], view: str, positive: str | None = None) -> _Data:
     sizes = [len(outcome.labels) for outcome in outcomes]
     scores, compared = [np.zeros(0)], False
     for outcome, size in zip(outcomes, sizes, strict=True):
@@ -143,7 +149,7 @@ def _read(outcomes: Sequence[Outcome], view: str) -> _Data:
         scores.append(np.full(size, np.nan) if seen is None or seen.scores is None else seen.scores)
     rewards = np.concatenate(scores)
     rewards = np.where(np.abs(rewards) < maps.LARGEST, rewards, np.nan)
-    labels = np.concatenate([np.zeros(0), *(outcome.labels for outcome in outcomes)]).astype(float)
+    labels = np.concatenate([np.zeros(0), *(labels_of(outcome, positive) for outcome in outcomes)]).astype(float)
     names, codes = np.unique([outcome.cluster for outcome in outcomes], return_inverse=True)
     prompt = np.repeat(np.arange(len(sizes)), sizes)
     right = _right(labels, prompt)

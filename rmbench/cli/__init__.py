@@ -79,8 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def show_error(error: Exception, what: str = "error") -> None:
     """One line on standard error; an error that nobody foresaw says that it is one."""
+    notes = getattr(error, "__notes__", [])
     if isinstance(error, RmbenchError):
         text = str(error)
+    elif notes:  # what a plugin raises is nothing to report to rmbench
+        text = f"{notes[0]}: {type(error).__name__}: {error}"
     else:
         text = f"unexpected {type(error).__name__}: {error}; --debug shows where (please report it)"
     click.echo(f"rmbench: {what}: {' '.join(text.split())}", err=True)

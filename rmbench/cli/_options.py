@@ -1,19 +1,23 @@
-"""Options that several commands share."""
+"""Options that several commands share, and which of them reach which model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
+
+from rmbench.errors import UsageError
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 MODEL_HELP = "demo, length, random, a hub id, a folder, scores:FILE, python:module:attribute, ..."
 
+OF_FORWARDS = ("token_budget", "devices")  # options of a run, for models that forwards are run for
 
-def _tokens(_: click.Context, __: click.Parameter, value: str) -> int | None:
-    if value == "auto":
+
+def _tokens(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
+    if value is None or value == "auto":
         return None
     if not (value.isascii() and value.isdigit()) or int(value) < 1:
         raise click.BadParameter(f"{value!r} is neither a number of tokens nor auto")
@@ -25,29 +29,72 @@ _MODEL = (
         "--device", help="cpu, cuda, cuda:N, mps, or auto to spread over all GPUs. [default: the best one here]"
     ),
     click.option("--dtype", help="float32, bfloat16 or float16. [default: the checkpoint's own]"),
-    click.option("--head-dtype", default="float32", show_default=True, help="dtype of the reward head."),
+    click.option("--head-dtype", help="dtype of the reward head. [default: float32]"),
     click.option(
         "--max-length", type=click.IntRange(min=2), metavar="N", help="Cut longer sequences; cuts are counted."
     ),
-    click.option("--truncation-side", type=click.Choice(["left", "right"]), default="left", show_default=True),
     click.option(
-        "--pooling", type=click.Choice(["last", "hf"]), default="last", show_default=True, help="hf: as transformers."
+        "--truncation-side", type=click.Choice(["left", "right"]), help="The end that is cut. [default: left]"
     ),
+    click.option("--pooling", type=click.Choice(["last", "hf"]), help="hf: as transformers. [default: last]"),
     click.option(
         "--template", metavar="FILE", help="A Jinja chat template, or plain, or pair. [default: the tokenizer's]"
     ),
-    click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint."),
+    click.option("--trust-remote-code", is_flag=True, default=None, help="Run code that comes with the checkpoint."),
     click.option(
-        "--token-budget", default="auto", show_default=True, callback=_tokens, help="Padded tokens in a batch."
+        "--token-budget", metavar="N|auto", callback=_tokens, help="Padded tokens in a batch. [default: auto]"
     ),
-    click.option(
-        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of random, and of draws."
-    ),
+    click.option("--seed", type=click.IntRange(min=0), help="Seed of random, and of draws. [default: 0]"),
 )
 
 
 def model_options(command: _Command) -> _Command:
-    """How a model is loaded and run."""
+    """How a model is loaded and run. One that a model's family does not declare is not for it; None is not given."""
     for option in reversed(_MODEL):
         command = option(command)
     return command
+
+
+def allotted(
+    flags: Mapping[str, Any], declared: Sequence[tuple[str, Collection[str]]], *, of_run: Container[str] = ()
+) -> list[dict[str, Any]]:
+    """The flags that each of several subjects takes, in their order; `declared` are their specs and options.
+
+    One line on standard error says which flags some of them do not take. Raises UsageError for flags that none takes;
+    those `of_run` mean something without a subject.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    idle: dict[tuple[str, ...], list[str]] = {}
+    for name in given:
+        without = tuple(spec for spec, options in declared if name not in options)
+        if without and name not in of_run:
+            idle.setdefault(without, []).append(_flag(name))
+    everybody = tuple(spec for spec, _ in declared)
+    if everybody in idle:
+        known = sorted({_flag(name) for _, options in declared for name in options})
+        expected = f"expected one of {', '.join(known)}" if known else "there are no options"
+        plural = "s" if len(idle[everybody]) > 1 else ""
+        raise UsageError(f"unknown option{plural} {_and(idle[everybody])} of {_and(everybody)}; {expected}")
+    if idle:
+        lines = [
+            f"{_and(names)} {'does' if len(names) == 1 else 'do'} not apply to {_and(without)}"
+            for without, names in idle.items()
+        ]
+        click.echo(f"rmbench: {'; '.join(lines)}", err=True)
+    return [{name: value for name, value in given.items() if name in options} for _, options in declared]
+
+
+def model_options_of(spec: str) -> set[str]:
+    """The options that mean something to a model, those of a run's forwards among them. Raises UsageError."""
+    from rmbench.models.spec import declared, runs_forwards
+
+    return {*declared(spec), *(OF_FORWARDS if runs_forwards(spec) else ())}
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _and(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

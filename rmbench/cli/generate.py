@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from rmbench.cli import EXIT_INCOMPLETE, debug_option
-from rmbench.cli._options import _tokens
+from rmbench.cli._options import _tokens, allotted
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -31,9 +31,9 @@ _LOADING = (
     click.option("--device", help="cpu, cuda, cuda:N, mps, or auto. [default: the best one here]"),
     click.option("--dtype", help="float32, bfloat16 or float16. [default: the checkpoint's own]"),
     click.option("--template", metavar="FILE", help="A Jinja chat template, or plain. [default: the tokenizer's]"),
-    click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint."),
-    click.option("--token-budget", default="auto", show_default=True, callback=_tokens,
-                 help="Tokens in a batch, prompt and cap together."),
+    click.option("--trust-remote-code", is_flag=True, default=None, help="Run code that comes with the checkpoint."),
+    click.option("--token-budget", metavar="N|auto", callback=_tokens,
+                 help="Tokens in a batch, prompt and cap together. [default: auto]"),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the samples."),
 )  # fmt: skip
 
@@ -77,11 +77,13 @@ def command(
     does rmbench score.
     """
     from rmbench.cli._progress import ConsoleProgress
-    from rmbench.generation import Sampling, write_responses
+    from rmbench.policies.spec import declared
     from rmbench.results import files
+    from rmbench.runs.respond import Sampling, write_responses
 
     files.check_table(out)
     sampling = Sampling(samples, cap, temperature, top_p, seed)
+    [options] = allotted(options, [(policy, declared(policy))])
     written = write_responses(policy, source, sampling, limit=limit, progress=ConsoleProgress(policy), **options)
     files.write_table(written.table, out)
     for line in written.notes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,28 +11,28 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rmbench.cli import EXIT_FAILED, EXIT_INCOMPLETE, debug_option, show_error
-from rmbench.cli._options import MODEL_HELP, model_options
+from rmbench.cli._options import MODEL_HELP, OF_FORWARDS, allotted, model_options, model_options_of
 from rmbench.cli.generate import POLICY_HELP, sampling_options
 
 if TYPE_CHECKING:
-    from rmbench.flow import Loaded
     from rmbench.results.schema import TaskResult
+    from rmbench.runs.loading import Failed, TaskData
     from rmbench.scoring import Explanation
 
 
-_OF_REWARD_MODELS = {"max_length": None, "truncation_side": "left", "pooling": "last", "head_dtype": "float32"}
+_OF_REWARD_MODELS = ("max_length", "truncation_side", "pooling", "head_dtype")
 
 
 def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for value in given:
         task, equals, path = value.partition("=")
         if not (task and equals and path):
             raise click.BadParameter(f"{value!r} is not TASK=PATH, as in rewardmath=scores.json")
-        if task in found:
-            raise click.BadParameter(f"{task} is given twice, {found[task]} and {path}; a run reads one of them")
-        found[task] = path
-    return found
+        if task in paths:
+            raise click.BadParameter(f"{task} is given twice, {paths[task]} and {path}; a run reads one of them")
+        paths[task] = path
+    return paths
 
 
 @click.command()
@@ -44,7 +45,15 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
     help=f"{MODEL_HELP} (repeatable).",
 )
 @click.option("-p", "--policy", "policies", multiple=True, metavar="POLICY", help=f"{POLICY_HELP} (repeatable).")
-@click.option("-t", "--task", "tasks", multiple=True, required=True, metavar="TASK", help="See rmbench list tasks.")
+@click.option(
+    "-t",
+    "--task",
+    "tasks",
+    multiple=True,
+    required=True,
+    metavar="TASK",
+    help="A task, python:module:TASK or suite:NAME; see rmbench list tasks and suites (repeatable).",
+)
 @click.option("--data", multiple=True, metavar="TASK=PATH", callback=_files, help="Run TASK on a file or folder.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N examples of each task.")
 @click.option("--deduplicate", is_flag=True, help="Drop repeated examples and count them.")
@@ -53,6 +62,7 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
 @sampling_options
 @model_options
 @click.option("--devices", metavar="0,1", help="Share the forwards among CUDA devices, a process on each.")
+@click.option("--fresh", is_flag=True, help="Ask again what an earlier run kept, as of code that may have changed.")
 @click.option("--explain-plan", is_flag=True, help="Print what would be run and how long it takes; score nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON and nothing else.")
 @debug_option
@@ -73,25 +83,22 @@ def command(
     temperature: float | None,
     top_p: float | None,
     count_with: str | None,
-    token_budget: int | None,
     devices: str | None,
+    fresh: bool,
     explain_plan: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
     """Score every MODEL on every TASK of responses and have every POLICY answer every TASK of prompts."""
     from rmbench.cli._plan import print_plans
-    from rmbench.cli._policies import print_policies
     from rmbench.cli._progress import ConsoleProgress
-    from rmbench.cli._report import print_results
     from rmbench.errors import UsageError
-    from rmbench.flow import evaluate, load_tasks
-    from rmbench.generation import Sampling, evaluate_policy
-    from rmbench.kinds.generation import Generation
-    from rmbench.models.spec import parse
-    from rmbench.policies import spec as policy_spec
+    from rmbench.results.schema import TaskResult
+    from rmbench.runs.evaluate import evaluations
+    from rmbench.runs.respond import Sampling, evaluate_policy
 
-    sampling = Sampling(samples, cap, temperature, top_p, options["seed"])
+    seed = options["seed"] or 0
+    sampling = Sampling(samples, cap, temperature, top_p, seed)
     specs, writers = list(dict.fromkeys(models)), list(dict.fromkeys(policies))
     if name is not None and len(specs) + len(writers) > 1:
         raise UsageError(f"--name {name} would name {len(specs) + len(writers)} models alike; give one, or no name")
@@ -100,45 +107,34 @@ def command(
     if not writers and (count_with, sampling) != (None, Sampling(seed=sampling.seed)):
         raise UsageError("--samples, --max-new-tokens, --temperature, --top-p and --count-with are for a policy (-p)")
     _check_plan(devices, explain_plan, writers)
-    loaded = load_tasks(list(dict.fromkeys(tasks)), data=data, limit=limit, deduplicate=deduplicate)
-    judged = [item for item in loaded if not isinstance(item.task, Generation)]
-    answered = [item for item in loaded if isinstance(item.task, Generation)]
+    loaded, failures = _read(tasks, data=data, limit=limit, deduplicate=deduplicate)
+    judged = [item for item in loaded if item.task.subject == "reward_model"]
+    answered = [item for item in loaded if item.task.subject == "policy"]
     _check_subjects(specs, writers, [item.task.name for item in judged], [item.task.name for item in answered])
-    for parsing, some in ((parse, specs), (policy_spec.parse, writers)):
-        for spec in some:
-            parsing(spec)
+    given = _given({**options, "count_with": count_with, "devices": devices}, specs, writers)
+    _check_name(name, specs, writers)
 
     def score(spec: str) -> list[TaskResult]:
-        progress = ConsoleProgress(spec)
-        return evaluate(
-            spec,
-            judged,
-            out=out,
-            name=name,
-            token_budget=token_budget,
-            devices=devices,
-            progress=progress,
-            **options,
-        )
+        progress, results = ConsoleProgress(spec), []
+        options = given["-m", spec]
+        for one in evaluations(spec, judged, out=out, name=name, seed=seed, fresh=fresh, progress=progress, **options):
+            if isinstance(one, TaskResult):
+                results.append(one)
+            elif len(judged) == 1:
+                raise one.error
+            else:
+                failures.append(one)
+                show_error(one.error, f"no result of {one.task}")
+        return results
 
     def write(spec: str) -> list[TaskResult]:
-        loading = {option: options[option] for option in ("device", "dtype", "template", "trust_remote_code")}
-        return evaluate_policy(
-            spec,
-            answered,
-            sampling,
-            out=out,
-            name=name,
-            progress=ConsoleProgress(spec),
-            token_budget=token_budget,
-            count_with=count_with,
-            **loading,
-        )
+        progress = ConsoleProgress(spec)
+        return evaluate_policy(spec, answered, sampling, out=out, name=name, progress=progress, **given["-p", spec])
 
     if explain_plan:
-        print_plans(_explained(specs, judged, token_budget, options), as_json=as_json)
+        print_plans(_explained(specs, judged, seed, given), as_json=as_json)
         return 0
-    results, failed = [], False
+    results, failed = list[TaskResult](), False
     for run, spec in [*((score, spec) for spec in specs), *((write, spec) for spec in writers)]:
         try:
             # What a user's code prints must not end up among the results
@@ -149,8 +145,30 @@ def command(
                 raise
             show_error(error)  # the others still have their turn
             failed = True
+    _show(results, judged, out, as_json=as_json, debug=bool(context.find_root().meta.get("debug")))
+    return EXIT_FAILED if failed or failures else _exit_code(results)
+
+
+def _read(tasks: Sequence[str], **choice: Any) -> tuple[list[TaskData], list[Failed]]:
+    """The tasks that can be read, and the others, each of which is told. Raises what the first raised if none can."""
+    from rmbench.runs.loading import Failed, read_tasks
+
+    read = read_tasks(list(dict.fromkeys(tasks)), **choice)
+    failures = [item for item in read if isinstance(item, Failed)]
+    if len(failures) == len(read):
+        raise failures[0].error
+    for one in failures:
+        show_error(one.error, f"no result of {one.task}")
+    return [item for item in read if not isinstance(item, Failed)], failures
+
+
+def _show(results: Sequence[TaskResult], judged: list[TaskData], out: Path, *, as_json: bool, debug: bool) -> None:
+    """Writes the page, and prints the results."""
+    from rmbench.cli._policies import print_policies
+    from rmbench.cli._report import print_results
+
     scored = [result for result in results if result.subject.kind == "reward_model"]
-    reported = bool(scored) and _write_page(scored, judged, out, debug=bool(context.find_root().meta.get("debug")))
+    reported = bool(scored) and _write_page(scored, judged, out, debug=debug)
     if as_json:
         click.echo("[" + ",\n".join(result.model_dump_json() for result in results) + "]")
     elif results:
@@ -158,7 +176,6 @@ def command(
         print_policies([result for result in results if result.subject.kind == "policy"])
         viewed = f"; `rmbench view {out}` shows this run with plots and failures" if reported else ""
         click.echo(f"\nResults and records are in {out}{viewed}")
-    return EXIT_FAILED if failed else _exit_code(results)
 
 
 def _check_plan(devices: str | None, explain_plan: bool, writers: list[str]) -> None:
@@ -173,27 +190,64 @@ def _check_plan(devices: str | None, explain_plan: bool, writers: list[str]) -> 
 def _check_no_options_of_reward_models(options: dict[str, Any]) -> None:
     from rmbench.errors import UsageError
 
-    for option, default in _OF_REWARD_MODELS.items():
-        if options[option] != default:
+    for option in _OF_REWARD_MODELS:
+        if options[option] is not None:
             given = f"--{option.replace('_', '-')} {options[option]}"
             raise UsageError(f"{given} is for a reward model (-m); --max-new-tokens caps a policy")
 
 
-def _explained(
-    specs: list[str], loaded: list[Loaded], token_budget: int | None, options: dict[str, Any]
-) -> list[Explanation]:
-    from rmbench.flow import explain
+def _check_name(name: str | None, models: list[str], policies: list[str]) -> None:
+    """Raises UsageError where --name and the spec name the model differently."""
+    from rmbench.errors import UsageError
+    from rmbench.models import spec as model_spec
+    from rmbench.policies import spec as policy_spec
 
+    if name is None:
+        return
+    for spec in [*map(model_spec.parse, models), *map(policy_spec.parse, policies)]:
+        if spec.name not in (None, name):
+            raise UsageError(f"{spec.text!r} is named {spec.name!r} there and {name!r} by --name")
+
+
+def _given(flags: dict[str, Any], models: list[str], policies: list[str]) -> dict[tuple[str, str], dict[str, Any]]:
+    """The flags of each model and policy. Raises UsageError for specs that cannot be, and for flags that nobody takes
+    or that a spec contradicts."""
+    from rmbench.models import spec as model_spec
+    from rmbench.models.spec import with_options
+    from rmbench.plugins import POLICIES
+    from rmbench.policies import spec as policy_spec
+
+    declared = [(spec, model_options_of(spec)) for spec in models]
+    declared += [(spec, {*policy_spec.declared(spec)}) for spec in policies]
+    options = allotted(flags, declared, of_run=("seed",))
+    given = {}
+    for spec, own in zip(models, options, strict=False):
+        with_options(model_spec.parse(spec), **{name: own[name] for name in own if name not in OF_FORWARDS})
+        own.pop("seed", None)  # a run's own, which its models get
+        given["-m", spec] = own
+    for spec, own in zip(policies, options[len(models) :], strict=True):
+        with_options(policy_spec.parse(spec), POLICIES, **own)
+        given["-p", spec] = own
+    return given
+
+
+def _explained(
+    specs: list[str], loaded: list[TaskData], seed: int, given: dict[tuple[str, str], dict[str, Any]]
+) -> list[Explanation]:
+    from rmbench.runs.evaluate import explain
+
+    plans = []
     with redirect_stdout(sys.stderr):
-        explained = [explain(spec, loaded, token_budget=token_budget, **options) for spec in specs]
-    return [found for some in explained for found in some]
+        for spec in specs:
+            plans += explain(spec, loaded, seed=seed, **given["-m", spec])
+    return plans
 
 
 def _exit_code(results: list[TaskResult]) -> int:
     return EXIT_INCOMPLETE if any(set(result.statuses) - {"ok"} for result in results) else 0
 
 
-def _write_page(results: list[TaskResult], loaded: list[Loaded], out: Path, *, debug: bool) -> bool:
+def _write_page(results: list[TaskResult], loaded: list[TaskData], out: Path, *, debug: bool) -> bool:
     """Whether it could be written."""
     from rmbench.report import page
 
@@ -221,5 +275,4 @@ def _check_subjects(models: list[str], policies: list[str], judged: list[str], a
     if models and not judged:
         raise UsageError(f"{models[0]} is a reward model, and {', '.join(answered)} asks only policies")
     if policies and not answered:
-        others = "overflow and lengths ask policies"
-        raise UsageError(f"{policies[0]} is a policy, and {', '.join(judged)} asks only reward models; {others}")
+        raise UsageError(f"{policies[0]} is a policy, and {', '.join(judged)} asks only reward models")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rmbench.cli import EXIT_INCOMPLETE, debug_option
-from rmbench.cli._options import MODEL_HELP, model_options
+from rmbench.cli._options import MODEL_HELP, allotted, model_options, model_options_of
 
 if TYPE_CHECKING:
     from rmbench.compare.selection import AtN, TaskSelection
@@ -70,7 +70,7 @@ def command(
         named = " and ".join(_named(context, foreign))
         raise UsageError(f"{named} {'with' if results else 'without'} --result; select FILE writes, --result judges")
     if results:
-        return _judge(results, up_to=up_to, view=view, kl=kl, seed=options["seed"], as_json=as_json)
+        return _judge(results, up_to=up_to, view=view, kl=kl, seed=options["seed"] or 0, as_json=as_json)
     if file is None or model is None or out is None:
         missing = ", ".join(_named(context, {"file", "model", "out"} - given))
         raise UsageError(f"missing {missing}; select FILE -m MODEL -o OUT, or --result RESULT.json")
@@ -91,12 +91,13 @@ def _named(context: click.Context, names: set[str]) -> list[str]:
 
 def _write(file: Path, model: str, k: int, out: Path, options: Mapping[str, Any]) -> int:
     from rmbench.cli._progress import ConsoleProgress
-    from rmbench.rejection import select_file
     from rmbench.results import files
+    from rmbench.runs.select import select_file
 
     files.check_table(out)
+    [given] = allotted(options, [(model, model_options_of(model))])
     with redirect_stdout(sys.stderr):  # what a user's code prints is no result
-        selected = select_file(model, file, k, progress=ConsoleProgress(model), **options)
+        selected = select_file(model, file, k, progress=ConsoleProgress(model), **given)
     files.write_table(selected.table, out)
     for line in selected.notes:
         click.echo(f"rmbench: {line}", err=True)

@@ -21,7 +21,7 @@ def command(what: str, metrics: tuple[str, ...]) -> None:
     from rmbench.cli._report import print_details
     from rmbench.data.cards import read_card
     from rmbench.errors import UsageError
-    from rmbench.plugins import load_task
+    from rmbench.plugins import load_task, module_of
     from rmbench.results import files
 
     if Path(what).suffix == ".json" or Path(what).exists():
@@ -32,4 +32,4 @@ def command(what: str, metrics: tuple[str, ...]) -> None:
     task = load_task(what)
     console = Console()
     console.print(f"[bold]{task.name}[/] v{task.version}: {task.summary}\n", highlight=False)
-    console.print(Markdown(read_card(task.card).body))
+    console.print(Markdown(read_card(task.card, module_of(what)).body))

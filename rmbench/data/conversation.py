@@ -10,7 +10,7 @@ from typing import Any
 from rmbench.data.dataset import LeftOut, content_id
 from rmbench.data.files import Row, shown
 from rmbench.data.messages import read_messages, read_tools
-from rmbench.types import Candidate, Example, Message, Response
+from rmbench.types import Candidate, Example, Json, Message, Response
 
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -40,11 +40,17 @@ _IDS = ("id", "example_id", "pair_uid", "pair_id", "bon_uid", "uid")
 
 @dataclass(frozen=True, slots=True)
 class Responses:
-    """The texts of a row that answer one prompt. `id` is the row's own, else a hash of prompt and texts."""
+    """The responses of a row that answer one prompt. `id` is the row's own, else a hash of prompt and responses."""
 
     id: str
     prompt: tuple[Message, ...]
-    texts: tuple[str, ...]
+    responses: tuple[Response, ...]
+    tools: tuple[Json, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Each response as text."""
+        return tuple(response.text or "" for response in self.responses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,7 @@ def read_reply(row: Row, name: str, value: Any) -> Reply:
 
 
 def read_responses(row: Row) -> Responses:
-    """Every response of a row: the last turn of a conversation, one, a list, or chosen and rejected.
+    """Every response of a row: that of a conversation, one, a list, or chosen and rejected, as `to_example` reads them.
 
     Raises DataError for a row without a response or without a prompt, and for responses to different prompts.
     """
@@ -128,6 +134,8 @@ def read_responses(row: Row) -> Responses:
         replies = [read_reply(row, single, row.value[single])]
     else:
         replies = [Reply((), None)]
+    tools = read_tools(row)
+    replies = list(_whole(replies, tools))
     found = f"found {', '.join(f'`{name}`' for name in list(row.value)[:12]) or 'nothing'}"
     if any(reply.response is None for reply in replies):
         raise row.error(f"no response; {found}; expected `messages` that end with the assistant's turn, or a `prompt` "
@@ -137,11 +145,11 @@ def read_responses(row: Row) -> Responses:
     prompt = replies[0].prompt or asked
     if not prompt:
         raise row.error(f"no prompt; {found}; expected `prompt`", "prompt")
-    if any(message.images for reply in replies for message in reply.messages):
+    if any(message.images for reply in replies for message in reply.messages[len(reply.prompt) :]):
         raise row.error("expected responses that are texts, got one with an image")
-    texts = tuple(str(reply.text) for reply in replies)
-    name = row.name(_IDS) or content_id(Example("", prompt, tuple(Candidate(text) for text in texts)))
-    return Responses(name, prompt, texts)
+    responses = [one if isinstance(one, Response) else Response(one) for one in (reply.response for reply in replies)]
+    name = row.name(_IDS) or content_id(Example("", prompt, tuple(map(Candidate, responses)), tools))
+    return Responses(name, prompt, tuple(responses), tools)
 
 
 def to_example(
@@ -157,8 +165,7 @@ def to_example(
     if len(replies) < 2:
         return LeftOut("fewer than two responses")
     tools = read_tools(row)
-    if tools or any(map(_uses_tools, replies)):
-        replies = [_trajectory(reply) for reply in replies]
+    replies = list(_whole(replies, tools))
     if any(reply.response is None for reply in replies):
         return LeftOut("no response")
     if any(reply.prompt != replies[0].prompt for reply in replies):
@@ -202,6 +209,11 @@ def _last_turn(messages: tuple[Message, ...]) -> Reply:
         return Reply(messages, None)
     last = messages[-1]
     return Reply(messages[:-1], last.text if last.is_plain else Response(messages[-1:]))
+
+
+def _whole(replies: Sequence[Reply], tools: Sequence[Json]) -> list[Reply]:
+    """Where tools are offered or used, each reply as a trajectory."""
+    return [*map(_trajectory, replies)] if tools or any(map(_uses_tools, replies)) else list(replies)
 
 
 def _uses_tools(reply: Reply) -> bool:

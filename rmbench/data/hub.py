@@ -49,7 +49,7 @@ class HubSet:
 
         try:
             with _quiet_client():
-                commit = _commit(self.id, self.revision)
+                commit = commit_of(self.id, self.revision)
                 revision = None if commit == LOCAL else commit
                 loaded = datasets.load_dataset(self.id, self.config, split=self.split, revision=revision)
         except Exception as error:  # whatever the hub, its client or the network raise, the way out is the same
@@ -74,8 +74,8 @@ class HubSet:
 
 
 @cache
-def _commit(name: str, revision: str | None) -> str | None:
-    """The commit that `revision` names now; in offline mode just `revision`, as nobody can be asked."""
+def commit_of(name: str, revision: str | None) -> str | None:
+    """The commit that `revision` names, asked for once; in offline mode just `revision`, as nobody can be asked."""
     if Path(name).is_dir():
         return LOCAL
     import huggingface_hub

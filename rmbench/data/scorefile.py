@@ -6,7 +6,8 @@ Four formats, each as JSON, JSON lines or Parquet (and gzipped):
   lists of step rewards (process models), or nine verdicts "A", "B" or null with nine `chosen_position` (pairwise).
   The right solution stands at index 0, verdict j is about solution j + 1.
 - one row per candidate: `example_id`, `candidate` (from 0) and `reward`, or `steps`, a list of step rewards, with
-  `heads`, a mapping of names to numbers, where there are several. rmbench's result records are such rows.
+  `heads`, a mapping of names to numbers, where there are several, and `step_heads`, one of names to lists of them.
+  rmbench's result records are such rows.
 - one row per comparison: `example_id`, `first`, `second` (candidates in the order shown) and `win_first` in [0, 1].
 - one row per request: `example_id`, `candidates` in the order shown and `values`, one each, with `pick` where only the
   best was named (its place among those shown). rmbench's records of requests are such rows.
@@ -135,6 +136,9 @@ def _record(row: Row) -> Entry:
     reward = _steps(row, "steps", row.value["steps"]) if row.value.get("steps") else _with_heads(row)
     n_tokens, truncated = (_whole(row, name) if row.name((name,)) else 0 for name in ("n_tokens", "truncated"))
     reward = replace(reward, status=_status(row, reward.status), n_tokens=n_tokens, truncated=truncated)
+    if reward.steps:
+        heads = {name: _steps(row, "step_heads", numbers).steps for name, numbers in _pairs(row, "step_heads")}
+        reward = replace(reward, step_heads=heads)
     return Entry(example, (_whole(row, "candidate"),), "steps" if reward.steps else "reward", reward, row)
 
 
@@ -142,7 +146,9 @@ def _request(row: Row, example: str) -> Entry:
     """A row of the table of requests: the values of the candidates shown, in that order."""
     candidates, values = row.value["candidates"], row.value["values"]
     if not isinstance(candidates, list) or not all(isinstance(one, int) and one >= 0 for one in candidates):
-        raise row.error(f"expected a list of candidates, each a whole number from 0, got {shown(candidates)}", "candidates")
+        raise row.error(
+            f"expected a list of candidates, each a whole number from 0, got {shown(candidates)}", "candidates"
+        )
     if len(set(candidates)) < len(candidates) or not candidates:
         raise row.error(f"expected different candidates, got {shown(candidates)}", "candidates")
     if not isinstance(values, list) or len(values) != len(candidates):

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from rmbench.checkpoints.fingerprint import first_line
+from rmbench.checkpoints.weights import unsteady_ropes
 from rmbench.device import device_of, out_of_memory
 from rmbench.forwards.cost import Cost
 from rmbench.forwards.loop import hidden_states
 from rmbench.forwards.plan import Bin, Way, plan
 from rmbench.models.base import Encoded, TokenModel, subject_of
-from rmbench.models.checkpoint import unsteady_ropes
-from rmbench.models.fingerprint import first_line
 
 # tests/test_packed.py holds each of them to one sequence at a time
 DECODERS = frozenset(

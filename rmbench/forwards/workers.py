@@ -20,14 +20,14 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
 
-from rmbench.device import Device, device_of, release, stand_in, standing_in
+from rmbench.checkpoints.fingerprint import first_line
+from rmbench.device import Device, device_of, full_name, release, stand_in, standing_in
 from rmbench.errors import ModelError, RmbenchError, UsageError
 from rmbench.forwards.loop import Job, Workers, rewards_of
 from rmbench.forwards.memory import held
 from rmbench.forwards.plan import Bin
 from rmbench.models.base import Encoded, TokenModel
-from rmbench.models.fingerprint import first_line
-from rmbench.models.spec import load_model
+from rmbench.models.spec import Spec, load_model
 from rmbench.types import Reward
 
 _PATIENCE = 5.0  # seconds that processes have to end by themselves
@@ -37,8 +37,7 @@ Rewards = list[Reward] | None
 
 def devices_of(given: str) -> list[str]:
     """The devices of `0,1` (CUDA devices by number) or `cpu,cpu`. Raises UsageError."""
-    parts = [part.strip() for part in given.split(",")]
-    names = [f"cuda:{part}" if part.isdecimal() else "cuda:0" if part == "cuda" else part for part in parts]
+    names = [full_name(part.strip()) for part in given.split(",")]
     if not all(names) or "auto" in names:
         raise UsageError(f"devices {given!r}: expected one device a process, as in 0,1")
     doubled = next((name for name in names if name != "cpu" and names.count(name) > 1), None)
@@ -111,7 +110,7 @@ class Processes:
         self.close()
 
     @contextmanager
-    def holding(self, spec: str, options: Mapping[str, Any], fingerprint: str) -> Iterator[Workers]:
+    def holding(self, spec: str | Spec, options: Mapping[str, Any], fingerprint: str) -> Iterator[Workers]:
         """Workers for the model that `spec` names, loaded by each process and freed at the end, whatever happens.
 
         Raises ModelError where a process cannot load it, or loads another.
@@ -122,8 +121,8 @@ class Processes:
         own = max(1, threads // (len(self._devices) + 1))
         torch.set_num_threads(own)
         try:
-            seats = self._started(own)
             try:
+                seats = self._started(own)
                 self._load(seats, spec, options, fingerprint)
             except (KeyboardInterrupt, SystemExit):  # answers that nobody heard would be taken for the next ones
                 self.close()
@@ -164,7 +163,7 @@ class Processes:
         return [self._seats[number] for number in range(len(self._devices))]
 
     @staticmethod
-    def _load(seats: Sequence[_Seat], spec: str, options: Mapping[str, Any], fingerprint: str) -> None:
+    def _load(seats: Sequence[_Seat], spec: str | Spec, options: Mapping[str, Any], fingerprint: str) -> None:
         """Has all load at once, and hears each of them out before the first failure is raised."""
         failures = []
         for seat in seats:
@@ -222,7 +221,7 @@ def _serve(line: Connection, device: str, stand_ins: Mapping[str, Device] | None
             release()
 
 
-def _serve_one(line: Connection, spec: str, options: dict[str, Any]) -> None:
+def _serve_one(line: Connection, spec: str | Spec, options: dict[str, Any]) -> None:
     """Loads the model, and answers until nobody asks for it any more."""
     try:
         model = load_model(spec, **options)

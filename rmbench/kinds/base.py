@@ -29,6 +29,9 @@ class Task(Protocol):
     def kind(self) -> str: ...
 
     @property
+    def subject(self) -> Literal["reward_model", "policy"]: ...
+
+    @property
     def name(self) -> str: ...
 
     @property
@@ -50,6 +53,9 @@ class Task(Protocol):
     def null_verdict(self) -> Literal["no answer", "loss"] | None: ...
 
     @property
+    def positive(self) -> str | None: ...
+
+    @property
     def measure(self) -> Measure: ...
 
     def load(self, path: Path | None = None) -> Dataset: ...
@@ -67,8 +73,10 @@ class Reading:
 
     `read` turns rows into examples; the rows come from a file the user names, else from `bundled` (a file beside the
     task's module), else from `sources` on the hub, one after the other, each with its facets. `version` rises whenever
-    the same rows would give other examples.
+    the same rows would give other examples. `subject` is who is asked.
     """
+
+    subject: ClassVar[Literal["reward_model", "policy"]] = "reward_model"
 
     name: str
     version: int
@@ -122,13 +130,15 @@ class Judging(Reading, ABC):
 
     `asks` are those that the kind can put, the first of which a model that answers several is asked. `primary` is the
     view that the benchmark prescribes, where a model has it. `null_verdict` says what a verdict that could not be read
-    is: no answer, or, where a benchmark defines it so, a loss of the right answer.
+    is: no answer, or, where a benchmark defines it so, a loss of the right answer. `positive` is the class that is
+    right, None where labels say so themselves.
     """
 
     null_verdict: Literal["no answer", "loss"] = "no answer"
     primary: str | None = None
     asks: ClassVar[tuple[Ask, ...]] = ("reward", "steps", "compare")
 
+    positive: ClassVar[str | None] = None
     lacks: ClassVar[str] = "has candidates with different labels"
 
     @abstractmethod
@@ -182,7 +192,7 @@ def drawn(example: Example, index: int, turn: str = "") -> bytes:
     A candidate that only a score file knows has nothing to see, and its place stands for it. `turn` gives other draws.
     """
     candidate = example.candidates[index]
-    response = candidate.response if isinstance(candidate.response, Response) else Response(candidate.response)
+    response = _whole(candidate)
     if response.messages is None:
         seen: object = [example.id, index]
     else:
@@ -191,15 +201,20 @@ def drawn(example: Example, index: int, turn: str = "") -> bytes:
 
 
 def _question(ask: Ask, example: Example, indices: tuple[int, ...], dataset: str) -> Question:
-    responses = tuple([_response(example.candidates[index], ask) for index in indices])
+    candidates = [example.candidates[index] for index in indices]
+    responses = tuple([taken_apart(one) if ask == "steps" else _whole(one) for one in candidates])
     request = Request(ask, example.prompt, responses, example.tools, example.reference, example.criteria)
     return Question(request, Place(dataset, example.id, indices, example.cluster or example.id))
 
 
-def _response(candidate: Candidate, ask: Ask) -> Response:
-    """A candidate as a model is shown it, taken apart into steps where it is asked about them."""
-    response = candidate.response if isinstance(candidate.response, Response) else Response(candidate.response)
-    if ask != "steps" or response.steps is not None or response.messages is None:
+def taken_apart(candidate: Candidate) -> Response:
+    """A candidate in the steps that the data give it, else in those of its text, or one a turn of a trajectory."""
+    response = _whole(candidate)
+    if response.steps is not None or response.messages is None:
         return response
     steps = split_steps(response.text or "") if len(response.messages) == 1 else "turns"
     return Response(response.messages, steps, response.tokens, response.finish, response.cap, response.top)
+
+
+def _whole(candidate: Candidate) -> Response:
+    return candidate.response if isinstance(candidate.response, Response) else Response(candidate.response)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from rmbench.errors import UsageError
 from rmbench.kinds.base import Reading
@@ -33,6 +33,7 @@ class Generation(Reading):
     """
 
     kind: ClassVar[str] = "generation"
+    subject: ClassVar[Literal["reward_model", "policy"]] = "policy"
     orders: ClassVar[None] = None
     measure: ClassVar[written.Lengths] = written.LENGTHS
 

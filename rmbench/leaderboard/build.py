@@ -121,11 +121,12 @@ def _csv(parts: Sequence[Section]) -> str:
     """One table with a column that names the section; other views behind the models that are ranked."""
     import pandas as pd
 
-    frames = [
-        _frame([text("section", lambda _, name=part.name: name), *_columns(part)], [*part.rows, *part.others])
-        for part in parts
-    ]
+    frames = [_frame([_name_column(part), *_columns(part)], [*part.rows, *part.others]) for part in parts]
     return _frame_csv(pd.concat(frames, ignore_index=True))
+
+
+def _name_column(section: Section) -> Column:
+    return text("section", lambda _: section.name)
 
 
 def _frame(columns: Sequence[Column], rows: Sequence[Any]) -> Any:

@@ -187,6 +187,7 @@ class _OneByOne(Sequence[Answer]):
     """Answers about one candidate each, made when they are looked at: few measures do, and a million take space."""
 
     __slots__ = ("_rows",)
+    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, rows: Sequence[tuple[Any, ...]]) -> None:
         self._rows = rows

@@ -21,7 +21,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from rmbench.errors import UsageError
 from rmbench.types import Ask, GenerationRequest, Json, Question, Request, Response, Reward, Use
 
 
@@ -31,7 +30,9 @@ class Encoded:
 
     `ids` is never empty unless `error` says why the request cannot be read; `reads` are the positions in `ids` whose
     hidden states the model wants; `type_ids` are token types where the architecture has them; `cut` is how many
-    tokens were truncated away; `ask` is what was asked, and `note` whatever the family needs again in `read`.
+    tokens were truncated away; `ask` is what was asked, and `note` whatever the family needs again in `read`. Of an
+    `error`, `refused` says that the request has what this model does not take. `marks` has, by name, the last token
+    before each mark, None where it was cut or none stands there.
     """
 
     ids: Sequence[int]
@@ -41,6 +42,8 @@ class Encoded:
     error: str | None = None
     ask: Ask = "reward"
     note: Any = None
+    refused: bool = False
+    marks: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -155,40 +158,18 @@ def identity_of(model: object) -> Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """How to load a model. A family uses the options that mean something to it; None leaves the choice to it."""
-
-    revision: str | None = None
-    device: str | None = None
-    dtype: str | None = None
-    head_dtype: str = "float32"
-    max_length: int | None = None
-    truncation_side: Literal["left", "right"] = "left"
-    pooling: Literal["last", "hf"] = "last"
-    template: str | None = None
-    trust_remote_code: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Raises UsageError for a value that no family could mean anything by."""
-        for name, choices in (("truncation_side", ("left", "right")), ("pooling", ("last", "hf"))):
-            if getattr(self, name) not in choices:
-                raise UsageError(f"{name}={getattr(self, name)!r}: one of {', '.join(choices)}")
-        if self.max_length is not None and (not isinstance(self.max_length, int) or self.max_length < 1):
-            raise UsageError(f"max_length={self.max_length!r}: expected a number of tokens")
-
-
-@dataclass(frozen=True, slots=True)
 class Option:
     """An option that a family declares: how its text is read, what it is without one, and what it does.
 
     `kind` makes the value of a text, and raises ValueError for one that means nothing; `choices` are all there are.
+    One that is `of_run` says how a model is run and changes nothing that it answers, so that no fingerprint covers it.
     """
 
     help: str
     kind: Callable[[str], Any] = str
     default: Any = None
     choices: tuple[str, ...] = ()
+    of_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

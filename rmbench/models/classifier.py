@@ -2,39 +2,29 @@
 
 The reward is the raw logit of the label called `reward` where there is one and of the first label otherwise; with more
 than one label each is kept as a head. Which hidden state it is read from is known from the architecture and measured at
-load against the model's own forward; where the two differ, the whole model runs instead of its backbone.
+the start against the model's own forward; where the two differ, the whole model runs instead of its backbone.
 """
 
 from __future__ import annotations
 
 import copy
-import importlib.util
 import math
-import warnings
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
+from rmbench.checkpoints.fingerprint import digest, first_line
+from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
+from rmbench.checkpoints.opened import Opened as OpenedCheckpoint
+from rmbench.checkpoints.opened import chosen, open_checkpoint
+from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
+from rmbench.checkpoints.weights import named_dtype, positions
+from rmbench.device import release
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Encoded, Options, Subject
-from rmbench.models.checkpoint import (
-    check_code,
-    listed,
-    named_dtype,
-    own_dtype,
-    pick_device,
-    positions,
-    quiet,
-    read_config,
-    read_tokenizer,
-    read_weights,
-)
-from rmbench.models.fingerprint import Checkpoint, class_name, digest, first_line, locate, sources, tokenizer_hash
-from rmbench.models.rendering import Limits, Rendering, choose, warn_if_rebuilt
-from rmbench.types import Ask, Message, Request, Response, Reward, Status
+from rmbench.models.base import Encoded, Identity, Option, Subject
+from rmbench.types import Ask, Json, Message, Request, Response, Reward, Status, Use
 
 if TYPE_CHECKING:
     import torch
@@ -43,13 +33,31 @@ VERSION = 2  # of how this module reads a model; a change of any reward raises i
 
 _NO_CLASSIFIER = ("ForCausalLM", "ForConditionalGeneration", "ForMaskedLM", "LMHeadModel")
 _PROBE = "Is 17 a prime number? Yes, no smaller prime divides it."
+_HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
+_PATHS = frozenset({"average", "weight", "adapter", "template"})  # their contents are hashed, never where they lie
+
+SOURCE = "required"
 
 Pool = Literal["last", "hf", "first", "mean", "whole"]
+
+OPTIONS: Mapping[str, Option] = {
+    **CHECKPOINT_OPTIONS,
+    "head_dtype": Option("in which the head runs", default="float32"),
+    "max_length": Option("tokens that longer sequences are cut to, and counted", int),
+    "truncation_side": Option("where they are cut", default="left", choices=("left", "right")),
+    "pooling": Option("last: the last token; hf: the last that is no pad, as transformers", default="last",
+                      choices=("last", "hf")),
+    "template": Option("plain, pair or a Jinja file (default: the tokenizer's own template)"),
+    "tools_as_text": Option("put tools into the system turn as text", bool, False),
+}  # fmt: skip
 
 
 @dataclass(slots=True, eq=False)
 class Classifier:
-    """A TokenModel whose `head` maps pooled hidden states [n, 1, h] in `head_dtype` to logits [n, 1, labels]."""
+    """A TokenModel whose `head` maps pooled hidden states [n, 1, h] in `head_dtype` to logits [n, 1, labels].
+
+    `facts` are what only the loaded model could tell, JSON-able.
+    """
 
     subject: Subject
     fingerprint: str
@@ -61,6 +69,8 @@ class Classifier:
     labels: tuple[str, ...]
     pad_id: int | None
     head_dtype: torch.dtype
+    facts: Json = field(default_factory=dict)
+    uses: frozenset[Use] = frozenset()
     answers: frozenset[Ask] = frozenset({"reward"})
 
     def encode(self, requests: Sequence[Request]) -> list[Encoded]:
@@ -105,72 +115,121 @@ class Classifier:
         )
 
 
-def load(source: str, options: Options) -> Classifier:
-    """Loads a hub id or a local folder: a classifier checkpoint, or a PEFT adapter of one with its head.
+@dataclass(frozen=True)
+class Opened:
+    """A classifier before its weights are read."""
 
-    The dtype is `options.dtype`, else the one that the checkpoint's config states, else float32, on every device alike.
-    The device is `options.device`, else the first of cuda, mps and cpu that is there; `auto` spreads a model that is
-    larger than one GPU over all of them. Raises ModelError where the checkpoint cannot be read as a classifier with the
-    weights it has, and UsageError for options that cannot be.
+    subject: Subject
+    fingerprint: str
+    uses: frozenset[Use]
+    checkpoint: OpenedCheckpoint
+    rendering: Rendering
+    answers: frozenset[Ask] = frozenset({"reward"})
+    identity: Identity = "content"
+    device: str | None = None
+
+    @contextmanager
+    def started(self, device: str | None = None) -> Iterator[Classifier]:
+        """The model on `device`, else on its own, else on the best that is there; freed when the block ends.
+
+        `auto` spreads a model that is larger than one GPU over all of them. Raises ModelError where the weights are
+        not those of a classifier, and UsageError for a device or length that cannot be.
+        """
+        model = self.start(device)
+        try:
+            yield model
+        finally:
+            model.backbone = model.head = None
+            release()
+
+    def start(self, device: str | None = None) -> Classifier:
+        """The same without an end."""
+        opened, asked = self.checkpoint, self.checkpoint.asked
+        device = device or self.device
+        model = opened.load(device, _prepared, "its rewards would be random")
+        model.config.use_cache = False  # nothing follows a forward, and a model that is run whole is not told so
+        name = self.subject.id
+        rendering = replace(self.rendering, limits=_limits(model, self.rendering.limits, name))
+        _check_max_length(rendering)
+        backbone, head, pool, layout = _split(model, rendering, name)
+        head_dtype = named_dtype("head dtype", asked["head_dtype"])
+        if pool == "whole":
+            head_dtype = opened.dtype
+        elif pool == "last" and asked["pooling"] == "hf":
+            pool = "hf"
+        labels = _labels(model.config)
+        facts = {
+            "layout": layout,
+            "pooling": pool,
+            "labels": list(labels),
+            "reward": labels[default_label(labels)],
+            "attention": str(model.config._attn_implementation),
+            "dtype": str(opened.dtype).removeprefix("torch."),
+            "head_dtype": str(head_dtype).removeprefix("torch."),
+        }
+        stated = {name: value for name, value in facts.items() if name != "layout"}
+        return Classifier(
+            subject=replace(self.subject, settings={**self.subject.settings, **stated}),
+            fingerprint=self.fingerprint,
+            backbone=backbone,
+            layout=layout,
+            rendering=rendering,
+            head=_own_head(head, head_dtype, hooked=device == "auto"),
+            pool=pool,
+            labels=labels,
+            pad_id=model.config.get_text_config().pad_token_id,
+            head_dtype=head_dtype,
+            facts=facts,
+            uses=self.uses,
+        )
+
+
+def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> Opened:
+    """Opens a hub id or a local folder: a classifier checkpoint, or a PEFT adapter of one with its head.
+
+    The dtype is the one asked for, else the one that the checkpoint's config states, else float32, on every device
+    alike. No weights are read. Raises ModelError where the checkpoint is none of a classifier, and UsageError for
+    options that cannot be.
     """
-    checkpoint = locate(source, options.revision)
-    adapter = checkpoint.json("adapter_config.json")
-    base = checkpoint if adapter is None else _base_of(checkpoint, adapter)
-    options = replace(options, device=pick_device(options.device))
-    words = checkpoint if checkpoint.file("tokenizer_config.json") else base
-    if options.trust_remote_code:
-        check_code(base, "config.json", "AutoConfig", "AutoModelForSequenceClassification", "AutoTokenizer")
-        check_code(words, "tokenizer_config.json", "AutoConfig", "AutoModelForSequenceClassification", "AutoTokenizer")
-    with quiet():
-        config = _config(base, options, is_base=adapter is not None)
-        dtype = named_dtype("dtype", options.dtype or own_dtype(config))
-        head_dtype = named_dtype("head dtype", options.head_dtype)
-        model = _model(base, None if adapter is None else checkpoint, config, options, dtype)
-        tokenizer = read_tokenizer(words, trust_remote_code=options.trust_remote_code)
-    warn_if_rebuilt(tokenizer, words.file("tokenizer.json"), words.id)
-    rendering = choose(tokenizer, options, _limits(model, options, checkpoint.id), checkpoint.id)
-    _check_max_length(rendering)
+    from transformers import AutoModelForSequenceClassification
 
-    backbone, head, pool, layout = _split(model, rendering, checkpoint.id)
-    if pool == "whole":
-        head_dtype = dtype
-    elif pool == "last" and options.pooling == "hf":
-        pool = "hf"
-    labels = _labels(model.config)
-    settings = {
-        "dtype": str(dtype).removeprefix("torch."),
-        "head_dtype": str(head_dtype).removeprefix("torch."),
-        "attention": str(model.config._attn_implementation),
-        "pooling": pool,
-        "labels": list(labels),
-        "reward": labels[default_label(labels)],
-        "rendering": rendering.identity,
-    }
+    asked = chosen(OPTIONS, options, "classifier")
+    _check_length(asked["max_length"])
+    named_dtype("head dtype", asked["head_dtype"])
+    opened = open_checkpoint(AutoModelForSequenceClassification, source, asked, revision)
+    first = opened.parts[0]
+    for architecture in opened.config.architectures or ():
+        if architecture.endswith(_NO_CLASSIFIER) and first.adapter is None and opened.adapter is None:
+            raise ModelError(
+                f"{first.base.id} is a {architecture}, which has no reward head; give a ...ForSequenceClassification"
+                " checkpoint, a PEFT adapter that brings the head, or a callable as python:module:attribute"
+            )
+    name = opened.checkpoint.id
+    warn_if_rebuilt(opened.tokenizer, opened.words.file("tokenizer.json"), opened.words.id)
+    limits = Limits(max_length=asked["max_length"], side=asked["truncation_side"])
+    rendering = choose(opened.tokenizer, asked["template"], limits, name, tools_as_text=asked["tools_as_text"])
     fingerprint = digest(
         {
             "family": "classifier",
             "version": VERSION,
-            "weights": base.content(),
-            "adapter": None if adapter is None else checkpoint.content(),
-            "tokenizer": tokenizer_hash(tokenizer),
-            "class": class_name(type(model)),
-            "code": sources(type(config), type(tokenizer), *map(type, model.modules())),
-            **settings,
+            **opened.content,
+            "rendering": rendering.identity,
+            "options": {name: value for name, value in asked.items() if not _unhashed(name)},
         }
     )
-    named = settings if adapter is None else {**settings, "base": base.id}
-    return Classifier(
-        subject=Subject(checkpoint.id, "classifier", checkpoint.commit, named),
-        fingerprint=fingerprint,
-        backbone=backbone,
-        layout=layout,
-        rendering=rendering,
-        head=_own_head(head, head_dtype, hooked=options.device == "auto"),
-        pool=pool,
-        labels=labels,
-        pad_id=model.config.get_text_config().pad_token_id,
-        head_dtype=head_dtype,
-    )
+    settings = {
+        **opened.settings,
+        "head_dtype": asked["head_dtype"],
+        "pooling": asked["pooling"],
+        "rendering": rendering.identity,
+    }
+    subject = Subject(name, "classifier", opened.checkpoint.commit, settings)
+    uses: frozenset[Use] = frozenset({"tools"}) if rendering.takes_tools else frozenset()
+    return Opened(subject, fingerprint, uses, opened, rendering, device=asked["device"])
+
+
+def _unhashed(option: str) -> bool:
+    return option in _PATHS or OPTIONS[option].of_run
 
 
 def default_label(labels: Sequence[str]) -> int:
@@ -178,81 +237,11 @@ def default_label(labels: Sequence[str]) -> int:
     return labels.index("reward") if "reward" in labels else 0
 
 
-def _config(base: Checkpoint, options: Options, *, is_base: bool) -> Any:
-    config = read_config(base, trust_remote_code=options.trust_remote_code)
-    for architecture in config.architectures or ():
-        if architecture.endswith(_NO_CLASSIFIER) and not is_base:
-            raise ModelError(
-                f"{base.id} is a {architecture}, which has no reward head; give a ...ForSequenceClassification"
-                " checkpoint, a PEFT adapter that brings the head, or a callable as python:module:attribute"
-            )
-    return config
-
-
-def _base_of(adapter: Checkpoint, config: dict[str, Any]) -> Checkpoint:
-    if importlib.util.find_spec("peft") is None:
-        raise ModelError(f"{adapter.id} is a PEFT adapter: pip install 'rmbench[peft]' to load it")
-    if adapter.file("adapter_model.safetensors") is None:
-        raise ModelError(f"{adapter.id}: adapter_model.safetensors is missing; no other format is read")
-    name = config.get("base_model_name_or_path")
-    if not isinstance(name, str):
-        raise ModelError(f"{adapter.id}: adapter_config.json has base_model_name_or_path {name!r}, not a model's name")
-    revision = config.get("revision")
-    if revision is not None and Path(name).is_dir():
-        raise ModelError(
-            f"{adapter.id}: adapter_config.json asks for revision {revision!r} of its base, which is a folder here;"
-            " only models on the hub have revisions"
-        )
-    return locate(name, revision)
-
-
-def _model(base: Checkpoint, adapter: Checkpoint | None, config: Any, options: Options, dtype: torch.dtype) -> Any:
-    """The model with all of its weights from files, the adapter merged, on its device, ready for inference."""
-    from transformers import AutoModelForSequenceClassification
-
-    brought = {} if adapter is None else _brought(adapter)
-    for name in ("score.weight", "classifier.weight", "classifier.out_proj.weight"):
+def _prepared(config: Any, brought: Mapping[str, int]) -> None:
+    """The head of an adapter decides how many labels there are."""
+    for name in _HEADS:
         if name in brought:
             config.num_labels = brought[name]
-    model, found = read_weights(
-        AutoModelForSequenceClassification,
-        base,
-        config,
-        dtype,
-        device=options.device,
-        trust_remote_code=options.trust_remote_code,
-    )
-    missing = sorted(set(found["missing_keys"]) - set(brought))
-    if missing:
-        raise ModelError(
-            f"{(adapter or base).id}: {listed(missing)} not in the checkpoint; its rewards would be random"
-        )
-    unused = sorted(set(found["unexpected_keys"]) - {"lm_head.weight"})
-    if unused:
-        warnings.warn(f"{base.id}: {listed(unused)} in the checkpoint but no part of the model", stacklevel=3)
-    if adapter is not None:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, adapter.source, revision=adapter.commit).merge_and_unload()
-    model.config.return_dict = True  # a checkpoint may ask for tuples
-    model.config.use_cache = False  # nothing follows a forward, and a model that is run whole is not told so
-    if options.device != "auto":
-        model.to(options.device)
-    return model.eval().requires_grad_(False)
-
-
-def _brought(adapter: Checkpoint) -> dict[str, int]:
-    """The names of the weights that an adapter brings whole, as the model calls them, with their number of rows."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(adapter.file("adapter_model.safetensors")), framework="pt") as file:
-            return {
-                name.removeprefix("base_model.model."): file.get_slice(name).get_shape()[0]
-                for name in file.keys()  # noqa: SIM118
-            }
-    except SafetensorError as error:
-        raise ModelError(f"{adapter.id}: adapter_model.safetensors: {first_line(error)}") from None
 
 
 def _split(model: Any, rendering: Rendering, name: str) -> tuple[Any, Any, Pool, Literal["causal", "encoder"]]:
@@ -384,6 +373,7 @@ def _whole(model: Any, *, alone: bool) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.model = model
+            self.config = model.config
             self.alone = alone
 
         def forward(
@@ -411,7 +401,7 @@ def _whole(model: Any, *, alone: bool) -> Any:
 
 def _probe_ids(rendering: Rendering) -> list[int]:
     """A few different ids that mean nothing special, so that pooling by pad id and by length agree on them."""
-    tokenizer, rows = rendering.tokenizer, rendering.limits.rows
+    tokenizer, rows = rendering.tokenizer, rendering.limits.rows or 0
     special = set(tokenizer.all_special_ids)
     ids = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
     ordinary = list(dict.fromkeys(token for token in ids if token not in special and token < rows))
@@ -423,14 +413,19 @@ def _labels(config: Any) -> tuple[str, ...]:
     return labels if len(set(labels)) == len(labels) else tuple(f"LABEL_{i}" for i in range(len(labels)))
 
 
-def _limits(model: Any, options: Options, name: str) -> Limits:
+def _limits(model: Any, limits: Limits, name: str) -> Limits:
     try:
         rows = model.get_input_embeddings().weight.shape[0]
     except (AttributeError, NotImplementedError):
         raise ModelError(
             f"{name}: {type(model).__name__} has no table of token embeddings; it cannot be read"
         ) from None
-    return Limits(positions(model), rows, options.max_length, options.truncation_side)
+    return replace(limits, positions=positions(model), rows=rows)
+
+
+def _check_length(asked: Any) -> None:
+    if asked is not None and (not isinstance(asked, int) or asked < 1):
+        raise UsageError(f"max_length={asked!r}: expected a number of tokens")
 
 
 def _check_max_length(rendering: Rendering) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
+from typing import Any
 
 from rmbench.models import classifier
-from rmbench.models.base import Options, Subject
+from rmbench.models.base import Subject
 
-SOURCELESS = True
+SOURCE = "none"
+OPTIONS = classifier.OPTIONS
 
 
-def load(source: str, options: Options) -> classifier.Classifier:
+def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> classifier.Opened:
     """The packaged checkpoint, read like any other classifier; its card is README.md beside it."""
-    model = classifier.load(str(resources.files("rmbench.demo")), options)
-    return replace(model, subject=Subject("rmbench/demo", "demo", None, model.subject.settings))
+    opened = classifier.open(str(resources.files("rmbench.demo")), options, revision)
+    return replace(opened, subject=Subject("rmbench/demo", "demo", None, opened.subject.settings))

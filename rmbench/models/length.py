@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from rmbench.models.base import Options, Subject
+from rmbench.models.base import Option, Subject
 from rmbench.types import Ask, Request, Reward
 
-SOURCELESS = True
+SOURCE = "none"
+OPTIONS: Mapping[str, Option] = {}
 
 
 class Length:
@@ -22,5 +24,6 @@ class Length:
             yield index, Reward((float(len(request.responses[0].text or "")),))
 
 
-def load(source: str, options: Options) -> Length:
+def open(source: str, options: Mapping[str, Any], revision: str | None) -> Length:
+    """The baseline; it has neither a source nor options."""
     return Length()

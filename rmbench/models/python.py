@@ -5,11 +5,9 @@ The prompt is a string where it is one user message, else a list of `{"role", "c
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from rmbench.models.base import (
     Identity,
     Judge,
     Model,
-    Options,
+    Option,
     RewardModel,
     ScoreFile,
     Subject,
@@ -27,17 +25,23 @@ from rmbench.models.base import (
     subject_of,
     uses_of,
 )
+from rmbench.plugins import own_code
 from rmbench.types import Ask, Request, Reward
+
+OPTIONS: Mapping[str, Option] = {}
 
 
 class PythonCallable:
-    """A callable `(prompt, response) -> float` as a reward model, known again by `fingerprint`, if at all."""
+    """A callable `(prompt, response) -> float` as a reward model.
+
+    `fingerprint` is that of the file it is in, None in memory: what the callable calls may change under both.
+    """
 
     answers: frozenset[Ask] = frozenset({"reward"})
 
     def __init__(self, function: Callable[..., float], name: str | None = None, fingerprint: str | None = None) -> None:
         self.function, self.fingerprint = function, fingerprint
-        self.identity: Identity = "none" if fingerprint is None else "named"
+        self.identity: Identity = "named" if fingerprint else "none"
         qualified = getattr(function, "__qualname__", type(function).__qualname__)
         self.subject = Subject(name or "python/" + qualified.replace("<", "").replace(">", ""), "python")
 
@@ -54,56 +58,53 @@ class PythonCallable:
             return Reward((float("nan"),), status="error", detail=f"{type(error).__name__}: {error}")
 
 
-class Named:
-    """A RewardModel of own code that has no fingerprint of its own, known again by its file."""
+class OwnModel:
+    """A model of a user's own without a fingerprint, known again by that of its code."""
 
     identity: Identity = "named"
 
     def __init__(self, model: RewardModel, fingerprint: str) -> None:
-        self.rewards, self.fingerprint = model.rewards, fingerprint
+        self.model, self.fingerprint = model, fingerprint
         self.answers, self.uses, self.subject = model.answers, uses_of(model), subject_of(model)
 
+    def rewards(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reward]]:
+        return self.model.rewards(requests)
 
-def load(source: str, options: Options) -> Model:
-    """What `module:attribute` is, known again by the hash of the file that it is written in."""
-    module_name, colon, attribute = source.partition(":")
-    if not colon or not module_name or not attribute:
-        raise UsageError(f"python:{source} does not name a callable; write python:module:attribute")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = import_module(module_name)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
-            raise UsageError(f"python:{source}: no module {module_name!r} here or among what is installed") from error
-        raise ModelError(f"python:{source} cannot be imported: {type(error).__name__}: {error}") from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise UsageError(f"python:{source}: module {module_name!r} has no {attribute!r}")
-        found = getattr(found, part)
-    if isinstance(found, type):
+
+def open(source: str, options: Mapping[str, Any], revision: str | None) -> Model:
+    """What `module:attribute` names: a model that states its own fingerprint, else one known by the file it is in.
+
+    A class is called without arguments. Raises UsageError where there is no such thing, ModelError where it cannot be
+    imported or made and where it is neither a model nor a callable.
+    """
+    if revision is not None:
+        raise UsageError(f"python:{source}@{revision}: own code has no revisions")
+    value = own_code(source)
+    if isinstance(value, type):
         try:
-            found = found()
+            value = value()
         except Exception as error:
             raise ModelError(f"python:{source} cannot be made: {type(error).__name__}: {error}") from error
-    named = f"python:1:{source}:{code_sha256(source)}"
-    if isinstance(found, RewardModel) and found.fingerprint is None:
-        return Named(found, named)
-    if isinstance(found, RewardModel | TokenModel | ScoreFile | Derived | Judge):
-        return found
-    if not callable(found):
-        raise ModelError(f"python:{source} is a {type(found).__name__}; expected (prompt, response) -> float")
-    return PythonCallable(found, f"python/{module_name}.{attribute}", named)
+    code = _code_sha256(source)
+    if isinstance(value, RewardModel) and value.fingerprint is None and code is not None:
+        return OwnModel(value, code)
+    if isinstance(value, RewardModel | TokenModel | ScoreFile | Derived | Judge):
+        return value
+    if not callable(value):
+        raise ModelError(f"python:{source} is a {type(value).__name__}; expected (prompt, response) -> float")
+    return PythonCallable(value, f"python/{source.replace(':', '.')}", code)
+
+
+def _code_sha256(source: str) -> str | None:
+    """Hash of the attribute's name and of the file that its module is; what that file imports is not looked into."""
+    module, _, attribute = source.partition(":")
+    file = getattr(sys.modules[module], "__file__", None)
+    if file is None or not Path(file).is_file():
+        return None
+    return f"python:1:{sha256(attribute.encode() + bytes(1) + Path(file).read_bytes()).hexdigest()}"
 
 
 def _prompt(request: Request) -> str | list[dict[str, str]]:
     if len(request.prompt) == 1 and request.prompt[0].role == "user":
         return request.prompt[0].text
     return [{"role": message.role, "content": message.text} for message in request.prompt]
-
-
-def code_sha256(source: str) -> str | None:
-    """Hash of the file that `module:attribute` is written in; what that file imports is not looked into."""
-    module = sys.modules.get(source.partition(":")[0])
-    file = getattr(module, "__file__", None)
-    return sha256(Path(file).read_bytes()).hexdigest() if file and Path(file).is_file() else None

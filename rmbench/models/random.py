@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
+from typing import Any
 
-from rmbench.models.base import Options, Subject
+from rmbench.models.base import Option, Subject
 from rmbench.types import Ask, Request, Reward
 
-SOURCELESS = True
+SOURCE = "none"
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError("expected a whole number from 0")
+    return int(text)
+
+
+OPTIONS: Mapping[str, Option] = {"seed": Option("Another seed draws other rewards.", _seed, 0)}
 
 
 class Random:
@@ -27,5 +37,6 @@ class Random:
             yield index, Reward((int.from_bytes(drawn[:6]) / 2**48,))
 
 
-def load(source: str, options: Options) -> Random:
-    return Random(options.seed)
+def open(source: str, options: Mapping[str, Any], revision: str | None) -> Random:
+    """The baseline with the option `seed`."""
+    return Random(options["seed"])

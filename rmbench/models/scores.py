@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rmbench.data.files import file_sha256, read_rows, stem
 from rmbench.data.scorefile import Entry, read_entries
 from rmbench.errors import DataError
-from rmbench.models.base import Options, Subject
+from rmbench.metrics.aggregate import VIEWS, aggregate
+from rmbench.models.base import Option, Subject
 from rmbench.types import Ask, Question, Reward
+
+OPTIONS: Mapping[str, Option] = {
+    "aggregate": Option("What the reward of a response is, made of those of its steps.", choices=tuple(VIEWS)),
+}
 
 
 class Scores:
-    """What a file holds, by example id and the candidates shown. `answers` is the one kind of answer that it holds."""
+    """What a file holds, by example id and the candidates shown. `answers` is the one kind of answer that it holds.
 
-    def __init__(self, entries: Sequence[Entry], *, name: str, sha256: str) -> None:
-        self.fingerprint = f"scores:1:{sha256}"
-        self.subject = Subject(f"scores/{name}", "scores")
+    `aggregate` is what makes the rewards of steps one of the response; without it the file knows none.
+    """
+
+    def __init__(self, entries: Sequence[Entry], *, name: str, sha256: str, aggregate: str | None = None) -> None:
+        self.fingerprint = f"scores:1:{sha256}" + (f":{aggregate}" if aggregate else "")
+        self.subject = Subject(f"scores/{name}", "scores", settings={"aggregate": aggregate} if aggregate else {})
         self._file = entries[0].row.file
         self._entries: dict[tuple[str, tuple[int, ...]], Entry] = {}
         for entry in entries:
@@ -88,12 +97,28 @@ class Scores:
         return "steps" if any(entry.ask == "steps" for entry in entries) else first.ask
 
 
-def load(source: str, options: Options) -> Scores:
+def open(source: str, options: Mapping[str, Any], revision: str | None) -> Scores:
     """The score file at path `source`. Raises DataError."""
-    path = Path(source)
+    path = Path(
+        source if revision is None else f"{source}@{revision}"
+    )  # a file has no revision, its name may have an @
     if stem(path) + ".csv" == path.name.removesuffix(".gz"):
-        raise DataError(f"{path.name}: CSV holds text alone, no scores; JSON lines or Parquet would do")
-    return Scores(list(read_entries(read_rows(path))), name=stem(path), sha256=file_sha256(path))
+        raise DataError(f"{path.name}: CSV holds text alone, no scores; expected JSON lines or Parquet")
+    entries = list(read_entries(read_rows(path)))
+    if (name := options["aggregate"]) is not None:
+        entries = _aggregated(entries, name)
+    return Scores(entries, name=stem(path), sha256=file_sha256(path), aggregate=name)
+
+
+def _aggregated(entries: Sequence[Entry], name: str) -> list[Entry]:
+    """The entries, each with the reward that `name` makes of its steps. Raises DataError where there are none."""
+    if not any(entry.reward.steps for entry in entries):
+        raise DataError(f"{entries[0].row.file}: aggregate={name} of a file without step rewards")
+    values = aggregate([entry.reward.steps for entry in entries])[name].tolist()
+    return [
+        replace(entry, reward=replace(entry.reward, values=(value,))) if entry.reward.steps else entry
+        for entry, value in zip(entries, values, strict=True)
+    ]
 
 
 def _candidates_asked(questions: Sequence[Question]) -> dict[str, int]:

@@ -1,92 +1,447 @@
-"""MODEL specs: `family:source@revision`, a bare hub id or folder, or the name of a built-in."""
+"""MODEL specs: `family:source@revision?option=value&option=value`, a hub id or folder, a built-in name, a `.toml` file.
+
+`NAME=SPEC` names the model in results. Options follow the last `?`; what exists as a path is a path, whatever stands in
+its name; a family whose `SOURCE` is "url" takes all behind its colon. What does not fit in a word stands in a file with
+`family`, `source`, `revision`, `name`, a table `options`, and `members`, each a spec or a table like the file.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import tomllib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rmbench import plugins
+from rmbench.checkpoints.fingerprint import locate
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Derived, Judge, Model, Opened, Options, RewardModel, ScoreFile, TokenModel
-from rmbench.models.fingerprint import locate
+from rmbench.models.base import Model, Opened, Option, subject_of
 from rmbench.models.python import PythonCallable
-from rmbench.plugins import did_you_mean, families
+from rmbench.plugins import MODELS, Group, did_you_mean
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_NAMED = re.compile(r"([\w.-]+(?:/[\w.-]+)?)=(.+)", re.DOTALL)
+_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_KEY = re.compile(r"[A-Za-z_]\w*")
+_WORD = re.compile(r"([^:@?]*)([:@?]?)(.*)", re.DOTALL)
+_HELD: list[AbstractContextManager[Any]] = []
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+_TEXTS = ("family", "source", "revision", "name")  # the keys of a file that hold texts
+
+# What each kind of model has, by the method that tells it
+_SHAPES = {
+    "rewards": ("answers", "fingerprint"),
+    "lookup": ("answers", "fingerprint"),
+    "combine": ("answers", "fingerprint", "members", "needs", "fit"),
+    "encode": ("answers", "fingerprint", "backbone", "layout", "read"),
+    "verdict": ("answers", "fingerprint", "policy", "ask"),
+    "started": ("answers", "fingerprint", "subject"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A model spec taken apart. `revision` is a branch, tag or commit on the hub."""
+    """A spec taken apart. `revision` is a branch, tag or commit on the hub; `options` are values, not texts.
+
+    `members` are those of a family that combines models. `model` is an object in memory that stands for itself. `text`
+    is what was parsed, and no part of what the spec means.
+    """
 
     family: str
-    source: str
+    source: str = ""
     revision: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    name: str | None = None
+    text: str = field(default="", compare=False)
+    members: tuple[Spec, ...] = ()
+    model: Any = None
+
+    def __str__(self) -> str:
+        """As one word, which `parse` reads as the same spec; the text where no word says all of it."""
+        if self.members or self.model is not None:
+            return self.text
+        options = "&".join(f"{name}={_written(value)}" for name, value in self.options.items())
+        return (
+            (f"{self.name}=" if self.name else "")
+            + self.family
+            + (f":{self.source}" if self.source else "")
+            + (f"@{self.revision}" if self.revision else "")
+            + (f"?{options}" if options else "")
+        )
 
 
 def parse(text: str) -> Spec:
-    """Takes a spec apart; a bare id or folder gets its family from its config. Raises UsageError, ModelError."""
-    family, colon, source = text.partition(":")
-    known = families()
-    for name in _sourceless():
-        if text == name:
-            return Spec(text, "")
-        if text.startswith((f"{name}:", f"{name}@")):
-            raise UsageError(f"model {text!r}: {name} is a model by itself, without source or revision")
-    if colon and family in known:
-        if not source:
-            raise UsageError(f"model {text!r} names no source; write {family}:SOURCE")
-        return Spec(family, *_revision(source)) if family != "python" else Spec(family, source)
-    if text in known:
-        raise UsageError(f"model {text!r} names no source; write {text}:SOURCE")
-    if colon and not Path(text).exists():
-        names = ", ".join(sorted(known))
-        raise UsageError(f"unknown model family {family!r}{did_you_mean(family, known)}; families: {names}")
-    source, revision = _revision(text)
-    return Spec(_family_of(source, revision), source, revision)
+    """Takes a MODEL apart; a bare id or folder gets its family from its config. Raises UsageError, ModelError.
 
-
-def load_model(spec: str | Model | Callable[..., float], **options: Any) -> Model:
-    """A model ready to score: from a spec, an object with a protocol's methods, or `(prompt, response) -> float`.
-
-    `options` are the fields of `rmbench.models.base.Options`. Raises UsageError for a spec or option that does not
-    exist, ModelError for a model that cannot be loaded.
+    >>> spec = parse("baseline=random?seed=7")
+    >>> spec.family, spec.options, spec.name
+    ('random', {'seed': 7}, 'baseline')
     """
-    unknown = set(options) - set(Options.__slots__)
-    if unknown:
-        name = min(unknown)
-        raise UsageError(f"unknown model option {name!r}{did_you_mean(name, Options.__slots__)}")
-    if isinstance(spec, str):
-        parsed = parse(spec)
-        given = Options(**options)
-        if parsed.revision and given.revision and parsed.revision != given.revision:
-            raise UsageError(f"{spec!r} asks for revision {parsed.revision!r}, the option for {given.revision!r}")
-        model: Model = families()[parsed.family].load(
-            parsed.source, replace(given, revision=parsed.revision or given.revision)
-        )
+    return read_spec(text, MODELS, _family_of)
+
+
+def open_model(model: str | Spec | object, **options: Any) -> Model | Opened:
+    """A model ready to be asked, without its weights: what it answers, who it is and its fingerprint.
+
+    `model` is a spec, an object with the methods of a protocol, or `(prompt, response) -> float`; `options` are those
+    that its family declares, and `revision`. Raises UsageError for a spec or option that does not exist and where both
+    disagree, ModelError for a model that cannot be opened.
+
+    >>> open_model("random", seed=7).fingerprint
+    'random:1:7'
+    """
+    spec = spec_of(model)
+    if spec.model is not None:
+        return _in_memory(spec.model, options)
+    opened: Model | Opened = open_family(with_options(spec, **options), MODELS)
+    _check(opened, f"what family {spec.family!r} opened")
+    return opened
+
+
+def load_model(model: str | Spec | object, **options: Any) -> Model:
+    """A model ready to score, its weights loaded where it has some. Takes and raises what `open_model` does.
+
+    >>> load_model("length").fingerprint
+    'length:1'
+    """
+    opened = open_model(model, **options)
+    loaded: Model = started(opened) if isinstance(opened, Opened) else opened
+    return loaded
+
+
+def spec_of(model: str | Spec | object) -> Spec:
+    """A spec of anything that is a model: a text is parsed, an object in memory stands for itself."""
+    if isinstance(model, Spec):
         return model
-    unheard = [name for name, value in options.items() if name != "seed" and value != getattr(Options(), name)]
-    if unheard:
-        raise UsageError(f"{unheard[0]}={options[unheard[0]]!r} cannot change a model that is loaded already")
-    if isinstance(spec, RewardModel | TokenModel | ScoreFile | Derived | Judge):
-        return spec
-    if callable(spec):
-        return PythonCallable(spec)
-    raise UsageError(f"a model is a spec, an object with a protocol's methods or a callable, not {type(spec).__name__}")
+    return parse(model) if isinstance(model, str) else Spec("object", text=subject_of(model).id, model=model)
 
 
-def open_model(model: str | Model | Opened | Callable[..., float], **options: Any) -> Model | Opened:
-    """A model at rest or ready, as `load_model` takes it."""
-    return model if isinstance(model, Opened) else load_model(model, **options)
+def declared(model: str | Spec | object) -> Mapping[str, Option]:
+    """The options that the family of a model declares, and those of its members; an object in memory has none."""
+    spec = spec_of(model)
+    if spec.model is not None:
+        return {}
+    of_members = {name: option for member in spec.members for name, option in declared(member).items()}
+    return {**of_members, **_options_of(spec.family, MODELS)}
 
 
-def _revision(source: str) -> tuple[str, str | None]:
-    if "@" not in source or Path(source).exists():
-        return source, None
+def with_seed(model: str | Spec | object, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, and a run's seed among them where the model declares a seed and has none of its own."""
+    spec = spec_of(model)
+    own = "seed" in options or "seed" in spec.options or "seed" not in declared(spec)
+    return dict(options) if own else {**options, "seed": seed}
+
+
+def elsewhere(model: str | Spec | object) -> Spec | None:
+    """What another process opens a model by, without the options of this run; None for an object in memory."""
+    spec = spec_of(model)
+    if spec.model is not None:
+        return None
+    own = _options_of(spec.family, MODELS)
+    return replace(spec, options={name: value for name, value in spec.options.items() if not own[name].of_run})
+
+
+def runs_forwards(model: str | Spec | object) -> bool:
+    """Whether forwards may be run for it: it is started, has members, or is own code, which can be anything."""
+    return spec_of(model).family in ("python", "object") or bool(declared(model).keys() & {"device", "members"})
+
+
+# For models and policies alike
+
+
+def read_spec(text: str, group: Group, family_of: Callable[[str, str | None], str]) -> Spec:
+    """Takes a spec apart; `family_of` gives the family of a source and revision that stand without one."""
+    path = _exists(text) or _exists(text.rpartition("?")[0])
+    named = None if path or text in plugins.names(group) else _NAMED.fullmatch(text)
+    name, word = named.groups() if named else (None, text)
+    if word.endswith(".toml") and (_exists(word) or not set(word) & {":", "?"}):
+        spec = _file(Path(word), group, family_of)
+    else:
+        spec = _word(word, group, family_of)
+    if name and spec.name not in (None, name):
+        raise UsageError(f"{group.thing} {text!r} is named {name!r} here and {spec.name!r} in {Path(word).name}")
+    return replace(spec, name=_checked_name(name or spec.name), text=text)
+
+
+def with_options(spec: Spec, group: Group = MODELS, **options: Any) -> Spec:
+    """The spec with more options, where None is none, a revision or members.
+
+    What its family does not declare goes to those of its members that do. Raises UsageError for an option that nobody
+    declares, for a value that means nothing, and where the spec says otherwise.
+    """
+    revision, members = options.pop("revision", None), options.pop("members", None)
+    if revision and _source(spec.family, group) != "required":
+        raise UsageError(f"revision={revision!r}: family {spec.family!r} has no revisions")
+    if revision and spec.revision and revision != spec.revision:
+        raise UsageError(f"{spec.text!r} asks for revision {spec.revision!r}, the option for {revision!r}")
+    own = _options_of(spec.family, group)
+    theirs = {name for member in spec.members for name in declared(member)} - own.keys()
+    of_members = {name: options.pop(name) for name in theirs & options.keys()}
+    given = read_options(options, own, f"family {spec.family!r}")
+    for name, value in given.items():
+        if name in spec.options and spec.options[name] != value:
+            raise UsageError(f"{spec.text!r} asks for {name}={spec.options[name]!r}, the option for {name}={value!r}")
+    return replace(
+        spec,
+        revision=spec.revision or revision,
+        options={**spec.options, **given},
+        members=tuple(_with_some(spec_of(member), of_members) for member in members or spec.members),
+    )
+
+
+def _with_some(member: Spec, options: Mapping[str, Any]) -> Spec:
+    """A member with those of the options that it declares."""
+    some = {name: value for name, value in options.items() if name in declared(member)}
+    return with_options(member, **some) if some else member
+
+
+def open_family(spec: Spec, group: Group) -> Any:
+    """What the family of the spec opens, called by its name where it has one."""
+    family, options = plugins.load(group, spec.family), _options_of(spec.family, group)
+    given = {name: option.default for name, option in options.items()} | dict(spec.options)
+    if spec.members:
+        _declared("members", options, f"family {spec.family!r}")
+        given["members"] = spec.members
+    opened = family.open(spec.source, given, spec.revision)
+    return opened if spec.name is None else _named(opened, spec.name)
+
+
+def started(opened: Any) -> Any:
+    """A model at rest with its weights, held until the program ends where its family has no start without an end."""
+    if hasattr(opened, "start"):
+        return opened.start()
+    context = opened.started()
+    _HELD.append(context)
+    return context.__enter__()
+
+
+def read_options(given: Mapping[str, Any], options: Mapping[str, Option], owner: str) -> dict[str, Any]:
+    """The values of options that were given as texts or as values. Raises UsageError, which names the `owner`."""
+    return {
+        name: _value(name, value, _declared(name, options, owner), owner)
+        for name, value in given.items()
+        if value is not None or name not in options
+    }
+
+
+def _word(text: str, group: Group, family_of: Callable[[str, str | None], str]) -> Spec:
+    known, taken = plugins.names(group), _WORD.fullmatch(text)
+    family, mark, rest = taken.groups() if taken else ("", "", text)
+    if family in known and (mark in ("", ":") or not _exists(text)):
+        return _of_family(family, mark, rest, text, group)
+    source, revision, pairs = _split(text)
+    if mark == ":" and not _exists(source):
+        raise UsageError(
+            f"unknown {group.noun} {family!r}{did_you_mean(family, known)}; {group.nouns}: {', '.join(known)}"
+        )
+    family = family_of(source, revision)
+    return Spec(family, source, revision, read_options(pairs, _options_of(family, group), f"family {family!r}"))
+
+
+def _of_family(family: str, mark: str, rest: str, text: str, group: Group) -> Spec:
+    kind, options, owner = _source(family, group), _options_of(family, group), f"family {family!r}"
+    if kind == "none":
+        pairs = {} if not mark else _pairs(rest) if mark == "?" else None
+        if pairs is None:
+            raise UsageError(
+                f"{group.thing} {text!r}: {family} is a {group.thing} by itself, without source or revision"
+            )
+        return Spec(family, options=read_options(pairs, options, owner))
+    if mark != ":" or not rest:
+        raise UsageError(f"{group.thing} {text!r} names no source; write {family}:SOURCE")
+    if kind == "url":
+        return Spec(family, rest)
+    source, revision, pairs = _split(rest)
+    return Spec(family, source, revision, read_options(pairs, options, owner))
+
+
+def _split(text: str) -> tuple[str, str | None, dict[str, Any]]:
+    """Source, revision and the texts of the options. Raises UsageError."""
+    if _exists(text):
+        return text, None, {}
+    source, mark, tail = text.rpartition("?")
+    pairs = _pairs(tail) if mark else None
+    if pairs is None:
+        source, pairs = text, {}
+    if "@" not in source or _exists(source):
+        return source, None, pairs
     source, _, revision = source.rpartition("@")
-    return source, revision or None
+    if not source or not revision:
+        raise UsageError(f"{text!r}: expected a source before the @ and a revision behind it")
+    return source, revision, pairs
+
+
+def _pairs(tail: str) -> dict[str, Any] | None:
+    """`key=value&key=value` as a mapping, a key alone as True; None where it is something else."""
+    pairs: dict[str, Any] = {}
+    for part in tail.split("&"):
+        key, equals, value = part.partition("=")
+        if not _KEY.fullmatch(key):
+            return None
+        if key in pairs:
+            raise UsageError(f"option {key!r} is given twice in ?{tail}")
+        if equals and not value:
+            raise UsageError(f"option {key!r} has no value in ?{tail}; expected {key}=VALUE")
+        pairs[key] = value if equals else True
+    return pairs
+
+
+def _file(path: Path, group: Group, family_of: Callable[[str, str | None], str]) -> Spec:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path.name} cannot be read as TOML: {error}") from None
+    return _table(table, path.name, group, family_of)
+
+
+def _table(table: Any, place: str, group: Group, family_of: Callable[[str, str | None], str]) -> Spec:
+    if not isinstance(table, dict):
+        raise UsageError(f"{place}: expected a spec or a table, got {table!r}")
+    keys = (*_TEXTS, "options", "members")
+    for key, value in table.items():
+        if key not in keys:
+            raise UsageError(f"{place}: unknown key {key!r}{did_you_mean(key, keys)}; expected {', '.join(keys)}")
+        wanted = str if key in _TEXTS else dict if key == "options" else list
+        if not isinstance(value, wanted) or value == "":
+            told = {str: "a text", dict: "a table", list: "a list of specs"}[wanted]
+            raise UsageError(f"{place}: {key} = {value!r}; expected {told}")
+    source, revision = table.get("source", ""), table.get("revision")
+    if not source and "family" not in table:
+        raise UsageError(f"{place}: neither family nor source; expected at least one of them")
+    family = table.get("family") or family_of(source, revision)
+    _check_source(family, source, revision, place, group)
+    options = read_options(table.get("options", {}), _options_of(family, group), f"family {family!r}")
+    members = tuple(
+        read_spec(member, group, family_of)
+        if isinstance(member, str)
+        else _table(member, f"{place}, member {number}", group, family_of)
+        for number, member in enumerate(table.get("members", ()), 1)
+    )
+    return Spec(family, source, revision, options, _checked_name(table.get("name")), place, members)
+
+
+def _check_source(family: str, source: str, revision: str | None, place: str, group: Group) -> None:
+    kind = _source(family, group)
+    if kind == "none" and (source or revision):
+        raise UsageError(f"{place}: {family} is a {group.thing} by itself, without source or revision")
+    if kind != "none" and not source:
+        raise UsageError(f"{place}: family {family!r} needs a source")
+
+
+def _source(family: str, group: Group) -> str:
+    """Whether a family needs a source, has none, or takes a URL."""
+    kind: str = getattr(plugins.load(group, family), "SOURCE", "required")
+    if kind not in ("required", "none", "url"):
+        raise UsageError(f"family {family!r} has SOURCE = {kind!r}; expected 'required', 'none' or 'url'")
+    return kind
+
+
+def _options_of(family: str, group: Group) -> Mapping[str, Option]:
+    options: Mapping[str, Option] = plugins.load(group, family).OPTIONS
+    return options
+
+
+def _declared(name: str, options: Mapping[str, Option], owner: str) -> Option:
+    if name in options:
+        return options[name]
+    expected = f"expected one of {', '.join(sorted(options))}" if options else "it has no options"
+    raise UsageError(f"unknown option {name!r} of {owner}{did_you_mean(name, options)}; {expected}")
+
+
+def _value(name: str, value: Any, option: Option, owner: str) -> Any:
+    """The value that a text, or a value of the right type, stands for."""
+    kind: Any = option.kind
+    if kind is bool:
+        truth = value if isinstance(value, bool) else _TRUTH.get(str(value).lower())
+        if truth is None:
+            raise UsageError(f"{name}={value!r} of {owner}: expected true or false")
+        return truth
+    if isinstance(value, bool):
+        return _switched(name, value, option, owner)
+    if option.choices and str(value) not in option.choices:
+        raise UsageError(f"{name}={value!r} of {owner}: expected {_expected(option)}")
+    if isinstance(kind, type) and isinstance(value, kind):
+        return value
+    try:
+        return kind(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
+    except (ValueError, TypeError) as error:
+        reason = f"expected {_expected(option)}" if isinstance(kind, type) or not str(error) else str(error)
+        raise UsageError(f"{name}={value!r} of {owner}: {reason}") from None
+
+
+def _switched(name: str, value: bool, option: Option, owner: str) -> Any:
+    """The value of an option that is on or off by its family's own way to read that. Raises UsageError for others."""
+    text = str(value).lower()
+    try:
+        if option.kind is not str:
+            return option.kind(text)
+    except (ValueError, TypeError):
+        pass
+    raise UsageError(f"{name}={text} of {owner}: expected {_expected(option)}")
+
+
+def _expected(option: Option) -> str:
+    if option.choices:
+        return f"one of {', '.join(option.choices)}"
+    return {int: "a whole number", float: "a number", str: "a text"}.get(option.kind, option.help)  # type: ignore[call-overload,no-any-return]
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _checked_name(name: str | None) -> str | None:
+    if name is not None and not _NAME.fullmatch(name):
+        raise UsageError(f"name {name!r}: a model's id in results is letters, digits, . _ and -, as in org/model")
+    return name
+
+
+def _exists(text: str) -> bool:
+    try:
+        return bool(text) and Path(text).exists()
+    except (OSError, ValueError):  # too long for a path, or a NUL in it
+        return False
+
+
+def _named(opened: Any, name: str) -> Any:
+    subject = replace(subject_of(opened), id=name)
+    if is_dataclass(opened) and any(one.name == "subject" for one in fields(opened)):
+        return replace(opened, subject=subject)  # type: ignore[type-var]
+    opened.subject = subject
+    return opened
+
+
+def _in_memory(model: Any, options: Mapping[str, Any]) -> Model | Opened:
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"{name}={value!r} cannot change a model that is loaded already")
+    if callable(model) and not hasattr(model, "answers"):
+        return PythonCallable(model)
+    if not any(hasattr(model, method) for method in _SHAPES):
+        raise UsageError(
+            f"a model is a spec, an object with a protocol's methods or a callable, not {type(model).__name__}"
+        )
+    _check(model, "the model")
+    opened: Model | Opened = model
+    return opened
+
+
+def _check(model: object, what: str) -> None:
+    """Raises UsageError that names the first attribute that a model of its kind has and this one has not."""
+    method = next((method for method in _SHAPES if hasattr(model, method)), None)
+    if method is None:
+        raise UsageError(f"{what}, a {type(model).__name__}, is no model: it has none of {', '.join(_SHAPES)}")
+    for attribute in _SHAPES[method]:
+        if not hasattr(model, attribute):
+            raise UsageError(
+                f"{what}, a {type(model).__name__}, has no {attribute}; a model with {method} has "
+                f"{', '.join(_SHAPES[method])}"
+            )
 
 
 def _family_of(source: str, revision: str | None) -> str:
@@ -94,10 +449,10 @@ def _family_of(source: str, revision: str | None) -> str:
     if path.is_file():
         raise UsageError(f"{source!r} is a file; to look its scores up write scores:{source}")
     if not path.is_dir() and not _HUB_ID.fullmatch(source):
-        names = {*_sourceless(), *families()}
+        alone = _sourceless()
         raise UsageError(
-            f"unknown model {source!r}{did_you_mean(source, names)}; a model is {', '.join(_sourceless())}, a folder, "
-            "a hub id (org/name) or family:source"
+            f"unknown model {source!r}{did_you_mean(source, plugins.names(MODELS))}; a model is {', '.join(alone)}, "
+            "a folder, a hub id (org/name) or family:source"
         )
     checkpoint = locate(source, revision)
     config = checkpoint.json("adapter_config.json") or checkpoint.json("config.json")
@@ -111,10 +466,16 @@ def _family_of(source: str, revision: str | None) -> str:
     found = ", ".join(architectures) or "no architecture"
     raise UsageError(
         f"{source!r} does not say what family it is ({found} in its config, no sequence classification head); "
-        f"write FAMILY:{source} with one of {', '.join(sorted(families()))}"
+        f"write FAMILY:{source} with one of {', '.join(plugins.names(MODELS))}"
     )
 
 
 def _sourceless() -> list[str]:
-    """Families that are a model by their name alone."""
-    return sorted(name for name, family in families().items() if getattr(family, "SOURCELESS", False))
+    """Families that are a model by their name alone, of those that can be loaded."""
+    alone = []
+    for name in plugins.names(MODELS):
+        try:
+            alone += [name] if _source(name, MODELS) == "none" else []
+        except Exception:  # noqa: S112  a broken plugin is told of where it is asked for
+            continue
+    return alone

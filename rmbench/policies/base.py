@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from rmbench.models.base import Subject
@@ -34,20 +33,3 @@ class OpenedPolicy(Protocol):
     fingerprint: str
 
     def started(self, device: str | None = None) -> AbstractContextManager[Policy]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to load a policy. A kind uses the options that mean something to it; None leaves the choice to it.
-
-    `token_budget` is tokens in a batch, prompt and cap together; `count_with` names the tokenizer, a hub id or a
-    folder, that counts texts which bring no counts of their own.
-    """
-
-    revision: str | None = None
-    device: str | None = None
-    dtype: str | None = None
-    template: str | None = None
-    trust_remote_code: bool = False
-    token_budget: int | None = None
-    count_with: str | None = None

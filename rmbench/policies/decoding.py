@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rmbench.checkpoints.weights import unsteady_ropes
 from rmbench.device import out_of_memory, release
-from rmbench.models.checkpoint import unsteady_ropes
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ _FORWARD = 256
 
 
 @dataclass(slots=True, eq=False)
-class Row:
+class Draft:
     """A response in the making: `cap` and `new` count tokens, `key` decides its luck."""
 
     index: int
@@ -50,12 +50,12 @@ class Row:
 class TooLargeError(Exception):
     """Memory runs out on `row` alone."""
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: Draft) -> None:
         self.row = row
 
 
 @dataclass(slots=True)
-class Budget:
+class RowBudget:
     """Tokens that a batch may hold, prompts and caps together: halved where memory runs out, doubled in calm times."""
 
     most: int
@@ -81,7 +81,7 @@ class Budget:
             self.tokens, self.calm = min(2 * self.tokens, self.most), 0
 
 
-def write(model: Any, rows: Sequence[Row], draw: Draws, ends: frozenset[int], budget: Budget) -> Iterator[Row]:
+def write(model: Any, rows: Sequence[Draft], draw: Draws, ends: frozenset[int], budget: RowBudget) -> Iterator[Draft]:
     """Writes `rows`, the longest first, and yields each as soon as it ends. Raises TooLargeError.
 
     Where memory runs out, the rows of the batch wait again and go on later from what they have.
@@ -97,7 +97,7 @@ def write(model: Any, rows: Sequence[Row], draw: Draws, ends: frozenset[int], bu
             yield row
         if not fits:
             running = [row for row in (*batch.rows, *entering) if row is not None]
-            alone = len(batch.rows) + len(entering) == 1 and batch.known is None
+            alone = len(batch.rows) + len(entering) == 1 and batch.prefilled is None
             stopped = [row for row in running if not batch.over(row)]
             if alone:
                 raise TooLargeError(running[0])
@@ -107,7 +107,7 @@ def write(model: Any, rows: Sequence[Row], draw: Draws, ends: frozenset[int], bu
             release()
 
 
-def _ordered(rows: Sequence[Row]) -> list[Row]:
+def _ordered(rows: Sequence[Draft]) -> list[Draft]:
     """Longest first, so that memory runs out at once or never; samples of a prompt side by side."""
     first: dict[tuple[int, ...], int] = {}
     for row in rows:
@@ -115,7 +115,7 @@ def _ordered(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (-row.needed, first[tuple(row.prompt)], row.index))
 
 
-def _admitted(running: Sequence[Row | None], waiting: deque[Row], budget: Budget) -> list[Row]:
+def _admitted(running: Sequence[Draft | None], waiting: deque[Draft], budget: RowBudget) -> list[Draft]:
     """The rows that enter now, taken off `waiting`: none before there is room for enough of them."""
     if not waiting:
         return []
@@ -126,7 +126,7 @@ def _admitted(running: Sequence[Row | None], waiting: deque[Row], budget: Budget
     return [waiting.popleft() for _ in range(room)]
 
 
-def _tried(batch: _Batch, entering: list[Row]) -> bool:
+def _tried(batch: _Batch, entering: list[Draft]) -> bool:
     """One token for those that enter, or else for all. False where memory ran out; the exception is gone then."""
     try:
         if entering:
@@ -154,11 +154,11 @@ class _Block:
         columns = self.mask[index].nonzero()[:tokens, 0]
         mask = self.mask[index, columns].expand(times, -1)
         pairs = ((layer.keys, layer.values) for layer in self.cache.layers)
-        some = [
+        copies = [
             tuple(states[index, :, columns.to(states.device)].expand(times, -1, -1, -1) for states in pair)
             for pair in pairs
         ]
-        return _Block(DynamicCache(some), mask)
+        return _Block(DynamicCache(copies), mask)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Leaves these rows, each as often as it is named, and the columns that they use."""
@@ -178,12 +178,12 @@ class _Block:
         from torch.nn.functional import pad
 
         width = max(self.mask.shape[1], other.mask.shape[1])
-        self.mask = torch.cat([pad(some, (width - some.shape[1], 0)) for some in (self.mask, other.mask)])
+        self.mask = torch.cat([pad(mask, (width - mask.shape[1], 0)) for mask in (self.mask, other.mask)])
         for ours, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
             for name in ("keys", "values"):
                 both = [getattr(layer, name) for layer in (ours, theirs)]
                 setattr(theirs, name, None)
-                setattr(ours, name, torch.cat([pad(some, (0, 0, width - some.shape[2], 0)) for some in both]))
+                setattr(ours, name, torch.cat([pad(states, (0, 0, width - states.shape[2], 0)) for states in both]))
 
 
 class _Batch:
@@ -191,28 +191,30 @@ class _Batch:
 
     def __init__(self, model: Any, draw: Draws, ends: frozenset[int]) -> None:
         self.model, self.draw, self.ends = model, draw, ends
-        self.rows: list[Row | None] = []
-        self.ended: list[Row] = []
+        self.rows: list[Draft | None] = []
+        self.ended: list[Draft] = []
         self.block: _Block | None = None
-        self.known: tuple[list[int], _Block, torch.Tensor] | None = None  # the last prompt, and the logits behind it
+        self.prefilled: tuple[list[int], _Block, torch.Tensor] | None = (
+            None  # the last prompt, and the logits behind it
+        )
 
-    def over(self, row: Row) -> bool:
+    def over(self, row: Draft) -> bool:
         """Whether nothing follows what the row has."""
         return len(row.new) == row.cap or (bool(row.new) and row.new[-1] in self.ends)
 
-    def enter(self, rows: Sequence[Row]) -> None:
+    def enter(self, rows: Sequence[Draft]) -> None:
         """Prefills each different prompt once and draws the first token of each row."""
         import torch
 
-        ready: list[tuple[_Block, list[Row]]] = []
+        ready: list[tuple[_Block, list[Draft]]] = []
         alone = not self.rows and len(rows) == 1  # has to fit beside nothing
         with torch.inference_mode():
-            if self.known is not None:
-                ids, block, logits = self.known
-                some = [row for row in rows if row.ids == ids]
+            if self.prefilled is not None:
+                ids, block, logits = self.prefilled
+                again = [row for row in rows if row.ids == ids]
                 rows = [row for row in rows if row.ids != ids]
-                if some:
-                    ready.append(self._started(some, [0] * len(some), block.row(0, len(ids)), logits))
+                if again:
+                    ready.append(self._started(again, [0] * len(again), block.row(0, len(ids)), logits))
             if rows:
                 different: dict[tuple[int, ...], int] = {}
                 at = [different.setdefault(tuple(row.ids), len(different)) for row in rows]
@@ -220,17 +222,17 @@ class _Batch:
                 block, logits = self._prefilled(prompts)
                 if not alone:
                     last = prompts[-1]
-                    self.known = last, block.row(len(prompts) - 1, len(last)), logits[-1:].clone()
+                    self.prefilled = last, block.row(len(prompts) - 1, len(last)), logits[-1:].clone()
                 ready.append(self._started(rows, at, block, logits))
-            for block, some in ready:
-                if not some:
+            for block, started in ready:
+                if not started:
                     continue
                 if self.block is None:
                     self.block = block
                 else:
                     self.block.join(block)
             # At last: where memory runs out before, the rows are those that enter and not also the batch's
-            self.rows += [row for _, some in ready for row in some]
+            self.rows += [row for _, started in ready for row in started]
 
     def step(self, block: _Block) -> None:
         """One more token for every row; `block` is the batch's."""
@@ -256,7 +258,7 @@ class _Batch:
                 block.keep(live)
                 self.rows = [self.rows[place] for place in live]
 
-    def _take(self, rows: Sequence[Row], logits: torch.Tensor) -> None:
+    def _take(self, rows: Sequence[Draft], logits: torch.Tensor) -> None:
         tokens = self.draw(logits, [row.key for row in rows], [len(row.new) for row in rows])
         for row, token in zip(rows, tokens.tolist(), strict=True):
             row.new.append(token)
@@ -264,8 +266,8 @@ class _Batch:
                 self.ended.append(row)
 
     def _started(
-        self, rows: Sequence[Row], at: Sequence[int], block: _Block, logits: torch.Tensor
-    ) -> tuple[_Block, list[Row]]:
+        self, rows: Sequence[Draft], at: Sequence[int], block: _Block, logits: torch.Tensor
+    ) -> tuple[_Block, list[Draft]]:
         """The rows that go on after their first token, with a cache of their own each. `at` is a row's place."""
         self._take(rows, logits[list(at)])
         left = [number for number, row in enumerate(rows) if not self.over(row)]
@@ -299,14 +301,14 @@ class _Batch:
         device = self.model.get_input_embeddings().weight.device
         # The last token of each prompt gives its logits
         alike = min(_alike(min(prompts), max(prompts)), min(map(len, prompts)) - 1)
-        known = 0 if self.known is None else min(alike, _alike(self.known[0], prompts[0]))
-        if alike * (len(prompts) - 1) - _FORWARD > known * len(prompts):
+        shared = 0 if self.prefilled is None else min(alike, _alike(self.prefilled[0], prompts[0]))
+        if alike * (len(prompts) - 1) - _FORWARD > shared * len(prompts):
             head = _Block(DynamicCache(), torch.ones((1, alike), dtype=torch.long, device=device))
             ids = torch.tensor([prompts[0][:alike]], device=device)
             self._forward(ids, torch.arange(alike, device=device)[None], head)
             return head.row(0, alike, len(prompts))
-        if self.known is not None and known:
-            return self.known[1].row(0, known, len(prompts))
+        if self.prefilled is not None and shared:
+            return self.prefilled[1].row(0, shared, len(prompts))
         return _Block(DynamicCache(), torch.ones((len(prompts), 0), dtype=torch.long, device=device))
 
     def _forward(self, ids: torch.Tensor, positions: torch.Tensor, block: _Block) -> torch.Tensor:

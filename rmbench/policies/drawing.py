@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rmbench.checkpoints.fingerprint import digest
 from rmbench.errors import ModelError
-from rmbench.models.fingerprint import digest
-from rmbench.types import GenerationRequest
+from rmbench.types import GenerationRequest, turn_text
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +67,7 @@ def sampling(generation: GenerationRequest) -> tuple[float, float]:
 
 def sample_key(generation: GenerationRequest) -> str:
     """What the numbers of a sample depend on: neither temperature nor cap, so that these change no luck."""
-    prompt = [[message.role, message.text] for message in generation.prompt]
+    prompt = [[turn.role, turn_text(turn) if turn.tool_calls else turn.text] for turn in generation.prompt]
     return digest({"prompt": prompt, "sample": generation.sample, "seed": generation.sampling.get("seed", 0)})
 
 

@@ -10,37 +10,26 @@ the probabilities.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from rmbench.device import out_of_memory, release
+from rmbench.checkpoints.fingerprint import digest
+from rmbench.checkpoints.forms import Form
+from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
+from rmbench.checkpoints.opened import Opened as OpenedCheckpoint
+from rmbench.checkpoints.opened import chosen, open_checkpoint
+from rmbench.checkpoints.rendering import Limits, Rendering, read_template, templated
+from rmbench.checkpoints.weights import positions, unsteady_ropes
+from rmbench.device import device_of, out_of_memory, release
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Options as ModelOptions
-from rmbench.models.base import Subject
-from rmbench.models.checkpoint import (
-    check_code,
-    listed,
-    named_dtype,
-    own_dtype,
-    pick_device,
-    positions,
-    quiet,
-    read_config,
-    read_tokenizer,
-    read_weights,
-    unsteady_ropes,
-)
-from rmbench.models.fingerprint import Checkpoint, class_name, digest, first_line, locate, sources, tokenizer_hash
-from rmbench.models.rendering import FROZEN_DATE, Limits, Rendering, Template, compiled, plain
-from rmbench.policies.base import Options
-from rmbench.policies.decoding import Budget, Row, TooLargeError, shares, write
+from rmbench.models.base import Identity, Option, Subject
+from rmbench.policies.decoding import Draft, RowBudget, TooLargeError, shares, write
 from rmbench.policies.drawing import Draw, sample_key, sampling
-from rmbench.types import GenerationRequest, Message, Response
+from rmbench.types import GenerationRequest, Json, Response, Use
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +37,17 @@ if TYPE_CHECKING:
 VERSION = 1  # of how this module writes; a change of any text raises it
 
 _DEFAULT_BUDGET = {"cpu": 16384, "cuda": 65536, "mps": 16384}  # tokens a batch, prompt and cap together
+_PATHS = frozenset({"average", "weight", "adapter", "template"})  # their contents are hashed, never where they lie
 _NO_CAUSAL = ("ForSequenceClassification", "ForTokenClassification", "ForMaskedLM", "ForQuestionAnswering")
+
+SOURCE = "required"
+
+OPTIONS: Mapping[str, Option] = {
+    **CHECKPOINT_OPTIONS,
+    "template": Option("plain or a Jinja file (default: the tokenizer's own template, else plain)"),
+    "tools_as_text": Option("put tools into the system turn as text", bool, False),
+    "token_budget": Option("tokens in a batch, prompt and cap together", int, of_run=True),
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -62,28 +61,41 @@ class Local:
     fingerprint: str
     unit: str
     model: Any
-    asking: Asking
+    rendering: Rendering
     ends: frozenset[int]
     token_budget: int
     shares: bool
+    positions: int | None = None
+    facts: Json = field(default_factory=dict)
+    uses: frozenset[Use] = frozenset()
 
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, Response]]:
         """The longest first. Raises ModelError before the first where one does not fit."""
-        ids = [self.asking.ids(generation.prompt) for generation in requests]
+        ids = self.prompt_ids(requests)
         self._check_room(requests, ids)
         for alike in _alike(requests):
-            budget = Budget(self.token_budget)
+            budget = RowBudget(self.token_budget)
             if self.shares:
                 yield from self._rolled(alike, requests, ids, budget)
             else:
                 yield from self._batched(alike, requests, ids, budget)
 
+    def prompt_ids(self, requests: Sequence[GenerationRequest]) -> list[list[int]]:
+        """The tokens after which each response is due. Raises ModelError for a prompt that cannot be rendered."""
+        forms = [Form(messages=request.prompt, tools=request.tools, due=True) for request in requests]
+        encoded = self.rendering.encode_forms(forms)
+        for one, request in zip(encoded, requests, strict=True):
+            if one.error is not None:
+                shown = next((part for part in request.prompt[0].parts if isinstance(part, str)), "")
+                raise ModelError(f"{self.subject.id}: {one.error}: a prompt that begins {shown[:40]!r}")
+        return [list(one.ids) for one in encoded]
+
     def _rolled(
-        self, alike: Sequence[int], requests: Sequence[GenerationRequest], ids: Sequence[list[int]], budget: Budget
+        self, alike: Sequence[int], requests: Sequence[GenerationRequest], ids: Sequence[list[int]], budget: RowBudget
     ) -> Iterator[tuple[int, Response]]:
         """Rows that enter and leave one batch, each delivered as it ends."""
         draw = Draw(*sampling(requests[alike[0]]), self.subject.id)
-        rows = [Row(index, ids[index], sample_key(requests[index]), requests[index].cap or 0) for index in alike]
+        rows = [Draft(index, ids[index], sample_key(requests[index]), requests[index].cap or 0) for index in alike]
         try:
             for row in write(self.model, rows, draw, self.ends, budget):
                 yield row.index, self._response(row.new, requests[row.index])
@@ -91,7 +103,7 @@ class Local:
             raise self._too_large(len(error.row.prompt), error.row.cap) from None
 
     def _batched(
-        self, alike: Sequence[int], requests: Sequence[GenerationRequest], ids: Sequence[list[int]], budget: Budget
+        self, alike: Sequence[int], requests: Sequence[GenerationRequest], ids: Sequence[list[int]], budget: RowBudget
     ) -> Iterator[tuple[int, Response]]:
         """Batch after batch, padded, each until its last row ends: for whatever keeps a cache of another kind."""
         steady = not unsteady_ropes(self.model.config)  # else the longest row of a batch would move the others
@@ -119,7 +131,7 @@ class Local:
         """Raises UsageError without a cap, and ModelError where a prompt and its cap need more positions than exist."""
         if any(not generation.cap for generation in requests):
             raise UsageError(f"{self.subject.id} needs a cap on new tokens; --max-new-tokens gives one")
-        most = self.asking.limits.positions
+        most = self.positions
         if most is None:
             return
         needed = [len(some) + (generation.cap or 0) for some, generation in zip(ids, requests, strict=True)]
@@ -165,149 +177,115 @@ class Local:
 
     def _response(self, tokens: Sequence[int], generation: GenerationRequest) -> Response:
         end = next((place for place, token in enumerate(tokens) if token in self.ends), None)
-        text = self.asking.tokenizer.decode(tokens[:end], skip_special_tokens=True)
+        text = self.rendering.tokenizer.decode(tokens[:end], skip_special_tokens=True)
         finish, count = ("length", len(tokens)) if end is None else ("stop", end)
         return Response(text, tokens=count, finish=finish, cap=generation.cap)
 
 
 @dataclass(frozen=True)
-class Asking:
-    """How a prompt becomes the tokens after which the response is due: the chat template, or `Role: content` turns."""
+class Opened:
+    """A policy before its weights are read. `token_budget` is tokens in a batch, prompt and cap together."""
 
-    tokenizer: Any
-    limits: Limits
-    name: str
-    source: str | None
-    template: Template | None = field(init=False)
-    before: list[int] = field(init=False)
+    subject: Subject
+    fingerprint: str
+    unit: str
+    uses: frozenset[Use]
+    checkpoint: OpenedCheckpoint
+    rendering: Rendering
+    identity: Identity = "content"
+    device: str | None = None
+    token_budget: int | None = None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "before", Rendering(self.tokenizer, "plain", self.limits).specials[0])
-        # `compiled` renders finished conversations; set here, the variable is what the template sees
-        due = None if self.source is None else "{% set add_generation_prompt = true %}" + self.source
-        template = None if due is None else compiled(due, self.tokenizer.special_tokens_map)
-        object.__setattr__(self, "template", template)
+    @contextmanager
+    def started(self, device: str | None = None) -> Iterator[Local]:
+        """The policy on `device`, else on its own, else on the best that is there; freed when the block ends.
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What of it changes the ids, JSON-able."""
-        source = None if self.source is None else hashlib.sha256(self.source.encode()).hexdigest()
-        return {"template": source or "plain", "date": FROZEN_DATE.isoformat(), "before": self.before}
-
-    def ids(self, prompt: tuple[Message, ...]) -> list[int]:
-        """Exactly one BOS where the tokenizer has one. Raises ModelError where the template fails."""
-        ids: list[int] = self.tokenizer(self._text(prompt), add_special_tokens=False, verbose=False)["input_ids"]
-        if ids[: len(self.before)] != self.before:
-            ids = [*self.before, *ids]
-        if not ids or max(ids) >= self.limits.rows:
-            found = f"token {max(ids)} beyond the {self.limits.rows:,} rows of its embedding" if ids else "no token"
-            raise ModelError(f"{self.name}: a prompt renders to {found}: {prompt[0].text[:40]!r}")
-        return ids
-
-    def _text(self, prompt: tuple[Message, ...]) -> str:
-        if self.template is None:
-            return f"{plain(prompt)}\n\nAssistant:"
+        Raises ModelError where the weights are not all there.
+        """
+        policy = self.start(device)
         try:
-            return self.template(prompt)
-        except Exception as error:  # a template is a program: it may raise anything
-            raise ModelError(f"{self.name}: the chat template fails on {prompt[0].text[:40]!r}: "
-                             f"{first_line(error)}") from None  # fmt: skip
+            yield policy
+        finally:
+            policy.model = None
+            release()
+
+    def start(self, device: str | None = None) -> Local:
+        """The same without an end."""
+        model = self.checkpoint.load(device or self.device, _unchanged, "what it writes would be random")
+        rows = model.get_input_embeddings().weight.shape[0]
+        limits = replace(self.rendering.limits, positions=positions(model), rows=rows)
+        ends = _ends(model, self.checkpoint.tokenizer, self.subject.id)
+        model.generation_config = _greedy(ends, None)
+        facts = {"attention": str(model.config._attn_implementation), "ends": sorted(ends)}
+        kind = device_of(model).kind
+        return Local(
+            subject=replace(self.subject, settings={**self.subject.settings, **facts}),
+            fingerprint=self.fingerprint,
+            unit=self.unit,
+            model=model,
+            # a prompt that leaves no room is told with its cap
+            rendering=replace(self.rendering, limits=replace(limits, positions=None)),
+            positions=limits.positions,
+            ends=ends,
+            token_budget=self.token_budget or _DEFAULT_BUDGET.get(kind, _DEFAULT_BUDGET["cpu"]),
+            shares=shares(model),
+            facts=facts,
+            uses=self.uses,
+        )
 
 
-def load(source: str, options: Options) -> Local:
-    """Loads a hub id or a local folder. dtype and device are chosen as for reward models.
+def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> Opened:
+    """Opens a hub id or a local folder. dtype and device are chosen as for reward models; no weights are read.
 
-    The prompt is rendered by `options.template` (`plain` or a Jinja file), else by the tokenizer's own chat template,
-    else plain. Raises ModelError where the checkpoint is no causal language model with all of its weights in
-    safetensors, or needs code and `options.trust_remote_code` is not set.
+    The prompt is rendered by the option `template` (`plain` or a Jinja file), else by the tokenizer's own chat
+    template, else plain. Raises ModelError where the checkpoint is no causal language model, or needs code and the
+    option `trust_remote_code` is not set, and UsageError for options that cannot be.
     """
-    if options.count_with is not None:
-        raise UsageError(f"--count-with {options.count_with}: local:{source} counts with its own tokenizer")
-    checkpoint = locate(source, options.revision)
-    if checkpoint.file("config.json") is None:
-        raise ModelError(f"{checkpoint.id}: no config.json; a PEFT adapter has to be merged into its base to write")
-    device = pick_device(options.device)
-    asked = ModelOptions(device=device, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
-    if options.trust_remote_code:
-        check_code(checkpoint, "config.json", "AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")
-        check_code(checkpoint, "tokenizer_config.json", "AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")
-    with quiet():
-        config = read_config(checkpoint, trust_remote_code=options.trust_remote_code)
-        dtype = named_dtype("dtype", options.dtype or own_dtype(config))
-        model = _model(checkpoint, config, asked, dtype)
-        tokenizer = read_tokenizer(checkpoint, trust_remote_code=options.trust_remote_code)
-    limits = Limits(positions(model), model.get_input_embeddings().weight.shape[0])
-    asking = Asking(tokenizer, limits, checkpoint.id, _template(tokenizer, options.template))
-    ends = _ends(model, tokenizer, checkpoint.id)
-    model.generation_config = _greedy(ends, None)
-    unit = f"tokens of {checkpoint.id}"
-    settings = {
-        "dtype": str(dtype).removeprefix("torch."),
-        "attention": str(model.config._attn_implementation),
-        "prompt": asking.identity,
-        "ends": sorted(ends),
-        "unit": unit,
-    }
+    from transformers import AutoModelForCausalLM
+
+    asked = chosen(OPTIONS, options, "local")
+    opened = open_checkpoint(AutoModelForCausalLM, source, asked, revision)
+    name = opened.checkpoint.id
+    for architecture in opened.config.architectures or ():
+        if architecture.endswith(_NO_CAUSAL):
+            raise ModelError(f"{name} is a {architecture}, which writes no text; give a ...ForCausalLM")
+    rendering = _rendering(opened.tokenizer, asked["template"], name, tools_as_text=asked["tools_as_text"])
+    unit = f"tokens of {name}"
     fingerprint = digest(
         {
             "kind": "local",
             "version": VERSION,
-            "weights": checkpoint.content(),
-            "tokenizer": tokenizer_hash(tokenizer),
-            "class": class_name(type(model)),
-            "code": sources(type(config), type(tokenizer), *map(type, model.modules())),
-            **settings,
+            **opened.content,
+            "prompt": rendering.identity,
+            "options": {option: value for option, value in asked.items() if not _unhashed(option)},
         }
     )
-    kind = next(iter(model.parameters())).device.type
-    return Local(
-        subject=Subject(checkpoint.id, "local", checkpoint.commit, settings),
-        fingerprint=fingerprint,
-        unit=unit,
-        model=model,
-        asking=asking,
-        ends=ends,
-        token_budget=options.token_budget or _DEFAULT_BUDGET.get(kind, _DEFAULT_BUDGET["cpu"]),
-        shares=shares(model),
-    )
+    settings = {**opened.settings, "prompt": rendering.identity, "unit": unit}
+    subject = Subject(name, "local", opened.checkpoint.commit, settings)
+    uses: frozenset[Use] = frozenset({"tools"}) if rendering.takes_tools else frozenset()
+    budget = asked["token_budget"]
+    return Opened(subject, fingerprint, unit, uses, opened, rendering, device=asked["device"], token_budget=budget)
 
 
-def _model(checkpoint: Checkpoint, config: Any, options: ModelOptions, dtype: torch.dtype) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    for architecture in config.architectures or ():
-        if architecture.endswith(_NO_CAUSAL):
-            raise ModelError(f"{checkpoint.id} is a {architecture}, which writes no text; give a ...ForCausalLM")
-    model, found = read_weights(
-        AutoModelForCausalLM,
-        checkpoint,
-        config,
-        dtype,
-        device=options.device,
-        trust_remote_code=options.trust_remote_code,
-    )
-    if found["missing_keys"]:
-        missing = listed(sorted(found["missing_keys"]))
-        raise ModelError(f"{checkpoint.id}: {missing} not in the checkpoint; what it writes would be random")
-    if options.device != "auto":
-        model.to(options.device)
-    return model.eval().requires_grad_(False)
+def _unhashed(option: str) -> bool:
+    return option in _PATHS or OPTIONS[option].of_run
 
 
-def _template(tokenizer: Any, asked: str | None) -> str | None:
-    """The text of the template, None for plain."""
-    if asked == "plain":
-        return None
-    if asked is not None:
-        try:
-            return Path(asked).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            raise UsageError(f"template {asked!r}: not a readable file; give plain or a Jinja file") from None
-    try:
-        source: str = tokenizer.get_chat_template()
-    except ValueError:
-        return None
-    return source
+def _unchanged(config: Any, brought: Mapping[str, int]) -> None:
+    """A language model's config is its own."""
+
+
+def _rendering(tokenizer: Any, asked: str | None, name: str, *, tools_as_text: bool) -> Rendering:
+    """By the template that was asked for, else by the tokenizer's own, else plain."""
+    source = None
+    if asked not in (None, "plain"):
+        source = read_template(str(asked), "plain or a Jinja file")
+    elif asked is None:
+        with suppress(ValueError):
+            source = tokenizer.get_chat_template()
+    if source is None:
+        return Rendering(tokenizer, "plain", Limits(), tools_as_text=tools_as_text)
+    return templated(tokenizer, source, Limits(), name, tools_as_text=tools_as_text)
 
 
 def _ends(model: Any, tokenizer: Any, name: str) -> frozenset[int]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rmbench.checkpoints.fingerprint import digest, first_line, locate, tokenizer_hash
 from rmbench.data.conversation import POLICY, RESPONSE, read_prompt
 from rmbench.data.files import Row, file_sha256, read_rows, shown, stem
 from rmbench.errors import DataError, UsageError
-from rmbench.models.base import Subject
-from rmbench.models.fingerprint import digest, first_line, locate, tokenizer_hash
-from rmbench.policies.base import Options
+from rmbench.models.base import Option, Subject
 from rmbench.types import GenerationRequest, Message, Response
+
+OPTIONS: Mapping[str, Option] = {
+    "count_with": Option("The tokenizer, a hub id or a folder, that counts the tokens of every text."),
+}
 
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _SAMPLE = ("sample", "sample_index", "sample_id")
@@ -51,28 +54,26 @@ class Outputs:
                 yield index, response
 
 
-def load(source: str, options: Options) -> Outputs:
+def open(source: str, options: Mapping[str, Any], revision: str | None) -> Outputs:
     """Reads a file or folder: one row a response, several of one prompt are its samples, numbered where a row says so.
 
     A row has its prompt in one of `rmbench.data.conversation.PROMPT`, its text in one of `RESPONSE`, and may have
-    `tokens`, `finish` and `cap`. With `options.count_with` every text is counted by that tokenizer, and a cap, which
+    `tokens`, `finish` and `cap`. With the option `count_with` every text is counted by that tokenizer, and a cap, which
     counts another's tokens, is unknown. Raises DataError for rows that cannot be read so, for two responses that are
-    the same sample, for responses of two policies, and where only some of them have `tokens`; UsageError for options
-    that cannot change what is written.
+    the same sample, for responses of two policies, and where only some of them have `tokens`.
     """
-    unheard = [name for name in ("revision", "device", "dtype", "template") if getattr(options, name) is not None]
-    if unheard:
-        raise UsageError(f"{unheard[0]}={getattr(options, unheard[0])!r} cannot change what outputs:{source} holds")
-    path = Path(source)
+    path = Path(
+        source if revision is None else f"{source}@{revision}"
+    )  # a file has no revision, its name may have an @
     written, names = _read(read_rows(path))
     if len(names) > 1:
         raise DataError(f"{path.name}: responses of {len(names)} policies ({', '.join(sorted(names)[:3])}); one a file")
-    counted = file_sha256(path)
-    if options.count_with is None:
+    counted, tokenizer = file_sha256(path), options["count_with"]
+    if tokenizer is None:
         unit = _unit(written, path.name)
     else:
-        written, unit, tokenizer = _counted(written, options.count_with)
-        counted = digest({"file": counted, "tokenizer": tokenizer})
+        written, unit, name = _counted(written, tokenizer)
+        counted = digest({"file": counted, "tokenizer": name})
     subject = Subject(_id(next(iter(names), stem(path))), "outputs", settings={"unit": unit or "characters"})
     return Outputs(subject, counted, unit, written)
 
@@ -151,7 +152,7 @@ def _counted(
 
     def recounted(response: Response) -> Response:
         ids = tokenizer(response.text, add_special_tokens=False, verbose=False)["input_ids"]
-        return replace(response, tokens=len(ids), cap=None)
+        return Response(response.messages, response.steps, len(ids), response.finish, top=response.top)
 
     counted = {p: {sample: recounted(r) for sample, r in samples.items()} for p, samples in written.items()}
     return counted, f"tokens of {name}", tokenizer_hash(tokenizer)

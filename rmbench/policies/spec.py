@@ -1,63 +1,76 @@
-"""POLICY specs: `outputs:FILE`, `local:CHECKPOINT`, `local:org/name@revision`."""
+"""POLICY specs, written as MODEL specs are: `outputs:FILE`, `local:org/name@revision?option=value`."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from pathlib import Path
-from pkgutil import iter_modules
+from collections.abc import Mapping
 from typing import Any
 
-import rmbench.policies
+from rmbench import plugins
 from rmbench.errors import UsageError
-from rmbench.plugins import did_you_mean
-from rmbench.policies.base import OpenedPolicy, Options, Policy
+from rmbench.models.base import Option
+from rmbench.models.spec import Spec, open_family, read_spec, started, with_options
+from rmbench.plugins import POLICIES, did_you_mean
+from rmbench.policies.base import OpenedPolicy, Policy
+
+_NEEDS = ("generate", "fingerprint")
 
 
-def load_policy(policy: str | Policy, **options: Any) -> Policy:
-    """A policy ready to write, from a spec or an object with the protocol's methods.
+def parse(text: str) -> Spec:
+    """Takes a POLICY apart. Raises UsageError where it names none.
 
-    `options` are the fields of `rmbench.policies.base.Options`. Raises UsageError for a spec or option that does not
-    exist, ModelError and DataError for what cannot be loaded.
+    >>> parse("local:org/name@main?dtype=float32").options
+    {'dtype': 'float32'}
     """
-    unknown = set(options) - set(Options.__slots__)
-    if unknown:
-        name = min(unknown)
-        raise UsageError(f"unknown policy option {name!r}{did_you_mean(name, Options.__slots__)}")
+    return read_spec(text, POLICIES, _no_family)
+
+
+def open_policy(policy: str | Spec | object, **options: Any) -> Policy | OpenedPolicy:
+    """A policy ready to be asked, without its weights: who it is and its fingerprint.
+
+    `policy` is a spec or an object with the protocol's methods; `options` are those that its kind declares, and
+    `revision`. Raises UsageError for a spec or option that does not exist and where both disagree, ModelError and
+    DataError for what cannot be opened.
+    """
     if isinstance(policy, str):
-        kind, source, revision = parse(policy)
-        loaded: Policy = kinds()[kind].load(source, Options(**{**options, "revision": revision}))
-        return loaded
-    unheard = [name for name, value in options.items() if value != getattr(Options(), name)]
-    if unheard:
-        raise UsageError(f"{unheard[0]}={options[unheard[0]]!r} cannot change a policy that is loaded already")
-    if isinstance(policy, Policy):
-        return policy
-    raise UsageError(f"a policy is a spec or an object with generate and fingerprint, not {type(policy).__name__}")
+        policy = parse(policy)
+    if isinstance(policy, Spec) and policy.model is None:
+        opened = open_family(with_options(policy, POLICIES, **options), POLICIES)
+        return _checked(opened, f"what policy {policy.family!r} opened")
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"{name}={value!r} cannot change a policy that is loaded already")
+    return _checked(policy.model if isinstance(policy, Spec) else policy, "the policy")
 
 
-def open_policy(policy: str | Policy | OpenedPolicy, **options: Any) -> Policy | OpenedPolicy:
-    """A policy at rest or ready, as `load_policy` takes it."""
-    return policy if isinstance(policy, OpenedPolicy) else load_policy(policy, **options)
+def load_policy(policy: str | Spec | object, **options: Any) -> Policy:
+    """A policy ready to write, its weights loaded where it has some. Takes and raises what `open_policy` does."""
+    opened = open_policy(policy, **options)
+    loaded: Policy = started(opened) if isinstance(opened, OpenedPolicy) else opened
+    return loaded
 
 
-def parse(spec: str) -> tuple[str, str, str | None]:
-    """Kind, source and revision of a spec. Raises UsageError where it names none."""
-    kind, colon, source = spec.partition(":")
-    known = kinds()
-    if not colon or kind not in known:
-        close = did_you_mean(kind, known) if colon else ""
-        raise UsageError(f"unknown policy {spec!r}{close}; write outputs:FILE for responses that are written already, "
-                         "or local:CHECKPOINT (a folder or a hub id)")  # fmt: skip
-    if not source:
-        raise UsageError(f"policy {spec!r} names no source; write {kind}:SOURCE")
-    if kind == "outputs" or "@" not in source or Path(source).exists():
-        return kind, source, None
-    source, _, revision = source.rpartition("@")
-    return kind, source, revision or None
+def declared(policy: str | Spec | object) -> Mapping[str, Option]:
+    """The options that the kind of a policy declares; an object in memory has none."""
+    spec = parse(policy) if isinstance(policy, str) else policy
+    if not isinstance(spec, Spec) or spec.model is not None:
+        return {}
+    options: Mapping[str, Option] = plugins.load(POLICIES, spec.family).OPTIONS
+    return options
 
 
-def kinds() -> dict[str, Any]:
-    """Name -> module with `load(source, options)`."""
-    modules = {name: import_module(f"rmbench.policies.{name}") for _, name, _ in iter_modules(rmbench.policies.__path__)
-               if name != "spec"}  # fmt: skip
-    return {name: module for name, module in modules.items() if hasattr(module, "load")}
+def _checked(policy: Any, what: str) -> Policy | OpenedPolicy:
+    if not any(hasattr(policy, method) for method in ("generate", "started")):
+        raise UsageError(
+            f"{what}: expected a spec or an object with {' and '.join(_NEEDS)}, got {type(policy).__name__}"
+        )
+    if not hasattr(policy, "fingerprint"):
+        raise UsageError(f"{what}, a {type(policy).__name__}, has no fingerprint; a policy has {', '.join(_NEEDS)}")
+    opened: Policy | OpenedPolicy = policy
+    return opened
+
+
+def _no_family(source: str, revision: str | None) -> str:
+    raise UsageError(
+        f"unknown policy {source!r}{did_you_mean(source, plugins.names(POLICIES))}; write outputs:FILE for responses "
+        "that are written already, or local:CHECKPOINT (a folder or a hub id)"
+    )

@@ -27,6 +27,9 @@ class Task(Protocol):
     @property
     def measure(self) -> Measure: ...
 
+    @property
+    def positive(self) -> str | None: ...
+
     def primary_view(self, views: Sequence[str]) -> str: ...
 
 
@@ -92,7 +95,7 @@ def figures(
     primary, measure = task.primary_view(views), task.measure
     calibrated = Calibrated(reason=measure.uncalibrated)
     if measure.uncalibrated is None:
-        calibrated = calibrate(outcomes, primary, seed=drawn.seed, stated=calibration)
+        calibrated = calibrate(outcomes, primary, seed=drawn.seed, positive=task.positive, stated=calibration)
     fits = {view: measure.fit(outcomes, view) for view in views}
     metrics, definitions = _metrics(measure, outcomes, views, fits | dict(fitted or {}), drawn)
     described = scale.describe(outcomes, primary)

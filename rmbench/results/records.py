@@ -39,16 +39,14 @@ class Records:
         """
         texts = [text_hash(candidate) for candidate in example.candidates]
         self._add_candidates(example, given, texts)
-        if any(len(one.candidates) > 1 for one in given) and not self._several:
-            self._several = True
-        for number, (ask, candidates, reward) in enumerate(given):
+        several = any(len(one.candidates) > 1 for one in given)
+        self._several |= several
+        for number, (ask, candidates, reward) in enumerate(given if several else ()):
             self._requests.add(
                 example.id, number, ask, list(candidates), list(reward.values), reward.pick,
                 None if reward.spread is None else list(reward.spread), reward.status, _reason(reward), reward.n_tokens,
                 reward.truncated, reward.read or None,
             )  # fmt: skip
-        if not self._several:
-            self._requests.clear()
         return texts
 
     def candidates(self) -> pa.Table:
@@ -63,7 +61,7 @@ class Records:
         return table
 
     def requests(self) -> pa.Table | None:
-        """One row a request, in the order asked; None where each showed one response."""
+        """One row a request, in the order asked, of the examples of which some showed several; None without any."""
         return self._requests.made() if self._several else None
 
     def _add_candidates(self, example: Example, given: Sequence[Given], texts: Sequence[str | None]) -> None:

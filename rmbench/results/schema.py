@@ -327,7 +327,13 @@ class TaskResult(_Part):
     _problems: Sequence[str] = PrivateAttr(default=())
 
     def metric(self, name: str, *, view: str | None = None, subset: str = "all", at: float | None = None) -> Metric:
-        """The metric called `name`, of the primary view unless told. Raises KeyError where it was not measured."""
+        """The metric called `name`, of the primary view unless told. Raises KeyError where it was not measured.
+
+        >>> import rmbench
+        >>> (result,) = rmbench.evaluate("length", ["best_of_n"], limit=20)
+        >>> result.metric("mrr").subset
+        'all'
+        """
         wanted = (name, view or self.primary_view, subset)
         for metric in self.metrics:
             if (metric.name, metric.view, metric.subset) == wanted and at in (None, metric.at):
@@ -346,7 +352,7 @@ class TaskResult(_Part):
 
     @property
     def requests(self) -> pa.Table | None:
-        """One row a request, where some showed several responses; else each candidate's row holds its own."""
+        """One row a request, of examples where some showed several responses; else candidates' rows hold their own."""
         return self._requests
 
     @property

@@ -31,7 +31,7 @@ from rmbench.models.base import (
     subject_of,
     uses_of,
 )
-from rmbench.models.spec import open_model
+from rmbench.models.spec import Spec, elsewhere, open_model
 from rmbench.policies.spec import open_policy
 from rmbench.scoring.answers import checked, from_json, lasts, nans, to_json
 from rmbench.scoring.explain import Explanation, explain_forwards
@@ -82,7 +82,11 @@ class Session:
     """
 
     def __init__(
-        self, model: Model | Opened, asking: Asking, spec: str | None = None, options: Mapping[str, Any] | None = None
+        self,
+        model: Model | Opened,
+        asking: Asking,
+        spec: str | Spec | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.model, self.asking = model, asking
         self._spec, self._options = spec, options or {}
@@ -93,9 +97,7 @@ class Session:
         self._workers: Workers | None = None
         self._open = ExitStack()
         members = model.members if isinstance(model, Derived) else ()
-        self.members = [
-            Session(open_model(member), asking, member if isinstance(member, str) else None) for member in members
-        ]
+        self.members = [Session(open_model(member), asking, elsewhere(member)) for member in members]
         self._writing = Writing(open_policy(model.policy), asking) if isinstance(model, Judge) else None
         if asking.processes is not None and not isinstance(model, TokenModel | Opened | Derived):
             raise UsageError(f"{subject_of(model).id} runs its own work; several devices are for checkpoints")
@@ -176,7 +178,7 @@ class Session:
             return [Explanation(name, requests=len(questions), reason=reason)]
         asked = self._asked(questions)
         plan = Explanation(name, len(questions), len(asked.known), len(asked.todo), reason="it runs its own work")
-        if isinstance(model, TokenModel | Opened) and asked.todo:
+        if isinstance(model, TokenModel) or (isinstance(model, Opened) and asked.todo):
             explain_forwards(
                 self._started(), zip(asked.todo, asked.requests, strict=True), self.asking.token_budget, plan
             )

@@ -24,7 +24,7 @@ from rmbench.forwards.prefixes import Ids
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.scoring.answers import checked, nans
 from rmbench.scoring.usage import Usage
-from rmbench.types import Request, Reward
+from rmbench.types import Request, Reward, Status
 
 # Requests that are tokenised and planned together: few at first, so that the first forward starts soon
 _WINDOWS = (256, 8192)
@@ -69,7 +69,8 @@ class Asked:
 
     def failed(self, detail: str | None) -> tuple[bytes, Reward]:
         n_tokens, cut = len(self.item.ids), self.item.cut
-        reward = Reward(nans(self.request), status="error", detail=detail, n_tokens=n_tokens, truncated=cut)
+        status: Status = "refused" if self.item.refused else "error"
+        reward = Reward(nans(self.request), status=status, detail=detail, n_tokens=n_tokens, truncated=cut)
         return self.key, checked(reward, self.request)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,15 +62,13 @@ class Checkpoint:
             raise ModelError(f"{self.id}: {name} holds a {type(content).__name__}, not an object")
         return content
 
-    def content(self) -> str:
-        """What pins the weights: `id@commit` on the hub, the sha256 of weights and configs of a local folder."""
+    def content(self, files: Sequence[str]) -> str:
+        """What pins the weights: `id@commit` on the hub, the sha256 of `files` of a local folder."""
         if self.commit:
             return f"{self.source}@{self.commit}"
-        folder = Path(self.source)
-        files = [folder / name for name in ("config.json", "adapter_config.json") if (folder / name).is_file()]
-        files += sorted(folder.glob("*.safetensors"))  # code is hashed where it is used, see `sources`
         with ThreadPoolExecutor() as pool:  # hashing releases the GIL, and shards are gigabytes
-            return digest(dict(zip((file.name for file in files), pool.map(_file_sha256, files), strict=True)))
+            hashes = pool.map(_file_sha256, [Path(self.source, name) for name in files])
+            return digest(dict(zip(files, hashes, strict=True)))
 
 
 def locate(source: str, revision: str | None = None) -> Checkpoint:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rmbench.checkpoints.fingerprint import Checkpoint, first_line
 from rmbench.device import picked
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.fingerprint import Checkpoint, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -49,24 +49,37 @@ def check_code(checkpoint: Checkpoint, file: str, *classes: str) -> None:
 
 
 def read_weights(
-    auto: Any, checkpoint: Checkpoint, config: Any, dtype: torch.dtype, *, device: str | None, trust_remote_code: bool
+    auto: Any,
+    checkpoint: Checkpoint,
+    config: Any,
+    dtype: torch.dtype,
+    *,
+    device: str,
+    trust_remote_code: bool,
+    quantise: str | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """A model of the class that `auto` finds, and what its files lacked or had to spare. Raises ModelError.
 
-    Only safetensors are read; with `device` auto the model is spread over the devices there are.
+    Only safetensors are read; with `device` auto the model is spread over the devices there are. Quantised weights are
+    put on their device here, since nothing may move them later.
     """
     from safetensors import SafetensorError
 
+    placed: Any = "auto" if device == "auto" else None
+    if quantise is not None:
+        placed = placed or {"": device}
+    quantised = {} if quantise is None else {"quantization_config": _quantisation(quantise, dtype)}
     try:
         model, found = auto.from_pretrained(
             checkpoint.source,
             config=config,
             revision=checkpoint.commit,
             dtype=dtype,
-            device_map="auto" if device == "auto" else None,
+            device_map=placed,
             use_safetensors=True,
             output_loading_info=True,
             trust_remote_code=trust_remote_code,
+            **quantised,
         )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         if "file named model.safetensors" in str(error):
@@ -80,6 +93,76 @@ def read_weights(
             ) from None
         raise ModelError(f"{checkpoint.id}: {first_line(error)}{about_code(error)}") from None
     return model, found
+
+
+def _quantisation(quantise: str, dtype: torch.dtype) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    heads = ["score", "classifier", "lm_head"]
+    if quantise == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=heads)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=heads
+    )
+
+
+def is_quantised(model: Any) -> bool:
+    return getattr(model.config, "quantization_config", None) is not None
+
+
+def with_adapter(model: Any, adapter: Checkpoint) -> Any:
+    """The model with the adapter merged into its weights, or beside them where they are quantised.
+
+    Merging rounds the sum to 4 or 8 bit again, and moves rewards by half of their spread. Raises ModelError.
+    """
+    from peft import PeftModel
+
+    put = PeftModel.from_pretrained(model, adapter.source, revision=adapter.commit)
+    if not is_quantised(model):
+        return put.merge_and_unload()
+    if put.active_peft_config.is_prompt_learning:
+        raise ModelError(
+            f"{adapter.id}: a {put.active_peft_config.peft_type} adapter cannot stand on quantised weights"
+        )
+    return put.base_model.model
+
+
+def brought(adapter: Checkpoint) -> dict[str, int]:
+    """The names of the weights that an adapter brings whole, as the model calls them, with their number of rows."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(adapter.file("adapter_model.safetensors")), framework="pt") as file:
+            return {
+                name.removeprefix("base_model.model."): file.get_slice(name).get_shape()[0]
+                for name in file.keys()  # noqa: SIM118
+            }
+    except SafetensorError as error:
+        raise ModelError(f"{adapter.id}: adapter_model.safetensors: {first_line(error)}") from None
+
+
+def averaged(model: Any, other: Any, share: float, names: tuple[str, str]) -> None:
+    """Puts `share` of `other` and the rest of `model` in the place of the model's weights, summed in float32 at least.
+
+    Raises ModelError where they do not have the same tensors; `names` are what the two are called.
+    """
+    import torch
+
+    if is_quantised(other):
+        raise ModelError(f"{names[1]}: its weights are quantised, and cannot be averaged")
+    own, others = model.state_dict(), other.state_dict()
+    differing = sorted(own.keys() ^ others.keys())
+    differing = differing or [name for name, tensor in own.items() if tensor.shape != others[name].shape]
+    if differing:
+        raise ModelError(f"{names[1]}: {listed(differing)} not alike in {names[0]}; an average takes like tensors")
+    with torch.no_grad():
+        seen: set[int] = set()  # tied weights are one tensor under two names
+        for name, tensor in own.items():
+            if tensor.is_floating_point() and tensor.data_ptr() not in seen:
+                seen.add(tensor.data_ptr())
+                wide = torch.promote_types(tensor.dtype, torch.float32)
+                part = others[name].to(tensor.device, wide)
+                tensor.copy_(tensor.to(wide) * (1 - share) + part * share)
 
 
 def read_tokenizer(words: Checkpoint, *, trust_remote_code: bool) -> Any:

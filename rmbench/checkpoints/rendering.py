@@ -1,0 +1,558 @@
+"""From forms of requests to the tokens a model reads: chat template, plain text or a text pair.
+
+Plain text is one `Role: content` per turn, joined by an empty line. A pair is the prompt as the tokenizer's first text
+(the content of a single user turn, several turns as plain text) and the response as its second. Prompt and response
+are otherwise tokenised as one text, never apart unless a form says so, because tokens may span the seam.
+
+Special tokens: what the tokenizer puts around a text by its own rule (a BOS or CLS in front, an EOS or SEP behind) is
+there whether the template writes it or not, and is never put there a second time: `choose` sees on a short conversation
+whether the template writes it, be it behind or before white space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from rmbench.checkpoints.fingerprint import first_line
+from rmbench.checkpoints.forms import Form, MisplacedError, Turn, marked, places, signs_for, without_marks
+from rmbench.checkpoints.template import (
+    FROZEN_DATE,
+    PLAIN_ROLES,
+    Template,
+    as_text,
+    compiled,
+    plain,
+    takes_calls,
+    takes_results,
+    takes_tools,
+    turns_of,
+)
+from rmbench.errors import ModelError, UsageError
+from rmbench.models.base import Encoded
+from rmbench.types import Json, Message, Request
+
+# digits, runs of spaces, case, contractions, accents and a superscript: where pre-tokenizers and normalisers differ
+_PROBE = "Total:  1,234.50 + 20% \n\n\tdon't say «naïve» x² AGAIN"
+
+Kind = Literal["template", "plain", "pair"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a sequence has to fit in: the model's positions (None: any) and rows of its embedding (None: any)."""
+
+    positions: int | None = None
+    rows: int | None = None
+    max_length: int | None = None
+    side: Literal["left", "right"] = "left"
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A form as text. `marks` are a name, which of the texts, and a character in it."""
+
+    texts: tuple[str, str]
+    kind: Kind
+    form: Form
+    marks: tuple[tuple[str, int, int], ...] = ()
+
+
+class _Tokens(NamedTuple):
+    """`spans` are the tokens of each text, `marks` a name, the text and the last token before it (-1: none)."""
+
+    ids: list[int]
+    type_ids: list[int] | None = None
+    mask: list[int] | None = None
+    spans: tuple[tuple[int, int], ...] = ()
+    marks: tuple[tuple[str, int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How requests become ids for one tokenizer.
+
+    `source` is the text of the template where there is one; `writes` is whether it writes what the tokenizer puts
+    before and after a text itself. `tools_as_text` puts tools into the system turn, calls and results into turns.
+    """
+
+    tokenizer: Any
+    kind: Kind
+    limits: Limits
+    source: str | None = None
+    writes: tuple[bool, bool] = (False, False)
+    tools_as_text: bool = False
+
+    def encode(self, requests: Sequence[Request], forms: Sequence[Form | None] | None = None) -> list[Encoded]:
+        """One `Encoded` per request, without reads, of its form or else of its prompt and response as they are.
+
+        What cannot be read has `error` instead of ids, and is `refused` where it has turns or tools that the template
+        does not take. Over-long sequences are cut to `limits.max_length` where that is set, from `limits.side` on but
+        without the special tokens around and between the texts, and are an error otherwise.
+        """
+        if forms is not None:
+            return self.encode_forms(forms)
+        # most requests are turns of plain text, and there are many: they go without forms
+        texts: dict[int, tuple[str, str]] = {}
+        others: dict[int, Form | None] = {}
+        encoded: dict[int, Encoded] = {}
+        for i, request in enumerate(requests):
+            response = request.responses[0].messages
+            if not response or request.tools or not _is_usual(request.prompt) or not _is_usual(response):
+                others[i] = form_of(request)
+                continue
+            try:
+                texts[i] = self._rendered((*request.prompt, *response))
+            except _UnreadableError as error:
+                encoded[i] = Encoded(ids=(), reads=(), error=str(error), refused=error.refused)
+        tokens = self._tokenize(list(texts.values()), self.kind, False)
+        encoded.update((i, self._fitted(one, self.kind, False)) for i, one in zip(texts, tokens, strict=True))
+        encoded.update(zip(others, self.encode_forms(list(others.values())), strict=True))
+        return [encoded[i] for i in range(len(requests))]
+
+    def encode_forms(self, forms: Sequence[Form | None]) -> list[Encoded]:
+        """One `Encoded` per form, as `encode` gives it; None stands for a response without text."""
+        encoded: dict[int, Encoded] = {}
+        written: dict[int, _Written] = {}
+        for i, form in enumerate(forms):
+            try:
+                written[i] = self._written(form)
+            except _UnreadableError as error:
+                encoded[i] = Encoded(ids=(), reads=(), error=str(error), refused=error.refused)
+        alike: dict[tuple[Kind, bool], list[int]] = {}
+        for i, one in written.items():
+            if one.form.is_whole:
+                alike.setdefault((one.kind, one.form.due), []).append(i)
+                continue
+            try:
+                encoded[i] = self._cut_pieces(one, self._located(one))
+            except (_UnreadableError, MisplacedError) as error:
+                encoded[i] = Encoded(ids=(), reads=(), error=str(error))
+        for (kind, due), members in alike.items():
+            tokens = self._tokenize([written[i].texts for i in members], kind, due)
+            encoded.update((i, self._fitted(one, kind, due)) for i, one in zip(members, tokens, strict=True))
+        return [encoded[i] for i in range(len(forms))]
+
+    @cached_property
+    def specials(self) -> tuple[list[int], list[int]]:
+        """The ids that the tokenizer puts before and after a text by its own rule."""
+        bare = self.tokenizer("a", add_special_tokens=False)["input_ids"]
+        full = self.tokenizer("a", add_special_tokens=True)["input_ids"]
+        start = _place_of(bare, full)
+        return ([], []) if start is None else (full[:start], full[start + len(bare) :])
+
+    @property
+    def least(self) -> int:
+        """The fewest tokens a sequence can be cut to: the special ones and one more."""
+        if self.kind == "pair":
+            return int(self.tokenizer.num_special_tokens_to_add(pair=True)) + 1
+        return sum(map(len, self.specials)) + 1
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of the rendering changes the ids, JSON-able."""
+        return {
+            "kind": self.kind,
+            "template": None if self.source is None else hashlib.sha256(self.source.encode()).hexdigest(),
+            "date": FROZEN_DATE.isoformat(),
+            "specials": list(self.specials),
+            "max_length": self.limits.max_length,
+            "truncation_side": self.limits.side,
+            **({"tools": "as text"} if self.tools_as_text else {}),
+        }
+
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether a request's tools get into what is read."""
+        return self.tools_as_text or (self.kind == "template" and takes_tools(self._template))
+
+    @cached_property
+    def _takes_calls(self) -> bool:
+        return self.kind != "template" or takes_calls(self._template)
+
+    @cached_property
+    def _takes_results(self) -> bool:
+        return self.kind != "template" or takes_results(self._template)
+
+    @cached_property
+    def _template(self) -> Template:
+        return compiled(self.source or "", self.tokenizer.special_tokens_map)
+
+    @cached_property
+    def _has_type_ids(self) -> bool:
+        return "token_type_ids" in self.tokenizer.model_input_names
+
+    @cached_property
+    def _space(self) -> str:
+        """The character for a space in front of a token, where the tokenizer's offsets leave it out; else nothing."""
+        tokens = self.tokenizer("a a", add_special_tokens=False, return_offsets_mapping=True)
+        found = zip(tokens.tokens(0), tokens["offset_mapping"], strict=True)
+        return next((token[0] for token, (start, _) in found if token[0] in "Ġ▁" and start == 2), "")
+
+    def _written(self, form: Form | None) -> _Written:
+        if form is None:
+            raise _UnreadableError("the response has no text")
+        kind: Kind = self.kind if form.messages else "pair" if len(form.texts) == 2 else "plain"
+        marks = form.marks
+        if not marks:
+            return _Written(self._texts(form, iter(())), kind, form)
+        read = self._texts(without_marks(form), iter(()))
+        signs = signs_for(marks, "".join(read))
+        signed = self._texts(form, iter(signs))
+        writer = "the chat template" if kind == "template" else "the text"
+        try:
+            found = places("".join(read), "".join(signed), signs, marks, writer)
+        except MisplacedError as error:
+            raise _UnreadableError(str(error)) from None
+        second = [sign in signed[1] for sign in signs]
+        at = tuple(
+            (mark.name, int(in_second), place - in_second * len(read[0]))
+            for mark, in_second, place in zip(marks, second, found, strict=True)
+        )
+        return _Written(read, kind, form, at)
+
+    def _texts(self, form: Form, signs: Iterator[str]) -> tuple[str, str]:
+        """What is tokenised: one text or two, with the next of `signs` in place of each mark."""
+        if form.texts:
+            first, *second = (marked(text, signs) for text in form.texts)
+            return first, "".join(second)
+        messages = [
+            Message(message.role, marked(message.text, signs)) if isinstance(message, Turn) else message
+            for message in form.messages
+        ]
+        if not form.tools and _is_usual(messages):
+            return self._rendered(messages, (), form.due)
+        try:
+            return self._rendered(*self._taken(messages, form.tools), form.due)
+        except (ValueError, _UnreadableError) as error:  # a ValueError is of an image
+            raise _UnreadableError(str(error), refused=True) from None
+
+    def _rendered(self, messages: Sequence[Message], tools: Sequence[Json] = (), due: bool = False) -> tuple[str, str]:
+        """The text or texts of messages that the template takes. Raises ValueError at an image."""
+        if self.kind == "template":
+            turns = turns_of(messages)
+            try:
+                return self._template(turns, list(tools) or None, due), ""
+            except Exception as error:  # a template is a program: it may raise anything
+                raise _UnreadableError(f"the chat template fails: {first_line(error)}") from None
+        if self.kind == "plain" or due:
+            return plain(messages) + ("\n\nAssistant:" if due else ""), ""
+        *prompt, response = messages
+        single = len(prompt) == 1 and prompt[0].role == "user"
+        return prompt[0].text if single else plain(prompt), response.text
+
+    def _taken(self, messages: list[Message], tools: Sequence[Json]) -> tuple[list[Message], Sequence[Json]]:
+        """Turns and tools as the template takes them. Nothing that it would leave out is given to it."""
+        if self.tools_as_text:
+            return as_text(messages, tools), ()
+        reader = "the chat template" if self.kind == "template" else "plain text"
+        if tools and not self.takes_tools:
+            raise _UnreadableError(
+                f"{reader} takes no tools; the option tools_as_text puts them into the system turn", refused=True
+            )
+        if any(message.tool_calls for message in messages) and not self._takes_calls:
+            raise _UnreadableError(
+                f"{reader} leaves tool calls out; the option tools_as_text puts them into turns", refused=True
+            )
+        if any(message.role == "tool" for message in messages) and not self._takes_results:
+            raise _UnreadableError(
+                f"{reader} takes no turns of role tool; the option tools_as_text makes them the user's", refused=True
+            )
+        return messages, tools
+
+    def _tokenize(self, texts: Sequence[tuple[str, str]], kind: Kind, due: bool) -> list[_Tokens]:
+        """Ids, type ids and a mask of the special tokens that the tokenizer added, where they are wanted."""
+        if not texts:
+            return []
+        firsts, seconds = ([pair[side] for pair in texts] for side in (0, 1))
+        bare = kind == "template" or due
+        typed = kind == "pair" and self._has_type_ids
+        masked = not bare and self.limits.max_length is not None
+        tokens = self.tokenizer(
+            firsts,
+            seconds if kind == "pair" else None,
+            add_special_tokens=not bare,
+            padding=False,
+            truncation=False,
+            return_attention_mask=False,
+            return_token_type_ids=typed,
+            return_special_tokens_mask=masked,
+            verbose=False,
+        )
+        type_ids = tokens["token_type_ids"] if typed else [None] * len(texts)
+        masks = tokens["special_tokens_mask"] if masked else [None] * len(texts)
+        ids = tokens["input_ids"]
+        if bare:
+            ids = [self._with_specials(one, due) for one in ids]
+        return [_Tokens(*one) for one in zip(ids, type_ids, masks, strict=True)]
+
+    def _with_specials(self, ids: list[int], due: bool) -> list[int]:
+        before, after = self.specials
+        start, end = self._around(ids)
+        return [*([] if start is not None else before), *ids, *([] if due or end is not None else after)]
+
+    def _around(self, ids: list[int]) -> tuple[int | None, int | None]:
+        """Where in the ids of a template's text stands what the tokenizer puts before and after one, if it does.
+
+        A template that writes it may do so behind or before white space; elsewhere it only counts at the very ends.
+        """
+        before, after = self.specials
+        last = len(ids) - len(after)
+        starts = range(len(ids) - len(before) + 1) if self.writes[0] else (0,)
+        ends = range(last, -1, -1) if self.writes[1] else (last,)
+        start = next((i for i in starts if ids[i : i + len(before)] == before), None)
+        return start, next((i for i in ends if i >= 0 and ids[i : i + len(after)] == after), None)
+
+    def _mask(self, ids: list[int]) -> list[int]:
+        """1 where one of the special tokens stands that belong around the ids of a template's text, else 0."""
+        mask = [0] * len(ids)
+        for at, special in zip(self._around(ids), self.specials, strict=True):
+            if at is not None:
+                mask[at : at + len(special)] = [1] * len(special)
+        return mask
+
+    def _located(self, written: _Written) -> _Tokens:
+        """The tokens of a form with marks or pieces, and where in them the marks are."""
+        kind, due, apart = written.kind, written.form.due, written.form.apart
+        if kind == "pair" and not due:
+            return self._located_pair(written)
+        text, at = written.texts[0], [place for _, _, place in written.marks]
+        if apart:
+            pieces = [text[start:stop] for start, stop in pairwise([0, *at, len(text)])]
+            tokenised = [self._bare(piece) for piece in pieces]
+            bare = [token for piece in tokenised for token in piece]
+            lasts = [count - 1 for count in accumulate(map(len, tokenised[:-1]))]
+            ids = self._with_specials(bare, due)
+            tokens = _Tokens(ids)
+        else:
+            bare, lasts = self._lasts(text, at)
+            (tokens,) = self._tokenize([written.texts], kind, due)
+        first = _place_of(bare, tokens.ids, len(self.specials[0]))
+        if first is None:
+            raise _UnreadableError("the tokenizer gives other tokens where special ones stand around them")
+        names = [name for name, _, _ in written.marks]
+        marks = tuple((name, 0, first + last) for name, last in zip(names, lasts, strict=True))
+        return tokens._replace(spans=((first, first + len(bare)),), marks=marks)
+
+    def _bare(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
+
+    def _lasts(self, text: str, at: Sequence[int]) -> tuple[list[int], list[int]]:
+        """The tokens of a text by itself, and the last that begins before each of the characters `at` (-1: none)."""
+        if not self.tokenizer.is_fast:
+            bare = self._bare(text)
+            return bare, [self._last_by_prefix(bare, text[:place]) for place in at]
+        tokens = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        starts = self._starts(tokens.tokens(0), tokens["offset_mapping"])
+        return tokens["input_ids"], [bisect_left(starts, place) - 1 for place in at]
+
+    def _last_by_prefix(self, bare: list[int], before: str) -> int:
+        """The same by the tokens of the text before the place: where they part is the token over the seam."""
+        prefix = self._bare(before)
+        same = next((i for i, (a, b) in enumerate(zip(prefix, bare, strict=False)) if a != b), None)
+        return len(prefix) - 1 if same is None else same
+
+    def _starts(self, tokens: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[int]:
+        """The first character of each token, with the spaces in front of it that it stands for."""
+        if not self._space:
+            return [start for start, _ in offsets]
+        spaces = [len(token) - len(token.lstrip(self._space)) for token in tokens]
+        return [max(start - count, 0) for (start, _), count in zip(offsets, spaces, strict=True)]
+
+    def _located_pair(self, written: _Written) -> _Tokens:
+        if not self.tokenizer.is_fast:
+            raise _UnreadableError("marks in a pair of texts need a fast tokenizer")
+        (tokens,) = self._tokenize([written.texts], "pair", False)
+        one = self.tokenizer(*written.texts, return_offsets_mapping=True, verbose=False)
+        starts = self._starts(one.tokens(0), one["offset_mapping"])
+        members: list[list[int]] = [[], []]
+        for i, side in enumerate(one.sequence_ids(0)):
+            if side is not None:
+                members[side].append(i)
+        # an empty text has no tokens: it lies behind what opens the first, or before what closes the second
+        empty = (len(self.specials[0]), len(tokens.ids) - len(self.specials[1]))
+        spans = tuple((m[0], m[-1] + 1) if m else (e, e) for m, e in zip(members, empty, strict=True))
+        marks = tuple(
+            (name, side, spans[side][0] + bisect_left([starts[i] for i in members[side]], place) - 1)
+            for name, side, place in written.marks
+        )
+        return tokens._replace(spans=spans, marks=marks)
+
+    def _cut_pieces(self, written: _Written, tokens: _Tokens) -> Encoded:
+        """With each piece cut to its limit, and then the whole to `limits.max_length`."""
+        gone: set[int] = set()
+        piece = 0
+        for side, (first, end) in enumerate(tokens.spans):
+            bounds = [first, *(last + 1 for _, of, last in tokens.marks if of == side), end]
+            for start, stop in pairwise(bounds):
+                limit = written.form.limit(piece)
+                gone.update(range(stop if limit is None else min(start + limit, stop), stop))
+                piece += 1
+        return self._fitted(tokens, written.kind, written.form.due, gone)
+
+    def _fitted(self, tokens: _Tokens, kind: Kind, due: bool, gone: set[int] | frozenset[int] = frozenset()) -> Encoded:
+        limits, ids, type_ids, mask = self.limits, tokens.ids, tokens.type_ids, tokens.mask
+        cut = max(0, len(ids) - len(gone) - limits.max_length) if limits.max_length else 0
+        if cut:
+            if kind == "template" or due:
+                mask = self._mask(ids)
+            elif mask is None or len(mask) != len(ids):  # a tokenizer in Python whose own mask forgets its tokens
+                mask = [int(token in self.tokenizer.all_special_ids) for token in ids]
+            movable = [i for i, special in enumerate(mask) if not special and i not in gone]
+            gone = {*gone, *(movable[:cut] if limits.side == "left" else movable[-cut:])}
+        if gone:
+            kept = [i for i in range(len(ids)) if i not in gone]
+            ids = [ids[i] for i in kept]
+            type_ids = type_ids and [type_ids[i] for i in kept]
+        error = None
+        if not ids:
+            error = "renders to no token"
+        elif limits.max_length is not None and len(ids) > limits.max_length:
+            error = f"{len(ids):,} special tokens, which cannot be cut to {limits.max_length:,}"
+        elif limits.positions is not None and len(ids) > limits.positions:
+            most = limits.positions
+            error = f"{len(ids):,} tokens, the model has {most:,} positions; --max-length {most} cuts and counts"
+        elif limits.rows is not None and (top := max(ids)) >= limits.rows:
+            token = self.tokenizer.convert_ids_to_tokens(top)
+            error = f"token id {top} ({token!r}) lies beyond the {limits.rows:,} rows of the model's embedding"
+        return Encoded(
+            ids=() if error else ids,
+            reads=(),
+            type_ids=None if error else type_ids,
+            cut=len(gone),
+            error=error,
+            marks=_marks(tokens.marks, gone) if tokens.marks else _NO_MARKS,
+        )
+
+
+_NO_MARKS: Mapping[str, tuple[int | None, ...]] = {}  # one for all that have none
+
+
+def _marks(found: Iterable[tuple[str, int, int]], gone: Collection[int]) -> dict[str, tuple[int | None, ...]]:
+    """By name the last token before each mark, counted without the tokens that are gone."""
+    cut = sorted(gone)
+    marks: dict[str, list[int | None]] = {}
+    for name, _, last in found:
+        there = last >= 0 and last not in gone
+        marks.setdefault(name, []).append(last - bisect_left(cut, last) if there else None)
+    return {name: tuple(lasts) for name, lasts in marks.items()}
+
+
+class _UnreadableError(Exception):
+    """Why a form has no ids; `refused` where no other text of such a form would have any."""
+
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
+        super().__init__(reason)
+        self.refused = refused
+
+
+def form_of(request: Request) -> Form | None:
+    """Prompt and response as they are; None where nobody knows the response's text."""
+    response = request.responses[0].messages
+    return Form((*request.prompt, *response), tools=request.tools) if response else None
+
+
+def _is_usual(messages: Iterable[Message]) -> bool:
+    """Whether every template takes them."""
+    return all(message.role in PLAIN_ROLES and message.is_plain for message in messages)
+
+
+def _place_of(few: Sequence[int], many: Sequence[int], likely: int = 0) -> int | None:
+    """Where `few` stand among `many`: where it is likely, or else the first place."""
+    starts = range(len(many) - len(few) + 1)
+    return next((i for i in (likely, *starts) if i in starts and many[i : i + len(few)] == few), None)
+
+
+def choose(
+    tokenizer: Any, template: str | None, limits: Limits, name: str, *, tools_as_text: bool = False
+) -> Rendering:
+    """The rendering that `template` asks for: "plain", "pair", a Jinja file, or None, the tokenizer's own template.
+
+    Raises UsageError for a file that is not there, and ModelError where the tokenizer has no template, or the template
+    fails on a conversation of two turns or leaves the response out, or a pair would have two BOS tokens.
+    """
+    if template == "plain":
+        return Rendering(tokenizer, "plain", limits, tools_as_text=tools_as_text)
+    if template == "pair":
+        rendering = Rendering(tokenizer, "pair", limits, tools_as_text=tools_as_text)
+        before, _ = rendering.specials
+        if before and tokenizer("a", "b")["input_ids"].count(before[0]) > 1:
+            raise ModelError(
+                f"{name}: the tokenizer's text pair has two BOS tokens; choose another --template than pair"
+            )
+        return rendering
+    if template is not None:
+        source = read_template(template, "plain, pair or a Jinja file")
+    else:
+        try:
+            source = tokenizer.get_chat_template()
+        except ValueError:
+            raise ModelError(
+                f"{name}: the tokenizer has no chat template; choose --template plain, pair (prompt and response as"
+                " a text pair) or a Jinja file"
+            ) from None
+    rendering = templated(tokenizer, source, limits, name, tools_as_text=tools_as_text)
+    one, other = (rendering._template(turns_of((*_ASKED, Message("assistant", text))), None, False) for text in "AB")
+    if one == other:
+        raise ModelError(f"{name}: the chat template leaves the response out; choose another with --template")
+    return rendering
+
+
+_ASKED = (Message("user", "Hi"),)
+
+
+def templated(tokenizer: Any, source: str, limits: Limits, name: str, *, tools_as_text: bool = False) -> Rendering:
+    """A rendering by the template `source`. Raises ModelError where it fails on a conversation of two turns."""
+    rendering = Rendering(tokenizer, "template", limits, source, tools_as_text=tools_as_text)
+    try:
+        text = rendering._template(turns_of((*_ASKED, Message("assistant", "A"))), None, False)
+    except Exception as error:  # a template is a program: it may raise anything
+        raise ModelError(f"{name}: the chat template fails on a plain conversation: {first_line(error)}") from None
+    before, after = rendering.specials
+    first, last = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (text.lstrip(), text.rstrip()))
+    writes = (first[: len(before)] == before, last[len(last) - len(after) :] == after)
+    return replace(rendering, writes=writes)
+
+
+def read_template(file: str, choices: str) -> str:
+    """The text of a Jinja file. Raises UsageError."""
+    path = Path(file)
+    if not path.is_file():
+        raise UsageError(f"template {file!r}: no such file; give {choices}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"template {file!r}: not UTF-8, so no Jinja template") from error
+
+
+def warn_if_rebuilt(tokenizer: Any, file: Path | None, name: str) -> None:
+    """Warns where the loaded tokenizer splits a text otherwise than its own tokenizer.json does.
+
+    transformers rebuilds some tokenizers from the model type. The loaded one is used, as everybody's is, but who
+    trained with the file's should know.
+    """
+    if file is None or getattr(tokenizer, "backend_tokenizer", None) is None:
+        return
+    from tokenizers import Tokenizer
+
+    written_tokenizer = Tokenizer.from_file(str(file))
+    written_tokenizer.no_truncation()
+    written_tokenizer.no_padding()
+    written = written_tokenizer.encode(_PROBE, add_special_tokens=False).tokens
+    loaded = tokenizer.tokenize(_PROBE)
+    if written != loaded:
+        at = next((i for i, (a, b) in enumerate(zip(written, loaded, strict=False)) if a != b), None)
+        where = "in length" if at is None else f"first at {loaded[at]!r} against {written[at]!r}"
+        warnings.warn(
+            f"{name}: {type(tokenizer).__name__}, which transformers builds for this model, splits text otherwise than"
+            f" the checkpoint's tokenizer.json ({where}); the loaded tokenizer is used",
+            stacklevel=2,
+        )

@@ -1,0 +1,180 @@
+"""Chat templates: compiled in a box, and conversations as the hub's templates expect them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from rmbench.types import Json, Message, ToolCall, turn_text
+
+# Templates that ask for today get this day, the one that Llama 3.1's own template falls back to.
+FROZEN_DATE = date(2024, 7, 26)
+
+PLAIN_ROLES = frozenset({"system", "user", "assistant"})
+_CALL_ID = "call12345"  # Mistral's templates take nine letters and digits
+
+# turns as the hub has them, tools or None, and whether the answer is due
+Template = Callable[[Sequence[Mapping[str, Any]], Sequence[Json] | None, bool], str]
+
+
+def compiled(source: str, specials: Mapping[str, Any]) -> Template:
+    """Compiles a chat template in a sandbox that offers what transformers offers, but with a frozen date.
+
+    `specials` are the names and texts of the tokenizer's special tokens. Raises jinja2.TemplateError where `source` is
+    no template; so does the result where the template breaks out, raises, or cannot be rendered.
+    """
+    import jinja2
+    from jinja2 import nodes
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """`{% generation %}` marks what the assistant wrote, for training; here it only shows its body."""
+
+        tags = {"generation"}  # noqa: RUF012
+
+        def parse(self, parser: Any) -> Any:
+            line = next(parser.stream).lineno
+            return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True)).set_lineno(line)
+
+    class Namespace(jinja2.utils.Namespace):
+        """`namespace()` without underscored attributes, by which templates would reach into the interpreter."""
+
+        def __init__(*args: Any, **values: Any) -> None:
+            self, *rest = args
+            super(Namespace, self).__init__()
+            for key, value in dict(*rest, **values).items():
+                self[key] = value
+
+        def __setitem__(self, key: str, value: Any) -> None:
+            if key.startswith("_"):
+                raise jinja2.exceptions.SecurityError(f"a namespace cannot hold {key!r}")
+            super().__setitem__(key, value)
+
+    def raise_exception(message: str) -> None:
+        raise jinja2.TemplateError(message)
+
+    def tojson(
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: int | None = None,
+        separators: tuple[str, str] | None = None,
+        sort_keys: bool = False,
+    ) -> str:
+        # the filter of Jinja itself would escape for HTML
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = tojson
+    environment.globals.update(raise_exception=raise_exception, strftime_now=FROZEN_DATE.strftime, namespace=Namespace)
+    template = environment.from_string(source)
+
+    def render(turns: Sequence[Mapping[str, Any]], tools: Sequence[Json] | None = None, due: bool = False) -> str:
+        return template.render(messages=turns, tools=tools, documents=None, add_generation_prompt=due, **specials)
+
+    return render
+
+
+def turns_of(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The messages as the hub's templates expect them. Raises ValueError at an image."""
+    return [_turn(message) for message in messages]
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    turn: dict[str, Any] = {"role": message.role, "content": message.text}
+    if message.is_plain:
+        return turn
+    if message.tool_calls:
+        turn["tool_calls"] = [_call(call) for call in message.tool_calls]
+    if message.tool_call_id is not None:
+        turn["tool_call_id"] = message.tool_call_id
+    if message.name is not None:
+        turn["name"] = message.name
+    return turn
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    """A call whose arguments are an object, as templates expect it, or the text of one that is not JSON."""
+    try:
+        arguments = json.loads(call.arguments)
+    except ValueError:
+        arguments = call.arguments
+    made = {"type": "function", "function": {"name": call.name, "arguments": arguments}}
+    return made if call.id is None else {"id": call.id, **made}
+
+
+def takes_tools(template: Template) -> bool:
+    """Whether the names of tools get into what the template writes."""
+    tool = {"type": "function", "function": {"name": "find_place", "description": "Finds a place.",
+            "parameters": {"type": "object", "properties": {"name": {"type": "string", "description": "Its name"}},
+                           "required": ["name"]}}}  # fmt: skip
+    turns = turns_of((Message("user", "Hi"), Message("assistant", "Hello")))
+    return _differs(template, [(turns, None), (turns, [tool])], "find_place")
+
+
+def takes_calls(template: Template) -> bool:
+    """Whether the template writes the tool calls of a turn."""
+    made = [[*_asked(name), *_told("7")] for name in ("find_place", "find_time")]
+    return _differs(template, [(turns, None) for turns in made], "find_time")
+
+
+def takes_results(template: Template) -> bool:
+    """Whether the template writes turns of role `tool`. Some know them only behind a call, some only without one."""
+    calls = [_asked("find_place"), turns_of((Message("user", "Hi"), Message("assistant", "Hello")))]
+    return any(
+        _differs(template, [([*call, *_told(result)], None) for result in ("seven", "eleven")], "eleven")
+        for call in calls
+    )
+
+
+def _asked(name: str) -> list[dict[str, Any]]:
+    call = ToolCall(name, '{"name": "Rome"}', _CALL_ID)
+    return turns_of((Message("user", "Hi"), Message("assistant", "", (call,))))
+
+
+def _told(result: str) -> list[dict[str, Any]]:
+    return turns_of((Message("tool", result, (), _CALL_ID, "find_place"), Message("assistant", "Well")))
+
+
+def _differs(template: Template, made: Sequence[tuple[Any, Any]], shown: str) -> bool:
+    try:
+        one, other = (template(turns, tools, False) for turns, tools in made)
+    except Exception:  # a template is a program: it may raise anything
+        return False
+    return one != other and shown in other
+
+
+def plain(messages: Sequence[Message]) -> str:
+    """One `Role: content` per turn, joined by an empty line; tool calls as their JSON."""
+    return "\n\n".join(f"{message.role.capitalize()}: {_text(message)}" for message in messages)
+
+
+def as_text(messages: Sequence[Message], tools: Sequence[Json]) -> list[Message]:
+    """The same conversation in turns of system, user and assistant alone.
+
+    Tools stand in the system turn, calls in the turn that makes them, and what a tool gave in a turn of the user.
+    """
+    made: list[Message] = []
+    for message in messages:
+        if message.role != "tool":
+            made.append(Message(message.role, _text(message)))
+            continue
+        result = f"Result of {message.name or 'the call'}:\n{message.text}"
+        if made and made[-1].role == "user":  # templates want user and assistant in turn
+            result = f"{made.pop().text}\n\n{result}"
+        made.append(Message("user", result))
+    if not tools:
+        return made
+    lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    told = f"You can call these functions, one JSON object a line:\n{lines}"
+    if made and made[0].role == "system":
+        told = f"{made.pop(0).text}\n\n{told}"
+    return [Message("system", told), *made]
+
+
+def _text(message: Message) -> str:
+    return turn_text(message) if message.tool_calls else message.text

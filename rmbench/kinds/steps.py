@@ -1,0 +1,64 @@
+"""Responses whose steps are labelled: which are right, or which is the first wrong one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from rmbench.data.dataset import Dataset
+from rmbench.errors import DataError
+from rmbench.kinds.base import Judging, taken_apart
+from rmbench.metrics import steps
+from rmbench.metrics.measure import Measure
+from rmbench.types import Ask, Example
+
+
+@dataclass(frozen=True)
+class Steps(Judging):
+    """Responses with `step_labels`, one a step: 1 right, -1 wrong, 0 neutral or not known (`until_first_error`).
+
+    A model is asked for the rewards of the steps. A step is said to be wrong by its own head `verdict`, or below the
+    threshold of the measure: `steps.Errors(on={"subset": "gsm8k"})` chooses it on one facet, `at=.5` states it.
+    A response with `steps="turns"` has one step, and one label, a message of the assistant.
+    """
+
+    kind: ClassVar[str] = "steps"
+    orders: ClassVar[None] = None
+    asks: ClassVar[tuple[Ask, ...]] = ("steps",)
+    lacks: ClassVar[str] = "has a response whose steps are labelled"
+
+    measure: Measure = steps.ERRORS
+
+    def is_usable(self, example: Example) -> bool:
+        """Whether a response has labels of its steps."""
+        return any(candidate.step_labels for candidate in example.candidates)
+
+    def displays(self, example: Example) -> list[tuple[int, ...]]:
+        """Nothing: nobody is asked to compare."""
+        return []
+
+    def load(self, path: Path | None = None) -> Dataset:
+        """The examples of `path` (file or folder), or of the task's own data. Raises DataError."""
+        data = super().load(path)
+        for example in data.examples:
+            for index, candidate in enumerate(example.candidates):
+                count, labels = taken_apart(candidate).step_count, candidate.step_labels
+                if labels is not None and count is not None and len(labels) != count:
+                    raise DataError(
+                        f"{data.source}: example {example.id}, candidate {index}: expected {count} step labels, one a "
+                        f"step, got {len(labels)}"
+                    )
+        return data
+
+
+def until_first_error(steps: int, first: int | None) -> tuple[int, ...]:
+    """Labels of so many steps of which the one at index `first` is the first wrong one; None where all are right.
+
+    Of the steps after it nobody knows, and they have the label 0.
+    """
+    if first is None:
+        return (1,) * steps
+    if not 0 <= first < steps:
+        raise ValueError(f"first={first}: expected the index of one of {steps} steps")
+    return (*(1,) * first, -1, *(0,) * (steps - first - 1))

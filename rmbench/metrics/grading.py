@@ -1,0 +1,230 @@
+"""Responses held against labels of their own: right or wrong, a class, or a score. Labels may be missing.
+
+With a right class declared, an item is a response that has a label and an answer:
+
+    accuracy    the share of items that are said to be what they are
+    f1          of the right class: the harmonic mean of precision and recall
+    f1_macro    the mean of F1 over all classes, where the model has a head for each
+    auc         how often a right item is scored above another, of any two of all outcomes, ties half
+
+Where the labels are classes and the model has a head for each, it says the class of its highest head; equal ones are a
+tie, and no class. Else it says right where its head `verdict` is 1, or its score is not below a threshold. With scores
+for labels, `pearson`, `spearman` and `kendall` say how far the two go together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmbench.metrics import pooled, threshold
+from rmbench.metrics.interval import Kind, Statistic, Words, cluster_codes
+from rmbench.metrics.pooled import Items
+from rmbench.types import Array, Json, Outcome
+
+VERDICT = "verdict"
+_REASONS = ("no label", "no answer", "no threshold")
+_HELD = "a threshold is held fixed in its interval; a model's own verdicts need none"
+
+
+@dataclass(frozen=True)
+class Graded:
+    """The labelled responses of outcomes in one view, one after the other.
+
+    `scores` [m] are the view's, `labels` [m] numbers, or 1 where the class is the right one and else 0. `classes` [m]
+    are what they are and `said` [m] what the model says they are: names, or "1" and "0"; None where it says nothing or
+    two things at once, of which `tied` [m] are the latter. `rows` [m] are the outcomes.
+    """
+
+    scores: Array
+    labels: Array
+    classes: Sequence[str]
+    said: Sequence[str | None]
+    tied: NDArray[np.bool_]
+    rows: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Grades:
+    """The measure of graded responses. `positive` is what is right: True (labels are 1 or 0), the name of a class, or
+    None where labels are scores. `on` is the facet that a threshold is chosen on, the one of the highest accuracy;
+    ({}: on all outcomes); without it it is chosen out of fold; `at` fixes one.
+    """
+
+    name: str = "grading"
+    positive: bool | str | None = True
+    on: Mapping[str, str] | None = None
+    at: float | None = None
+
+    @property
+    def headline(self) -> str:
+        """What to look at first."""
+        return "spearman" if self.positive is None else "accuracy"
+
+    @property
+    def uncalibrated(self) -> str | None:
+        """Why there are no probabilities: nobody says which responses are right."""
+        return "no class or score is declared right" if self.positive is None else None
+
+    def fit(self, outcomes: Sequence[Outcome], view: str) -> Json:
+        """The heads of the classes that all data have, or the threshold; None where nothing is needed."""
+        if self.positive is None:
+            return None
+        if heads := heads_of(outcomes, self.positive):
+            return {"heads": heads}
+        if _has(outcomes, VERDICT):
+            return None
+        if self.at is not None:
+            return {"threshold": self.at}
+        return threshold.chosen(outcomes, lambda some: choose(some, view, self.positive), self.on)
+
+    def statistics(self, outcomes: Sequence[Outcome], view: str, fitted: Json) -> list[Statistic]:
+        """What one view of `outcomes` [n] gives."""
+        found = graded(outcomes, view, self.positive, fitted)
+        codes = cluster_codes([outcome.cluster for outcome in outcomes])
+        return _correlations(found, codes) if self.positive is None else _decisions(found, codes, self.positive)
+
+    def left_out(self, outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
+        """How many outcomes have no label at all, a labelled response without an answer, or no threshold."""
+        fitted = self.fit(outcomes, view)
+        own = self.positive is None or _has(outcomes, VERDICT) or bool(heads_of(outcomes, self.positive))
+        uncut = np.isnan(threshold.thresholds(outcomes, fitted)) & (not own)
+        reasons = [
+            _reason(outcome, view, self.positive) or (_REASONS[2] if lacks else None)
+            for outcome, lacks in zip(outcomes, uncut, strict=True)
+        ]
+        return {reason: reasons.count(reason) for reason in _REASONS if reason in reasons}
+
+    def ties(self, outcomes: Sequence[Outcome], view: str) -> int:
+        """How many outcomes have a response whose highest heads are equal."""
+        found = graded(outcomes, view, self.positive, {"heads": heads_of(outcomes, self.positive)})
+        return len(np.unique(found.rows[found.tied]))
+
+
+GRADES = Grades()
+
+
+def graded(outcomes: Sequence[Outcome], view: str, positive: bool | str | None, fitted: Json) -> Graded:
+    """Every response of `outcomes` that has a label and, in this view, an answer."""
+    heads: list[str] = fitted.get("heads", []) if isinstance(fitted, Mapping) else []
+    own = _has(outcomes, VERDICT)
+    cuts = threshold.thresholds(outcomes, fitted)
+    scores, labels, classes, rows, said, tied = [], [], [], [], list[str | None](), []
+    for row, outcome in enumerate(outcomes):
+        known, given = labels_of(outcome, positive), _scores(outcome, view)
+        for index in np.flatnonzero(np.isfinite(known) & ~np.isnan(given)).tolist():
+            of_heads = np.array([_scores(outcome, head)[index] for head in heads])
+            tie = bool(len(heads)) and np.count_nonzero(of_heads == of_heads.max()) > 1
+            if heads:
+                verdict = None if tie or np.isnan(of_heads).any() else heads[int(of_heads.argmax())]
+            else:
+                passed = _scores(outcome, VERDICT)[index] if own else float(given[index] >= cuts[row])
+                unknown = np.isnan(passed) or (not own and np.isnan(cuts[row]))
+                verdict = None if unknown else f"{int(passed == 1)}"
+            right = f"{int(known[index])}"
+            scores.append(given[index])
+            labels.append(known[index])
+            classes.append(str(outcome.classes[index]) if heads else right)
+            said.append(verdict)
+            tied.append(tie)
+            rows.append(row)
+    return Graded(np.array(scores, float), np.array(labels, float), classes, said, np.array(tied, bool),
+                  np.array(rows, np.intp))  # fmt: skip
+
+
+def labels_of(outcome: Outcome, positive: bool | str | None) -> Array:
+    """The labels of an outcome's candidates [k]: 1 where the class is `positive` and 0 where it is another, else as
+    they are; nan where there is none."""
+    if not isinstance(positive, str):
+        return np.asarray(outcome.labels, float)
+    classes = outcome.classes or [None] * len(outcome.labels)
+    return np.array([np.nan if name is None else float(name == positive) for name in classes])
+
+
+def heads_of(outcomes: Sequence[Outcome], positive: bool | str | None) -> list[str]:
+    """The classes of the data, where the labels are classes and the model has a head for each; [] otherwise."""
+    if not isinstance(positive, str):
+        return []
+    names = sorted({name for outcome in outcomes for name in outcome.classes if name is not None} | {positive})
+    return names if len(names) > 1 and all(_has(outcomes, name) for name in names) else []
+
+
+def choose(outcomes: Sequence[Outcome], view: str, positive: bool | str | None) -> float | None:
+    """The lowest threshold with the highest accuracy; None without responses of both kinds."""
+    found = graded(outcomes, view, positive, None)
+    right, wrong = (np.sort(found.scores[found.labels == label]) for label in (1, 0))
+    if not len(right) or not len(wrong):
+        return None
+    cuts = threshold.candidates(found.scores)
+    hits = len(right) - np.searchsorted(right, cuts, side="left") + np.searchsorted(wrong, cuts, side="left")
+    return threshold.best(cuts, hits / len(found.scores))
+
+
+def _decisions(found: Graded, codes: NDArray[np.intp], positive: bool | str | None) -> list[Statistic]:
+    n, names = len(codes), sorted(set(found.classes) | {said for said in found.said if said is not None})
+    right = str(positive) if isinstance(positive, str) and positive in names else "1"
+    hits = np.array([a == b for a, b in zip(found.classes, found.said, strict=True)], float)
+    decided = np.array([said is not None for said in found.said], bool) | found.tied
+    all_of = _by_outcome(found, decided.astype(float), n)
+    kind: Kind = "proportion" if all_of.max(initial=0) <= 1 else "fraction"
+    columns = np.where(all_of[:, None] > 0, np.column_stack([_by_outcome(found, hits, n), all_of]), np.nan)
+    counts = {name: _f1_counts(found, decided, name, n) for name in names or [right]}
+    statistics = [
+        Statistic("accuracy", columns, lambda s: s[..., 0] / s[..., 1], kind, title="Accuracy",
+                  unit="share of responses", better="higher", caveat=_HELD),
+        _f1("f1", [counts.get(right, np.full((n, 3), np.nan))], "F1 of the right class"),
+    ]  # fmt: skip
+    if isinstance(positive, str) and len(names) > 1 and right == positive:
+        statistics.append(_f1("f1_macro", list(counts.values()), "F1, mean over classes"))
+    items = Items(found.scores, found.rows, codes)
+    return [*statistics, pooled.auc("auc", items, found.labels == 1)]
+
+
+def _f1_counts(found: Graded, decided: NDArray[np.bool_], name: str, n: int) -> Array:
+    """True positives, false positives and false negatives [n, 3] of one class."""
+    is_it, says_it = (np.array([one == name for one in ones], bool) for ones in (found.classes, found.said))
+    kinds = is_it & says_it, ~is_it & says_it, is_it & ~says_it & decided
+    counts = np.stack([_by_outcome(found, kind.astype(float), n) for kind in kinds], axis=1)
+    return np.where((_by_outcome(found, decided.astype(float), n) > 0)[:, None], counts, np.nan)
+
+
+def _f1(name: str, counts: Sequence[Array], title: str) -> Statistic:
+    """The mean of F1 over classes, from the counts [n, 3] of each."""
+
+    def value(sums: Array) -> Array:
+        hits, wrong, missed = np.moveaxis(sums.reshape(*sums.shape[:-1], -1, 3), -1, 0)
+        return np.asarray((2 * hits / (2 * hits + wrong + missed)).mean(axis=-1))
+
+    words: Words = {"title": title, "unit": "harmonic mean of precision and recall", "better": "higher",
+                    "caveat": _HELD}  # fmt: skip
+    return Statistic(name, np.concatenate(counts, axis=1), value, "fraction", **words)
+
+
+def _correlations(found: Graded, codes: NDArray[np.intp]) -> list[Statistic]:
+    finite = np.isfinite(found.scores)
+    items = Items(found.scores[finite], found.rows[finite], codes)
+    return [make(make.__name__, items, found.labels[finite]) for make in
+            (pooled.pearson, pooled.spearman, pooled.kendall)]  # fmt: skip
+
+
+def _by_outcome(found: Graded, values: Array, n: int) -> Array:
+    return np.bincount(found.rows, weights=values, minlength=n).astype(float)
+
+
+def _has(outcomes: Sequence[Outcome], view: str) -> bool:
+    return any(view in outcome.views for outcome in outcomes)
+
+
+def _scores(outcome: Outcome, view: str) -> Array:
+    seen = outcome.views.get(view)
+    return np.full(len(outcome.labels), np.nan) if seen is None or seen.scores is None else np.asarray(seen.scores)
+
+
+def _reason(outcome: Outcome, view: str, positive: bool | str | None) -> str | None:
+    known = np.isfinite(labels_of(outcome, positive))
+    if not known.any():
+        return _REASONS[0]
+    return _REASONS[1] if np.isnan(_scores(outcome, view)[known]).any() else None

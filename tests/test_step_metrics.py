@@ -1,0 +1,244 @@
+"""Metrics of steps, against loops over steps, scikit-learn, and what the definitions say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_models import Scripted
+from sklearn.metrics import f1_score, roc_auc_score
+
+import rmbench
+from rmbench.data.files import Row
+from rmbench.errors import DataError
+from rmbench.kinds.steps import Steps, until_first_error
+from rmbench.metrics import steps, threshold
+from rmbench.metrics.interval import estimate
+from rmbench.metrics.steps import Errors
+from rmbench.types import Array, Candidate, Example, Json, Message, Outcome, Request, Response, Reward, ToolCall, View
+
+
+def outcome(
+    labels: Sequence[int],
+    scores: Sequence[float],
+    name: str = "e",
+    verdicts: Sequence[float] | None = None,
+    subset: str = "all of it",
+) -> Outcome:
+    """One solution with the labels of its steps."""
+    view = View(np.array([min(scores, default=np.nan)]), None, ["ok"], steps=[np.array(scores, float)])
+    heads = {} if verdicts is None else {"verdict": [np.array(verdicts, float)]}
+    return Outcome(name, {"subset": subset}, name, np.array([float(-1 not in labels)]), {"min": view}, step_heads=heads,
+                   step_labels=[np.array(labels, float)])  # fmt: skip
+
+
+def values(outcomes: Sequence[Outcome], fitted: Json) -> dict[str, float]:
+    made = steps.statistics(outcomes, "min", fitted)
+    return {one.name: one.value for one in estimate(made, [each.cluster for each in outcomes], draws=50)}
+
+
+def random_outcomes(rng: np.random.Generator, n: int = 60, levels: int = 8) -> list[Outcome]:
+    """Solutions of up to six steps, half of them with a first error, rewards with ties."""
+    found = []
+    for i in range(n):
+        length = int(rng.integers(1, 7))
+        labels = until_first_error(length, int(rng.integers(length)) if rng.random() < 0.5 else None)
+        scores = (rng.integers(0, levels, length) + 2 * np.array(labels)) / levels
+        found.append(outcome(labels, scores.tolist(), f"e{i}", subset="ab"[i % 2]))
+    return found
+
+
+def first_error_f1(outcomes: Sequence[Outcome], cut: float) -> float:
+    """ProcessBench's F1 by its definition, one solution after the other."""
+    hits: dict[bool, list[bool]] = {True: [], False: []}
+    for one in outcomes:
+        labels, scores = one.step_labels[0].tolist(), np.asarray(one.views["min"].steps)[0].tolist()  # type: ignore[index]
+        truth = labels.index(-1) if -1 in labels else -1
+        said = next((i for i, score in enumerate(scores) if score < cut), -1)
+        hits[truth == -1].append(truth == said)
+    a, b = (float(np.mean(each)) for each in hits.values())
+    return 2 * a * b / (a + b) if a + b else 0.0
+
+
+def test_first_errors_by_the_definition() -> None:
+    outcomes = random_outcomes(np.random.default_rng(0))
+    for cut in (0.0, 0.3, 0.5, 0.9):
+        found = values(outcomes, {"threshold": cut})
+        assert found["first_error_f1"] == pytest.approx(first_error_f1(outcomes, cut))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_chosen_threshold_is_the_lowest_of_the_best(seed: int) -> None:
+    outcomes = random_outcomes(np.random.default_rng(seed), n=30)
+    every = threshold.candidates(np.concatenate([o.views["min"].steps[0] for o in outcomes]))  # type: ignore[index]
+    worth = [first_error_f1(outcomes, cut) for cut in every]
+    assert steps.choose(outcomes, "min") == every[int(np.argmax(np.array(worth) >= max(worth) - 1e-12))]
+
+
+def test_a_threshold_is_chosen_on_the_facet_that_is_declared() -> None:
+    outcomes = random_outcomes(np.random.default_rng(1))
+    here = [one for one in outcomes if one.facets["subset"] == "a"]
+    fitted = Errors(on={"subset": "a"}).fit(outcomes, "min")
+    assert fitted == {"threshold": steps.choose(here, "min")}
+    assert Errors(at=0.5).fit(outcomes, "min") == {"threshold": 0.5}
+    assert Errors(on={"subset": "none"}).fit(outcomes, "min") is None
+
+
+def test_without_a_facet_nobody_is_judged_by_a_threshold_of_their_own() -> None:
+    outcomes = random_outcomes(np.random.default_rng(2))
+    fitted = Errors().fit(outcomes, "min")
+    folds = [threshold.fold_of(one.cluster) for one in outcomes]
+    assert set(folds) == set(range(5))
+    for fold in range(5):
+        others = [one for one, at in zip(outcomes, folds, strict=True) if at != fold]
+        assert fitted["thresholds"][fold] == steps.choose(others, "min")
+    assert list(threshold.thresholds(outcomes, fitted)) == [fitted["thresholds"][fold] for fold in folds]
+
+
+def test_steps_against_scikit_learn() -> None:
+    outcomes = random_outcomes(np.random.default_rng(3))
+    labels = np.concatenate([one.step_labels[0] for one in outcomes])
+    scores = np.concatenate([one.views["min"].steps[0] for one in outcomes])  # type: ignore[index]
+    known = labels != 0
+    found = values(outcomes, {"threshold": 0.4})
+    assert found["step_auc"] == pytest.approx(roc_auc_score(labels[known] == 1, scores[known]))
+    assert found["step_f1_right"] == pytest.approx(f1_score(labels[known] == 1, scores[known] >= 0.4))
+    assert found["step_f1_wrong"] == pytest.approx(f1_score(labels[known] == -1, scores[known] < 0.4))
+
+
+def test_a_model_s_own_verdicts_need_no_threshold() -> None:
+    outcomes = [
+        outcome((1, -1, 0), (0.9, 0.8, 0.1), "a", verdicts=(1, 0, 0)),
+        outcome((1, 1), (0.1, 0.2), "b", verdicts=(1, 1)),
+        outcome((-1, 0), (0.1, 0.2), "c", verdicts=(1, 0)),
+    ]
+    assert Errors().fit(outcomes, "min") is None
+    found = values(outcomes, None)
+    assert (found["first_error_accuracy"], found["no_error_accuracy"]) == (0.5, 1.0)
+    assert found["first_error_f1"] == pytest.approx(2 / 3)
+
+
+def test_a_solution_without_all_of_its_answers_does_not_count_and_is_counted() -> None:
+    outcomes = [
+        outcome((1, -1), (0.9, 0.1), "a"),
+        outcome((1, 1), (0.9, np.nan), "b"),
+        outcome((1, 1), (0.9,), "c"),
+        outcome((), (0.9,), "d"),
+        outcome((1,), (0.9,), "e"),
+        outcome((1,), (), "f"),
+    ]
+    assert values(outcomes, {"threshold": 0.5})["no_error_accuracy"] == 1.0
+    left_out = Errors(at=0.5).left_out(outcomes, "min")
+    assert left_out == {"no labels of steps": 1, "no answer": 2, "other steps than labelled": 1}
+    assert steps.ERRORS.left_out(outcomes[:1], "min") == {"no threshold": 1}
+
+
+def test_intervals_draw_whole_clusters() -> None:
+    outcomes = random_outcomes(np.random.default_rng(4))
+    made = steps.statistics(outcomes, "min", {"threshold": 0.4})
+    for one in estimate(made, [each.cluster for each in outcomes]):
+        assert one.ci_low < one.value < one.ci_high, one.name
+
+
+# the kind
+
+
+def processbench(rows: Iterable[Row]) -> Iterator[Example]:
+    for row in rows:
+        steps, first = row.value["steps"], row.value["label"]
+        labels = until_first_error(len(steps), None if first == -1 else first)
+        candidate = Candidate(Response("\n\n".join(steps), steps), first == -1, step_labels=labels)
+        yield Example(row.text("id"), (Message("user", row.text("problem")),), (candidate,),
+                      facets={"subset": row.file.removesuffix(".json")})  # fmt: skip
+
+
+def rated(request: Request) -> Reward:
+    """Rewards of steps by their length: of no use, but no two models could agree more on them."""
+    rewards = tuple(1 / (1 + len(step)) for step in request.responses[0].steps or ())
+    return Reward(rewards[-1:], steps=rewards)
+
+
+def test_processbench_with_the_threshold_of_its_gsm8k_part(rmbench_data: Path) -> None:
+    declared = Steps("pb", 1, "", "pb", processbench, measure=Errors(on={"subset": "gsm8k"}))
+    data = declared.load(rmbench_data / "processbench")
+    assert Counter(one.facets["subset"] for one in data.examples) == {"gsm8k": 400, "math": 1000}
+    outcomes = []
+    for one in data.examples:
+        questions = declared.questions(one, frozenset({"steps"}), "data")
+        outcomes.append(declared.outcome(one, questions, [rated(question.request) for question in questions]))
+    fitted = declared.measure.fit(outcomes, "min")
+    for subset in ("gsm8k", "math"):
+        part = [one for one in outcomes if one.facets["subset"] == subset]
+        assert values(part, fitted)["first_error_f1"] == pytest.approx(first_error_f1(part, fitted["threshold"]))
+    here = [one for one in outcomes if one.facets["subset"] == "gsm8k"]
+    grid = np.quantile(np.concatenate([one.views["min"].steps[0] for one in here]), np.linspace(0, 1, 60))
+    assert first_error_f1(here, fitted["threshold"]) >= max(first_error_f1(here, cut) for cut in grid)
+
+
+def task(*examples: Example, **settings: object) -> Steps:
+    return Steps("t", 1, "", "t", lambda rows: iter(examples), **settings)  # type: ignore[arg-type]
+
+
+def test_a_turn_of_a_trajectory_may_be_a_step() -> None:
+    turns = [
+        Message("assistant", "", [ToolCall("f", "{}")]),
+        Message("tool", "1"),
+        Message("assistant", "It is 1."),
+    ]
+    candidate = Candidate(Response(turns, "turns"), step_labels=(1, -1))
+    example = Example("e", (Message("user", "?"),), (candidate,))
+    (question,) = task(example).questions(example, frozenset({"steps", "reward"}), "data")
+    assert (question.request.ask, question.request.responses[0].step_count) == ("steps", 2)
+    made = task(example).outcome(example, [question], [Reward((0.5,), steps=(0.9, 0.2))])
+    assert values_of(made.views["min"].steps) == [[0.9, 0.2]]
+    assert values_of(made.step_labels) == [[1.0, -1.0]]
+
+
+def values_of(arrays: Sequence[Array] | None) -> list[list[float]]:
+    return [array.tolist() for array in arrays or ()]
+
+
+def test_labels_until_the_first_error() -> None:
+    assert until_first_error(3, None) == (1, 1, 1)
+    assert until_first_error(4, 1) == (1, -1, 0, 0)
+    with pytest.raises(ValueError, match="first=3: expected the index of one of 3 steps"):
+        until_first_error(3, 3)
+
+
+def test_labels_have_to_be_as_many_as_steps(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text("{}\n")
+    candidate = Candidate(Response("a\nb", ("a", "b")), step_labels=(1,))
+    with pytest.raises(DataError, match="example 1, candidate 0: expected 2 step labels, one a step, got 1"):
+        task(Example("1", (), (candidate,))).load(tmp_path / "x.jsonl")
+    with pytest.raises(DataError, match="none of 1 has a response whose steps are labelled"):
+        task(Example("1", (), (Candidate("a", True),))).load(tmp_path / "x.jsonl")
+
+
+def test_steps_are_run_end_to_end(tmp_path: Path) -> None:
+    def numbered(rows: Iterable[Row]) -> Iterator[Example]:
+        for row in rows:
+            steps = [f"{row.number} {i}" for i in range(4)]
+            labels = until_first_error(4, row.number % 4 if row.number % 2 else None)
+            candidate = Candidate(Response("\n".join(steps), steps), -1 not in labels, step_labels=labels)
+            yield Example(str(row.number), (Message("user", f"{row.number}?"),), (candidate,),
+                          facets={"half": "ab"[row.number > 20]})  # fmt: skip
+
+    def finds_most(request: Request) -> Reward:
+        number, at = int((request.responses[0].steps or ("0 0",))[0].split()[0]), range(4)
+        wrong = number % 4 if number % 2 and number % 5 else 4
+        return Reward((0.5,), steps=tuple(0.9 if i < wrong else 0.1 for i in at))
+
+    (tmp_path / "x.jsonl").write_text("{}\n" * 40)
+    declared = Steps("numbered", 1, "", "numbered", numbered)
+    model = Scripted(finds_most, answers=["steps"])
+    (result,) = rmbench.evaluate(model, [declared], data={"numbered": tmp_path / "x.jsonl"})
+    found = {metric.name: metric for metric in result.metrics if (metric.view, metric.subset) == ("prod", "all")}
+    assert result.primary_view == "prod"
+    assert (found["first_error_accuracy"].value, found["no_error_accuracy"].value) == (0.8, 1.0)
+    assert found["first_error_f1"].value == pytest.approx(2 * 0.8 / 1.8)
+    assert found["first_error_f1"].n == 40
+    assert result.left_out == {}
+    assert result.calibration is not None
