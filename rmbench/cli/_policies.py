@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from rmbench.cli._report import Cell, _cell, _console, _data_line, _figure, _name, _print_notes, held, plain, print_rows
-from rmbench.report.digest import Digest, digest
+from rmbench.results.digest import Digest, digest
 from rmbench.results.schema import TaskResult
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rmbench.errors import UsageError
 from rmbench.plugins import did_you_mean
-from rmbench.report.digest import Digest, digest, figure, said, whole
+from rmbench.results.digest import Digest, digest, figure, said, whole
 from rmbench.results.schema import Calibration, CalibrationMap, Figure, Metric, TaskResult
 
 NOTHING = "-"

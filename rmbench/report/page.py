@@ -22,9 +22,9 @@ from typing import Any
 from rmbench.cache import cache_folder
 from rmbench.errors import ResultError
 from rmbench.report import charts, curves
-from rmbench.report.digest import Digest, digest, figure, said, whole
 from rmbench.report.failures import Failure, worst
 from rmbench.results import collection
+from rmbench.results.digest import Digest, digest, figure, said, whole
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import Calibration, CalibrationMap, Definition, Figure, Metric, TaskResult
 from rmbench.types import Example, Outcome
