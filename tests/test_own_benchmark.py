@@ -149,7 +149,7 @@ def test_it_is_put_on_a_board_which_a_fresh_process_checks(rmbench: Run, out: Pa
     assert f"| {best['subject']['id']} " in first
     assert f"{100 * value(best, 'overall'):.1f} [" in first
     heading = next(line for line in table.splitlines() if line.startswith("| model"))
-    assert all(f"| {name} " in heading.replace("&#37;", "%") for name in ("overall %", "hard %", "normal %", "easy %"))
+    assert {"overall %", "hard %", "normal %", "easy %"} <= {cell.strip() for cell in heading.split("|")}
     assert "own_bench" in (board / "summary.md").read_text()
     forged = next((board / "results").rglob("own_bench.json"))
     text = forged.read_text()

@@ -128,7 +128,7 @@ def with_own(columns: Sequence[Column], found: Digest) -> list[Column]:
         place = next(at for at, column in enumerate(shown) if column.name == "p") + 1
         names = [found.headline, *found.variants, *found.beside]
         shown[place:place] = [
-            metric(name, inert(found.heading(name)), scale=100 if found.is_share(name) else 1)
+            metric(name, inert(found.heading(name)).replace("&#37;", "%"), scale=100 if found.is_share(name) else 1)
             for name in names
             if name not in {column.name for column in columns}
         ]
