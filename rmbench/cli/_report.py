@@ -158,9 +158,10 @@ def _print_calibrated(console: Console, rows: Sequence[Row]) -> None:
         "calibrated": lambda result, view: _error(result, view, "temperature"),
         "temperature": _temperature,
     }
-    cells = [[cell(*row) for cell in columns.values()] for row in rows]
-    if all(cell == NOTHING for row in cells for cell in row[1:]):
+    rows = [row for row in rows if _map(*row, "raw") or _map(*row, "temperature")]
+    if not rows:
         return
+    cells = [[cell(*row) for cell in columns.values()] for row in rows]
     print_rows(console, columns, rows, [_PAIRS, *(said for end, said in _BOUNDS.items() if f"({end})" in str(cells))])
 
 
