@@ -133,6 +133,8 @@ def test_models_are_compared_value_minus_value_by_the_headline_and_by_any_other(
             assert contrast["difference"]["ci_low"] < ours - theirs < contrast["difference"]["ci_high"]
     assert sorted(place["model"] for place in task["ranking"]) == sorted(models)
     assert "not shown, because overall has no number there: domain=chat, domain=code" in task["notes"]
+    own = ("compare", "out", "--json", "-t", "python:own_bench:TASK")
+    assert json.loads(rmbench(*own).stdout)["tasks"] == [task]
     (task,) = json.loads(rmbench("compare", "out", "--json", "--metric", "hard").stdout)["tasks"]
     assert [contrast["subset"] for contrast in task["contrasts"]] == ["all", "all"]
 
