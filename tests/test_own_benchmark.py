@@ -121,6 +121,11 @@ def test_the_page_is_made_of_it(out: Path) -> None:
     assert "overall and what else has its unit" in page
 
 
+def test_a_page_is_made_where_it_is_not_installed(rmbench: Run, out: Path) -> None:
+    rmbench("view", "out", "--all", "--no-browser", installed=False)
+    assert '<th scope="col">overall %</th>' in (out / "report.html").read_text()
+
+
 def test_models_are_compared_value_minus_value_by_the_headline_and_by_any_other(rmbench: Run, out: Path) -> None:
     found = results(out)
     (task,) = json.loads(rmbench("compare", "out", "--json").stdout)["tasks"]
