@@ -268,7 +268,7 @@ def test_models_and_policies_run_side_by_side(
     printed = capsys.readouterr().out
     assert {path.name for path in tmp_path.rglob("*.json")} == {"best_of_n.json", "overflow.json"}
     assert "lengths in tokens of local/tiny" in printed
-    assert "CSR@6 %" in printed
+    assert "csr 6 %" in printed
     assert "not identified: CSR@1000: cap below k" in printed
     [path] = tmp_path.rglob("overflow.json")
     assert main(["show", str(path)]) == 0

@@ -121,6 +121,11 @@ def test_the_page_is_made_of_it(out: Path) -> None:
     assert "overall and what else has its unit" in page
 
 
+def test_a_page_is_made_where_it_is_not_installed(rmbench: Run, out: Path) -> None:
+    rmbench("view", "out", "--all", "--no-browser", installed=False)
+    assert '<th scope="col">overall %</th>' in (out / "report.html").read_text()
+
+
 def test_models_are_compared_value_minus_value_by_the_headline_and_by_any_other(rmbench: Run, out: Path) -> None:
     found = results(out)
     (task,) = json.loads(rmbench("compare", "out", "--json").stdout)["tasks"]
@@ -133,6 +138,8 @@ def test_models_are_compared_value_minus_value_by_the_headline_and_by_any_other(
             assert contrast["difference"]["ci_low"] < ours - theirs < contrast["difference"]["ci_high"]
     assert sorted(place["model"] for place in task["ranking"]) == sorted(models)
     assert "not shown, because overall has no number there: domain=chat, domain=code" in task["notes"]
+    own = ("compare", "out", "--json", "-t", "python:own_bench:TASK")
+    assert json.loads(rmbench(*own).stdout)["tasks"] == [task]
     (task,) = json.loads(rmbench("compare", "out", "--json", "--metric", "hard").stdout)["tasks"]
     assert [contrast["subset"] for contrast in task["contrasts"]] == ["all", "all"]
 
@@ -148,6 +155,8 @@ def test_it_is_put_on_a_board_which_a_fresh_process_checks(rmbench: Run, out: Pa
     first = next(line for line in table.splitlines() if line.startswith("| rmbench"))
     assert f"| {best['subject']['id']} " in first
     assert f"{100 * value(best, 'overall'):.1f} [" in first
+    heading = next(line for line in table.splitlines() if line.startswith("| model"))
+    assert {"overall %", "hard %", "normal %", "easy %"} <= {cell.strip() for cell in heading.split("|")}
     assert "own_bench" in (board / "summary.md").read_text()
     forged = next((board / "results").rglob("own_bench.json"))
     text = forged.read_text()

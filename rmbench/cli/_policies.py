@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from rich.table import Table
-
-from rmbench.cli._report import _cell, _console, _data_line, _print_notes, plain
-from rmbench.report.digest import Digest, digest, figure
+from rmbench.cli._report import Cell, _cell, _console, _data_line, _figure, _name, _print_notes, held, plain, print_rows
+from rmbench.results.digest import Digest, digest
 from rmbench.results.schema import TaskResult
-
-_NAMES, _CELL = 40, 20  # characters that a policy with its condition takes, and a figure with its interval
 
 
 def print_policies(results: Sequence[TaskResult]) -> None:
@@ -19,18 +16,11 @@ def print_policies(results: Sequence[TaskResult]) -> None:
     for task in dict.fromkeys(result.task.name for result in results):
         some = [result for result in results if result.task.name == task]
         console.print(f"\n[bold]{plain(task)}[/]  {plain(_data_line(some[0]))}", highlight=False)
-        table = Table(header_style="bold", caption=_caption(some), caption_justify="left")
-        table.add_column("policy", min_width=12, overflow="fold")
-        table.add_column("condition", overflow="fold")
         found = digest(some)
-        names = _columns(found, console.width)
-        for name in names:
-            table.add_column(plain(found.heading(name)), justify="right", overflow="fold")
-        for result in some:
-            for view in result.views:
-                cells = [_cell(figure(result, name, view)) for name in names]
-                table.add_row(*map(plain, [result.subject.id, view, *cells]))
-        console.print(table)
+        rows = [(result, view) for result in some for view in result.views]
+        columns: dict[str, Cell] = {"policy": _name}
+        columns |= {found.heading(name): partial(_figure, name) for name in _columns(found)}
+        print_rows(console, held(console, columns, rows), rows, [_caption(some)])
         for result in some:
             for line in _effects(result):
                 console.print(f"  {plain(line)}", highlight=False)
@@ -40,11 +30,15 @@ def print_policies(results: Sequence[TaskResult]) -> None:
         _print_notes(console, [result.model_copy(update={"left_out": {}, "truncated": 0}) for result in some])
 
 
-def _columns(found: Digest, width: int) -> list[str]:
-    """The headline, what else has its unit, and the first figure of each other unit, as many as the terminal holds."""
-    firsts = {found.statistics[name].unit: name for name in [*found.statistics][::-1] if name not in found.tested}
-    names = dict.fromkeys([found.headline, *found.variants, *[*firsts.values()][::-1]])
-    return [name for name in names if name in found.statistics][: max(1, (width - _NAMES) // _CELL)]
+def _columns(found: Digest) -> list[str]:
+    """The headline, the first number of each kind, and what else has the headline's unit."""
+    known = [name for name in found.statistics if name not in found.tested]
+    firsts: dict[tuple[str, str], str] = {}
+    for name in known:
+        if not found.is_share(name):
+            firsts.setdefault((found.statistics[name].title, found.statistics[name].unit), name)
+    names = dict.fromkeys([found.headline, *found.variants, *firsts.values()])
+    return [name for name in names if name in known]
 
 
 def _caption(results: Sequence[TaskResult]) -> str:

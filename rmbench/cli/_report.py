@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rmbench.errors import UsageError
 from rmbench.plugins import did_you_mean
-from rmbench.report.digest import Digest, digest, figure, said, whole
+from rmbench.results.digest import Digest, digest, figure, said, whole
 from rmbench.results.schema import Calibration, CalibrationMap, Figure, Metric, TaskResult
 
 NOTHING = "-"
@@ -24,8 +24,6 @@ _BOUNDS = {
 _KINDS = {"softmax": "a softmax over a prompt's responses", "pooled": "pooled over all prompts"}
 _METRIC_WIDTH, _MODEL_WIDTH = 34, 26
 _PIPED_WIDTH = 120
-_FEW = 3  # columns beside a model's name that any terminal gets
-
 Row = tuple[TaskResult, str]  # a result and a view
 Cell = Callable[[TaskResult, str], str]
 
@@ -138,7 +136,7 @@ def _print_headline(console: Console, found: Digest, rows: Sequence[Row]) -> Non
     more: dict[str, Cell] = {"ties": lambda result, view: f"{result.ties.get(view, 0):,}"} if tied else {}
     more |= {found.heading(name): partial(_alone, name) for name in variants}
     wide = _fits(console, columns | more, rows)
-    _print_rows(console, columns | (more if wide else {}), rows, _legend(found, rows))
+    print_rows(console, columns | (more if wide else {}), rows, _legend(found, rows))
     for result, view in rows if more and not wide else ():
         cells = ", ".join(f"{heading} {cell(result, view)}" for heading, cell in more.items())
         console.print(f"  {plain(f'{_name(result, view)}: {cells}')}", highlight=False)
@@ -147,13 +145,9 @@ def _print_headline(console: Console, found: Digest, rows: Sequence[Row]) -> Non
 def _print_beside(console: Console, found: Digest, rows: Sequence[Row]) -> None:
     """What else was measured that can be compared between models, as many columns as the terminal holds."""
     columns: dict[str, Cell] = {"model": _name}
-    for name in found.beside[1:]:
-        longer = columns | {found.heading(name): partial(_figure, name)}
-        if len(columns) > _FEW and not _fits(console, longer, rows):
-            break
-        columns = longer
+    columns |= {found.heading(name): partial(_figure, name) for name in found.beside[1:]}
     if len(columns) > 1:
-        _print_rows(console, columns, rows)
+        print_rows(console, held(console, columns, rows), rows)
 
 
 def _print_calibrated(console: Console, rows: Sequence[Row]) -> None:
@@ -164,34 +158,61 @@ def _print_calibrated(console: Console, rows: Sequence[Row]) -> None:
         "calibrated": lambda result, view: _error(result, view, "temperature"),
         "temperature": _temperature,
     }
-    cells = [[cell(*row) for cell in columns.values()] for row in rows]
-    if all(cell == NOTHING for row in cells for cell in row[1:]):
+    rows = [row for row in rows if _map(*row, "raw") or _map(*row, "temperature")]
+    if not rows:
         return
-    _print_rows(console, columns, rows, [_PAIRS, *(said for end, said in _BOUNDS.items() if f"({end})" in str(cells))])
+    cells = [[cell(*row) for cell in columns.values()] for row in rows]
+    print_rows(console, columns, rows, [_PAIRS, *(said for end, said in _BOUNDS.items() if f"({end})" in str(cells))])
 
 
-def _print_rows(
-    console: Console, columns: Mapping[str, Cell], rows: Sequence[Row], caption: Sequence[str] = ()
-) -> None:
-    """One row a model; where the terminal is narrow, an interval stands below its number, so that both stay whole."""
-    space = " " if _fits(console, columns, rows) else "\n"
-    table = Table(header_style="bold", caption="; ".join(caption) or None, caption_justify="left")
-    table.add_column("model", min_width=12, overflow="fold")
-    for heading in [*columns][1:]:
-        table.add_column(plain(heading), justify="right", overflow="fold", min_width=4)
-    for row in rows:
-        name, *cells = (cell(*row) for cell in columns.values())
-        table.add_row(plain(name), *(plain(cell).replace(" \\[", f"{space}\\[") for cell in cells))
+def print_rows(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row], words: Sequence[str] = ()) -> None:
+    """One row a result and view, the first column its name.
+
+    Where the terminal is narrow, an interval stands below its number, so that both stay whole.
+    """
+    named, *headings = columns
+    cells = _cells(columns, rows, narrow=not _fits(console, columns, rows))
+    table = Table(header_style="bold", caption="; ".join(words) or None, caption_justify="left")
+    table.add_column(named, min_width=12, overflow="fold")
+    long, short = _widths(headings, cells)
+    whole_headings = _wide(rows, long) <= console.width
+    for heading, width in zip(headings, long if whole_headings else short, strict=True):
+        table.add_column(plain(heading), justify="right", overflow="fold", width=width)  # rich would fold the numbers
+    for number, row in enumerate(rows):
+        lines = [[plain(line) for line in column[number].split("\n")] for column in cells]
+        table.add_row(plain(_name(*row)), *map("\n".join, lines))
     console.print(table)
 
 
+def held(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row]) -> dict[str, Cell]:
+    """The first columns, at least one beside the names, that the terminal holds with intervals below their numbers."""
+    widths = _widths([*columns][1:], _cells(columns, rows, narrow=True))[1]
+    count = next((n for n in range(len(widths), 1, -1) if _wide(rows, widths[:n]) <= console.width), 1)
+    return dict([*columns.items()][: count + 1])
+
+
+def _cells(columns: Mapping[str, Cell], rows: Sequence[Row], *, narrow: bool) -> list[list[str]]:
+    """The cells of every column but the first."""
+    space = "\n" if narrow else " "
+    return [[cell(*row).replace(" [", f"{space}[") for row in rows] for cell in [*columns.values()][1:]]
+
+
+def _widths(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> tuple[list[int], list[int]]:
+    """How wide each column is with its heading whole, and with the heading's words below each other."""
+    widest = [max(len(line) for cell in column for line in cell.split("\n")) for column in cells]
+    long = [max(len(heading), width) for heading, width in zip(headings, widest, strict=True)]
+    return long, [max(*map(len, heading.split()), width) for heading, width in zip(headings, widest, strict=True)]
+
+
+def _wide(rows: Sequence[Row], widths: Sequence[int]) -> int:
+    """How wide a table is, with the names of its rows and its rules."""
+    return max(12, *(len(_name(*row)) for row in rows)) + sum(widths) + 3 * len(widths) + 4
+
+
 def _fits(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row]) -> bool:
-    """Whether a table of these columns is whole without folding a cell; of a heading, words may stand below words."""
-    widths = [
-        max([len(cell(*row)) for row in rows] + [len(word) for word in heading.split()])
-        for heading, cell in columns.items()
-    ]
-    return sum(widths) + 3 * len(widths) + 1 <= console.width
+    """Whether a table of these columns is whole with every number and its interval on one line."""
+    short = _widths([*columns][1:], _cells(columns, rows, narrow=False))[1]
+    return _wide(rows, short) <= console.width
 
 
 def _legend(found: Digest, rows: Sequence[Row]) -> list[str]:

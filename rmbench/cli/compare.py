@@ -150,10 +150,10 @@ def _table(task: TaskComparison, letters: Mapping[str, str], space: str) -> Tabl
     unit = " %" if _is_percent(task) else ""
     table.add_column("examples", overflow="fold")
     for heading in ("", f"{task.metric}{unit}", "difference", "p", "detectable", "n"):
-        table.add_column(heading, justify="right", overflow="fold")
+        table.add_column(heading, justify="right", overflow="fold", no_wrap=heading == "difference")
     for contrast in task.contrasts:
         where, *numbers = _cells(contrast, task, letters, space)
-        table.add_row(plain(where), *numbers)
+        table.add_row(plain(where).replace("=", "=\n" if space == "\n" else "=", 1), *numbers)
     return table
 
 

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rmbench.errors import ResultError
-from rmbench.leaderboard.columns import COLUMNS, NOTHING, Column, count, figure, inert, text, with_headline
+from rmbench.leaderboard.columns import COLUMNS, NOTHING, Column, count, figure, inert, text, with_own
 from rmbench.leaderboard.entries import Find, Row, Section, read_results, sections
 from rmbench.metrics.interval import mean_interval
 from rmbench.plugins import load_task
 from rmbench.results import provenance
+from rmbench.results.digest import digest
 from rmbench.results.schema import Metric
 
 _NOTE = """\
@@ -114,7 +115,7 @@ def _shown(columns: Sequence[Column], rows: Sequence[Row]) -> str:
 
 
 def _columns(section: Section) -> list[Column]:
-    return with_headline(COLUMNS, section.rows[0].headline, section.definition)
+    return with_own(COLUMNS, digest(section.results))
 
 
 def _csv(parts: Sequence[Section]) -> str:

@@ -22,9 +22,9 @@ from typing import Any
 from rmbench.cache import cache_folder
 from rmbench.errors import ResultError
 from rmbench.report import charts, curves
-from rmbench.report.digest import Digest, digest, figure, said, whole
 from rmbench.report.failures import Failure, worst
 from rmbench.results import collection
+from rmbench.results.digest import Digest, digest, figure, said, whole
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import Calibration, CalibrationMap, Definition, Figure, Metric, TaskResult
 from rmbench.types import Example, Outcome
@@ -261,7 +261,7 @@ def _part_plots(result: TaskResult, found: Digest, board: _Board) -> list[Plot]:
     parts = [m.model_copy(update={"name": m.subset}) for m in primary if m.name == found.headline and m.at is None]
     named = {metric.name: metric for metric in primary if metric.subset == "all"}
     alike = [named[name] for name in (found.headline, *found.variants) if name in named]
-    if len({metric.value for metric in alike}) == 1:
+    if found.tested or len({metric.value for metric in alike}) == 1:  # effects have a plot of their own
         alike = []
     plots = []
     for title, some, words in (

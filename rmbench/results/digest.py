@@ -11,9 +11,9 @@ from rmbench.results.schema import Definition, Metric, TaskResult
 
 @dataclass(frozen=True)
 class Digest:
-    """The figures that some result of a task has: `statistics` by name, `tested` those that are tested against zero.
+    """The figures that some result of a task has a number of: `statistics` by name, `tested` those against zero.
 
-    `headline` is what the task's measure looks at first.
+    `headline` is what the task's measure looks at first; it may have no number.
     """
 
     headline: str
@@ -69,11 +69,11 @@ class Digest:
 
 def digest(results: Sequence[TaskResult]) -> Digest:
     """The figures of results of one task."""
-    known = [(result, metric) for result in results for metric in result.metrics if metric.subset == "all"]
-    valued = {metric.name for _, metric in known if metric.value is not None}
-    statistics = {name: result.statistics[name] for result in results for name in result.statistics if name in valued}
-    tested = frozenset(metric.name for _, metric in known if metric.p is not None)
-    return Digest(results[0].task.headline, statistics, tested)
+    headline = results[0].task.headline
+    measured = [metric for result in results for metric in result.metrics if metric.subset == "all"]
+    shown = {headline, *(metric.name for metric in measured if metric.value is not None)}
+    statistics = {name: result.statistics[name] for result in results for name in result.statistics if name in shown}
+    return Digest(headline, statistics, frozenset(metric.name for metric in measured if metric.p is not None))
 
 
 def figure(result: TaskResult, name: str, view: str) -> Metric | None:
