@@ -26,8 +26,8 @@ RERUN = 100_000
 CALLABLE = "def reward(prompt, response):\n    return float(len(response))\n"
 # Functions of the flow whose time is told; each includes what it calls, and none calls another one of them
 PARTS = {
-    "read the data": "rmbench.flow:load_tasks",
-    "ask and score": "rmbench.scoring:score",
+    "read the data": "rmbench.runs.loading:load_tasks",
+    "ask and score": "rmbench.scoring.session:Session.ask",
     "outcomes, records": "rmbench.results.judged:Judged.add",
     "calibration": "rmbench.results.figures:calibrate",
     "metrics": "rmbench.results.figures:_metrics",

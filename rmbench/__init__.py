@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from rmbench.errors import ResultError as ResultError
     from rmbench.errors import RmbenchError as RmbenchError
     from rmbench.errors import UsageError as UsageError
-    from rmbench.flow import evaluate as evaluate
-    from rmbench.flow import score as score
     from rmbench.models.spec import load_model as load_model
     from rmbench.models.spec import open_model as open_model
     from rmbench.plugins import load_task as load_task
     from rmbench.results.schema import TaskResult as TaskResult
+    from rmbench.runs.evaluate import evaluate as evaluate
+    from rmbench.runs.score import score as score
     from rmbench.types import Reward as Reward
 
 _HOMES = {
@@ -28,11 +28,11 @@ _HOMES = {
     "RmbenchError": "rmbench.errors",
     "TaskResult": "rmbench.results.schema",
     "UsageError": "rmbench.errors",
-    "evaluate": "rmbench.flow",
+    "evaluate": "rmbench.runs.evaluate",
     "load_model": "rmbench.models.spec",
     "load_task": "rmbench.plugins",
     "open_model": "rmbench.models.spec",
-    "score": "rmbench.flow",
+    "score": "rmbench.runs.score",
 }
 
 __all__ = [

@@ -128,6 +128,10 @@ def load_task(name: str) -> Task:
     """The task called `name`, or what `python:module:TASK` names.
 
     Raises UsageError with the close names where there is none.
+
+    >>> task = load_task("best_of_n")
+    >>> task.version, task.measure.headline
+    (1, 'accuracy')
     """
     if name.startswith("suite:"):
         raise UsageError(f"{name} is a suite of several tasks; expected the name of one task")

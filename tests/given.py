@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rmbench.data.dataset import Source, collect
-from rmbench.flow import evaluate
 from rmbench.results.schema import TaskResult
 from rmbench.results.verify import verify
+from rmbench.runs.evaluate import evaluate
 from rmbench.types import Candidate, Example, Message
 
 

@@ -21,9 +21,8 @@ LAYERS = [
     ["rmbench.scoring"],
     ["rmbench.kinds"],
     ["rmbench.tasks", "rmbench.data_cards"],
-    ["rmbench.flow"],
-    ["rmbench.rewards", "rmbench.generation"],
-    ["rmbench.rejection"],
+    ["rmbench.runs.loading"],
+    ["rmbench.runs"],
     ["rmbench.leaderboard", "rmbench.compare", "rmbench.correlate", "rmbench.report"],
     ["rmbench.cli", "rmbench.demo", "rmbench.__main__", "rmbench"],
 ]
@@ -165,18 +164,18 @@ def test_nothing_heavy_is_imported_at_top_level() -> None:
 
 def test_an_injected_wrong_import_is_found() -> None:
     project = sources()
-    project["rmbench.metrics.comparison"] += "\nfrom rmbench.flow import evaluate\n"
+    project["rmbench.metrics.comparison"] += "\nfrom rmbench.runs.evaluate import evaluate\n"
     project["rmbench.tasks.preference"] += "\ndef f():\n    import rmbench.models.scores\n"
     project["rmbench.leaderboard.build"] += "\ndef f():\n    from rmbench.data import files\n"
     found = wrong_imports(project)
-    assert "rmbench.metrics.comparison imports rmbench.flow" in found
+    assert "rmbench.metrics.comparison imports rmbench.runs.evaluate" in found
     assert "rmbench.tasks.preference imports rmbench.models.scores" in found
     assert "rmbench.leaderboard.build imports rmbench.data.files" in found
 
 
 def test_an_injected_cycle_is_found() -> None:
     project = sources()
-    project["rmbench.types"] += "\ndef f():\n    from rmbench.models.base import Options\n"
+    project["rmbench.types"] += "\ndef f():\n    from rmbench.models.base import Subject\n"
     assert {"rmbench.types", "rmbench.models.base"} <= set(cycles(project))
 
 

@@ -23,7 +23,6 @@ from given import example, given, judged, pair
 from test_session import AtRest, CritiqueFirst, Writes
 
 from rmbench.errors import ModelError, UsageError
-from rmbench.flow import evaluate
 from rmbench.forwards.loop import rewards_of
 from rmbench.kinds.comparison import Comparison
 from rmbench.kinds.grading import Grading
@@ -37,6 +36,7 @@ from rmbench.models.base import Subject, of_picks
 from rmbench.models.length import Length
 from rmbench.results.provenance import reason_of
 from rmbench.results.replay import outcomes_of
+from rmbench.runs.evaluate import evaluate
 from rmbench.scoring import Asking, Session, Store
 from rmbench.types import (
     Ask,

@@ -56,7 +56,7 @@ def test_a_run_prints_a_table_and_writes_its_files(pairs: Path, tmp_path: Path, 
 def test_a_run_says_what_length_and_margins_are_worth(tmp_path: Path, capsys: Any) -> None:
     assert run("run", "-m", "length", "-m", "random", "-t", "best_of_n", "--out", tmp_path) == 0
     printed = capsys.readouterr().out
-    assert "at equal length %" in printed
+    assert "accuracy length controlled %" in printed
     assert "ECE % as it is" in printed
     assert "always longer: 19.4 %" in printed  # the accuracy of the model that scores by length
 
@@ -92,7 +92,7 @@ def test_a_constant_reward_is_said_to_be_one(tmp_path: Path, capsys: Any, monkey
     assert run("run", "-m", "python:constant:reward", "-t", "length_bias", "--out", tmp_path / "out") == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "every reward is the same, 1" in printed
-    assert "in 120 examples an edit is rewarded just as what it was made from" in printed
+    assert "in 120 examples a tie decides" in printed
 
 
 def test_a_probe_has_a_row_a_metric_and_a_star_where_an_effect_is_no_chance(tmp_path: Path, capsys: Any) -> None:
@@ -132,6 +132,20 @@ def test_show_prints_every_number_of_a_result_and_the_card_of_a_task(pairs: Path
     assert "margin_sd" in capsys.readouterr().out
     assert run("show", "preference") == 0
     assert "prompts differ" in capsys.readouterr().out
+
+
+def test_show_says_what_a_metric_is_and_names_the_near_one(pairs: Path, tmp_path: Path, capsys: Any) -> None:
+    run("run", "-m", "length", "-t", "preference", "--data", f"preference={pairs}", "--out", tmp_path / "out")
+    (path,) = (tmp_path / "out").rglob("*.json")
+    capsys.readouterr()
+    assert run("show", path, "--metric", "mean_rank") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "mean_rank Mean rank of the best correct candidate (rank, from 1); lower is better; from 1; grows" in printed
+    assert "margin_sd" not in printed
+    assert run("show", path, "--metric", "mean_rnk") == 2
+    assert "unknown metric 'mean_rnk': did you mean 'mean_rank'" in one_error(capsys)
+    assert run("show", "preference", "--metric", "accuracy") == 2
+    assert "preference is a task; expected a result file" in one_error(capsys)
 
 
 def test_show_prints_what_a_calibration_found_and_the_scale_of_the_rewards(tmp_path: Path, capsys: Any) -> None:
@@ -434,7 +448,7 @@ def test_a_runs_seed_is_every_runs_and_that_of_a_model_which_declares_one(tmp_pa
     printed = capsys.readouterr()
     assert "apply" not in printed.err
     length, random = json.loads(printed.out)
-    assert (length["config"]["seed"], random["config"]["seed"], random["subject"]["fingerprint"]) == (
+    assert (length["config"]["data"]["seed"], random["config"]["data"]["seed"], random["subject"]["fingerprint"]) == (
         5,
         5,
         "random:1:5",
@@ -457,3 +471,25 @@ def test_score_and_select_refuse_an_option_too(command: str, pairs: Path, tmp_pa
 def test_generate_refuses_an_option_too(pairs: Path, tmp_path: Path, capsys: Any) -> None:
     assert run("generate", pairs, "-p", f"outputs:{pairs}", "-o", tmp_path / "o.jsonl", "--dtype", "float16") == 2
     assert "unknown option --dtype of outputs:" in one_error(capsys)
+
+
+def test_a_task_that_cannot_be_read_is_one_line_and_the_others_are_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.jsonl").write_text("{")
+    tasks = ["-t", "best_of_n", "-t", "preference", "--data", f"preference={tmp_path / 'broken.jsonl'}"]
+    assert main(["run", "-m", "length", *tasks, "--limit", "5", "--out", str(tmp_path / "out")]) == 1
+    assert "rmbench: no result of preference: broken.jsonl, row 1: invalid JSON" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").rglob("*.json")] == ["best_of_n.json"]
+
+
+def test_fresh_asks_own_code_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "CALLS = []\n\n\ndef reward(prompt, response):\n    CALLS.append(response)\n    return len(response)\n"
+    (tmp_path / "counting.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    command = ["run", "-m", "python:counting:reward", "-t", "best_of_n", "--limit", "2", "--out", str(tmp_path / "out")]
+    calls = []
+    for more in ([], [], ["--fresh"]):
+        assert main([*command, *more]) == 0
+        calls.append(len(sys.modules["counting"].CALLS))
+    assert calls == [8, 8, 16]

@@ -93,7 +93,7 @@ def test_the_difference_its_test_and_who_is_wrong(two: tuple[Path, Path], capsys
         "only_theirs": 2, "only_ours": 20, "both": 8, "neither": 10,
         "common": pytest.approx(8 / 30), "common_if_independent": pytest.approx(7 / 31),
     }  # fmt: skip
-    assert [c["subset"] for c in (whole, subset_a, subset_b)] == ["all", "a", "b"]
+    assert [c["subset"] for c in (whole, subset_a, subset_b)] == ["all", "subset=a", "subset=b"]
     assert (subset_a["n"], subset_a["headline"], subset_a["p_holm"]) == (20, False, None)
 
 
@@ -270,7 +270,6 @@ def test_what_is_mistyped_is_a_usage_error(two: tuple[Path, Path], tmp_path: Pat
     assert "only org/a is given; a comparison needs two" in refused(capsys, two[0], code=2)
     assert "nothing is given" in refused(capsys, code=2)
     assert "did you mean 'accuracy'?" in refused(capsys, *two, "--metric", "acuracy", code=2)
-    assert "'margin_sd'" in refused(capsys, *two, "--metric", "margin_sd", code=2)
     assert "did you mean 'default'?" in refused(capsys, *two, "--view", "defalt", code=2)
     assert "did you mean 'preference'?" in refused(capsys, *two, "-t", "preferences", code=2)
     assert "a model has that name" in refused(capsys, *two, "--group", f"org/a={two[1]}", code=2)
@@ -326,13 +325,14 @@ def test_names_do_not_colour_the_terminal(two: tuple[Path, Path], tmp_path: Path
 def test_noise_is_told_apart_at_the_nominal_rate(tmp_path: Path) -> None:
     from rmbench.compare.entrants import read_models
     from rmbench.compare.report import compare
+    from rmbench.plugins import load_task
 
     path = evaluate(tmp_path / "a", right_on(), "a", rows=pairs(60))
     result = files.read(path, tables=True)
     rng, told, trials = np.random.default_rng(0), 0, 120
     for trial in range(trials):
         made = [noise(result, tmp_path / f"{trial}{name}", name, rng) for name in "ab"]
-        told += compare(read_models(made, {}), lambda task: lambda outcomes, view: []).tasks[0].contrasts[0].is_told
+        told += compare(read_models(made, {}), load_task).tasks[0].contrasts[0].is_told
     assert told / trials <= 0.09
 
 
@@ -405,6 +405,57 @@ def test_a_probe_is_compared_by_its_headline_effect_and_by_its_rates(tmp_path: P
     assert [whole["baseline_value"], whole["model_value"]] == pytest.approx(stated)
     assert whole["difference"]["ci_high"] < 0
     assert whole["difference"]["p"] < 0.001
+
+
+def test_a_metric_that_is_no_mean_is_compared_value_minus_value(two: tuple[Path, Path], capsys: Any) -> None:
+    (task,) = document(capsys, *two, "--metric", "margin_sd")["tasks"]
+    assert (task["title"], task["unit"]) == ("Margin of correct over wrong", "SDs of the reward within examples")
+    stated = [files.read(path).metric("margin_sd").value for path in two]
+    whole = task["contrasts"][0]
+    assert [whole["baseline_value"], whole["model_value"]] == pytest.approx(stated)
+    assert whole["difference"]["value"] == pytest.approx(stated[1] - stated[0])
+    assert whole["difference"]["ci_low"] < stated[1] - stated[0] < whole["difference"]["ci_high"] < 0
+    assert run(*two, "--metric", "margin_sd") == 0
+    printed = capsys.readouterr().out
+    assert "margin_sd: Margin of correct over wrong (SDs of the reward within examples)" in printed
+
+
+def test_seeds_of_a_metric_that_is_no_mean_are_averaged(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    seeds = [evaluate(tmp_path / f"s{i}", right_on(*range(5 + 12 * i)), f"seed{i}") for i in range(3)]
+    found = document(capsys, two[0], "--group", f"mine={','.join(map(str, seeds))}", "--metric", "margin_sd")["tasks"][
+        0
+    ]["contrasts"][0]
+    values = [files.read(path).metric("margin_sd").value for path in seeds]
+    assert found["model_value"] == pytest.approx(np.mean(values))
+    assert found["difference"]["value"] == pytest.approx(np.mean(values) - found["baseline_value"])
+    assert found["difference"]["n"] == 40
+    alone = document(capsys, two[0], seeds[1], "--metric", "margin_sd")["tasks"][0]["contrasts"][0]["difference"]
+    assert found["difference"]["ci_high"] - found["difference"]["ci_low"] > alone["ci_high"] - alone["ci_low"]
+
+
+def test_models_that_are_no_means_are_ranked_by_the_same_differences(
+    two: tuple[Path, Path], tmp_path: Path, capsys: Any
+) -> None:
+    c = evaluate(tmp_path / "c", right_on(*range(29)), "org/c")
+    (task,) = document(capsys, *two, c, "--metric", "margin_sd")["tasks"]
+    assert [(p["model"], *p["rank"].values()) for p in task["ranking"]] == [
+        ("org/a", 1, 1, 2), ("org/c", 2, 1, 2), ("org/b", 3, 3, 3),
+    ]  # fmt: skip
+
+
+def test_another_measure_than_the_installed_one_compares_nothing(
+    two: tuple[Path, Path], tmp_path: Path, capsys: Any
+) -> None:
+    made = [edit(path, tmp_path / f"{i}" / "preference.json", task={"measure": "other"}) for i, path in enumerate(two)]
+    assert "measured by other; version 1, by comparison, is installed" in refused(capsys, *made)
+    gone = [edit(path, tmp_path / f"g{i}" / "gone.json", task={"name": "gone"}) for i, path in enumerate(two)]
+    assert "task 'gone' is not installed, and only its measure can compare" in refused(capsys, *gone)
+
+
+def test_models_that_look_at_other_things_are_said_to(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    told = edit(two[1], tmp_path / "told" / "preference.json", subject={"uses": ["reference"]})
+    (task,) = document(capsys, two[0], told)["tasks"]
+    assert "besides prompt and responses org/a looks at nothing; org/b looks at reference" in task["notes"]
 
 
 def test_a_view_that_only_one_model_has_is_compared_with_the_others_primary_one(tmp_path: Path, capsys: Any) -> None:

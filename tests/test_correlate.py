@@ -208,7 +208,7 @@ def test_metrics_are_ranked_and_a_loss_by_how_it_falls(tmp_path: Path, capsys: A
     rng = np.random.default_rng(0)
     y = rng.standard_normal(25)
     rows = [
-        {"rm": rm(i), "metric": name, "value": value}
+        {"rm": rm(i), "metric": name, "value": value, "better": "lower" if name == "loss" else ""}
         for name, values in (("noise", rng.standard_normal(25)), ("loss", -y + 0.1 * rng.standard_normal(25)),
                              ("accuracy", y + 0.4 * rng.standard_normal(25)))
         for i, value in enumerate(values)
@@ -236,7 +236,7 @@ def test_below_six_common_models_there_is_a_dash_and_the_reason(
     assert found["n"] == count
     assert run(*given) == 0
     printed = capsys.readouterr().out
-    assert ("5 common models, 6 would do: Bench accuracy" in printed) is not known
+    assert ("5 common models, expected 6 or more: Bench accuracy" in printed) is not known
 
 
 def test_a_constant_is_a_dash_and_the_reason(tmp_path: Path, capsys: Any) -> None:
@@ -292,6 +292,17 @@ def test_results_over_other_examples_are_another_benchmark(tmp_path: Path, capsy
     names = {one["metric"] for one in found if one["metric"].endswith(" accuracy")}
     assert len(names) == 3
     assert sum(name.startswith("preference v") for name in names) == 2
+
+
+def test_results_over_other_responses_are_another_benchmark(tmp_path: Path, capsys: Any) -> None:
+    for longer in (2, 3):
+        data = tmp_path / f"{longer}.jsonl"
+        rows = ({"id": f"e{i}", "prompt": f"p{i}", "chosen": "a" * longer, "rejected": "b"} for i in range(10))
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        rmbench.evaluate("length", ["preference"], data={"preference": data}, out=tmp_path / "out")
+    names = {row.benchmark for row in read_results(tmp_path / "out")}
+    assert len(names) == 2
+    assert all(name.startswith("preference v1 both ") for name in names)
 
 
 # What is printed and drawn.
@@ -361,17 +372,18 @@ def test_plots_without_their_packages_are_one_line(
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"value": "high"}, "row 2, `value`: 'high' is no finite number"),
-        ({"value": "nan"}, "row 2, `value`: 'nan' is no finite number"),
+        ({"value": "high"}, "row 2, `value`: expected a finite number, got 'high'"),
+        ({"value": "nan"}, "row 2, `value`: expected a finite number, got 'nan'"),
         ({"value": ""}, "row 2, `value`: empty"),
         ({"rm": " "}, "row 2, `rm`: empty"),
         ({"source": ""}, "row 2, `source`: empty"),
         ({"low": "1"}, "row 2, `high`: empty, but the other end is not"),
         ({"low": "3", "high": "4"}, "row 2, `low`: [3, 4] does not hold the value 2"),
         ({"low": "0", "high": "1"}, "row 2, `high`: [0, 1] does not hold the value 2"),
-        ({"low": "inf", "high": "inf"}, "row 2, `low`: 'inf' is no finite number"),
-        ({"n": "1.5"}, "row 2, `n`: '1.5' is no whole number from 1"),
-        ({"n": "0"}, "row 2, `n`: '0' is no whole number from 1"),
+        ({"low": "inf", "high": "inf"}, "row 2, `low`: expected a finite number, got 'inf'"),
+        ({"n": "1.5"}, "row 2, `n`: expected a whole number from 1, got '1.5'"),
+        ({"better": "less"}, "row 2, `better`: expected higher or lower, got 'less'"),
+        ({"n": "0"}, "row 2, `n`: expected a whole number from 1, got '0'"),
     ],
 )
 def test_a_malformed_row_is_named(tmp_path: Path, capsys: Any, row: dict[str, str], says: str) -> None:
@@ -390,8 +402,11 @@ def test_a_malformed_row_is_named(tmp_path: Path, capsys: Any, row: dict[str, st
         ("rm,benchmark,metric,value,low,high,n\n", "m.csv: no column 'source'"),
         ("rm,rm,benchmark,metric,value,low,high,n,source\n", "m.csv: column 'rm' twice"),
         ("rm,benchmark,metric,value,low,high,n,source\n", "m.csv: no rows in it"),
-        ("rm,benchmark,metric,value,low,high,n,source\na,b,c,1,,\n", "m.csv, row 1: 6 cells; 8 would do"),
-        ('rm,benchmark,metric,value,low,high,n,source\na,"b"x,c,1,,,,s\n', "m.csv, line 2: no CSV"),
+        (
+            "rm,benchmark,metric,value,low,high,n,source\na,b,c,1,,\n",
+            "m.csv, row 1: expected 8 cells, one a column, got 6",
+        ),
+        ('rm,benchmark,metric,value,low,high,n,source\na,"b"x,c,1,,,,s\n', "m.csv, line 2: invalid CSV"),
     ],
 )
 def test_a_malformed_table_is_named(tmp_path: Path, capsys: Any, text: str, says: str) -> None:
@@ -400,7 +415,7 @@ def test_a_malformed_table_is_named(tmp_path: Path, capsys: Any, text: str, says
 
 
 def test_a_metric_table_is_no_policy_table(tmp_path: Path, capsys: Any) -> None:
-    given = metrics(tmp_path / "m.csv", Y)
+    given = table(tmp_path / "m.csv", METRICS[:-1], [{"rm": rm(0), "value": 1.0}])
     assert "no column 'policy'; the columns of policy results are" in error_of(capsys, "--policy-results", given)
 
 
@@ -436,7 +451,7 @@ def test_two_names_of_one_model_with_two_figures_are_refused(tmp_path: Path, cap
             "'internLM2-7B-Reward' stands for 'InternLM2-7B-Reward' and for 'other'",
         ),
         ('"x" = ["y"]\n"y" = ["z"]\n', "'z' stands for 'y', which stands for 'x'"),
-        ('"x" = "y"\n', "'x' = 'y'; a list would do"),
+        ('"x" = "y"\n', "'x' = 'y'; expected a list"),
         ("x = [\n", "invalid TOML"),
     ],
 )

@@ -18,11 +18,13 @@ from fake_models import MeanOf, Scripted, TinyTokenModel
 import rmbench
 from rmbench.data.dataset import Source, collect
 from rmbench.errors import ModelError, ResultError, UsageError
-from rmbench.flow import evaluate, load_tasks
 from rmbench.kinds.comparison import Comparison
-from rmbench.models.base import Encoded, Options
+from rmbench.models.base import Encoded
+from rmbench.models.classifier import OPTIONS
 from rmbench.models.random import Random
 from rmbench.results import files
+from rmbench.runs.evaluate import evaluate
+from rmbench.runs.loading import load_tasks
 from rmbench.types import Candidate, Example, Message, Request, Response, Reward
 
 
@@ -441,4 +443,5 @@ def test_one_of_two_orders_that_a_score_file_does_not_know_is_missing_and_the_ot
 
 
 def test_options_have_defaults_that_change_no_reward() -> None:
-    assert Options() == Options(head_dtype="float32", truncation_side="left", pooling="last")
+    defaults = {name: option.default for name, option in OPTIONS.items()}
+    assert (defaults["head_dtype"], defaults["truncation_side"], defaults["pooling"]) == ("float32", "left", "last")

@@ -17,15 +17,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from rmbench.errors import ResultError
-from rmbench.flow import evaluate
-from rmbench.generation import Sampling, evaluate_policy
 from rmbench.kinds.comparison import Comparison
+from rmbench.kinds.grading import Grading
+from rmbench.kinds.steps import Steps
 from rmbench.leaderboard.entries import read_result
+from rmbench.metrics.grading import Grades
+from rmbench.metrics.steps import Errors
 from rmbench.plugins import load_task
 from rmbench.results import figures, files, provenance, written
-from rmbench.results.replay import outcomes_of
+from rmbench.results import verify as verification
+from rmbench.results.replay import outcomes_of, replayed
 from rmbench.results.schema import TaskResult
 from rmbench.results.verify import ATTESTED, verify
+from rmbench.runs.evaluate import evaluate
+from rmbench.runs.respond import Sampling, evaluate_policy
 from rmbench.types import Candidate, Example, Message, Request, Response, Reward
 from tests.fake_models import Scripted
 from tests.test_flow import Task
@@ -91,11 +96,53 @@ def stepped() -> Task:
     return made
 
 
+def classed(count: int = 24) -> list[Example]:
+    """The same with classes for labels, some of them missing, and what three annotators said."""
+    return [
+        dataclasses.replace(example, candidates=tuple(
+            dataclasses.replace(one, label=None if (i + j) % 7 == 0 else ("right" if one.label else "wrong"),
+                                annotations=(1.0, 0.5, float(i % 2))[: 2 + i % 2])
+            for j, one in enumerate(example.candidates)
+        ))
+        for i, example in enumerate(examples(count))
+    ]  # fmt: skip
+
+
+def heads(request: Request) -> Reward:
+    value = worth(request.responses[0].text or "")
+    return Reward((value,), heads={"right": (value,), "wrong": (10 - value,)}, spread=(0.1 * value,), n_tokens=3)
+
+
+class GivenGrades(Grading):
+    """A grading task whose examples are given."""
+
+    load = Task.load
+
+
+class GivenSteps(Steps):
+    """A task of step labels whose examples are given."""
+
+    load = Task.load
+
+
+def given(kind: Any, some: list[Example], **more: Any) -> Any:
+    made = kind("given", 1, "given examples", "none", read=lambda rows: iter(()), **more)
+    object.__setattr__(made, "examples", some)
+    return made
+
+
 KINDS: Mapping[str, tuple[Any, Any, Any]] = {
     "rewards": (lambda: Scripted(rewards), task, None),
     "steps": (lambda: Scripted(steps, answers=["steps"]), stepped, None),
     "pairs": (lambda: Scripted(compared, answers=["compare"]), lambda: task(orders="both"), None),
     "picks": (lambda: Scripted(picked, answers=["compare"]), lambda: task(orders="permutations:2"), None),
+    "grades": (lambda: Scripted(rewards), lambda: given(GivenGrades, examples()), None),
+    "classes": (lambda: Scripted(heads), lambda: given(GivenGrades, classed(), measure=Grades(positive="right")), None),
+    "step labels": (
+        lambda: Scripted(steps, answers=["steps"]),
+        lambda: given(GivenSteps, examples(steps=True), measure=Errors(on={"subset": "odd"})),
+        None,
+    ),
     "probe": (lambda: "length", lambda: load_task("length_bias"), 16),
 }
 
@@ -171,8 +218,11 @@ def refused(document: Any, original: TaskResult, asked: Any) -> str | None:
         files.check_ids(changed)
         verify(changed, asked)
     except ResultError as error:
-        return str(error)
-    return None
+        said = str(error)
+    else:
+        return None
+    assert "no records" not in said, "the records are as they were"
+    return said
 
 
 def thinned(paths: list[Path_]) -> list[Path_]:
@@ -201,12 +251,18 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
             known[repr(drawn)] = slow_written(rows, contrasts, drawn)
         return dict(known[repr(drawn)])
 
-    def calibrated(*given: Any, seed: int, stated: Any) -> Any:
-        key = repr((seed, stated))
+    def calibrated(*given: Any, **how: Any) -> Any:
+        key = repr(sorted(how.items()))
         if key not in known:
-            known[key] = slow_calibrated(*given, seed=seed, stated=stated)
+            known[key] = slow_calibrated(*given, **how)
         return known[key]
 
+    def replayed_once(result: TaskResult) -> Any:
+        if "replayed" not in known:
+            known["replayed"] = list(replayed(result))
+        return known["replayed"]
+
+    monkeypatch.setattr(verification, "replayed", replayed_once)
     monkeypatch.setattr(figures, "_metrics", metrics)
     monkeypatch.setattr(figures, "calibrate", calibrated)
     monkeypatch.setattr(written, "fields_of", fields)
@@ -218,30 +274,33 @@ def test_a_result_as_it_was_made_is_accepted(made: tuple[TaskResult, Any]) -> No
 
 def test_every_changed_field_is_refused(made: tuple[TaskResult, Any], quick: None) -> None:
     result, asked = made
-    document = json.loads(result.model_dump_json())
+    text = result.model_dump_json()
+    document = json.loads(text)
     leaves = [p for p in places(document) if not isinstance(at(document, p), dict | list) and not is_attested(p)]
     for path in thinned(leaves):
-        changed = copy.deepcopy(document)
+        changed = json.loads(text)
         at(changed, path[:-1])[path[-1]] = other(at(changed, path))
         assert refused(changed, result, asked), f"{path}: {at(document, path)!r} became {at(changed, path)!r}"
 
 
 def test_every_field_that_is_missing_is_refused(made: tuple[TaskResult, Any], quick: None) -> None:
     result, asked = made
-    document = json.loads(result.model_dump_json())
+    text = result.model_dump_json()
+    document = json.loads(text)
     for path in thinned([p for p in places(document) if not is_attested(p)]):
         if path[-1] in ("at", "p", "note", "null_verdict", "orders") and at(document, path) is None:
             continue  # null is what a missing one is
-        changed = copy.deepcopy(document)
+        changed = json.loads(text)
         del at(changed, path[:-1])[path[-1]]
         assert refused(changed, result, asked), f"{path} is gone"
 
 
 def test_what_is_made_up_is_refused(made: tuple[TaskResult, Any], quick: None) -> None:
     result, asked = made
-    document = json.loads(result.model_dump_json())
+    text = result.model_dump_json()
+    document = json.loads(text)
     for path in thinned([(), *(p for p in places(document) if not is_attested(p))]):
-        changed = copy.deepcopy(document)
+        changed = json.loads(text)
         holder = at(changed, path)
         if isinstance(holder, dict):
             holder["made_up"] = copy.deepcopy(next(iter(holder.values()), 1))
@@ -259,7 +318,8 @@ def test_a_metric_that_nothing_gives_is_named(
     made: tuple[TaskResult, Any], changes: dict[str, Any], quick: None
 ) -> None:
     result, asked = made
-    document = json.loads(result.model_dump_json())
+    text = result.model_dump_json()
+    document = json.loads(text)
     document["metrics"].append(document["metrics"][0] | changes)
     assert "its records give none" in (refused(document, result, asked) or "")
     document["metrics"][-1] = document["metrics"][0]
@@ -269,7 +329,8 @@ def test_a_metric_that_nothing_gives_is_named(
 
 def test_attested_fields_may_be_anything(made: tuple[TaskResult, Any], quick: None) -> None:
     result, asked = made
-    document = json.loads(result.model_dump_json())
+    text = result.model_dump_json()
+    document = json.loads(text)
     document["created"], document["timing"]["seconds"], document["environment"] = "then", 1.0, {}
     document["dataset"]["excluded"], document["dataset"]["noted"] = {"odd": 1}, {}
     assert refused(document, result, asked) is None
@@ -326,7 +387,8 @@ def test_hashes_made_anew_do_not_hide_another_reward(made: tuple[TaskResult, Any
     column = pa.array(values, found[name].type)
     forged = found.set_column(found.column_names.index(name), found.schema.field(name), column)
     both = tables(result) | {table: forged}
-    document = json.loads(result.model_dump_json())
+    text = result.model_dump_json()
+    document = json.loads(text)
     document["columns"] = provenance.columns_of(both["candidates"], both.get("requests"))
     changed = TaskResult.model_validate(document)
     swap(changed, result, table, forged)

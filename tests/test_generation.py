@@ -15,11 +15,11 @@ from ask_models import generate
 from rmbench.cache import cache_folder
 from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
-from rmbench.flow import evaluate
-from rmbench.generation import Sample, Sampling, evaluate_policy, write_responses
 from rmbench.kinds.generation import Prompt
 from rmbench.metrics.interval import wilson_interval
 from rmbench.results import files
+from rmbench.runs.evaluate import evaluate
+from rmbench.runs.respond import Sample, Sampling, evaluate_policy, write_responses
 from rmbench.scoring import Store, Usage
 from rmbench.scoring.keys import generation_key
 from rmbench.types import GenerationRequest, Message, Response
@@ -268,7 +268,7 @@ def test_models_and_policies_run_side_by_side(
     printed = capsys.readouterr().out
     assert {path.name for path in tmp_path.rglob("*.json")} == {"best_of_n.json", "overflow.json"}
     assert "lengths in tokens of local/tiny" in printed
-    assert "CSR@6 %" in printed
+    assert "csr 6 %" in printed
     assert "not identified: CSR@1000: cap below k" in printed
     [path] = tmp_path.rglob("overflow.json")
     assert main(["show", str(path)]) == 0

@@ -350,6 +350,48 @@ def test_heads_are_one_row_and_aggregators_are_rows(tmp_path: Path) -> None:
     assert [row["model"] for row in cells(tmp_path / "summary.csv")] == ["heads", "steps"]
 
 
+def test_other_views_are_listed_and_not_ranked(tmp_path: Path) -> None:
+    scores = [
+        {"example_id": str(i), "candidate": c, "reward": 0.0, "steps": [0.5, float(c == i % 2)]}
+        for i in range(6)
+        for c in range(2)
+    ]
+    (tmp_path / "steps.jsonl").write_text("".join(json.dumps(score) + "\n" for score in scores))
+    pairs = [{"id": str(i), "prompt": f"p{i}", "chosen": "a\n\nb", "rejected": "c\n\nd"} for i in range(6)]
+    for name in ("one", "two"):
+        evaluate(tmp_path / "results", f"scores:{tmp_path / 'steps.jsonl'}", name=name, pairs=pairs)
+    build(tmp_path / "results", tmp_path)
+    found = [(row["model"], row["view"], row["tier"]) for row in cells(tmp_path / "preference.csv")]
+    assert found[:2] == [("one", "prod", "1"), ("two", "prod", "1")]
+    assert len(found) == 12
+    assert {tier for _, _, tier in found[2:]} == {""}
+    ranked, others = (tmp_path / "preference.md").read_text().split("Other views, not ranked:")
+    assert "geometric_mean" in others
+    assert "geometric_mean" not in ranked
+    assert " tier |" in ranked
+    assert "tier" not in others
+    assert check(tmp_path / "results", tmp_path) == []
+
+
+def test_a_probe_is_on_a_board_by_its_headline_and_in_no_mean(board: Path) -> None:
+    for model in ("length", "random"):
+        rmbench.evaluate(model, ["length_bias"], out=board / "results", limit=24)
+    build(board / "results", board)
+    found = {row["model"]: row for row in cells(board / "length_bias.csv")}
+    assert float(found["rmbench/length"]["effect_padding"]) > float(found["rmbench/random"]["effect_padding"])
+    assert int(found["rmbench/length"]["n"]) == 24
+    assert [found[f"rmbench/{name}"]["tier"] for name in ("random", "length")] == ["1", "2"]
+    assert "length_bias" not in cells(board / "summary.csv")[0]
+
+
+def test_no_mean_is_over_a_task_that_was_not_run_whole(tmp_path: Path) -> None:
+    rmbench.evaluate("length", ["best_of_n"], out=tmp_path / "results", limit=5)
+    build(tmp_path / "results", tmp_path)
+    (row,) = cells(tmp_path / "summary.csv")
+    assert row["best_of_n"]
+    assert row["mean"] == ""
+
+
 def test_add_checks_and_copies(tmp_path: Path, capsys: Any) -> None:
     result = evaluate(tmp_path / "mine", "length")
     shutil.move(result.parent, tmp_path / "moved")

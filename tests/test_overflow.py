@@ -14,9 +14,9 @@ import yaml
 
 from rmbench.data.files import Row
 from rmbench.errors import DataError
-from rmbench.generation import Sampling, evaluate_policy
 from rmbench.kinds.generation import Prompt
 from rmbench.plugins import load_task
+from rmbench.runs.respond import Sampling, evaluate_policy
 from rmbench.tasks.overflow import REMINDER, STRATEGIES, generate, read
 from rmbench.types import GenerationRequest, Response
 

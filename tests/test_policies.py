@@ -15,12 +15,12 @@ import pytest
 from started import start_policy
 
 from rmbench.errors import DataError, ModelError, RmbenchError, UsageError
-from rmbench.generation import evaluate_policy
 from rmbench.policies import local
 from rmbench.policies.base import Policy
 from rmbench.policies.drawing import Draw
 from rmbench.policies.outputs import Outputs
 from rmbench.policies.spec import load_policy
+from rmbench.runs.respond import evaluate_policy
 from rmbench.types import GenerationRequest, Message, Response
 
 GREEDY = {"temperature": 0.0, "top_p": 1.0, "seed": 0}

@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 import rmbench
-from rmbench.flow import load_tasks
 from rmbench.report import page
+from rmbench.runs.loading import load_tasks
 
 pytestmark = pytest.mark.prove
 

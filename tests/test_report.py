@@ -17,11 +17,11 @@ import pytest
 import rmbench
 from rmbench.cli import main
 from rmbench.errors import ResultError
-from rmbench.flow import load_tasks
 from rmbench.report import charts, curves, page
 from rmbench.report.failures import worst
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import Metric, TaskResult
+from rmbench.runs.loading import load_tasks
 from rmbench.types import Example, Outcome, View
 
 HOSTILE = "<script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">"
@@ -182,7 +182,7 @@ def test_nothing_from_data_is_markup(tmp_path: Path) -> None:
     hostile = result.model_copy(
         update={
             "subject": result.subject.model_copy(update={"id": f"a/{HOSTILE}"}),
-            "config": result.config.model_dump() | {"model": {HOSTILE: HOSTILE}},
+            "config": result.config.model_copy(update={"model": {HOSTILE: HOSTILE}}),
             "calibration_reason": HOSTILE,
         }
     )
@@ -218,6 +218,23 @@ def test_every_metric_and_count_of_the_primary_view_is_on_the_page(tmp_path: Pat
     assert f"{html.escape(reason)} 1" in text
     assert result.dataset.examples_sha256 in text
     assert result.environment["numpy"] in text
+
+
+def test_the_page_says_what_every_metric_is(tmp_path: Path) -> None:
+    result, texts = evaluate(tmp_path, longest, pairs(30))
+    text = html.unescape(written(tmp_path, [result], texts))
+    for name, definition in result.statistics.items():
+        if result.metric(name).value is not None:
+            assert f"<dt>{name}</dt><dd>{definition.title} ({definition.unit}); " in text
+            assert definition.caveat in text
+
+
+def test_models_that_judged_other_responses_are_not_compared(tmp_path: Path) -> None:
+    first, texts = evaluate(tmp_path, longest, pairs(20))
+    other = {"responses_sha256": "0" * 64}
+    second = first.model_copy(update={"dataset": first.dataset.model_copy(update=other)})
+    second._records = first.records
+    assert "cannot be compared" in written(tmp_path, [first, second], texts)
 
 
 def test_what_calibration_found_is_drawn_before_and_after(tmp_path: Path) -> None:
@@ -297,6 +314,7 @@ def test_a_probe_is_drawn_as_dots_and_its_failures_start_from_the_unedited_answe
     assert values == {
         "Effects": [metric.value for metric in whole if metric.name.startswith("effect_")],
         "Rates": [metric.value for metric in whole if metric.kind == "proportion"],
+        "Parts": [metric.value for metric in result.metrics if metric.name == "effect_padding"],
     }
     for failure in worst(result, texts["length_bias"], outcomes_of(result)):
         assert failure.right.tags["edit"] == "sufficient"

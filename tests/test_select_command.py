@@ -17,8 +17,8 @@ from fake_models import Scripted
 from rmbench.cli import main
 from rmbench.compare import selection
 from rmbench.errors import ResultError
-from rmbench.flow import evaluate
 from rmbench.kinds.comparison import Comparison
+from rmbench.runs.evaluate import evaluate
 from rmbench.types import Candidate, Example, Message, Reward
 
 USER = [{"role": "user", "content": "q"}]

@@ -23,10 +23,10 @@ from rmbench.checkpoints import opened
 from rmbench.data.dataset import Source, collect
 from rmbench.device import standing_in
 from rmbench.errors import DataError, IncompleteRunError, ModelError, UsageError
-from rmbench.flow import evaluate
 from rmbench.kinds.comparison import Comparison
 from rmbench.models.base import Option, Subject
 from rmbench.models.spec import Spec
+from rmbench.runs.evaluate import evaluate
 from rmbench.scoring import Asking, Session, Store
 from rmbench.scoring.session import FOLDS, fold_of
 from rmbench.types import (

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from rich.table import Table
-
-from rmbench.cli._report import _cell, _console, _data_line, _find, _print_notes, plain
+from rmbench.cli._report import Cell, _cell, _console, _data_line, _figure, _name, _print_notes, held, plain, print_rows
+from rmbench.results.digest import Digest, digest
 from rmbench.results.schema import TaskResult
-
-_COLUMNS = (
-    ("median", "quantile_0.5"),
-    ("mean", "tokens"),
-    ("refused %", "refused"),
-    ("empty %", "empty"),
-    ("characters", "characters"),
-)
 
 
 def print_policies(results: Sequence[TaskResult]) -> None:
@@ -24,17 +16,11 @@ def print_policies(results: Sequence[TaskResult]) -> None:
     for task in dict.fromkeys(result.task.name for result in results):
         some = [result for result in results if result.task.name == task]
         console.print(f"\n[bold]{plain(task)}[/]  {plain(_data_line(some[0]))}", highlight=False)
-        table = Table(header_style="bold", caption=_caption(some), caption_justify="left")
-        table.add_column("policy", min_width=12, overflow="fold")
-        table.add_column("condition", overflow="fold")
-        rows = [(result, view) for result in some for view in dict.fromkeys(m.view for m in result.metrics)]
-        there = _columns(some)
-        for heading, _ in there:
-            table.add_column(heading, justify="right", overflow="fold")
-        for result, view in rows:
-            cells = [_cell(_find(result, name, view)) for _, name in there]
-            table.add_row(*map(plain, [result.subject.id, view, *cells]))
-        console.print(table)
+        found = digest(some)
+        rows = [(result, view) for result in some for view in result.views]
+        columns: dict[str, Cell] = {"policy": _name}
+        columns |= {found.heading(name): partial(_figure, name) for name in _columns(found)}
+        print_rows(console, held(console, columns, rows), rows, [_caption(some)])
         for result in some:
             for line in _effects(result):
                 console.print(f"  {plain(line)}", highlight=False)
@@ -44,13 +30,15 @@ def print_policies(results: Sequence[TaskResult]) -> None:
         _print_notes(console, [result.model_copy(update={"left_out": {}, "truncated": 0}) for result in some])
 
 
-def _columns(results: Sequence[TaskResult]) -> list[tuple[str, str]]:
-    """Heading and metric: CSR at every k, and of the lengths those that some result has; characters without tokens."""
-    names = {metric.name for result in results for metric in result.metrics if metric.value is not None}
-    found = {metric.name for result in results for metric in result.metrics}
-    ks = sorted(int(name[4:]) for name in found if name.startswith("csr_") and name[4:].isdecimal())
-    lengths = [column for column in _COLUMNS if column[1] in names]
-    return [*((f"CSR@{k:,} %", f"csr_{k}") for k in ks), *(lengths[:-1] if "tokens" in names else lengths)]
+def _columns(found: Digest) -> list[str]:
+    """The headline, the first number of each kind, and what else has the headline's unit."""
+    known = [name for name in found.statistics if name not in found.tested]
+    firsts: dict[tuple[str, str], str] = {}
+    for name in known:
+        if not found.is_share(name):
+            firsts.setdefault((found.statistics[name].title, found.statistics[name].unit), name)
+    names = dict.fromkeys([found.headline, *found.variants, *firsts.values()])
+    return [name for name in names if name in known]
 
 
 def _caption(results: Sequence[TaskResult]) -> str:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rmbench.errors import UsageError
+from rmbench.plugins import did_you_mean
+from rmbench.results.digest import Digest, digest, figure, said, whole
 from rmbench.results.schema import Calibration, CalibrationMap, Figure, Metric, TaskResult
 
-_TIE_COLUMNS = {"ties": "ties", "accuracy_ties": "ties win", "accuracy_expected": "at random"}
 NOTHING = "-"
-_EFFECTS = (
-    "effects in SDs of the unpadded answers' rewards; tokens are words and punctuation marks; * differs from 0 at 5 % "
-    "(sign flips, Holm)"
-)
+_TESTED = "* differs from 0 at 5 % (sign flips, Holm)"
 _PAIRS = "ECE: of the chance that the right one of a pair has the larger reward, from differences as log odds"
 _BOUNDS = {
     "upper bound": "upper bound: larger rewards are no better",
@@ -24,7 +24,8 @@ _BOUNDS = {
 _KINDS = {"softmax": "a softmax over a prompt's responses", "pooled": "pooled over all prompts"}
 _METRIC_WIDTH, _MODEL_WIDTH = 34, 26
 _PIPED_WIDTH = 120
-_WIDE = 100  # narrower, ties are told below the table, so that no name is lost
+Row = tuple[TaskResult, str]  # a result and a view
+Cell = Callable[[TaskResult, str], str]
 
 
 def print_results(results: Sequence[TaskResult]) -> None:
@@ -34,17 +35,26 @@ def print_results(results: Sequence[TaskResult]) -> None:
         _print_task(console, task, [result for result in results if result.task.name == task])
 
 
-def print_details(result: TaskResult) -> None:
-    """Every metric of every view and subset of one result, its calibration and its scale."""
+def print_details(result: TaskResult, names: Sequence[str] = ()) -> None:
+    """Every metric of every view and subset of one result, its calibration and scale, and what the metrics are.
+
+    With `names` these metrics alone. Raises UsageError where there is no such metric.
+    """
+    for name in names:
+        if name not in result.statistics:
+            raise UsageError(f"unknown metric {name!r}{did_you_mean(name, result.statistics)}; "
+                             f"there is {', '.join(result.statistics)}")  # fmt: skip
     console = _console()
     console.print(f"[bold]{plain(result.subject.id)}[/] on [bold]{result.task.name}[/] v{result.task.version}")
     console.print(plain(_data_line(result)))
     table = Table("view", "subset", "metric", "value", "95 % interval", "n", "clusters", header_style="bold")
     for metric in result.metrics:
+        if names and metric.name not in names:
+            continue
         cells = (
             metric.view,
             metric.subset,
-            metric.name,
+            f"{metric.label}{' %' if _is_fraction(metric) else ''}",
             _value(metric),
             _interval(metric),
             f"{metric.n:,}",
@@ -52,6 +62,15 @@ def print_details(result: TaskResult) -> None:
         )
         table.add_row(*map(plain, cells))
     console.print(table)
+    if not names:
+        _print_calibrations(console, result)
+        _print_notes(console, [result])
+    console.print()
+    for name in names or result.statistics:
+        console.print(f"[bold]{plain(name)}[/]  {plain('; '.join(said(result.statistics[name])))}", highlight=False)
+
+
+def _print_calibrations(console: Console, result: TaskResult) -> None:
     if result.calibration is not None:
         _print_calibration(console, result.calibration)
     if result.scale is not None and result.scale.rewards:
@@ -61,17 +80,18 @@ def print_details(result: TaskResult) -> None:
             f"({scale.at_maximum:,} times), {scale.distinct:,} different ones",
             highlight=False,
         )
-    _print_notes(console, [result])
+    if len(result.statuses) > 1:
+        console.print(f"  requests by status: {plain(_counts(result.statuses))}", highlight=False)
 
 
 def _print_calibration(console: Console, calibration: Calibration) -> None:
     """Every figure of every map, judged out of fold."""
     table = Table("of", "map", "figure", "value", "95 % interval", "n", "clusters", header_style="bold")
     for found in calibration.maps:
-        for figure in found.figures:
-            value = "-" if figure.value is None else f"{figure.value:.4f}"
-            ends = "" if figure.ci_low is None else f"[{figure.ci_low:.4f}, {figure.ci_high:.4f}]"
-            table.add_row(found.scope, found.map, figure.name, value, ends, f"{figure.n:,}", f"{figure.clusters:,}")
+        for one in found.figures:
+            value = "-" if one.value is None else f"{one.value:.4f}"
+            ends = "" if one.ci_low is None else f"[{one.ci_low:.4f}, {one.ci_high:.4f}]"
+            table.add_row(found.scope, found.map, one.name, value, ends, f"{one.n:,}", f"{one.clusters:,}")
     console.print(table)
     for found in calibration.maps:
         if found.note:
@@ -91,99 +111,171 @@ def _console() -> Console:
 
 def _print_task(console: Console, task: str, results: Sequence[TaskResult]) -> None:
     console.print(f"\n[bold]{plain(task)}[/]  {plain(_data_line(results[0]))}", highlight=False)
-    if results[0].task.kind == "probe":
-        _print_probe(console, results)
+    found = digest(results)
+    if found.tested:
+        _print_effects(console, found, results)
+        for result in results:
+            if tied := result.ties.get(result.primary_view):
+                console.print(f"  {plain(result.subject.id)}: in {tied:,} examples a tie decides", highlight=False)
     else:
         rows = [(result, view) for result in results for view in _views(result)]
-        _print_accuracy(console, rows)
-        _print_beside(console, rows)
+        _print_headline(console, found, rows)
+        _print_beside(console, found, rows)
+        _print_calibrated(console, rows)
     _print_notes(console, results)
 
 
-def _print_accuracy(console: Console, rows: Sequence[tuple[TaskResult, str]]) -> None:
-    tied = any(result.ties[view] for result, view in rows)
-    wide = console.width >= _WIDE
-    table = Table(header_style="bold", caption="[ ] 95 % interval", caption_justify="left")
-    table.add_column("model", min_width=12, overflow="fold")
-    for heading in ("accuracy %", "MRR %", "n", *(_TIE_COLUMNS.values() if tied and wide else ())):
-        table.add_column(heading, justify="right", no_wrap=wide)
-    for result, view in rows:
-        accuracy, mrr = (result.metric(name, view=view) for name in ("accuracy", "mrr"))
-        cells = [_name(result, view), _cell(accuracy), _cell(mrr), f"{accuracy.n:,}"]
-        table.add_row(*map(plain, cells + (_tie_cells(result, view) if tied and wide else [])))
-    console.print(table)
-    if tied and not wide:
-        for result, view in rows:
-            if result.ties[view]:
-                ties, won, drawn = _tie_cells(result, view)
-                text = f"{_name(result, view)}: {ties} ties; accuracy {won} % if ties win, {drawn} % at random"
-                console.print(f"  {plain(text)}", highlight=False)
+def _print_headline(console: Console, found: Digest, rows: Sequence[Row]) -> None:
+    """One row a model: the headline, the first figure of another unit, and where ties or parts make it another one."""
+    tied = any(result.ties.get(view) for result, view in rows)
+    variants = [name for name in found.variants if any(_differs(found, name, row) for row in rows)]
+    firsts = [found.headline, *found.beside[:1]]
+    columns: dict[str, Cell] = {"model": _name}
+    columns |= {found.heading(name): partial(_figure, name) for name in firsts}
+    columns["n"] = lambda result, view: _count(figure(result, found.headline, view))
+    more: dict[str, Cell] = {"ties": lambda result, view: f"{result.ties.get(view, 0):,}"} if tied else {}
+    more |= {found.heading(name): partial(_alone, name) for name in variants}
+    wide = _fits(console, columns | more, rows)
+    print_rows(console, columns | (more if wide else {}), rows, _legend(found, rows))
+    for result, view in rows if more and not wide else ():
+        cells = ", ".join(f"{heading} {cell(result, view)}" for heading, cell in more.items())
+        console.print(f"  {plain(f'{_name(result, view)}: {cells}')}", highlight=False)
 
 
-def _print_beside(console: Console, rows: Sequence[tuple[TaskResult, str]]) -> None:
-    """What else moves the reward, and what a margin is worth."""
-    columns: tuple[tuple[str, Callable[[TaskResult, str], str]], ...] = (
-        ("model", _name),
-        ("at equal length %", lambda result, view: _cell(_find(result, "accuracy_length_controlled", view))),
-        ("r of length", lambda result, view: _cell(_find(result, "length_pearson", view))),
-        ("ECE % as it is", lambda result, view: _error(result, view, "raw")),
-        ("calibrated", lambda result, view: _error(result, view, "temperature")),
-        ("temperature", _temperature),
-    )
-    if console.width < _WIDE:
-        columns = columns[:-1]
-    cells = [[cell(*row) for _, cell in columns] for row in rows]
-    if all(cell == NOTHING for row in cells for cell in row[1:]):
+def _print_beside(console: Console, found: Digest, rows: Sequence[Row]) -> None:
+    """What else was measured that can be compared between models, as many columns as the terminal holds."""
+    columns: dict[str, Cell] = {"model": _name}
+    columns |= {found.heading(name): partial(_figure, name) for name in found.beside[1:]}
+    if len(columns) > 1:
+        print_rows(console, held(console, columns, rows), rows)
+
+
+def _print_calibrated(console: Console, rows: Sequence[Row]) -> None:
+    """What a margin is worth."""
+    columns: dict[str, Cell] = {
+        "model": _name,
+        "ECE % as it is": lambda result, view: _error(result, view, "raw"),
+        "calibrated": lambda result, view: _error(result, view, "temperature"),
+        "temperature": _temperature,
+    }
+    rows = [row for row in rows if _map(*row, "raw") or _map(*row, "temperature")]
+    if not rows:
         return
-    said = dict.fromkeys(_rules(result, view) for result, view in rows)
-    caption = [*filter(None, said), _PAIRS, *(said for end, said in _BOUNDS.items() if f"({end})" in str(cells))]
-    table = Table(header_style="bold", caption="; ".join(caption), caption_justify="left")
-    for number, (heading, _) in enumerate(columns):
-        table.add_column(heading, justify="right" if number else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*map(plain, row))
+    cells = [[cell(*row) for cell in columns.values()] for row in rows]
+    print_rows(console, columns, rows, [_PAIRS, *(said for end, said in _BOUNDS.items() if f"({end})" in str(cells))])
+
+
+def print_rows(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row], words: Sequence[str] = ()) -> None:
+    """One row a result and view, the first column its name.
+
+    Where the terminal is narrow, an interval stands below its number, so that both stay whole.
+    """
+    named, *headings = columns
+    cells = _cells(columns, rows, narrow=not _fits(console, columns, rows))
+    table = Table(header_style="bold", caption="; ".join(words) or None, caption_justify="left")
+    table.add_column(named, min_width=12, overflow="fold")
+    long, short = _widths(headings, cells)
+    whole_headings = _wide(rows, long) <= console.width
+    for heading, width in zip(headings, long if whole_headings else short, strict=True):
+        table.add_column(plain(heading), justify="right", overflow="fold", width=width)  # rich would fold the numbers
+    for number, row in enumerate(rows):
+        lines = [[plain(line) for line in column[number].split("\n")] for column in cells]
+        table.add_row(plain(_name(*row)), *map("\n".join, lines))
     console.print(table)
 
 
-def _print_probe(console: Console, results: Sequence[TaskResult]) -> None:
+def held(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row]) -> dict[str, Cell]:
+    """The first columns, at least one beside the names, that the terminal holds with intervals below their numbers."""
+    widths = _widths([*columns][1:], _cells(columns, rows, narrow=True))[1]
+    count = next((n for n in range(len(widths), 1, -1) if _wide(rows, widths[:n]) <= console.width), 1)
+    return dict([*columns.items()][: count + 1])
+
+
+def _cells(columns: Mapping[str, Cell], rows: Sequence[Row], *, narrow: bool) -> list[list[str]]:
+    """The cells of every column but the first."""
+    space = "\n" if narrow else " "
+    return [[cell(*row).replace(" [", f"{space}[") for row in rows] for cell in [*columns.values()][1:]]
+
+
+def _widths(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> tuple[list[int], list[int]]:
+    """How wide each column is with its heading whole, and with the heading's words below each other."""
+    widest = [max(len(line) for cell in column for line in cell.split("\n")) for column in cells]
+    long = [max(len(heading), width) for heading, width in zip(headings, widest, strict=True)]
+    return long, [max(*map(len, heading.split()), width) for heading, width in zip(headings, widest, strict=True)]
+
+
+def _wide(rows: Sequence[Row], widths: Sequence[int]) -> int:
+    """How wide a table is, with the names of its rows and its rules."""
+    return max(12, *(len(_name(*row)) for row in rows)) + sum(widths) + 3 * len(widths) + 4
+
+
+def _fits(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row]) -> bool:
+    """Whether a table of these columns is whole with every number and its interval on one line."""
+    short = _widths([*columns][1:], _cells(columns, rows, narrow=False))[1]
+    return _wide(rows, short) <= console.width
+
+
+def _legend(found: Digest, rows: Sequence[Row]) -> list[str]:
+    """What the headline is, and what a rule that does not read gets of it."""
+    first = found.statistics.get(found.headline)
+    words = ["[ ] 95 % interval"]
+    if first is not None:
+        words.append(f"{found.headline.replace('_', ' ')}: {first.title}{f' ({first.unit})' if first.unit else ''}")
+    for name in found.rules:
+        unit = " %" if found.is_share(name) else ""
+        values = dict.fromkeys(_alone(name, *row) for row in rows)
+        words += [f"{name.replace('_', ' ')}: {value}{unit}" for value in values if value != NOTHING]
+    return words
+
+
+def _differs(found: Digest, name: str, row: Row) -> bool:
+    """Whether a figure says more than the headline does."""
+    other, headline = (figure(row[0], one, row[1]) for one in (name, found.headline))
+    return other is not None and (headline is None or other.value != headline.value)
+
+
+def _figure(name: str, result: TaskResult, view: str) -> str:
+    return _cell(figure(result, name, view))
+
+
+def _alone(name: str, result: TaskResult, view: str) -> str:
+    """A figure without its interval."""
+    found = figure(result, name, view)
+    return NOTHING if found is None else _value(found)
+
+
+def _count(found: Metric | None) -> str:
+    return NOTHING if found is None else f"{found.n:,}"
+
+
+def _print_effects(console: Console, found: Digest, results: Sequence[TaskResult]) -> None:
     """One row a metric and one column a model, as many beside each other as the terminal holds."""
     fitting = max(1, (console.width - _METRIC_WIDTH) // _MODEL_WIDTH)
+    first = found.statistics.get(found.headline)
+    unit = "" if first is None or not first.unit else f"{found.headline.replace('_', ' ')} in {first.unit}; "
     for start in range(0, len(results), fitting):
         some = results[start : start + fitting]
-        table = Table(header_style="bold", caption=_EFFECTS, caption_justify="left")
+        table = Table(header_style="bold", caption=f"{unit}{_TESTED}", caption_justify="left")
         table.add_column("metric", no_wrap=True)
         for result in some:
             table.add_column(plain(_name(result, result.primary_view)), justify="right", overflow="fold")
-        kept = {(result.subject.id, i): _adjusted(result) for i, result in enumerate(some)}
-        names = dict.fromkeys(metric.name for result in some for metric in _whole(result))
-        for name in names:
-            cells, unit = [], ""
-            for i, result in enumerate(some):
-                metric = _find(result, name, result.primary_view)
-                star = " *" if kept[result.subject.id, i].get(name, 1.0) < 0.05 else ""
-                cells.append(_cell(metric) + star)
-                unit = " %" if metric is not None and _is_fraction(metric) else ""
-            table.add_row(*map(plain, [name.replace("_", " ") + unit, *cells]))
+        adjusted = [_adjusted(result) for result in some]
+        for label in dict.fromkeys(metric.label for result in some for metric in whole(result, result.primary_view)):
+            cells, share = [], ""
+            for result, tested in zip(some, adjusted, strict=True):
+                metric = next((m for m in whole(result, result.primary_view) if m.label == label), None)
+                cells.append(_cell(metric) + (" *" if tested.get(label, 1.0) < 0.05 else ""))
+                share = " %" if metric is not None and _is_fraction(metric) else share
+            table.add_row(*map(plain, [label.replace("_", " ") + share, *cells]))
         console.print(table)
 
 
-def _whole(result: TaskResult) -> list[Metric]:
-    return [m for m in result.metrics if (m.view, m.subset) == (result.primary_view, "all")]
-
-
 def _adjusted(result: TaskResult) -> dict[str, float]:
-    """The effects' p by name, Holm over all of them."""
+    """The effects' p by label, Holm over all of them."""
     from rmbench.metrics.paired import holm
 
-    tested = {metric.name: metric.p for metric in _whole(result) if metric.p is not None}
+    tested = {metric.label: metric.p for metric in whole(result, result.primary_view) if metric.p is not None}
     return dict(zip(tested, holm(list(tested.values())), strict=True))
-
-
-def _find(result: TaskResult, name: str, view: str) -> Metric | None:
-    try:
-        return result.metric(name, view=view)
-    except KeyError:
-        return None
 
 
 def _map(result: TaskResult, view: str, how: str) -> CalibrationMap | None:
@@ -209,24 +301,13 @@ def _temperature(result: TaskResult, view: str) -> str:
     return f"{found.parameters['temperature']:.3g}{bound}"
 
 
-def _rules(result: TaskResult, view: str) -> str:
-    """The accuracy of going by length alone."""
-    rules = {how: _find(result, f"accuracy_always_{how}", view) for how in ("longer", "shorter")}
-    return ", ".join(f"always {how}: {_value(rule)} %" for how, rule in rules.items() if rule is not None)
-
-
 def _name(result: TaskResult, view: str) -> str:
     return result.subject.id if view == "default" else f"{result.subject.id} ({view})"
 
 
-def _tie_cells(result: TaskResult, view: str) -> list[str]:
-    won, drawn = (result.metric(name, view=view) for name in ("accuracy_ties", "accuracy_expected"))
-    return [f"{result.ties[view]:,}", _value(won), _value(drawn)]
-
-
 def _views(result: TaskResult) -> list[str]:
     """A process model's aggregators side by side; of a model's heads only the one that is its reward."""
-    return list(result.ties) if result.primary_view != "default" else ["default"]
+    return result.views if result.primary_view != "default" else ["default"]
 
 
 def _print_notes(console: Console, results: Sequence[TaskResult]) -> None:
@@ -236,12 +317,14 @@ def _print_notes(console: Console, results: Sequence[TaskResult]) -> None:
         console.print(f"  rows left out: {plain(_counts(data.excluded))}", highlight=False)
     if data.noted:
         console.print(f"  noted: {plain(_counts(data.noted))}", highlight=False)
+    reasons = dict.fromkeys(result.calibration_reason for result in results)
+    shared = reasons.popitem()[0] if len(reasons) == 1 else None
     for result in results:
         name = plain(result.subject.id)
         left_out = result.left_out.get(result.primary_view)
         if left_out:
             console.print(f"  {name}: examples that no metric counts: {plain(_counts(left_out))}", highlight=False)
-        for line in _beside(result):
+        for line in _beside(result, shared):
             console.print(f"  {name}: {plain(line)}", highlight=False)
         for problem in result.problems:
             console.print(f"  [yellow]{name}: {plain(problem)}[/]", highlight=False)
@@ -254,25 +337,23 @@ def _print_notes(console: Console, results: Sequence[TaskResult]) -> None:
         if result.same_tokens:
             count = f"{result.same_tokens:,}"
             console.print(f"  {name}: {count} responses have the tokens of another with other text", highlight=False)
+    if shared and results[0].subject.kind == "reward_model":
+        console.print(f"  not calibrated: {plain(shared)}", highlight=False)
 
 
-def _beside(result: TaskResult) -> Iterator[str]:
-    """What is behind a dash, and what `probability` is."""
+def _beside(result: TaskResult, shared: str | None) -> Iterator[str]:
+    """What is behind a dash, and what `probability` is; `shared` is why no result of the task is calibrated."""
     scale, calibration = result.scale, result.calibration
     if scale is not None and scale.distinct == 1:
         yield f"every reward is the same, {scale.minimum:g}"
-    if result.task.kind == "probe":
-        if tied := result.ties.get(result.primary_view):
-            yield f"in {tied:,} examples an edit is rewarded just as what it was made from, which is no rise and no win"
-        return
-    if _find(result, "length_pearson", result.primary_view) is None:
-        yield "nothing is said of length: the responses' texts are not known"
-    if calibration is None:
-        yield f"not calibrated: {result.calibration_reason}"
-    else:
+    if result.dataset.responses_sha256 is None:
+        yield "the texts of some responses are not known, and what needs them is not measured"
+    if calibration is not None:
         used = calibration.of(calibration.kind, calibration.map)
         kind = f"{_KINDS[calibration.kind]} ({calibration.map})"
         yield f"`probability` in the records is {kind}, ECE {_cell(used.figure('ece'))} %"
+    elif result.calibration_reason and not shared:
+        yield f"not calibrated: {result.calibration_reason}"
 
 
 def _data_line(result: TaskResult) -> str:

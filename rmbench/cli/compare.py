@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rmbench.cli import debug_option
-from rmbench.errors import UsageError
+from rmbench.cli._tasks import finder
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from rmbench.compare.report import Contrast, Report, TaskComparison
-    from rmbench.metrics.measure import Measure
 
 _PIPED_WIDTH = 120
 _WIDE = 100  # narrower, an interval stands below its difference, so that it stays whole
@@ -47,9 +46,12 @@ def _groups(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> di
     "--group", "groups", multiple=True, metavar="NAME=PATH[,PATH...]", callback=_groups,
     help="Seeds or checkpoints of one model, compared as one, after A B C (repeatable).",
 )  # fmt: skip
-@click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="Only this one (repeatable).")
+@click.option(
+    "-t", "--task", "tasks", multiple=True, metavar="TASK",
+    help="Only this one, by its name or, where that finds none, as python:module:TASK (repeatable).",
+)  # fmt: skip
 @click.option("--view", help="A head or step aggregator. [default: each model's primary one, then all in common]")
-@click.option("--metric", help="Any metric that is a mean over examples. [default: accuracy, or a probe's headline]")
+@click.option("--metric", help="Any metric of the task, as in a result. [default: the headline of the task]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON and nothing else.")
 @debug_option
@@ -70,23 +72,14 @@ def command(
     from rmbench.compare.report import compare
 
     models = read_models(paths, groups)
-    report = compare(models, _probe, metric=metric, tasks=tasks, view=view, seed=seed)
+    names, find = finder(tasks)
+    report = compare(models, find, metric=metric, tasks=names, view=view, seed=seed)
     if as_json:
         click.echo(report.json())
         return
     _print(report)
     for line in report.refused:
         click.echo(f"rmbench: {line}", err=True)
-
-
-def _probe(name: str) -> Measure:
-    from rmbench.kinds.probe import Probe
-    from rmbench.plugins import load_task
-
-    task = load_task(name)
-    if not isinstance(task, Probe):
-        raise UsageError(f"{name} is no probe here; its results were made by another task of that name")
-    return task.measure
 
 
 def _print(report: Report) -> None:
@@ -104,6 +97,7 @@ def _print(report: Report) -> None:
         console.print(plain(f"{letter}  {name}{f', {runs} runs' if runs > 1 else ''}"), highlight=False)
     for task in report.tasks:
         console.print(f"\n[bold]{plain(task.task)}[/] v{task.version}  {task.examples:,} examples", highlight=False)
+        console.print(f"{plain(_said(task))}", highlight=False)
         for contrast in task.contrasts:
             if contrast.headline:
                 console.print(plain(_sentence(contrast, task)), highlight=False)
@@ -118,6 +112,11 @@ def _print(report: Report) -> None:
     console.print(f"\n{plain(_CAPTION + (_RANK_CAPTION if ranked else ''))}", highlight=False)
 
 
+def _said(task: TaskComparison) -> str:
+    """What the metric is."""
+    return f"{task.metric}: {task.title}{f' ({task.unit})' if task.unit else ''}"
+
+
 def _letter(place: int) -> str:
     return chr(ord("A") + place) if place < 26 else f"M{place + 1}"
 
@@ -127,6 +126,8 @@ def _sentence(contrast: Contrast, task: TaskComparison) -> str:
     found = contrast.difference
     if found is None:
         return f"{contrast.model} and {contrast.baseline}: no example counts for both"
+    if math.isnan(found.value):
+        return f"{contrast.model} and {contrast.baseline}: one of them has no {task.metric} on what counts for both"
     names, low, high = (contrast.model, contrast.baseline), found.ci_low, found.ci_high
     if found.value < 0:
         names, low, high = names[::-1], -found.ci_high, -found.ci_low
@@ -149,10 +150,10 @@ def _table(task: TaskComparison, letters: Mapping[str, str], space: str) -> Tabl
     unit = " %" if _is_percent(task) else ""
     table.add_column("examples", overflow="fold")
     for heading in ("", f"{task.metric}{unit}", "difference", "p", "detectable", "n"):
-        table.add_column(heading, justify="right", overflow="fold")
+        table.add_column(heading, justify="right", overflow="fold", no_wrap=heading == "difference")
     for contrast in task.contrasts:
         where, *numbers = _cells(contrast, task, letters, space)
-        table.add_row(plain(where), *numbers)
+        table.add_row(plain(where).replace("=", "=\n" if space == "\n" else "=", 1), *numbers)
     return table
 
 
@@ -208,7 +209,11 @@ def _is_percent(task: TaskComparison) -> bool:
 
 
 def _number(value: float, task: TaskComparison) -> str:
-    return f"{100 * value:.1f}" if _is_percent(task) else f"{value:.2f}"
+    if math.isnan(value):
+        return "-"
+    if _is_percent(task):
+        return f"{100 * value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 
 def _count(number: float) -> str:

@@ -77,9 +77,9 @@ def command(
     does rmbench score.
     """
     from rmbench.cli._progress import ConsoleProgress
-    from rmbench.generation import Sampling, write_responses
     from rmbench.policies.spec import declared
     from rmbench.results import files
+    from rmbench.runs.respond import Sampling, write_responses
 
     files.check_table(out)
     sampling = Sampling(samples, cap, temperature, top_p, seed)

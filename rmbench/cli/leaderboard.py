@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from rmbench.cli import EXIT_FAILED, debug_option
+from rmbench.cli._tasks import finder
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -36,14 +37,6 @@ def _task_option(command: _Command) -> _Command:
     return option(command)
 
 
-def _find(specs: tuple[str, ...]) -> Callable[[str], Any]:
-    """The task of a name, those of `specs` first."""
-    from rmbench.plugins import load_task
-
-    given = {task.name: task for task in map(load_task, specs)}
-    return lambda name: given[name] if name in given else load_task(name)
-
-
 @click.group()
 def command() -> None:
     """Build and check tables of results, from result files alone."""
@@ -58,7 +51,7 @@ def build(folder: Path, tasks: tuple[str, ...]) -> None:
     from rmbench.leaderboard.build import build
     from rmbench.leaderboard.check import extra
 
-    written = build(folder / "results", folder, _find(tasks))
+    written = build(folder / "results", folder, finder(tasks)[1])
     for path in written:
         click.echo(path)
     for name in extra(folder, {path.name: "" for path in written}):
@@ -73,7 +66,7 @@ def check(folder: Path, tasks: tuple[str, ...]) -> int:
     """Fail where the tables are not what FOLDER/results gives, naming each cell."""
     from rmbench.leaderboard.check import check
 
-    found = check(folder / "results", folder, _find(tasks))
+    found = check(folder / "results", folder, finder(tasks)[1])
     for line in found:
         click.echo(line)
     if found:
@@ -91,5 +84,5 @@ def add(results: tuple[Path, ...], folder: Path, tasks: tuple[str, ...]) -> None
     from rmbench.leaderboard.entries import read_result
     from rmbench.results import files
 
-    for result in [read_result(path, _find(tasks)) for path in results]:
+    for result in [read_result(path, finder(tasks)[1]) for path in results]:
         click.echo(files.write(result, folder / "results"))

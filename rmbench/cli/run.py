@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,8 @@ from rmbench.cli._options import MODEL_HELP, OF_FORWARDS, allotted, model_option
 from rmbench.cli.generate import POLICY_HELP, sampling_options
 
 if TYPE_CHECKING:
-    from rmbench.flow import Loaded
     from rmbench.results.schema import TaskResult
+    from rmbench.runs.loading import Failed, TaskData
     from rmbench.scoring import Explanation
 
 
@@ -61,6 +62,7 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
 @sampling_options
 @model_options
 @click.option("--devices", metavar="0,1", help="Share the forwards among CUDA devices, a process on each.")
+@click.option("--fresh", is_flag=True, help="Ask again what an earlier run kept, as of code that may have changed.")
 @click.option("--explain-plan", is_flag=True, help="Print what would be run and how long it takes; score nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON and nothing else.")
 @debug_option
@@ -82,19 +84,18 @@ def command(
     top_p: float | None,
     count_with: str | None,
     devices: str | None,
+    fresh: bool,
     explain_plan: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
     """Score every MODEL on every TASK of responses and have every POLICY answer every TASK of prompts."""
     from rmbench.cli._plan import print_plans
-    from rmbench.cli._policies import print_policies
     from rmbench.cli._progress import ConsoleProgress
-    from rmbench.cli._report import print_results
     from rmbench.errors import UsageError
-    from rmbench.flow import evaluate, load_tasks
-    from rmbench.generation import Sampling, evaluate_policy
-    from rmbench.kinds.generation import Generation
+    from rmbench.results.schema import TaskResult
+    from rmbench.runs.evaluate import evaluations
+    from rmbench.runs.respond import Sampling, evaluate_policy
 
     seed = options["seed"] or 0
     sampling = Sampling(samples, cap, temperature, top_p, seed)
@@ -106,17 +107,25 @@ def command(
     if not writers and (count_with, sampling) != (None, Sampling(seed=sampling.seed)):
         raise UsageError("--samples, --max-new-tokens, --temperature, --top-p and --count-with are for a policy (-p)")
     _check_plan(devices, explain_plan, writers)
-    loaded = load_tasks(list(dict.fromkeys(tasks)), data=data, limit=limit, deduplicate=deduplicate)
-    judged = [item for item in loaded if not isinstance(item.task, Generation)]
-    answered = [item for item in loaded if isinstance(item.task, Generation)]
+    loaded, failures = _read(tasks, data=data, limit=limit, deduplicate=deduplicate)
+    judged = [item for item in loaded if item.task.subject == "reward_model"]
+    answered = [item for item in loaded if item.task.subject == "policy"]
     _check_subjects(specs, writers, [item.task.name for item in judged], [item.task.name for item in answered])
     given = _given({**options, "count_with": count_with, "devices": devices}, specs, writers)
     _check_name(name, specs, writers)
 
     def score(spec: str) -> list[TaskResult]:
-        return evaluate(
-            spec, judged, out=out, name=name, seed=seed, progress=ConsoleProgress(spec), **given["-m", spec]
-        )
+        progress, results = ConsoleProgress(spec), []
+        options = given["-m", spec]
+        for one in evaluations(spec, judged, out=out, name=name, seed=seed, fresh=fresh, progress=progress, **options):
+            if isinstance(one, TaskResult):
+                results.append(one)
+            elif len(judged) == 1:
+                raise one.error
+            else:
+                failures.append(one)
+                show_error(one.error, f"no result of {one.task}")
+        return results
 
     def write(spec: str) -> list[TaskResult]:
         progress = ConsoleProgress(spec)
@@ -125,7 +134,7 @@ def command(
     if explain_plan:
         print_plans(_explained(specs, judged, seed, given), as_json=as_json)
         return 0
-    results, failed = [], False
+    results, failed = list[TaskResult](), False
     for run, spec in [*((score, spec) for spec in specs), *((write, spec) for spec in writers)]:
         try:
             # What a user's code prints must not end up among the results
@@ -136,8 +145,30 @@ def command(
                 raise
             show_error(error)  # the others still have their turn
             failed = True
+    _show(results, judged, out, as_json=as_json, debug=bool(context.find_root().meta.get("debug")))
+    return EXIT_FAILED if failed or failures else _exit_code(results)
+
+
+def _read(tasks: Sequence[str], **choice: Any) -> tuple[list[TaskData], list[Failed]]:
+    """The tasks that can be read, and the others, each of which is told. Raises what the first raised if none can."""
+    from rmbench.runs.loading import Failed, read_tasks
+
+    read = read_tasks(list(dict.fromkeys(tasks)), **choice)
+    failures = [item for item in read if isinstance(item, Failed)]
+    if len(failures) == len(read):
+        raise failures[0].error
+    for one in failures:
+        show_error(one.error, f"no result of {one.task}")
+    return [item for item in read if not isinstance(item, Failed)], failures
+
+
+def _show(results: Sequence[TaskResult], judged: list[TaskData], out: Path, *, as_json: bool, debug: bool) -> None:
+    """Writes the page, and prints the results."""
+    from rmbench.cli._policies import print_policies
+    from rmbench.cli._report import print_results
+
     scored = [result for result in results if result.subject.kind == "reward_model"]
-    reported = bool(scored) and _write_page(scored, judged, out, debug=bool(context.find_root().meta.get("debug")))
+    reported = bool(scored) and _write_page(scored, judged, out, debug=debug)
     if as_json:
         click.echo("[" + ",\n".join(result.model_dump_json() for result in results) + "]")
     elif results:
@@ -145,7 +176,6 @@ def command(
         print_policies([result for result in results if result.subject.kind == "policy"])
         viewed = f"; `rmbench view {out}` shows this run with plots and failures" if reported else ""
         click.echo(f"\nResults and records are in {out}{viewed}")
-    return EXIT_FAILED if failed else _exit_code(results)
 
 
 def _check_plan(devices: str | None, explain_plan: bool, writers: list[str]) -> None:
@@ -202,9 +232,9 @@ def _given(flags: dict[str, Any], models: list[str], policies: list[str]) -> dic
 
 
 def _explained(
-    specs: list[str], loaded: list[Loaded], seed: int, given: dict[tuple[str, str], dict[str, Any]]
+    specs: list[str], loaded: list[TaskData], seed: int, given: dict[tuple[str, str], dict[str, Any]]
 ) -> list[Explanation]:
-    from rmbench.flow import explain
+    from rmbench.runs.evaluate import explain
 
     plans = []
     with redirect_stdout(sys.stderr):
@@ -217,7 +247,7 @@ def _exit_code(results: list[TaskResult]) -> int:
     return EXIT_INCOMPLETE if any(set(result.statuses) - {"ok"} for result in results) else 0
 
 
-def _write_page(results: list[TaskResult], loaded: list[Loaded], out: Path, *, debug: bool) -> bool:
+def _write_page(results: list[TaskResult], loaded: list[TaskData], out: Path, *, debug: bool) -> bool:
     """Whether it could be written."""
     from rmbench.report import page
 

@@ -31,17 +31,17 @@ def command(file: Path, model: str, out: Path, calibrator: Path | None, **option
     A row is a conversation that ends with the assistant's turn (`messages`), or a `prompt` with a `response`, with a
     list of `responses`, or with `chosen` and `rejected`.
     """
-    from rmbench import rewards
     from rmbench.cli._progress import ConsoleProgress
     from rmbench.errors import UsageError
     from rmbench.results import files
+    from rmbench.runs.score import score_file
 
     files.check_table(out)
     if out.resolve() == file.resolve() or file.resolve() in out.resolve().parents:
         raise UsageError(f"-o {out} would write over the responses; name another file")
     [options] = allotted(options, [(model, model_options_of(model))])
     with redirect_stdout(sys.stderr):  # what a user's code prints is no result
-        scored = rewards.score_file(model, file, calibrator=calibrator, progress=ConsoleProgress(model), **options)
+        scored = score_file(model, file, calibrator=calibrator, progress=ConsoleProgress(model), **options)
     files.write_table(scored.table, out)
     for line in scored.notes:
         click.echo(f"rmbench: {line}", err=True)

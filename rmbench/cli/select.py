@@ -91,8 +91,8 @@ def _named(context: click.Context, names: set[str]) -> list[str]:
 
 def _write(file: Path, model: str, k: int, out: Path, options: Mapping[str, Any]) -> int:
     from rmbench.cli._progress import ConsoleProgress
-    from rmbench.rejection import select_file
     from rmbench.results import files
+    from rmbench.runs.select import select_file
 
     files.check_table(out)
     [given] = allotted(options, [(model, model_options_of(model))])

@@ -62,8 +62,8 @@ def _paths(folder: Path) -> list[Path]:
 
 def _texts(results: Sequence[TaskResult]) -> Mapping[str, Mapping[str, Example]]:
     """The examples by id of each task whose own bundled rows are what was scored."""
-    from rmbench.flow import load_tasks
     from rmbench.plugins import load_task, task_names
+    from rmbench.runs.loading import load_tasks
 
     texts: dict[str, Mapping[str, Example]] = {}
     known = task_names()

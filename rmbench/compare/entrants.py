@@ -38,8 +38,8 @@ class Side:
     @property
     def views(self) -> list[str]:
         """The views that every run has."""
-        measured = [{metric.view for metric in result.metrics} for _, result in self.results]
-        return [view for view in self.results[0][1].ties if all(view in some for some in measured)]
+        (_, first), *others = self.results
+        return [view for view in first.views if all(view in result.views for _, result in others)]
 
 
 def read_models(paths: Sequence[Path], groups: Mapping[str, Sequence[Path]]) -> list[Model]:

@@ -112,7 +112,7 @@ def _view(path: Path, result: TaskResult, view: str | None) -> str:
         raise ResultError(
             f"{path}: {result.subject.id} only compared pairs; a selection needs a reward of each response"
         )
-    views = list(result.ties)
+    views = result.views
     if view is not None and view not in views:
         raise ResultError(f"{path}: {unknown('view', view, views)}")
     return view or result.primary_view

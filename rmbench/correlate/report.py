@@ -115,7 +115,7 @@ def _chosen(policies: Sequence[Series], downstream: Sequence[str]) -> list[Serie
 def _nothing_shared(names: Sequence[str], known: Sequence[str], near: Mapping[str, str]) -> str:
     if near:
         some = ", ".join(f"{name!r} may be {other!r}" for name, other in list(near.items())[:5])
-        return f"no model has both a metric and a policy result: {some}; --aliases FILE with a line for each would do"
+        return f"no model has both a metric and a policy result: {some}; give --aliases FILE with a line for each"
     return (
         f"no model has both a metric and a policy result; metrics are of {_some(names)}, policy results of "
         f"{_some(known)}; --aliases FILE says which names are one model"
@@ -146,7 +146,7 @@ def _pair(metric: Series, policy: Series, seed: int) -> Pair:
         metric_source=metric.source, downstream_source=policy.source,
     )  # fmt: skip
     if len(models) < MINIMUM:
-        return replace(pair, reason=f"{len(models)} common models, {MINIMUM} would do")
+        return replace(pair, reason=f"{len(models)} common models, expected {MINIMUM} or more")
     x, x_error = _values(metric, models)
     y, y_error = _values(policy, models)
     r = association.pearson(x, y)

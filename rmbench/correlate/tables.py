@@ -21,13 +21,13 @@ from rmbench.results.schema import TaskResult
 
 Kind = Literal["metrics", "policy results"]
 
-METRICS = ("rm", "benchmark", "metric", "value", "low", "high", "n", "source")
+METRICS = ("rm", "benchmark", "metric", "value", "low", "high", "n", "source", "better")
 POLICY_RESULTS = ("rm", "policy", "method", "benchmark", "metric", "value", "low", "high", "n", "source")
 _COLUMNS: Mapping[Kind, tuple[str, ...]] = {"metrics": METRICS, "policy results": POLICY_RESULTS}
 _SHIPPED = "rmbench.policy_results"
-_MAY_BE_EMPTY = {"low", "high", "n"}
-# What papers call figures of which less is better. Results of rmbench say it of each of theirs
-_LESS_IS_BETTER = {"brier", "brier_score", "ece", "log_loss", "loss", "mean_rank"}
+_MAY_BE_EMPTY = {"low", "high", "n", "better"}
+_MAY_LACK = {"better"}
+_BETTER = ("higher", "lower")
 _QUANTILES = 3.92  # standard errors between the ends of a normal's 95 % interval
 
 
@@ -80,7 +80,10 @@ class Series:
 
 
 def read_table(path: Path | Traversable, kind: Kind) -> list[Reported]:
-    """The rows of a CSV table of that kind. Raises DataError naming file, row and field; row 1 is below the heading."""
+    """The rows of a CSV table of that kind. Raises DataError naming file, row and field; row 1 is below the heading.
+
+    A table of metrics may have the column `better`: `lower` where less of a metric is better, else `higher` or empty.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -91,7 +94,7 @@ def read_table(path: Path | Traversable, kind: Kind) -> list[Reported]:
         _check_heading(path.name, heading, kind)
         found = [_reported(_cells(path.name, i, heading, row)) for i, row in enumerate(rows, 1) if row]
     except csv.Error as error:
-        raise DataError(f"{path.name}, line {rows.line_num}: no CSV ({error})") from error
+        raise DataError(f"{path.name}, line {rows.line_num}: invalid CSV ({error})") from error
     if not found:
         raise DataError(f"{path.name}: no rows in it")
     return found
@@ -149,11 +152,13 @@ def read_aliases(path: Path | None = None) -> dict[str, str]:
     for file in [resources.files(_SHIPPED).joinpath("aliases.toml"), *([path] if path else [])]:
         for name, others in _read_toml(file).items():
             if not isinstance(others, list) or not all(isinstance(other, str) for other in others):
-                raise DataError(f'{file.name}: {name!r} = {others!r}; a list would do: "name" = ["other name", ...]')
+                raise DataError(
+                    f'{file.name}: {name!r} = {others!r}; expected a list, as in "name" = ["other name", ...]'
+                )
             for other in others:
                 if aliases.setdefault(other, name) != name:
                     raise DataError(
-                        f"{file.name}: {other!r} stands for {aliases[other]!r} and for {name!r}; one would do"
+                        f"{file.name}: {other!r} stands for {aliases[other]!r} and for {name!r}; expected one of them"
                     )
     for other, name in aliases.items():
         if name in aliases and name != other:
@@ -176,7 +181,7 @@ def series(rows: Sequence[Reported], aliases: Mapping[str, str]) -> list[Series]
         if (first.value, first.low, first.high) != (row.value, row.low, row.high):
             raise DataError(
                 f"{row.place}: {row.benchmark} {row.metric} of {_both(row.rm, name)} is {row.value:g}, but "
-                f"{first.value:g} at {first.place}; one figure a model would do"
+                f"{first.value:g} at {first.place}; expected one figure a model"
             )
     return [Series(_name(key, list(found)), *key, figures) for key, figures in found.items()]
 
@@ -215,49 +220,51 @@ class _Cells:
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise self.error(field, f"{self.values[field]!r} is no finite number")
+            raise self.error(field, f"expected a finite number, got {self.values[field]!r}")
         return number
 
 
 def _cells(file: str, number: int, heading: Sequence[str], row: Sequence[str]) -> _Cells:
     if len(row) != len(heading):
-        raise DataError(f"{file}, row {number}: {len(row)} cells; {len(heading)} would do, one a column")
+        raise DataError(f"{file}, row {number}: expected {len(heading)} cells, one a column, got {len(row)}")
     return _Cells(file, number, {column: cell.strip() for column, cell in zip(heading, row, strict=True)})
 
 
 def _reported(cells: _Cells) -> Reported:
     for field, text in cells.values.items():
         if not text and field not in _MAY_BE_EMPTY:
-            raise cells.error(field, "empty; only `low`, `high` and `n` may be")
+            raise cells.error(field, "empty; only `low`, `high`, `n` and `better` may be")
     value, low, high, n = cells.required("value"), *(cells.optional(field) for field in ("low", "high", "n"))
     if (low is None) != (high is None):
         raise cells.error(
-            "low" if low is None else "high", "empty, but the other end is not; both ends or none would do"
+            "low" if low is None else "high", "empty, but the other end is not; expected both ends or none"
         )
     if low is not None and high is not None and not low <= value <= high:
         raise cells.error("low" if low > value else "high", f"[{low:g}, {high:g}] does not hold the value {value:g}")
     if n is not None and (n < 1 or n != int(n)):
-        raise cells.error("n", f"{cells.values['n']!r} is no whole number from 1")
+        raise cells.error("n", f"expected a whole number from 1, got {cells.values['n']!r}")
     names = {
         field: cells.values.get(field, "") for field in ("rm", "benchmark", "metric", "source", "policy", "method")
     }
     place = f"{cells.file}, row {cells.number}"
-    lower = names["metric"] in _LESS_IS_BETTER
+    better = cells.values.get("better") or "higher"
+    if better not in _BETTER:
+        raise cells.error("better", f"expected {' or '.join(_BETTER)}, got {better!r}")
     count = None if n is None else int(n)
-    return Reported(value=value, low=low, high=high, n=count, place=place, lower_is_better=lower, **names)
+    return Reported(value=value, low=low, high=high, n=count, place=place, lower_is_better=better == "lower", **names)
 
 
 def _check_heading(file: str, heading: Sequence[str], kind: Kind) -> None:
-    due, would_do = _COLUMNS[kind], f"the columns of {kind} are {', '.join(_COLUMNS[kind])}"
+    due, expected = _COLUMNS[kind], f"the columns of {kind} are {', '.join(_COLUMNS[kind])}"
     for column in heading:
         if column not in due:
             close = get_close_matches(column, due, n=1)
-            raise DataError(f"{file}: unknown column {column!r}; {f'{close[0]}? ' if close else ''}{would_do}")
+            raise DataError(f"{file}: unknown column {column!r}; {f'{close[0]}? ' if close else ''}{expected}")
         if list(heading).count(column) > 1:
-            raise DataError(f"{file}: column {column!r} twice; {would_do}")
+            raise DataError(f"{file}: column {column!r} twice; {expected}")
     for column in due:
-        if column not in heading:
-            raise DataError(f"{file}: no column {column!r}; {would_do}")
+        if column not in heading and column not in _MAY_LACK:
+            raise DataError(f"{file}: no column {column!r}; {expected}")
 
 
 def _read_toml(file: Path | Traversable) -> dict[str, object]:

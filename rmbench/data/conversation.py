@@ -211,9 +211,9 @@ def _last_turn(messages: tuple[Message, ...]) -> Reply:
     return Reply(messages[:-1], last.text if last.is_plain else Response(messages[-1:]))
 
 
-def _whole(replies: Sequence[Reply], tools: Sequence[Json]) -> Sequence[Reply]:
+def _whole(replies: Sequence[Reply], tools: Sequence[Json]) -> list[Reply]:
     """Where tools are offered or used, each reply as a trajectory."""
-    return [_trajectory(reply) for reply in replies] if tools or any(map(_uses_tools, replies)) else replies
+    return [*map(_trajectory, replies)] if tools or any(map(_uses_tools, replies)) else list(replies)
 
 
 def _uses_tools(reply: Reply) -> bool:

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rmbench.errors import ResultError
-from rmbench.leaderboard.columns import COLUMNS, NOTHING, Column, count, figure, inert, text, with_headline
+from rmbench.leaderboard.columns import COLUMNS, NOTHING, Column, count, figure, inert, text, with_own
 from rmbench.leaderboard.entries import Find, Row, Section, read_results, sections
 from rmbench.metrics.interval import mean_interval
 from rmbench.plugins import load_task
 from rmbench.results import provenance
+from rmbench.results.digest import digest
 from rmbench.results.schema import Metric
 
 _NOTE = """\
@@ -114,18 +115,19 @@ def _shown(columns: Sequence[Column], rows: Sequence[Row]) -> str:
 
 
 def _columns(section: Section) -> list[Column]:
-    return with_headline(COLUMNS, section.rows[0].headline, section.definition)
+    return with_own(COLUMNS, digest(section.results))
 
 
 def _csv(parts: Sequence[Section]) -> str:
     """One table with a column that names the section; other views behind the models that are ranked."""
     import pandas as pd
 
-    def named(part: Section) -> Column:
-        return text("section", lambda _: part.name)
-
-    frames = [_frame([named(part), *_columns(part)], [*part.rows, *part.others]) for part in parts]
+    frames = [_frame([_name_column(part), *_columns(part)], [*part.rows, *part.others]) for part in parts]
     return _frame_csv(pd.concat(frames, ignore_index=True))
+
+
+def _name_column(section: Section) -> Column:
+    return text("section", lambda _: section.name)
 
 
 def _frame(columns: Sequence[Column], rows: Sequence[Any]) -> Any:

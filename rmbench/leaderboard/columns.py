@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rmbench.leaderboard.entries import Row
-from rmbench.results.schema import Definition, Figure
+from rmbench.results.digest import Digest
+from rmbench.results.schema import Figure
 
 NOTHING = "-"
 
@@ -117,14 +118,20 @@ def _unanswered(row: Row) -> int:
     return sum(n for status, n in row.result.statuses.items() if status != "ok")
 
 
-def with_headline(columns: Sequence[Column], name: str, definition: Definition | None) -> list[Column]:
-    """The columns, with one for the headline `name` behind the tiers where none of them is."""
+def with_own(columns: Sequence[Column], found: Digest) -> list[Column]:
+    """The columns, and behind the tiers what a task's measure has in the place of those that none of them is of.
+
+    These are its headline, what else has its unit, and the first figure of each other unit.
+    """
     shown = list(columns)
-    if definition is not None and name not in {column.name for column in columns}:
-        scale = 1 if definition.kind == "number" else 100
-        heading = f"{definition.title or name}{' %' if scale == 100 else ''}"
+    if found.headline in found.statistics and found.headline not in {column.name for column in columns}:
         place = next(at for at, column in enumerate(shown) if column.name == "p") + 1
-        shown.insert(place, metric(name, heading, scale=scale))
+        names = [found.headline, *found.variants, *found.beside]
+        shown[place:place] = [
+            metric(name, inert(found.heading(name)).replace("&#37;", "%"), scale=100 if found.is_share(name) else 1)
+            for name in names
+            if name not in {column.name for column in columns}
+        ]
     return shown
 
 

@@ -23,7 +23,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from rmbench.errors import ModelError, UsageError
+from rmbench.errors import ModelError
 from rmbench.types import Ask, GenerationRequest, Json, Question, Request, Response, Reward, Use
 
 
@@ -167,30 +167,6 @@ def identity_of(model: object) -> Identity:
     """
     identity: Identity | None = getattr(model, "identity", None)
     return identity or ("none" if getattr(model, "fingerprint", None) is None else "content")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to load a model. A family uses the options that mean something to it; None leaves the choice to it."""
-
-    revision: str | None = None
-    device: str | None = None
-    dtype: str | None = None
-    head_dtype: str = "float32"
-    max_length: int | None = None
-    truncation_side: Literal["left", "right"] = "left"
-    pooling: Literal["last", "hf"] = "last"
-    template: str | None = None
-    trust_remote_code: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Raises UsageError for a value that no family could mean anything by."""
-        for name, choices in (("truncation_side", ("left", "right")), ("pooling", ("last", "hf"))):
-            if getattr(self, name) not in choices:
-                raise UsageError(f"{name}={getattr(self, name)!r}: one of {', '.join(choices)}")
-        if self.max_length is not None and (not isinstance(self.max_length, int) or self.max_length < 1):
-            raise UsageError(f"max_length={self.max_length!r}: expected a number of tokens")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from rmbench.models.base import Option, Subject
-from rmbench.types import Ask, Request, Reward
+from rmbench.types import Ask, Request, Reward, turn_text
 
 SOURCE = "none"
 
@@ -33,8 +33,18 @@ class Random:
 
     def rewards(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reward]]:
         for index, request in enumerate(requests):
-            drawn = sha256(repr((self.seed, request.prompt, request.responses[0].text)).encode()).digest()
+            drawn = sha256(_drawn_from(self.seed, request).encode()).digest()
             yield index, Reward((int.from_bytes(drawn[:6]) / 2**48,))
+
+
+def _drawn_from(seed: int, request: Request) -> str:
+    """The text of seed, turns and response, as it was written when figures of this baseline were first published."""
+    turns = [
+        f"Message(role={message.role!r}, content={(message.text if message.is_plain else turn_text(message))!r})"
+        for message in request.prompt
+    ]
+    prompt = f"({', '.join(turns)}{',' if len(turns) == 1 else ''})"
+    return f"({seed!r}, {prompt}, {request.responses[0].text!r})"
 
 
 def open(source: str, options: Mapping[str, Any], revision: str | None) -> Random:

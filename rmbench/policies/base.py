@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from rmbench.errors import UsageError
@@ -43,18 +42,3 @@ class OpenedPolicy(Protocol):
     def fingerprint(self) -> str | None: ...
 
     def started(self, device: str | None = None) -> AbstractContextManager[Policy]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to load a policy. A kind uses the options that mean something to it; None leaves the choice to it.
-
-    `token_budget` is tokens in a batch, prompt and cap together.
-    """
-
-    revision: str | None = None
-    device: str | None = None
-    dtype: str | None = None
-    template: str | None = None
-    trust_remote_code: bool = False
-    token_budget: int | None = None

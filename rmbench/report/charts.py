@@ -93,7 +93,7 @@ def dots(metrics: Sequence[Metric], title: str, *, ends: tuple[float, float] | N
     scale = alt.Scale(domain=list(ends)) if ends else alt.Undefined
     points = [
         {
-            "name": metric.name.removeprefix("effect_").replace("_", " "),
+            "name": metric.label.replace("_", " "),
             "value": metric.value,
             "low": metric.value if metric.ci_low is None else metric.ci_low,
             "high": metric.value if metric.ci_high is None else metric.ci_high,
@@ -113,6 +113,25 @@ def dots(metrics: Sequence[Metric], title: str, *, ends: tuple[float, float] | N
         base.mark_point(filled=True, size=60, opacity=1).encode(x="value:Q"),
     )
     return spec | {"height": 22 * len(points)}
+
+
+def curve(metrics: Sequence[Metric], name: str, unit: str) -> Spec:
+    """One metric along its x, as best-of-k along k, with its intervals."""
+    import altair as alt
+
+    points = [
+        {
+            "series": name,
+            "at": metric.at,
+            "value": metric.value,
+            "low": metric.value if metric.ci_low is None else metric.ci_low,
+            "high": metric.value if metric.ci_high is None else metric.ci_high,
+            "n": metric.n,
+        }
+        for metric in metrics
+    ]
+    y = alt.Y("value:Q", title=unit, scale=alt.Scale(zero=False))
+    return _spec(*_points_with_intervals(points, alt.X("at:Q", title="at"), y, "series", [name]))
 
 
 def _points_with_intervals(points: Sequence[Point], x: Any, y: Any, series: str, names: Sequence[str]) -> list[Any]:

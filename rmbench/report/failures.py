@@ -32,10 +32,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An example whose wrong answer is ahead of the right one, and by how much, in words. `prompt` may be unknown."""
+    """An example whose wrong answer is ahead of the right one, and by how much, in words. `prompt` may be unknown.
+
+    `part` says where in the data it is, by its facets.
+    """
 
     example_id: str
-    subset: str | None
+    part: str
     prompt: Sequence[Message]
     right: Answer
     wrong: Answer
@@ -45,11 +48,11 @@ class Failure:
 def worst(result: TaskResult, texts: Mapping[str, Example], outcomes: Sequence[Outcome]) -> list[Failure]:
     """At most ten failures of the primary view, the largest margin first; `texts` are the examples known, by id.
 
-    `outcomes` are those of the primary view (`outcomes_of`).
+    `outcomes` are those of the result (`outcomes_of`).
 
-    A margin is the reward of the best wrong candidate minus that of the best right one. In a probe the right one is
-    the unedited answer (tag `edit` is `sufficient`). Where only pairs were compared it is how many wrong ones were
-    preferred to the right one that lost least.
+    A margin is the reward of the best wrong candidate minus that of the best right one. Where answers are edits (tag
+    `edit`) the right one is the unedited answer, `sufficient`. Where only pairs were compared it is how many wrong ones
+    were preferred to the right one that lost least.
     """
     found = ((*lost, outcome) for outcome in outcomes for lost in _lost(outcome, result.primary_view))
     failures = []
@@ -60,7 +63,8 @@ def worst(result: TaskResult, texts: Mapping[str, Example], outcomes: Sequence[O
         rows = _rows(result, outcome.example_id)
         pair = [_answer(result, outcome, example, at, rows[at]) for at in (right, wrong)]
         prompt = example.prompt if example else ()
-        failures.append(Failure(outcome.example_id, outcome.facets.get("subset"), prompt, pair[0], pair[1], by))
+        part = ", ".join(f"{facet}={value}" for facet, value in outcome.facets.items())
+        failures.append(Failure(outcome.example_id, part, prompt, pair[0], pair[1], by))
     return failures
 
 

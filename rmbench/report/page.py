@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -24,25 +24,16 @@ from rmbench.errors import ResultError
 from rmbench.report import charts, curves
 from rmbench.report.failures import Failure, worst
 from rmbench.results import collection
+from rmbench.results.digest import Digest, digest, figure, said, whole
 from rmbench.results.replay import outcomes_of
-from rmbench.results.schema import Calibration, CalibrationMap, Figure, Metric, TaskResult
+from rmbench.results.schema import Calibration, CalibrationMap, Definition, Figure, Metric, TaskResult
 from rmbench.types import Example, Outcome
 
 _FOLD, _LONGEST = 600, 20_000  # characters of a text shown at once, and at all
 _SHOWN = 3  # failures that are not folded
 _SUBSET_ROWS = 500
-_HEADLINES = {
-    "accuracy": "accuracy %",
-    "mrr": "MRR %",
-    "accuracy_length_controlled": "accuracy at equal length %",
-    "accuracy_always_longer": "always the longer %",
-}
-_PROBE_HEADLINES = {
-    "effect_padding": "effect of padding",
-    "accuracy": "accuracy %",
-    "padded_wrong_preferred": "padded wrong preferred %",
-    "flip_rate": "flipped %",
-}
+_PARTS = 60  # more are in the table alone
+_FIGURES = 3  # columns of a task's table beside its headline
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +48,7 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class ModelPart:
-    """All that the page says of one model on one task."""
+    """All that the page says of one model on one task; `n` examples count in its headline."""
 
     anchor: str
     name: str
@@ -66,6 +57,7 @@ class ModelPart:
     calibrations: Sequence[CalibrationMap]
     failures: Sequence[Failure]
     has_texts: bool
+    n: int | None
     metrics: Sequence[Metric]
     subsets: Sequence[Metric]
     subsets_left: int
@@ -75,7 +67,7 @@ class ModelPart:
 class TaskPart:
     """A task with its models: `headlines` maps columns of its table to one figure a model, None where it has none.
 
-    `comparable` is whether all of them judged the same examples.
+    `comparable` is whether all of them judged the same examples and responses, `glossary` says what each metric is.
     """
 
     anchor: str
@@ -83,6 +75,7 @@ class TaskPart:
     versions: Sequence[int]
     comparable: bool
     headlines: Mapping[str, Sequence[Figure | None]]
+    glossary: Mapping[str, Definition]
     models: Sequence[ModelPart]
 
 
@@ -139,11 +132,13 @@ def _render(results: Sequence[TaskResult], texts: Mapping[str, Mapping[str, Exam
         for number, name in enumerate(dict.fromkeys(result.task.name for result in results), 1)
     ]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
+    filters: dict[str, Callable[..., object]] = {
         "number": _number,
         "percent": lambda value: "-" if value is None else f"{100 * value:.1f}",
+        "said": said,
         "p_value": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
     }
+    environment.filters |= filters
     script, style, library = (_inline(text) for text in (_own("page.js"), _own("page.css"), library))
     policy = (
         f"default-src 'none'; script-src {_hash(library)} {_hash(script)}; style-src {_hash(style)}; "
@@ -175,7 +170,9 @@ def _task_part(
     for number, (label, result) in enumerate(zip(collection.names(results), results, strict=True), 1):
         models.append(_model_part(f"{anchor}-model-{number}", label, result, texts.get(name, {}), specs))
     versions = sorted({result.task.version for result in results})
-    return TaskPart(anchor, name, versions, len(collection.groups(results)[name]) == 1, _headlines(results), models)
+    found = digest(results)
+    comparable = len(collection.groups(results)[name]) == 1
+    return TaskPart(anchor, name, versions, comparable, _headlines(found, results), found.statistics, models)
 
 
 def _model_part(
@@ -184,6 +181,7 @@ def _model_part(
     primary = [metric for metric in result.metrics if metric.view == result.primary_view]
     subsets = [metric for metric in primary if metric.subset != "all"]
     outcomes = outcomes_of(result)
+    headline = figure(result, result.task.headline, result.primary_view)
     return ModelPart(
         anchor=anchor,
         name=name,
@@ -192,25 +190,19 @@ def _model_part(
         calibrations=result.calibration.maps if result.calibration else (),
         failures=worst(result, texts, outcomes),
         has_texts=bool(texts),
+        n=None if headline is None else headline.n,
         metrics=[metric for metric in primary if metric.subset == "all"],
         subsets=subsets[:_SUBSET_ROWS],
         subsets_left=len(subsets[_SUBSET_ROWS:]),
     )
 
 
-def _headlines(results: Sequence[TaskResult]) -> dict[str, list[Figure | None]]:
-    """The columns of a task's table, those that any of its results has."""
-    wanted = _PROBE_HEADLINES if results[0].task.kind == "probe" else _HEADLINES
-    columns = {title: [_figure(result, name) for result in results] for name, title in wanted.items()}
+def _headlines(found: Digest, results: Sequence[TaskResult]) -> dict[str, list[Figure | None]]:
+    """The columns of a task's table: its headline, what else models are compared by, and what a rule gets of it."""
+    names = dict.fromkeys([found.headline, *found.beside[:_FIGURES], *found.rules[:1]])
+    columns: dict[str, list[Figure | None]]
+    columns = {found.heading(name): [figure(r, name, r.primary_view) for r in results] for name in names}
     return {title: figures for title, figures in columns.items() if any(figures)}
-
-
-def _whole(result: TaskResult) -> list[Metric]:
-    return [metric for metric in result.metrics if (metric.view, metric.subset) == (result.primary_view, "all")]
-
-
-def _figure(result: TaskResult, name: str) -> Figure | None:
-    return next((metric for metric in _whole(result) if metric.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,30 +223,64 @@ class _Board:
 
 
 def _plots(result: TaskResult, outcomes: Sequence[Outcome], board: _Board) -> list[Plot]:
-    if result.task.kind == "probe":
-        return _probe_plots(result, board)
-    return [*_reliability_plots(result, board), *_reward_plots(result, outcomes, board)]
+    """Where effects are tested, these and the shares; else what rewards are worth. First what parts and curves say."""
+    found = digest([result])
+    parts = _part_plots(result, found, board)
+    if found.tested:
+        return [*_effect_plots(result, found, board), *parts]
+    return [*parts, *_reliability_plots(result, board), *_reward_plots(result, outcomes, board)]
 
 
-def _probe_plots(result: TaskResult, board: _Board) -> list[Plot]:
-    known = [metric for metric in _whole(result) if metric.value is not None]
-    effects = [metric for metric in known if metric.name.startswith("effect_")]
-    rates = [metric for metric in known if metric.kind != "number"]
+def _effect_plots(result: TaskResult, found: Digest, board: _Board) -> list[Plot]:
+    """The effects of each unit that several have, then all shares."""
+    known = [metric for metric in whole(result, result.primary_view) if metric.value is not None]
+    units: dict[str, list[Metric]] = {}
+    for metric in known:
+        if metric.name in found.tested:
+            units.setdefault(found.statistics[metric.name].unit, []).append(metric)
+    plots = [
+        board.plot("Effects", f"In {unit}, with 95 % intervals.", charts.dots(effects, unit))
+        for unit, effects in units.items()
+        if len(effects) > 1
+    ]
+    shares = [metric for metric in known if found.is_share(metric.name)]
     return [
-        board.plot(
-            "Effects",
-            "What each edit does to the reward, against the unedited answer, in standard deviations within prompts, "
-            "with 95 % intervals.",
-            charts.dots(effects, "change in SDs") if effects else None,
-            "no effect could be measured: no prompt has all the rewards it takes",
-        ),
+        *(plots or [board.plot("Effects", "", None, "no effect could be measured: rewards are missing")]),
         board.plot(
             "Rates",
-            "Shares of prompts, with 95 % intervals.",
-            charts.dots(rates, "share of prompts", ends=(0.0, 1.0)) if rates else None,
-            "no rate could be measured: no prompt has all the answers it takes",
+            "Shares, with 95 % intervals.",
+            charts.dots(shares, "share", ends=(0.0, 1.0)) if shares else None,
+            "no share could be measured: answers are missing",
         ),
     ]
+
+
+def _part_plots(result: TaskResult, found: Digest, board: _Board) -> list[Plot]:
+    """The headline beside what else has its unit, and of each part of the examples; every metric that is a curve."""
+    primary = [m for m in result.metrics if m.view == result.primary_view and m.value is not None]
+    parts = [m.model_copy(update={"name": m.subset}) for m in primary if m.name == found.headline and m.at is None]
+    named = {metric.name: metric for metric in primary if metric.subset == "all"}
+    alike = [named[name] for name in (found.headline, *found.variants) if name in named]
+    if found.tested or len({metric.value for metric in alike}) == 1:  # effects have a plot of their own
+        alike = []
+    plots = []
+    for title, some, words in (
+        ("Headline", alike, f"{found.headline} and what else has its unit, with 95 % intervals."),
+        ("Parts", parts, f"{found.headline} of each part of the examples, with 95 % intervals."),
+    ):
+        if 1 < len(some) <= _PARTS:
+            ends = (0.0, 1.0) if found.is_share(found.headline) else None
+            spec = charts.dots(some, found.statistics[found.headline].unit, ends=ends)
+            plots.append(board.plot(title, words, spec))
+    points: dict[str, list[Metric]] = {}
+    for metric in primary:
+        if metric.at is not None and metric.subset == "all":
+            points.setdefault(metric.name, []).append(metric)
+    for name, some in points.items():
+        about = found.statistics[name]
+        spec = charts.curve(some, name.replace("_", " "), about.unit)
+        plots.append(board.plot(name.replace("_", " "), f"{about.title}, with 95 % intervals.", spec))
+    return plots
 
 
 def _reliability_plots(result: TaskResult, board: _Board) -> list[Plot]:
@@ -291,9 +317,9 @@ def _before_and_after(found: Calibration, scope: str) -> tuple[CalibrationMap, C
 def _errors(before: CalibrationMap, after: CalibrationMap | None) -> str:
     errors = []
     for when, found in (("before", before), ("after", after)):
-        figure = next((each for each in found.figures if each.name == "ece"), None) if found else None
-        if figure is not None and figure.value is not None:
-            errors.append(f"{_number(figure.value)} {when}")
+        ece = next((each for each in found.figures if each.name == "ece"), None) if found else None
+        if ece is not None and ece.value is not None:
+            errors.append(f"{_number(ece.value)} {when}")
     return f"Calibration error {', '.join(errors)}." if errors else ""
 
 

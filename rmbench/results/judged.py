@@ -136,6 +136,7 @@ def task_info(task: Any) -> TaskInfo:
         version=task.version,
         kind=task.kind,
         measure=task.measure.name,
+        headline=task.measure.headline,
         orders=task.orders,
         null_verdict=getattr(task, "null_verdict", None),
     )

@@ -32,16 +32,16 @@ def environment() -> dict[str, str]:
 
 def examples_sha256(judged: Iterable[tuple[str, str | None, Sequence[float | str | None]]]) -> str:
     """Identity of what was judged: (id, cluster, labels) in any order, whatever file or format they came from."""
-    return list_sha256(sorted((list(one) for one in judged), key=_by_id))
+    return list_sha256(map(list, sorted(judged, key=_by_id)))
 
 
 def responses_sha256(judged: Iterable[tuple[str, Sequence[str | None]]]) -> str | None:
     """Identity of the responses: (id, hashes of their texts) in any order; None where one is not known."""
-    known = sorted((list(one) for one in judged), key=_by_id)
-    return None if any(None in texts for _, texts in known) else list_sha256(known)
+    known = sorted(judged, key=_by_id)
+    return None if any(None in texts for _, texts in known) else list_sha256(map(list, known))
 
 
-def _by_id(judged: Any) -> str:
+def _by_id(judged: tuple[Any, ...]) -> str:
     return str(judged[0])
 
 

@@ -39,18 +39,16 @@ class Records:
         """
         texts = [text_hash(candidate) for candidate in example.candidates]
         self._add_candidates(example, given, texts)
-        if any(len(one.candidates) > 1 for one in given) and not self._several:
-            self._several = True
-        for number, (ask, candidates, reward) in enumerate(given):
+        several = any(len(one.candidates) > 1 for one in given)
+        self._several |= several
+        for number, (ask, candidates, reward) in enumerate(given if several else ()):
             heads = {name: list(head) for name, head in reward.heads.items()} if len(candidates) > 1 else {}
-            self._headed = self._headed or bool(heads)
+            self._headed |= bool(heads)
             self._requests.add(
                 example.id, number, ask, list(candidates), list(reward.values), reward.pick,
                 None if reward.spread is None else list(reward.spread), reward.status, _reason(reward), reward.n_tokens,
                 reward.truncated, reward.read or None, list(heads.items()) or None,
             )  # fmt: skip
-        if not self._several:
-            self._requests.clear()
         return texts
 
     def candidates(self) -> pa.Table:
@@ -65,9 +63,9 @@ class Records:
         return table
 
     def requests(self) -> pa.Table | None:
-        """One row a request, in the order asked, with `heads` where there are any.
+        """One row a request, in the order asked, of the examples of which some showed several; None without any.
 
-        None where each showed one response.
+        With `heads` where one of those requests has some.
         """
         if not self._several:
             return None

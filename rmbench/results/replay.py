@@ -66,7 +66,7 @@ def outcomes_of(result: TaskResult) -> list[Outcome]:
 def replayed(result: TaskResult) -> Iterator[Replayed]:
     """Every example of a result, in the order of its records."""
     rows, ends = _grouped(result.records)
-    requests = None if result.requests is None else _requests(result.requests)
+    requests = {} if result.requests is None else _requests(result.requests)
     for table, sizes in _blocks(result.records, rows, ends):
         columns = {name: table[name].to_pylist() for name in table.column_names if not name.startswith(TAG)}
         tags = _tags(table)
@@ -81,7 +81,7 @@ def replayed(result: TaskResult) -> Iterator[Replayed]:
 def _replayed(
     example: Mapping[str, list[Any]],
     tags: Sequence[Mapping[str, Any]],
-    requests: Mapping[str, list[Given]] | None,
+    requests: Mapping[str, list[Given]],
     null_verdict: str | None,
 ) -> Replayed:
     name = example["example_id"][0]
@@ -94,12 +94,11 @@ def _replayed(
         step_labels=example["step_labels"],
     )
     alone = {index: _reward(example, index) for index, ask in enumerate(example["ask"]) if ask is not None}
-    if requests is None:
-        given = [Given(example["ask"][index], (index,), reward) for index, reward in alone.items()]
-    else:
+    given = [Given(example["ask"][index], (index,), reward) for index, reward in alone.items()]
+    if name in requests:
         given = [
             one._replace(reward=alone.get(one.candidates[0], one.reward)) if len(one.candidates) == 1 else one
-            for one in requests.get(name, ())
+            for one in requests[name]
         ]
     outcome = outcome_of(
         name,

@@ -22,7 +22,8 @@ class _Part(BaseModel):
 class TaskInfo(_Part):
     """What was measured, and how. `version` rises whenever the same rows would give other examples.
 
-    `kind` is that of the task and `measure` the name of what measures it. `orders` is how responses are shown to a
+    `kind` is that of the task, `measure` the name of what measures it and `headline` the metric that it looks at first,
+    so that a result can be read where its task is not installed. `orders` is how responses are shown to a
     model that compares, `null_verdict` what a verdict that could not be read is; null where nothing is compared.
     """
 
@@ -30,6 +31,7 @@ class TaskInfo(_Part):
     version: int
     kind: str
     measure: str
+    headline: str
     orders: str | None = None
     null_verdict: NullVerdict | None = None
 
@@ -182,6 +184,11 @@ class Metric(Figure):
     p: float | None = None
     at: float | None = None
 
+    @property
+    def label(self) -> str:
+        """Its name, with the x where it is a point of a curve, as in `best@8`."""
+        return self.name if self.at is None else f"{self.name}@{self.at:g}"
+
 
 class ReliabilityBin(_Part):
     """Rows of like probability: their mean `predicted` one and the share `observed` to be right, with its interval."""
@@ -322,7 +329,13 @@ class TaskResult(_Part):
     _problems: Sequence[str] = PrivateAttr(default=())
 
     def metric(self, name: str, *, view: str | None = None, subset: str = "all", at: float | None = None) -> Metric:
-        """The metric called `name`, of the primary view unless told. Raises KeyError where it was not measured."""
+        """The metric called `name`, of the primary view unless told. Raises KeyError where it was not measured.
+
+        >>> import rmbench
+        >>> (result,) = rmbench.evaluate("length", ["best_of_n"], limit=20)
+        >>> result.metric("mrr").subset
+        'all'
+        """
         wanted = (name, view or self.primary_view, subset)
         for metric in self.metrics:
             if (metric.name, metric.view, metric.subset) == wanted and at in (None, metric.at):
@@ -341,7 +354,7 @@ class TaskResult(_Part):
 
     @property
     def requests(self) -> pa.Table | None:
-        """One row a request, where some showed several responses; else each candidate's row holds its own."""
+        """One row a request, of examples where some showed several responses; else candidates' rows hold their own."""
         return self._requests
 
     @property

@@ -234,8 +234,8 @@ def _scale(due: Mapping[str, Any]) -> float:
     """What 1e-9 is of, in the numbers of one mapping: 1 for shares and probabilities, else the largest end."""
     if due.get("kind") in ("proportion", "fraction") or "observed" in due:
         return 1.0
-    ends = [due.get(name) for name in ("value", "ci_low", "ci_high")]
-    return max((abs(float(end)) for end in ends if end is not None and _is_number(end)), default=0.0)
+    ends: list[Any] = [due.get(name) for name in ("value", "ci_low", "ci_high")]
+    return max((abs(end) for end in ends if _is_number(end)), default=0.0)
 
 
 def _inside(place: str, name: str) -> str:

@@ -23,10 +23,10 @@ Row = Mapping[str, Any]
 Contrast = tuple[str, str, str]
 
 _WORDS: tuple[tuple[str, str, str, tuple[float | None, float | None], str], ...] = (
-    # how a name begins, title, unit, bounds, caveat; the first that fits
-    ("csr_", "cap-saturation rate: the share of responses of at least so many tokens", "share of responses", (0.0, 1.0),
-     "a response that a cap cut below that length is left open, and none is good or bad for its length"),
-    ("quantile_", "quantile of the length of a response", "tokens", (0.0, None),
+    # how a name begins, title with what else is in it, unit, bounds, caveat; the first that fits
+    ("csr_", "CSR@{}", "share of responses", (0.0, 1.0),
+     "the cap-saturation rate, of responses of at least so many tokens; one that a cap cut below that is left open"),
+    ("quantile_", "length, quantile {}", "tokens", (0.0, None),
      "beyond the smallest cap nothing is known"),
     ("restricted_mean", "mean length, cut at the smallest cap", "tokens", (0.0, None),
      "it says nothing of what is longer than the cap"),
@@ -220,7 +220,8 @@ def _definition(found: Metric, contrasts: Sequence[Contrast]) -> Definition:
             )
     for start, title, unit, bounds, caveat in _WORDS:
         if found.name.startswith(start):
-            return Definition(title=title, unit=unit, better=None, bounds=bounds, caveat=caveat, kind=found.kind)
+            named = title.format(found.name.removeprefix(start))
+            return Definition(title=named, unit=unit, better=None, bounds=bounds, caveat=caveat, kind=found.kind)
     return Definition(
         title=found.name.replace("_", " "),
         unit="",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmbench.data.conversation import Responses
-from rmbench.rewards import score_file
+from rmbench.runs.score import score_file
 from rmbench.scoring import Progress
 from rmbench.types import Message
 

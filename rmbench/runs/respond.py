@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 from rmbench.cache import cache_folder
 from rmbench.data.dataset import prompt_hash
 from rmbench.errors import UsageError
-from rmbench.flow import Loaded, check_name, load_tasks, timing
 from rmbench.kinds.base import Task
 from rmbench.kinds.generation import Generation, Prompt
 from rmbench.models.base import Subject, identity_of, subject_of
@@ -25,6 +24,8 @@ from rmbench.results import files, provenance, records, written
 from rmbench.results.figures import bootstrap
 from rmbench.results.judged import sources_of, task_info
 from rmbench.results.schema import Config, DatasetInfo, Fitted, SubjectInfo, TaskResult
+from rmbench.runs.evaluate import check_name, timing
+from rmbench.runs.loading import TaskData, load_tasks
 from rmbench.scoring import Asking, Progress, Store, Usage, Writing
 from rmbench.types import Candidate, GenerationRequest, Message, Response
 
@@ -130,7 +131,7 @@ def write_responses(
 ) -> Written:
     """Has `policy` answer every prompt of `source`: a generation task, or a file or folder of prompts.
 
-    `options` are the fields of `rmbench.policies.base.Options`. Responses are kept in the store as they come, so the
+    `options` are those that the policy's kind declares. Responses are kept in the store as they come, so the
     same call continues where an interrupted one stopped. Raises UsageError, DataError, ModelError.
     """
     path = Path(source)
@@ -149,7 +150,7 @@ def write_responses(
 
 def evaluate_policy(
     policy: str | Policy,
-    tasks: Sequence[str | Task | Loaded],
+    tasks: Sequence[str | Task | TaskData],
     sampling: Sampling | None = None,
     *,
     data: Mapping[str, str | Path] | None = None,
@@ -161,14 +162,14 @@ def evaluate_policy(
 ) -> list[TaskResult]:
     """Has `policy` answer the prompts of generation tasks and returns one result per task, as `rmbench.evaluate` does.
 
-    `sampling` says how it writes, `options` are the fields of `rmbench.policies.base.Options`. Raises UsageError for a
+    `sampling` says how it writes, `options` are those that the policy's kind declares. Raises UsageError for a
     task that asks a reward model.
     """
     started = time.perf_counter()
     sampling = sampling or Sampling()
     check_name(name)
-    ready = iter(load_tasks([task for task in tasks if not isinstance(task, Loaded)], data=data, limit=limit))
-    loaded = [task if isinstance(task, Loaded) else next(ready) for task in tasks]
+    ready = iter(load_tasks([task for task in tasks if not isinstance(task, TaskData)], data=data, limit=limit))
+    loaded = [task if isinstance(task, TaskData) else next(ready) for task in tasks]
     for item in loaded:
         _generation(item.task)
     if out is not None:
@@ -194,7 +195,7 @@ def _generation(task: Task) -> Generation:
 
 
 def _samples(
-    policy: Policy, loaded: Sequence[Loaded], sampling: Sampling, usage: Usage, progress: Progress | None
+    policy: Policy, loaded: Sequence[TaskData], sampling: Sampling, usage: Usage, progress: Progress | None
 ) -> list[list[Sample]]:
     """The samples of each task, prompt by prompt."""
     if isinstance(policy, Outputs):
@@ -228,7 +229,7 @@ def _check_unchanged(sampling: Sampling) -> None:
             raise UsageError(f"{option} {value} cannot change outputs that are written already")
 
 
-def _cap(item: Loaded, sampling: Sampling) -> int:
+def _cap(item: TaskData, sampling: Sampling) -> int:
     return sampling.cap or _generation(item.task).cap
 
 
@@ -259,7 +260,7 @@ def _table(samples: Sequence[Sample], prompts: Sequence[tuple[Message, ...]], po
 
 
 def _result(
-    item: Loaded,
+    item: TaskData,
     samples: Sequence[Sample],
     policy: Policy,
     subject: Subject,

@@ -1,10 +1,10 @@
-"""The rewards of the responses in a file as a table, with probabilities where a calibrator is given."""
+"""The rewards of conversations, or of a file of responses as a table, with probabilities by a calibrator."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +16,43 @@ from rmbench.calibration.maps import Kind, probabilities
 from rmbench.data.conversation import Responses, read_responses
 from rmbench.data.files import read_rows
 from rmbench.errors import UsageError
-from rmbench.models.base import ScoreFile, subject_of
-from rmbench.models.spec import open_model
+from rmbench.models.base import Model, Opened, ScoreFile, subject_of
+from rmbench.models.spec import Spec, open_model
 from rmbench.results import files
 from rmbench.results.schema import Calibration
 from rmbench.scoring import Asking, Progress, Session, Store
-from rmbench.types import Array, Question, Request, Reward
+from rmbench.types import Array, Message, Question, Request, Response, Reward
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+Conversation = tuple[str, str] | Sequence[Mapping[str, str]]
+
+
+def score(
+    model: str | Spec | Model | Opened | Callable[..., float],
+    conversations: Sequence[Conversation],
+    *,
+    token_budget: int | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> list[Reward]:
+    """The reward of each conversation, in order: (prompt, response), or messages that end with the assistant's.
+
+    `model` and `options` are those of `evaluate`. Rewards are kept in the store. Raises UsageError for a conversation
+    that is neither.
+
+    >>> import rmbench
+    >>> [reward.value for reward in rmbench.score("length", [("What is 2 + 2?", "4"), ("What is 2 + 2?", "four")])]
+    [1.0, 4.0]
+    """
+    questions = [Question(_conversation(item, place)) for place, item in enumerate(conversations)]
+    asking = Asking(token_budget=token_budget, progress=progress, fresh=fresh, seed=options.get("seed", 0))
+    opened = open_model(model, **options)
+    with Store(cache_folder() / "rewards.sqlite") as asking.store, Session(opened, asking) as session:
+        return session.ask(questions).rewards
 
 
 @dataclass(frozen=True)
@@ -156,3 +184,27 @@ def _probabilities(calibration: Calibration, kind: Kind, rows: Sequence[Response
         for places, probability in zip(group.values(), found.tolist(), strict=True):
             known[places] = probability
     return known
+
+
+def _conversation(item: Conversation, place: int) -> Request:
+    if isinstance(item, tuple) and len(item) == 2 and all(isinstance(text, str) for text in item):
+        item = [{"role": "user", "content": str(item[0])}, {"role": "assistant", "content": str(item[1])}]
+    if isinstance(item, str) or not all(isinstance(message, Mapping) for message in item):
+        raise UsageError(f"conversation {place}: expected (prompt, response) or messages with role and content")
+    messages = [_message(message, f"conversation {place}, message {number}") for number, message in enumerate(item)]
+    if len(messages) < 2 or messages[-1].role != "assistant":
+        raise UsageError(f"conversation {place}: its last message must be the assistant's, after at least one other")
+    return Request("reward", tuple(messages[:-1]), (Response(messages[-1].text),))
+
+
+def _message(message: Any, place: str) -> Message:
+    role, content = message.get("role"), message.get("content")
+    if role not in ("system", "user", "assistant") or not isinstance(content, str):
+        raise UsageError(
+            f"{place}: expected content, a text, and role, one of system, user, assistant; got {message!r:.80}"
+        )
+    try:
+        content.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{place}: a lone surrogate at character {error.start} is no text") from error
+    return Message(role, content)
