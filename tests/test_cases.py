@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from ask_models import score
@@ -400,6 +401,22 @@ def test_a_threshold_is_chosen_on_one_subset_and_holds_for_all() -> None:
     assert result.fitted.measure["prod"] == {"threshold": pytest.approx(0.5)}
     assert result.metric("first_error_f1", subset="subset=gsm8k").value == 1
     assert result.metric("first_error_f1", subset="subset=math").value == pytest.approx(2 / 3)
+
+
+def test_a_score_file_of_steps_has_a_view_of_its_own_where_it_says_how_they_make_one(tmp_path: Path) -> None:
+    rows = [solution(f"{i}", rewards, first, "math") for i, (rewards, first) in
+            enumerate((((0.9, 0.4, 0.8), 1), ((0.9, 0.6), None), ((0.2, 0.7), 0), ((0.8,), None)))]  # fmt: skip
+    recorded = judged(Scripted(rates_steps, ["steps"]), given(Steps, rows, measure=steps.Errors(at=0.5)))
+    path = tmp_path / "steps.parquet"
+    pq.write_table(recorded.records, path)
+    task = given(Steps, rows, measure=steps.Errors(at=0.5))
+    plain, least = judged(f"scores:{path}", task), judged(f"scores:{path}", task, aggregate="min")
+    assert (plain.primary_view, plain.statuses, "default" in plain.views) == ("prod", {"ok": 4}, False)
+    assert (least.primary_view, least.statuses) == ("default", {"ok": 4})
+    default, smallest = ([outcome.views[view].scores.item() for outcome in outcomes_of(least)]
+                         for view in ("default", "min"))  # fmt: skip
+    assert default == smallest == [0.4, 0.6, 0.2, 0.8]
+    assert least.metric("first_error_f1").value == plain.metric("first_error_f1").value == 1
 
 
 def test_a_family_s_own_verdicts_stand_for_a_threshold() -> None:
@@ -1082,6 +1099,7 @@ def test_a_borrowed_module_is_left_as_it_was_found(fails: bool) -> None:
         first, second = (judged(Borrowed(model), task) for _ in range(2))
         assert first.records["reward"].to_pylist() == second.records["reward"].to_pylist(), "dropout was off"
         assert second.timing.stored == 0, "weights in training are never taken from the store"
+        assert (first.subject.identity, first.subject.fingerprint) == ("none", None)
     assert state_of(model.backbone) == before
 
 
@@ -1092,7 +1110,7 @@ class Cluster:
         self.computed = 0
 
     @contextmanager
-    def holding(self, spec: str, options: Any, fingerprint: str) -> Iterator[Cluster]:
+    def holding(self, spec: Any, options: Any, fingerprint: str | None) -> Iterator[Cluster]:
         self.model = TinyTokenModel(["reward"], fingerprint)
         yield self
 

@@ -127,9 +127,22 @@ def test_step_rewards_give_every_aggregator_as_a_view() -> None:
     steps = tuple("ab")
     examples = [Example("e", (), tuple(Candidate(Response("ab", steps), label) for label in (True, False)))]
     (result,) = evaluate(TinyTokenModel(answers=["steps"]), [task(examples)])
-    assert list(result.ties) == ["prod", "geometric_mean", "mean", "min", "max", "last"]
-    assert result.primary_view == "prod"
+    assert list(result.ties) == ["default", "prod", "geometric_mean", "mean", "min", "max", "last"]
+    assert result.primary_view == "default", "what the model makes of its steps itself"
     assert len(result.records.column("steps")[0]) == 2
+
+
+def test_steps_of_which_nothing_is_made_are_ok_where_they_have_a_number() -> None:
+    given = {"a": (0.5, 1.0), "b": (math.nan, 0.5), "c": (math.nan, math.nan), "d": (math.inf, math.inf)}
+
+    def answer(request: Request) -> Reward:
+        return Reward((math.nan,), steps=given[request.responses[0].text or ""])
+
+    examples = [Example("e", (), tuple(Candidate(Response(text, "xy"), text == "a") for text in given))]
+    (result,) = evaluate(Scripted(answer, answers=["steps"]), [task(examples)])
+    assert result.records.column("status").to_pylist() == ["ok", "ok", "nan", "inf"]
+    assert result.views == ["prod", "geometric_mean", "mean", "min", "max", "last"]
+    assert result.primary_view == "prod"
 
 
 def test_two_ratings_of_a_step_are_views_of_their_own() -> None:

@@ -180,6 +180,18 @@ def test_a_run_that_is_known_loads_no_model(tasks: list[Given]) -> None:
     assert set(facts) == {"causal"}, "what only a forward told is kept beside the rewards"
 
 
+def test_what_a_lent_module_tells_of_itself_is_not_kept_for_the_next_one(tmp_path: Path) -> None:
+    lent = AtRest("a")
+    lent.fingerprint = None
+    with Store(tmp_path / "s.sqlite") as store:
+        with Session(lent, Asking(store)) as session:
+            session.ask(placed(1))
+            assert session.facts == {"layout": "causal"}
+        with Session(lent, Asking(store)) as session:
+            assert session.facts == {}
+        assert store.count() == 0
+
+
 # Derived
 
 

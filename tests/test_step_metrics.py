@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -245,7 +246,7 @@ def test_steps_are_run_end_to_end(tmp_path: Path) -> None:
     def finds_most(request: Request) -> Reward:
         number, at = int((request.responses[0].steps or ("0 0",))[0].split()[0]), range(4)
         wrong = number % 4 if number % 2 and number % 5 else 4
-        return Reward((0.5,), steps=tuple(0.9 if i < wrong else 0.1 for i in at))
+        return Reward((math.nan,), steps=tuple(0.9 if i < wrong else 0.1 for i in at))
 
     (tmp_path / "x.jsonl").write_text("{}\n" * 40)
     declared = Steps("numbered", 1, "", "numbered", numbered)

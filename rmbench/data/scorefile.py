@@ -5,9 +5,9 @@ Four formats, each as JSON, JSON lines or Parquet (and gzipped):
 - RewardMATH's, one row per problem: `problem`, `solution_reference`, `score`. `score` holds ten numbers (direct), ten
   lists of step rewards (process models), or nine verdicts "A", "B" or null with nine `chosen_position` (pairwise).
   The right solution stands at index 0, verdict j is about solution j + 1.
-- one row per candidate: `example_id`, `candidate` (from 0) and `reward`, or `steps`, a list of step rewards, beside
-  which `reward` is what the model itself makes of them, with `heads`, a mapping of names to numbers, where there are
-  several, and `step_heads`, one of names to lists of them. rmbench's result records are such rows.
+- one row per candidate: `example_id`, `candidate` (from 0) and `reward`, or `steps`, a list of step rewards, of which
+  the option `aggregate` makes one, with `heads`, a mapping of names to numbers, where there are several, and
+  `step_heads`, one of names to lists of them. rmbench's result records are such rows.
 - one row per comparison: `example_id`, `first`, `second` (candidates in the order shown) and `win_first` in [0, 1].
 - one row per request: `example_id`, `candidates` in the order shown and `values`, one each, with `pick` where only the
   best was named (its place among those shown) and `heads`, a mapping of names to lists like `values`, where there are
@@ -139,7 +139,7 @@ def _record(row: Row) -> Entry:
     reward = replace(reward, status=_status(row, reward.status), n_tokens=n_tokens, truncated=truncated)
     if reward.steps:
         heads = {name: _steps(row, "step_heads", numbers).steps for name, numbers in _pairs(row, "step_heads")}
-        reward = replace(reward, values=(_number(row, "reward", row.value.get("reward")),), step_heads=heads)
+        reward = replace(reward, step_heads=heads)
     return Entry(example, (_whole(row, "candidate"),), "steps" if reward.steps else "reward", reward, row)
 
 

@@ -117,10 +117,10 @@ def installed(name: str, find: Find) -> Any:
 
 
 def other_views(result: TaskResult) -> list[str]:
-    """The other aggregators of a process reward model; of several heads none but the one that is the reward."""
-    if result.primary_view not in VIEWS:
+    """The other aggregates of a process reward model; of several heads none but the one that is the reward."""
+    if not set(VIEWS) <= set(result.views):
         return []
-    return [view for view in VIEWS if view in result.views and view != result.primary_view]
+    return [view for view in ("default", *VIEWS) if view in result.views and view != result.primary_view]
 
 
 def sections(results: Sequence[TaskResult], find: Find) -> dict[str, list[Section]]:

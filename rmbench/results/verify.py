@@ -71,6 +71,7 @@ def check_tables(result: TaskResult) -> None:
         if "heads" not in result.requests.column_names:  # only comparisons by several heads have them
             del due["heads"]
         _check_columns("requests", result.requests, due)
+        _check_picks(result.requests)
     elif result.records.num_rows and result.records["ask"].null_count == result.records.num_rows:
         raise ResultError("requests: missing; this model was shown several responses at once")
 
@@ -128,6 +129,15 @@ def _check_orders(requests: pa.Table, orders: str) -> None:
     if times - {due}:
         counts = " and ".join(map(str, sorted(times)))
         raise ResultError(f"task.orders is {orders!r}, which shows a pair {due} times; its records show one {counts}")
+
+
+def _check_picks(requests: pa.Table) -> None:
+    """Raises ResultError where a response is said to be picked, and fewer samples named it than another."""
+    columns = (requests[name].to_pylist() for name in ("example_id", "request", "status", "values", "pick"))
+    for name, request, status, values, pick in zip(*columns, strict=True):
+        if pick is not None and status == "ok" and not (0 <= pick < len(values) and values[pick] == max(values)):
+            raise ResultError(f"pick of example {name}, request {request}, is {pick}; the values of its records give "
+                              f"{values.index(max(values))}")  # fmt: skip
 
 
 def _check_drawn(result: TaskResult) -> None:

@@ -30,6 +30,9 @@ def checked(reward: Reward, request: Request) -> Reward:
             raise ModelError(f"a {request.ask} of {k} responses came back with {len(entries)} {name}; expected {k}")
     if reward.pick is not None and not 0 <= reward.pick < k:
         raise ModelError(f"a {request.ask} of {k} responses came back with response {reward.pick} picked")
+    if reward.pick is not None and reward.status == "ok" and reward.values[reward.pick] != max(reward.values):
+        raise ModelError(f"a {request.ask} of {k} responses came back with response {reward.pick} picked, and values "
+                         "that name another")  # fmt: skip
     if reward.status in ("refused", "error", "missing"):
         return Reward(
             nans(request),
