@@ -140,6 +140,11 @@ def command(
             # What a user's code prints must not end up among the results
             with redirect_stdout(sys.stderr):
                 results += run(spec)
+        except IncompleteRunError as error:
+            results += error.results
+            for task, cause in error.failures.items():
+                show_error(cause, f"no result of {task}")
+            failed = True
         except Exception as error:
             if len(specs) + len(writers) == 1 or context.find_root().meta.get("debug"):
                 raise
