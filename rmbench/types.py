@@ -6,7 +6,7 @@ Nothing here imports torch, and what reaches a model (`Request`, `GenerationRequ
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Ask = Literal["reward", "steps", "likelihood", "tokens", "compare", "embedding"]
 Use = Literal["reference", "criteria", "tools", "images"]
+NullVerdict = Literal["no answer", "loss", "nought"]
 Status = Literal["ok", "nan", "inf", "refused", "error", "missing"]
 Role = Literal["system", "user", "assistant", "tool"]
 Json = Any  # what `json.loads` gives
@@ -104,7 +105,7 @@ class Response:
 
     `steps` are those of a process reward, or `"turns"`: one step per message of the assistant. `tokens` and `cap`
     count the policy's tokens, `finish` says why it stopped, `top` holds log-probabilities by token, one mapping a
-    token, where they were asked for.
+    token, where they were asked for: the first entry of each is the token that was written, whatever its rank.
     """
 
     messages: tuple[Message, ...] | None
@@ -268,6 +269,11 @@ class Question(NamedTuple):
     request: Request
     place: Place | None = None
 
+    def alone(self, index: int, ask: Ask = "reward") -> Question:
+        """The question about one of its responses, by itself, with the place of that one."""
+        place = self.place and self.place._replace(candidates=(self.place.candidates[index],))
+        return Question(replace(self.request, ask=ask, responses=(self.request.responses[index],)), place)
+
 
 @dataclass(frozen=True, slots=True)
 class Reward:
@@ -280,9 +286,10 @@ class Reward:
     raw reward of each step or token of the (only) response; `step_heads` is like `steps` for a model that rates a step
     in several ways. The head `verdict` (1 or 0), of a response as of a step, is the family's own decision. `spread` is
     one standard deviation per response, in reward units, of a comparison that of each response's win mass. `pick` is
-    the response that a judge named as the best without rating the others. `n_tokens` is the length the model read,
-    `truncated` how many tokens were cut before that, and `read` tells apart what it read (a hash of the tokens, ""
-    where the model takes text). `status` is of `values`; a nan elsewhere makes only that view or step nan.
+    the response that a judge named as the best without rating the others: of several samples the one that most named,
+    None where these tie, and `values` are the shares of samples that named each. `n_tokens` is the length the model
+    read, `truncated` how many tokens were cut before that, and `read` tells apart what it read (a hash of the tokens,
+    "" where the model takes text). `status` is of `values`; a nan elsewhere makes only that view or step nan.
 
     >>> Reward((0.7, 0.3), spread=(0.1, 0.1)).value
     0.7

@@ -7,7 +7,6 @@ folds are in test_session.py; averages of checkpoints in test_checkpoints.py.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from fake_models import Scripted, TinyTokenModel
 from given import example, given, judged, pair
 from test_session import AtRest, CritiqueFirst, Writes
 
+from rmbench.errors import ModelError, UsageError
 from rmbench.forwards.loop import rewards_of
 from rmbench.kinds.comparison import Comparison
 from rmbench.kinds.grading import Grading
@@ -32,8 +32,9 @@ from rmbench.metrics.grading import GRADES, Grades
 from rmbench.metrics.interval import Statistic, cluster_codes, mean
 from rmbench.metrics.measure import Unfitted, macro, named
 from rmbench.metrics.paired import difference_of
-from rmbench.models.base import Subject
+from rmbench.models.base import Subject, of_picks
 from rmbench.models.length import Length
+from rmbench.results.provenance import reason_of
 from rmbench.results.replay import outcomes_of
 from rmbench.runs.evaluate import evaluate
 from rmbench.scoring import Asking, Session, Store
@@ -88,7 +89,7 @@ class Policy(Writes):
 
 
 class BestOfK:
-    """A judge that names the best of k responses under a rubric, three times, and goes with the majority."""
+    """A judge that names the best of k responses under a rubric, three times."""
 
     answers: frozenset[Ask] = frozenset({"compare"})
     uses = frozenset({"criteria"})
@@ -105,8 +106,7 @@ class BestOfK:
         return [] if written else [GenerationRequest(prompt, sample) for sample in range(3)]
 
     def verdict(self, request: Request, written: Sequence[Response]) -> Reward:
-        ((pick, _),) = Counter(int(one.text or "") for one in written).most_common(1)
-        return Reward(tuple(float(place == pick) for place in range(len(request.responses))), pick=pick)
+        return of_picks([int(one.text or "") for one in written], len(request.responses))
 
 
 def under_a_rubric(count: int) -> list[Example]:
@@ -138,6 +138,79 @@ def test_sixty_right_picks_of_a_hundred_are_sixty_per_cent() -> None:
     assert (accuracy.value, accuracy.n) == (0.6, 100)
     assert result.metric("mrr").value is None, "of the three that were not named nobody said anything"
     assert len(policy.asked) == 100 * 2 * 3
+
+
+def test_samples_that_disagree_are_shares_and_orders_add_them_up() -> None:
+    """An order's two of three is not three of three, and a tie of samples is no verdict for anybody."""
+    said = {
+        ("one", 0): (0, 0, 1),  # two thirds for the one shown first
+        ("one", 1): (0, 0, 0),
+        ("tie", 0): (0, 1, 2),
+        ("tie", 1): (2, 0, 1),
+    }
+    shown: dict[str, list[tuple[str, ...]]] = {"one": [], "tie": []}
+
+    def writes(request: GenerationRequest) -> str:
+        question, *texts = request.prompt[0].text.split("\n")
+        orders = shown[question.rstrip("?")]
+        order = tuple(text.partition(" ")[2] for text in texts)
+        if order not in orders:
+            orders.append(order)
+        return str(said[question.rstrip("?"), orders.index(order)][request.sample])
+
+    rows = [example(name, *(Candidate(f"{name} {i}", i == 0) for i in range(3))) for name in shown]
+    result = judged(BestOfK(Policy(writes)), given(Comparison, rows, orders="permutations:2"))
+    first, second, *ties = result.requests.to_pylist()
+    assert (first["values"], first["pick"]) == ([pytest.approx(2 / 3), pytest.approx(1 / 3), 0], 0)
+    assert (second["values"], second["pick"]) == ([1, 0, 0], 0)
+    assert [(one["values"], one["pick"]) for one in ties] == [([pytest.approx(1 / 3)] * 3, None)] * 2
+    one, tie = (outcome.views["default"].beats for outcome in outcomes_of(result))
+    winner = second["candidates"][0]
+    assert np.nansum(one[winner]) == 2, "a whole order outweighs two thirds of another, whoever that was"
+    assert np.nanmax(tie) == np.nanmin(tie) == 0.5
+    assert result.metric("accuracy_expected").n == 2
+    assert result.metric("mrr").n == 0, "nobody was rated, where samples agree as where they do not"
+
+
+def test_a_judge_of_which_no_sample_gives_a_verdict_refuses() -> None:
+    assert of_picks([1, None, 1], 2).values == (0, 1)
+    assert (of_picks([None, None], 2).status, of_picks([0, 1], 2).pick) == ("refused", None)
+
+
+def test_a_model_that_compares_two_is_asked_for_pairs_of_four() -> None:
+    pairwise = Scripted(lambda request: Reward((1.0, 0.0)), ["compare"])
+    kwise = Scripted(lambda request: Reward((1.0, 0.0, 0.0, 0.0)), ["compare"])
+    pairwise.most, kwise.most = 2, 4
+    tasks = {n: given(Comparison, under_a_rubric(5), orders=f"permutations:{n}") for n in (1, 2, 3)}
+    for n, orders in ((1, 1), (2, 2), (3, 2)):
+        assert judged(pairwise, tasks[n]).statuses == {"ok": 5 * 6 * orders}
+        assert judged(kwise, tasks[n]).statuses == {"ok": 5 * n}
+    assert {len(request.responses) for request in pairwise.seen} == {2}
+    assert judged(pairwise, tasks[2]).ties["default"] == 5, "whoever stands first wins one order of two"
+
+
+def test_scores_by_criterion_of_a_k_wise_judge_are_views_of_their_own() -> None:
+    def rated(request: Request) -> Reward:
+        lengths = tuple(float(len(response.text or "")) for response in request.responses)
+        dots = tuple(float((response.text or "").count(".")) for response in request.responses)
+        return Reward(lengths, heads={"dots": dots, "default": tuple(-one for one in lengths)})
+
+    rows = [example(f"{i}", *(Candidate("." * i + "x" * n, n == 3) for n in (3, 1, 2))) for i in range(4)]
+    result = judged(Scripted(rated, ["compare"]), given(Comparison, rows, orders="permutations:2"))
+    assert result.views == ["default", "dots", "default head"]
+    values = {view: result.metric("accuracy_expected", view=view).value for view in result.views}
+    assert values == {"default": 1, "dots": pytest.approx(1 / 3), "default head": 0}
+    assert dict(result.requests["heads"].to_pylist()[0])["dots"] == [0, 0, 0]
+    plain = Scripted(lambda request: Reward((1.0, 0.0, 0.0)), ["compare"], fingerprint="no heads")
+    assert "heads" not in judged(plain, given(Comparison, rows, orders="permutations:2")).requests.column_names
+
+
+def test_a_task_says_what_is_asked_first() -> None:
+    both = Scripted(lambda request: 1.0 if request.ask == "reward" else Reward((1.0, 0.0)), ["reward", "compare"])
+    assert judged(both, given(Comparison, [pair("a")])).statuses == {"ok": 2}
+    assert judged(both, given(Comparison, [pair("a")], asks=("compare", "reward"))).statuses == {"ok": 1}
+    with pytest.raises(ModelError, match="the model answers compare, reward; this task asks steps"):
+        judged(both, given(Comparison, [pair("a")], asks=("steps",)))
 
 
 def test_a_judge_that_always_names_the_first_has_only_ties_over_all_places() -> None:
@@ -200,6 +273,27 @@ def test_an_expected_score_comes_from_the_log_probabilities_of_the_digits() -> N
     assert {request.top for request in policy.asked} == {20}
 
 
+class WrittenScore(ExpectedScore):
+    """A judge that writes before it rates, and is believed as far as the digit was likely: where that stands its
+    tokens say, the one that was written first."""
+
+    def verdict(self, request: Request, written: Sequence[Response]) -> Reward:
+        taken = [next(iter(one.items())) for one in written[0].top]
+        digit, log_p = next((token, log_p) for token, log_p in taken if token.strip().isdigit())
+        return Reward((float(digit),), spread=(1 - math.exp(log_p),))
+
+
+def test_the_token_that_was_written_is_found_again_after_sampling(tmp_path: Path) -> None:
+    top = ({"score": -0.1, "4": -2.0}, {" 4": math.log(0.2), " 5": math.log(0.7)}, {".": -0.1})
+    policy = Policy(lambda request: Response("score 4.", tokens=3, top=top))
+    asked = Request("reward", (), (Response("x"),), criteria=(Criterion("is long"),))
+    with Store(tmp_path / "s.sqlite") as store:
+        for _ in range(2):
+            (reward,) = score(WrittenScore(policy), [asked], store=store)
+            assert (reward.value, reward.spread) == (4, (pytest.approx(0.8),))
+    assert len(policy.asked) == 1, "the second time it came from the store, in the same order"
+
+
 class Verifier:
     """A judge that holds a response against the reference, with three verdicts."""
 
@@ -238,6 +332,15 @@ def test_a_verifier_sees_the_reference_and_gives_one_of_three_verdicts() -> None
     assert result.metric("f1").value == pytest.approx(2 / 3)
     assert (result.statuses, result.left_out["correct"]) == ({"ok": 4, "refused": 1}, {"no answer": 1})
     assert result.subject.uses == ["reference"]
+
+    strict = given(Grading, rows, measure=Grades(positive="correct"), null_verdict="loss")
+    found = judged(Verifier(Policy(writes)), strict)
+    assert (found.metric("accuracy").value, found.metric("accuracy").n) == (0.6, 5), "VerifyBench: wrong, not left out"
+    assert found.metric("f1").value == pytest.approx(2 / 3), "nobody said that it was correct"
+    assert found.metric("auc") == result.metric("auc")
+    assert (found.left_out, found.statuses) == ({}, result.statuses)
+    with pytest.raises(UsageError, match="null_verdict='nought'; expected 'no answer' or 'loss'"):
+        given(Grading, rows, null_verdict="nought")
 
 
 def test_a_model_without_use_for_a_reference_never_sees_it_and_is_asked_once() -> None:
@@ -310,8 +413,7 @@ def test_a_family_s_own_verdicts_stand_for_a_threshold() -> None:
         response = Response("\n".join(map(str, rewards)), [str(reward) for reward in rewards])
         return example(name, Candidate(response, step_labels=tuple(labels)), facets={"scored": scored})
 
-    parts = [(1.0, {"scored": "yes"}, named(lambda o, v: steps.statistics(o, v, None), name))
-             for name in ("step_f1_right", "step_f1_wrong")]  # fmt: skip
+    parts = [(1.0, {"scored": "yes"}, named(steps.statistics, name)) for name in ("step_f1_right", "step_f1_wrong")]
     rows = [
         labelled("a", (0.9, 0.8, 0.9), (1, -1, 1), "yes"),
         labelled("b", (0.9, 0.9, 0.2), (1, -1, -1), "yes"),
@@ -384,7 +486,7 @@ def test_attributes_are_examples_of_one_response_and_each_is_read_off_its_own_he
         return Reward(heads["helpfulness"], heads=heads)
 
     def of(attribute: str) -> Callable[..., Statistic]:
-        return named(lambda o, view: Grades(positive=None).statistics(o, attribute, None), "pearson")
+        return named(lambda o, view, fitted: Grades(positive=None).statistics(o, attribute, fitted), "pearson")
 
     texts = ["x", "xx", "x..", "...", "xx....", "xxx"]
     rows = [
@@ -469,7 +571,7 @@ def test_a_pooled_auc_is_compared_between_two_models_and_a_curve_has_a_point_for
     assert curve == pytest.approx([7 / 30, 14 / 30, 1])
 
     ours, theirs = (outcomes_of(result) for result in (counts, lengths))
-    auc = named(lambda o, view: GRADES.statistics(o, view, None), "auc")
+    auc = named(GRADES.statistics, "auc")
     found = difference_of(auc(ours, "default", None), auc(theirs, "default", None), [o.cluster for o in ours])
     assert found.value > 0
     assert found.ci_low < found.value < found.ci_high
@@ -541,9 +643,11 @@ def test_a_mean_of_six_of_which_one_is_no_accuracy() -> None:
 class PickedAndRated(Comparison):
     """RewardBench 2 for judges: one of four is picked, but Ties are rated."""
 
-    def questions(self, example: Example, answers: frozenset[Ask], dataset: str) -> list[Question]:
+    def questions(
+        self, example: Example, answers: frozenset[Ask], dataset: str, most: int | None = None
+    ) -> list[Question]:
         ask: Ask = "reward" if example.facets["subset"] == "Ties" else "compare"
-        return super().questions(example, answers & {ask}, dataset)
+        return super().questions(example, answers & {ask}, dataset, most)
 
 
 def test_a_task_may_ask_for_a_pick_of_some_examples_and_for_ratings_of_others() -> None:
@@ -723,6 +827,10 @@ def test_orders_are_added_up_and_an_order_without_a_verdict_is_nought() -> None:
     result = judged(Scripted(verdict, ["compare"]), task)
     assert result.metric("correct").value == 3 / 5
     assert result.metric("accuracy").n == 3, "by itself a comparison lacks an answer there"
+    nought = judged(Scripted(verdict, ["compare"]), replace(task, null_verdict="nought"))
+    assert (nought.metric("accuracy").value, nought.metric("accuracy").n) == (3 / 5, 5)
+    assert nought.task.null_verdict == "nought"
+    assert nought.left_out == {}
 
 
 def test_three_classes_are_held_against_the_majority_of_annotators() -> None:
@@ -804,6 +912,23 @@ def test_trajectories_with_tools_have_a_band_of_ties_and_a_mean_over_splits() ->
     refused = judged("length", task)
     assert refused.metric("mean").value is None
     assert refused.statuses == {"refused": 12}
+    assert refused.reasons == {"refused": {"the example needs tools, which this model does not take": 12}}
+
+
+@pytest.mark.parametrize(
+    ("detail", "reason"),
+    [
+        ("f.jsonl does not score example p1 a: b, candidate 0 against 1", "f.jsonl does not score"),
+        ("no example of it, by example an example, candidate 3", "no example of it, by"),
+        ("the example needs images, which this model does not take", "the example needs images, which this model "
+         "does not take"),
+        ("ValueError: '7' is no verdict of /home/me", "ValueError"),
+        ("cannot read /home/me/file", "cannot read ..."),
+    ],
+)  # fmt: skip
+def test_a_reason_is_cut_at_an_id_and_never_at_its_words(detail: str, reason: str) -> None:
+    assert reason_of(detail) == reason
+    assert reason_of(reason) == reason, "what stands in records is counted again"
 
 
 # models that stand on others
@@ -865,10 +990,7 @@ class Parity:
         return None
 
     def combine(self, questions: Sequence[Question], answers: list[list[Reward]], fitted: Json | None) -> list[Reward]:
-        return [
-            next((one for one in both if one.status != "ok"), Reward((both[0].value - both[1].value,)))
-            for both in zip(*answers, strict=True)
-        ]
+        return [Reward((server.value - checkpoint.value,)) for server, checkpoint in zip(*answers, strict=True)]
 
 
 def test_a_server_agrees_with_its_checkpoint_but_where_it_cuts() -> None:
@@ -884,6 +1006,17 @@ def test_a_server_agrees_with_its_checkpoint_but_where_it_cuts() -> None:
     result = judged(Parity(server, checkpoint), given(Comparison, rows, measure=measure("largest", largest)))
     assert result.metric("largest").value == pytest.approx(4, abs=1e-6)
     assert result.scale.maximum == pytest.approx(1e-7)
+    assert (result.subject.identity, result.subject.may_change) == ("named", True), "a server may change"
+
+
+def test_what_one_member_cannot_answer_is_left_out_of_parity() -> None:
+    def answers(text: str) -> float:
+        return math.nan if text == "xxx" else len(text)
+
+    result = judged(Parity(responses(answers, fingerprint="server"), responses(len)),
+                    given(Comparison, [pair(f"{i}", "x" * (i + 1), "y") for i in range(6)]))  # fmt: skip
+    assert result.statuses == {"ok": 11, "nan": 1}
+    assert result.reasons == {"nan": {"no number, by ...": 1}}
 
 
 class Network(TinyTokenModel):
@@ -943,7 +1076,7 @@ def test_a_borrowed_module_is_left_as_it_was_found(fails: bool) -> None:
         model.read = lambda hidden, encoded: 1 / 0  # type: ignore[method-assign,return-value]
     task, before = given(Comparison, [pair(f"{i}") for i in range(6)]), state_of(model.backbone)
     if fails:
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ModelError, match=r"^tests/tiny failed with ZeroDivisionError: division by zero$"):
             evaluate(Borrowed(model), [task])
     else:
         first, second = (judged(Borrowed(model), task) for _ in range(2))

@@ -342,6 +342,18 @@ def test_a_failed_answer_beside_picks_is_no_answer_or_a_loss():
     assert values(picked([1, 0, 0], 0, None, **refused))["accuracy_ties"] == 1
     assert values(picked([1, 0, 0], 1, None, **refused))["accuracy_ties"] == 0
     assert values(picked([1, 0, 0], 0, None, statuses=["ok", "missing"]))["accuracy"] == 1
+    nought = {"statuses": ["ok", "refused"], "null_verdict": "nought"}
+    assert values(picked([1, 0, 0], 0, None, **nought))["accuracy"] == 1
+    assert comparison.left_out([picked([1, 0, 0], 0, None, **nought | {"statuses": ["ok", "error"]})], "default") == {
+        "no answer": 1
+    }
+
+
+def test_shares_of_picks_that_are_the_same_sum_in_another_order_tie():
+    shares = [(a, b, *(0.12,) * 5) for a, b in ((0.1, 0.3), (0.2, 0.2), (0.3, 0.1))]
+    labels, answers = np.eye(7)[0], [Answer(tuple(range(7)), some, pick=0) for some in shares]
+    assert sum(one.values[0] for one in answers) != sum(one.values[1] for one in answers)
+    assert comparison.beats_of_masses(labels, answers, None)[0].tolist()[1:] == [0.5, *[1] * 5]
 
 
 def test_length_says_nothing_of_pairs_that_a_pick_did_not_decide():

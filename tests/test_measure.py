@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from rmbench.metrics import comparison, draws
-from rmbench.metrics.interval import Statistic, estimate, mean, percentiles
+from rmbench.metrics.interval import Statistic, estimate, mean, percentiles, wilson_interval
 from rmbench.metrics.measure import Make, Measure, Unfitted, macro, named
 from rmbench.metrics.paired import difference_of
 from rmbench.plugins import load_task, task_names
 from rmbench.types import Array, Json, Outcome, Reward, View
 
-ACCURACY = named(comparison.statistics, "accuracy")
+PLAIN = Unfitted("plain", "accuracy", comparison.statistics, comparison.left_out, comparison.ties)
+ACCURACY = named(PLAIN.statistics, "accuracy")
 
 
 def outcome(right: float, wrong: float, cluster: str, **facets: str) -> Outcome:
@@ -135,6 +136,28 @@ def test_a_part_of_one_cluster_leaves_the_interval_open(make: Make) -> None:
     assert np.isnan([apart.ci_low, apart.ci_high, apart.p, apart.detectable]).all()
 
 
+@pytest.mark.parametrize("values", [("a", "b"), {"a", "b"}, frozenset({"b", "a", "none"})])
+def test_a_part_takes_one_of_several_values_of_a_facet(values) -> None:
+    c = won(0.5, 10, 4, section="c")
+    found = one(macro("all but c", [(1.0, {"section": values}, ACCURACY)]), [*A, *B, *c])
+    assert (found.value, found.n) == (accuracy_of([*A, *B]), 50)
+    assert np.isnan(one(macro("none", [(1.0, {"section": ()}, ACCURACY)]), A).value)
+
+
+@pytest.mark.parametrize("make", [ACCURACY, as_slow(ACCURACY)])
+def test_a_perfect_macro_is_as_sure_as_its_smallest_parts_let_it(make: Make) -> None:
+    a, b = won(2.0, 30, 1, section="a"), won(2.0, 3, 2, section="b", subset="hard")
+    found = one(macro("both", [(1.0, {"section": "a"}, make), (3.0, {"section": "b"}, make)]), [*a, *b])
+    n = 16 / (1 / 30 + 9 / 3)
+    assert (found.value, found.ci_high) == (1, 1)
+    assert found.ci_low == pytest.approx(1 / (1 + 1.959964**2 / n))
+    nested = macro("b", [(1.0, {"subset": "hard"}, make)])
+    outer = macro("all", [(1.0, {"section": "a"}, make), (3.0, {"section": "b"}, nested)])
+    assert one(outer, [*a, *b]).ci_low == pytest.approx(found.ci_low)
+    alike = one(macro("alike", [(1.0, {}, make)]), a)
+    assert alike.ci_low == pytest.approx(float(wilson_interval(np.ones(30), np.ones(30))[0]))
+
+
 def test_macros_are_compared_over_the_same_draws() -> None:
     better = [replace(o, views=won(0.95, 1, i).pop().views) for i, o in enumerate([*A, *B])]
     ours, theirs = BOTH(better, "default", None), BOTH([*A, *B], "default", None)
@@ -218,8 +241,9 @@ def test_a_fit_reaches_every_part_of_a_macro() -> None:
         return Thresholded().statistics(outcomes, view, fitted)[0]
 
     easy, hard = [outcome(3, 1, str(i), subset="easy") for i in range(4)], [outcome(9, 8, "h", subset="hard")]
-    both = macro("both", [(1.0, {"subset": "easy"}, right), (1.0, {"subset": "hard"}, right)])
-    assert one(both, [*easy, *hard], {"threshold": 2.0}).value == 0.75
+    for make in (right, named(Thresholded().statistics, "right")):
+        both = macro("both", [(1.0, {"subset": "easy"}, make), (1.0, {"subset": "hard"}, make)])
+        assert one(both, [*easy, *hard], {"threshold": 2.0}).value == 0.75
 
 
 def test_a_measure_is_declared_from_functions() -> None:
@@ -231,7 +255,7 @@ def test_a_measure_is_declared_from_functions() -> None:
 
 def test_a_statistic_that_is_not_there_is_named() -> None:
     with pytest.raises(ValueError, match="no statistic 'acuracy'"):
-        named(comparison.statistics, "acuracy")(A, "default", None)
+        named(PLAIN.statistics, "acuracy")(A, "default", None)
 
 
 # Every measure of a task that comes with its data.

@@ -54,6 +54,15 @@ def written(policy: Policy, generations: list[GenerationRequest]) -> list[Respon
     return [found[index] for index in range(len(generations))]
 
 
+def test_a_policy_without_log_probabilities_refuses_them_by_name(tmp_path: Path, checkpoint: Path) -> None:
+    asked = [GenerationRequest(user("Hi"), cap=4, sampling=GREEDY, top=5)]
+    file = outputs(tmp_path, {"prompt": "Hi", "output": "Hello"})
+    for policy in (file, start_policy(checkpoint)):
+        refused = f"{policy.subject.id} tells no log-probabilities of tokens, and top=5 asks for them"
+        with pytest.raises(UsageError, match=f"^{refused}$"):
+            written(policy, asked)
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return causal.make(tmp_path_factory.mktemp("gpt2") / "tiny-gpt2", "gpt2")

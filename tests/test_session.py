@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from ask_models import score
+from cards import Card
+from checkpoints import make
 from fake_models import Scripted, TinyTokenModel
 
+from rmbench import plugins
+from rmbench.checkpoints import opened
 from rmbench.data.dataset import Source, collect
-from rmbench.errors import DataError, IncompleteRunError, UsageError
+from rmbench.device import standing_in
+from rmbench.errors import DataError, IncompleteRunError, ModelError, UsageError
 from rmbench.kinds.comparison import Comparison
-from rmbench.models.base import Subject
+from rmbench.models.base import Option, Subject
+from rmbench.models.spec import Spec
 from rmbench.runs.evaluate import evaluate
 from rmbench.scoring import Asking, Session, Store
 from rmbench.scoring.session import FOLDS, fold_of
@@ -289,9 +298,9 @@ class GeneralPreference:
     def needs(self, questions: Sequence[Question]) -> list[Sequence[Question]]:
         return [
             [
-                Question(Request("embedding", request.prompt, (response,)), place)
-                for request, place in questions
-                for response in request.responses
+                question.alone(index, "embedding")
+                for question in questions
+                for index in range(len(question.request.responses))
             ]
         ]
 
@@ -317,6 +326,85 @@ def test_a_comparison_of_two_embeddings_costs_one_of_each(tmp_path: Path, tasks:
     assert first.values == pytest.approx(second.values[::-1])
     (result,) = evaluate(GeneralPreference(Embeds()), tasks[:1])
     assert result.metric("accuracy").n == 12
+
+
+def test_a_comparison_that_is_taken_apart_has_the_place_of_each_response() -> None:
+    asked = Question(Request("compare", (), (Response("a"), Response("b"))), Place("d", "e", (3, 1), "c"))
+    assert asked.alone(1) == Question(Request("reward", (), (Response("b"),)), Place("d", "e", (1,), "c"))
+    assert Question(asked.request).alone(0).place is None
+
+
+def test_what_a_member_has_no_number_for_is_left_out_of_fit_and_combine() -> None:
+    def rate(request: Request) -> Reward | float:
+        length = len(request.responses[0].text or "")
+        if length % 3 == 0:
+            return Reward((math.nan,), status=("refused", "error")[length % 2], detail="too odd")
+        return math.nan if length % 5 == 0 else length
+
+    derived = Standardised(Scripted(lambda request: 1.0), Scripted(rate, fingerprint="odd"))
+    with Session(derived, Asking()) as session:
+        rewards = session.ask(placed(30)).rewards
+    due = ["refused" if i % 6 == 0 else "error" if i % 3 == 0 else "nan" if i % 5 == 0 else "ok" for i in range(1, 31)]
+    assert [reward.status for reward in rewards] == due
+    assert rewards[2].detail == "too odd, by tests/scripted"
+    assert derived.fitted_to[0] == {str(i) for i in range(1, 31) if i % 3 and i % 5}
+    assert all(math.isnan(reward.value) == (reward.status != "ok") for reward in rewards)
+
+
+def test_a_derived_that_no_member_has_a_number_for_fits_nothing() -> None:
+    derived = Standardised(Scripted(lambda request: math.nan))
+    with Session(derived, Asking()) as session:
+        answered = session.ask(placed(6))
+    assert ([reward.status for reward in answered.rewards], answered.fitted) == (["nan"] * 6, None)
+    assert derived.fitted_to == []
+
+
+def test_a_derived_with_another_number_of_questions_deals_with_it_itself() -> None:
+    plain = Scripted(lambda request: math.nan)
+    long = Scripted(lambda request: len(request.responses[0].text or ""), fingerprint="long")
+    with Session(Gated(plain, long), Asking()) as session:
+        assert [reward.status for reward in session.ask(placed(6)).rewards] == ["nan"] * 3 + ["ok"] * 3
+
+
+def test_a_derived_is_known_no_better_than_its_members_and_uses_what_they_use(tasks: list[Given]) -> None:
+    server, verifier = Scripted(lambda request: 1.0, fingerprint="s"), Scripted(lambda request: 2.0, fingerprint="v")
+    server.identity, verifier.uses = "named", frozenset({"reference"})
+    (result,) = evaluate(Standardised(Standardised(server, verifier)), tasks[:1])
+    assert (result.subject.identity, result.subject.may_change) == ("named", True)
+    assert result.subject.uses == ["reference"]
+    (lent,) = evaluate(Standardised(server, Scripted(lambda request: 1.0, fingerprint=None)), tasks[:1])
+    assert (lent.subject.identity, lent.subject.fingerprint) == ("none", None)
+
+
+def test_what_a_family_raises_is_one_line_with_the_model_s_name() -> None:
+    model = TinyTokenModel()
+    model.encode = lambda requests: 1 / 0  # type: ignore[method-assign,return-value]
+    with pytest.raises(ModelError, match=r"^tests/tiny failed with ZeroDivisionError: division by zero$"):
+        score(model, [Request("reward", (), (Response("x"),))])
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_the_first_of_several_devices_reaches_the_members_of_a_derived(
+    fixed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: list[Given]
+) -> None:
+    """`fixed` members are those that a family brings itself, which nobody can hand options to."""
+    folder = make(tmp_path / "llama", "llama")
+    family = ModuleType("tests_family_standardised")
+    family.SOURCE, family.OPTIONS = "none", {"members": Option("what is averaged", default=())}
+    family.open = lambda source, options, revision: Standardised(*(options["members"] or [str(folder)]))
+    monkeypatch.setitem(sys.modules, family.__name__, family)
+    entry, installed = plugins.Entry(plugins.MODELS, "standardised", family.__name__, ""), plugins._installed
+    monkeypatch.setattr(plugins, "_installed", lambda group, path: [entry] if group is plugins.MODELS else
+                        installed(group, path))  # fmt: skip
+    plugins._loaded.cache_clear()
+    spec = Spec("standardised", members=() if fixed else (Spec("classifier", str(folder)),))
+    asked, pick = list[str | None](), opened.pick_device
+    monkeypatch.setattr(opened, "pick_device", lambda device: asked.append(device) or pick(device))
+    with standing_in({"cuda:0": Card(2**30), "cuda:1": Card(2**30)}):
+        (result,) = evaluate(spec, tasks[:1], devices="1,0")
+    assert asked == ["cuda:1"], "the best one is another process's"
+    assert result.statuses == {"ok": 24}
+    plugins._loaded.cache_clear()
 
 
 # judges
@@ -386,3 +474,53 @@ def test_a_judge_whose_policy_leaves_one_out_has_no_verdict_there() -> None:
     request = Request("compare", (), (Response("a"), Response("b")))
     (reward,) = score(CritiqueFirst(Writes(lambda request: None)), [request])
     assert (reward.status, reward.detail) == ("missing", "the policy left it out")
+
+
+def test_two_policies_under_one_template_are_two_judges(tasks: list[Given], tmp_path: Path) -> None:
+    first, other = Writes(lambda request: "0"), Writes(lambda request: "0")
+    other.fingerprint, other.subject = "other:1", Subject("tests/other", "writes")
+    ours, theirs = (evaluate(CritiqueFirst(policy), tasks[:1], out=tmp_path)[0] for policy in (first, other))
+    assert (ours.subject.id, theirs.subject.id) == ("tests/critique-first-writes", "tests/critique-first-other")
+    assert ours.subject.fingerprint != theirs.subject.fingerprint
+    assert theirs.config.model["policy"] == {"id": "tests/other", "fingerprint": "other:1"}
+    assert len(list(tmp_path.rglob("first.json"))) == 2
+    (named,) = evaluate(CritiqueFirst(other), tasks[:1], name="mine")
+    assert named.subject.id == "mine"
+
+
+@pytest.mark.parametrize(("identity", "fingerprint"), [("named", "api:1"), ("none", None)])
+def test_a_judge_is_known_no_better_than_its_policy(identity: str, fingerprint: str | None, tasks: list[Given]) -> None:
+    policy = Writes(lambda request: "0")
+    policy.identity, policy.fingerprint = identity, fingerprint
+    (result,) = evaluate(CritiqueFirst(policy), tasks[:1])
+    assert (result.subject.identity, result.subject.may_change) == (identity, True)
+    assert (result.subject.fingerprint is None) == (fingerprint is None)
+
+
+def test_a_verdict_that_cannot_be_parsed_is_an_error_of_its_request_alone() -> None:
+    pairs = [Request("compare", (), (Response(text), Response("b"))) for text in ("a", "aa", "aaa")]
+    said = {"a": "0", "aa": "the\nfirst", "aaa": "1"}
+
+    def parsed(request: GenerationRequest) -> str:
+        text = request.prompt[0].text
+        return "a critique" if "criticise" in text else said[text.partition("which of ")[2].partition(" ")[0]]
+
+    rewards = score(CritiqueFirst(Writes(parsed)), pairs)
+    assert [reward.status for reward in rewards] == ["ok", "error", "ok"]
+    assert (
+        rewards[1].detail == "the judge failed with ValueError: invalid literal for int() with base 10: 'the\\nfirst'"
+    )
+
+
+def test_a_template_that_fails_is_an_error_of_its_request_alone() -> None:
+    class Fussy(CritiqueFirst):
+        def ask(self, request: Request, written: Sequence[Response]) -> Sequence[GenerationRequest]:
+            if request.responses[0].text == "":
+                raise KeyError("nothing to show")
+            return super().ask(request, written)
+
+    pairs = [Request("compare", (), (Response(text), Response("b"))) for text in ("a", "")]
+    ok, failed = score(Fussy(Writes(lambda request: "0")), pairs)
+    assert (ok.status, failed.status, failed.detail) == (
+        "ok", "error", "the judge failed with KeyError: 'nothing to show'"
+    )  # fmt: skip

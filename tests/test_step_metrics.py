@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,21 @@ def test_a_model_s_own_verdicts_need_no_threshold() -> None:
     found = values(outcomes, None)
     assert (found["first_error_accuracy"], found["no_error_accuracy"]) == (0.5, 1.0)
     assert found["first_error_f1"] == pytest.approx(2 / 3)
+
+
+def test_a_task_that_prescribes_the_threshold_has_it_for_a_model_with_verdicts_too() -> None:
+    outcomes = [
+        outcome((1, -1, 0), (0.9, 0.3, 0.1), "a", verdicts=(1, 1, 1)),
+        outcome((1, 1), (0.6, 0.7), "b", verdicts=(0, 0)),
+    ]
+    prescribed = Errors(verdicts=False)
+    at = replace(prescribed, at=0.5)
+    assert prescribed.fit(outcomes, "min") is not None
+    assert at.fit(outcomes, "min") == {"threshold": 0.5}
+    found = {one.name: one.value for one in estimate(at.statistics(outcomes, "min", at.fit(outcomes, "min")), "ab")}
+    assert (found["first_error_accuracy"], found["no_error_accuracy"]) == (1, 1)
+    assert at.left_out(outcomes, "min") == {}
+    assert Errors(verdicts=False, on={"subset": "none"}).left_out(outcomes, "min") == {"no threshold": 2}
 
 
 def test_a_solution_without_all_of_its_answers_does_not_count_and_is_counted() -> None:

@@ -5,12 +5,13 @@ Four formats, each as JSON, JSON lines or Parquet (and gzipped):
 - RewardMATH's, one row per problem: `problem`, `solution_reference`, `score`. `score` holds ten numbers (direct), ten
   lists of step rewards (process models), or nine verdicts "A", "B" or null with nine `chosen_position` (pairwise).
   The right solution stands at index 0, verdict j is about solution j + 1.
-- one row per candidate: `example_id`, `candidate` (from 0) and `reward`, or `steps`, a list of step rewards, with
-  `heads`, a mapping of names to numbers, where there are several, and `step_heads`, one of names to lists of them.
-  rmbench's result records are such rows.
+- one row per candidate: `example_id`, `candidate` (from 0) and `reward`, or `steps`, a list of step rewards, beside
+  which `reward` is what the model itself makes of them, with `heads`, a mapping of names to numbers, where there are
+  several, and `step_heads`, one of names to lists of them. rmbench's result records are such rows.
 - one row per comparison: `example_id`, `first`, `second` (candidates in the order shown) and `win_first` in [0, 1].
 - one row per request: `example_id`, `candidates` in the order shown and `values`, one each, with `pick` where only the
-  best was named (its place among those shown). rmbench's records of requests are such rows.
+  best was named (its place among those shown) and `heads`, a mapping of names to lists like `values`, where there are
+  several. rmbench's records of requests are such rows.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def _record(row: Row) -> Entry:
     reward = replace(reward, status=_status(row, reward.status), n_tokens=n_tokens, truncated=truncated)
     if reward.steps:
         heads = {name: _steps(row, "step_heads", numbers).steps for name, numbers in _pairs(row, "step_heads")}
-        reward = replace(reward, step_heads=heads)
+        reward = replace(reward, values=(_number(row, "reward", row.value.get("reward")),), step_heads=heads)
     return Entry(example, (_whole(row, "candidate"),), "steps" if reward.steps else "reward", reward, row)
 
 
@@ -161,11 +162,18 @@ def _request(row: Row, example: str) -> Entry:
         numbers,
         pick=pick,
         spread=None if spread is None else tuple(_number(row, "spread", value) for value in spread),
+        heads={name: _head(row, head, len(candidates)) for name, head in _pairs(row, "heads")},
         status=_status(row, "refused" if any(map(math.isnan, numbers)) else "ok"),
         n_tokens=_whole(row, "n_tokens") if row.name(("n_tokens",)) else 0,
         truncated=_whole(row, "truncated") if row.name(("truncated",)) else 0,
     )
     return Entry(example, tuple(candidates), "compare" if len(candidates) > 1 else "reward", reward, row)
+
+
+def _head(row: Row, head: Any, k: int) -> tuple[float, ...]:
+    if not isinstance(head, list) or len(head) != k:
+        raise row.error(f"expected lists as long as `candidates`, {k}, got {shown(head)}", "heads")
+    return tuple(_number(row, "heads", value) for value in head)
 
 
 def _share(row: Row) -> Reward:
@@ -206,7 +214,7 @@ def _steps(row: Row, field: str, steps: Any) -> Reward:
     if not steps:
         return Reward((math.nan,), status="missing", detail="no step rewards")
     rewards = tuple(_number(row, field, step) for step in steps)
-    return Reward(rewards[-1:], steps=rewards)
+    return Reward((math.nan,), steps=rewards)
 
 
 def _status(row: Row, otherwise: Status) -> Status:

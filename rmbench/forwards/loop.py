@@ -5,18 +5,20 @@ when memory runs out.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from rmbench.device import device_of, out_of_memory
+from rmbench.errors import RmbenchError
 from rmbench.forwards.attention import attending, inputs_of, positions
 from rmbench.forwards.budget import TokenBudget
 from rmbench.forwards.plan import Bin
 from rmbench.forwards.prefixes import Tree
 from rmbench.forwards.tail import only_at
-from rmbench.models.base import Encoded, TokenModel
+from rmbench.models.base import Encoded, TokenModel, failed
 from rmbench.types import Reward
 
 if TYPE_CHECKING:
@@ -33,6 +35,19 @@ class Workers(Protocol):
 
     def work(self, model: TokenModel, bins: Iterator[Job]) -> Iterator[tuple[Bin, list[Reward] | None]]:
         """The rewards of each bin, in any order, None where memory ran out; `bins` is asked when somebody is free."""
+
+
+class Hosts(Protocol):
+    """What has a model run elsewhere, on other devices of this machine or of a cluster.
+
+    The hosts only compute: the process that asks them plans, and alone opens the store.
+    """
+
+    def holding(
+        self, spec: Any, options: Mapping[str, Any], fingerprint: str | None
+    ) -> AbstractContextManager[Workers]:
+        """Workers for the model that `spec` names, opened by each host with `options`; it is the one of `fingerprint`,
+        or a ModelError is raised."""
 
 
 def run(
@@ -77,12 +92,23 @@ def _here(model: TokenModel, bins: Iterator[Job]) -> Iterator[tuple[Bin, list[Re
 def rewards_of(model: TokenModel, encoded: Sequence[Encoded], planned: Bin) -> list[Reward] | None:
     """Rewards of one bin, or None where memory ran out. The exception is gone on return, and so are its tensors."""
     try:
-        return model.read(hidden_states(model, encoded, planned), encoded)
+        return _read(model, hidden_states(model, encoded, planned), encoded)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
     device_of(model.backbone).release()
     return None
+
+
+def _read(model: TokenModel, hidden: Sequence[torch.Tensor], encoded: Sequence[Encoded]) -> list[Reward]:
+    try:
+        return model.read(hidden, encoded)
+    except RmbenchError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raise failed(model, error) from error
 
 
 def hidden_states(model: TokenModel, encoded: Sequence[Encoded], planned: Bin) -> list[torch.Tensor]:

@@ -110,7 +110,7 @@ class Processes:
         self.close()
 
     @contextmanager
-    def holding(self, spec: str | Spec, options: Mapping[str, Any], fingerprint: str) -> Iterator[Workers]:
+    def holding(self, spec: str | Spec, options: Mapping[str, Any], fingerprint: str | None) -> Iterator[Workers]:
         """Workers for the model that `spec` names, loaded by each process and freed at the end, whatever happens.
 
         Raises ModelError where a process cannot load it, or loads another.
@@ -163,7 +163,7 @@ class Processes:
         return [self._seats[number] for number in range(len(self._devices))]
 
     @staticmethod
-    def _load(seats: Sequence[_Seat], spec: str | Spec, options: Mapping[str, Any], fingerprint: str) -> None:
+    def _load(seats: Sequence[_Seat], spec: str | Spec, options: Mapping[str, Any], fingerprint: str | None) -> None:
         """Has all load at once, and hears each of them out before the first failure is raised."""
         failures = []
         for seat in seats:

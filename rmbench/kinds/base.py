@@ -17,7 +17,18 @@ from rmbench.data.steps import split_steps
 from rmbench.errors import DataError, ModelError
 from rmbench.metrics.measure import Measure
 from rmbench.metrics.views import facts_of, given_of, outcome_of
-from rmbench.types import Ask, Candidate, Example, Outcome, Place, Question, Request, Response, Reward
+from rmbench.types import (
+    Ask,
+    Candidate,
+    Example,
+    NullVerdict,
+    Outcome,
+    Place,
+    Question,
+    Request,
+    Response,
+    Reward,
+)
 
 Read = Callable[[Iterable[Row]], Iterator[Example | LeftOut]]
 
@@ -50,7 +61,7 @@ class Task(Protocol):
     def orders(self) -> str | None: ...
 
     @property
-    def null_verdict(self) -> Literal["no answer", "loss"] | None: ...
+    def null_verdict(self) -> NullVerdict | None: ...
 
     @property
     def positive(self) -> str | None: ...
@@ -60,7 +71,9 @@ class Task(Protocol):
 
     def load(self, path: Path | None = None) -> Dataset: ...
 
-    def questions(self, example: Example, answers: frozenset[Ask], dataset: str) -> list[Question]: ...
+    def questions(
+        self, example: Example, answers: frozenset[Ask], dataset: str, most: int | None = None
+    ) -> list[Question]: ...
 
     def outcome(self, example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> Outcome: ...
 
@@ -128,22 +141,23 @@ def _of_facets(item: Example | LeftOut, facets: Mapping[str, str]) -> Example | 
 class Judging(Reading, ABC):
     """What the kinds for reward models share: prompts with candidates, of which one is asked what they are worth.
 
-    `asks` are those that the kind can put, the first of which a model that answers several is asked. `primary` is the
+    `asks` are those that a task can put, the first of which a model that answers several is asked. `primary` is the
     view that the benchmark prescribes, where a model has it. `null_verdict` says what a verdict that could not be read
-    is: no answer, or, where a benchmark defines it so, a loss of the right answer. `positive` is the class that is
-    right, None where labels say so themselves.
+    is: no answer, or, where a benchmark defines it so, a loss (of the right answer, or of whoever gave no verdict of a
+    response) or nought, which adds nothing to what the other orders say. `positive` is the class that is right, None
+    where labels say so themselves.
     """
 
-    null_verdict: Literal["no answer", "loss"] = "no answer"
+    null_verdict: NullVerdict = "no answer"
     primary: str | None = None
-    asks: ClassVar[tuple[Ask, ...]] = ("reward", "steps", "compare")
+    asks: tuple[Ask, ...] = ("reward", "steps", "compare")
 
     positive: ClassVar[str | None] = None
     lacks: ClassVar[str] = "has candidates with different labels"
 
     @abstractmethod
-    def displays(self, example: Example) -> list[tuple[int, ...]]:
-        """Which candidates are shown to a model that only compares, in the order shown."""
+    def displays(self, example: Example, most: int | None = None) -> list[tuple[int, ...]]:
+        """Which candidates are shown to a model that only compares, in the order shown, at most so many at once."""
 
     def load(self, path: Path | None = None) -> Dataset:
         """The examples of `path` (file or folder), or of the task's own data. Raises DataError."""
@@ -157,14 +171,20 @@ class Judging(Reading, ABC):
         labels = [candidate.number for candidate in example.candidates]
         return None not in labels and len(set(labels)) > 1
 
-    def questions(self, example: Example, answers: frozenset[Ask], dataset: str) -> list[Question]:
-        """What to ask of a model that `answers` so; `dataset` is the data set's sha256. Raises ModelError."""
+    def questions(
+        self, example: Example, answers: frozenset[Ask], dataset: str, most: int | None = None
+    ) -> list[Question]:
+        """What to ask of a model that `answers` so, and compares so many responses at `most` (None: any number).
+
+        `dataset` is the data set's sha256. Raises ModelError.
+        """
         ask = next((ask for ask in self.asks if ask in answers), None)
         if ask is None:
             given = ", ".join(sorted(answers)) or "nothing"
             asked = " or ".join(filter(None, [", ".join(self.asks[:-1]), self.asks[-1]]))
             raise ModelError(f"{self.name}: the model answers {given}; this task asks {asked}")
-        shown = self.displays(example) if ask == "compare" else [(index,) for index in range(len(example.candidates))]
+        alone = [(index,) for index in range(len(example.candidates))]
+        shown = self.displays(example, most) if ask == "compare" else alone
         return [_question(ask, example, indices, dataset) for indices in shown]
 
     def outcome(self, example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> Outcome:

@@ -26,7 +26,8 @@ class Comparison(Judging):
     - `official`: every (right, wrong) pair once, in the order the data state (tag `chosen_position`) or a drawn one;
       where all candidates are labelled alike, every pair of them;
     - `round_robin`: every pair once, whatever the labels, in a drawn order; `both`: every pair in both orders;
-    - `permutations:N`: all candidates at once, in N drawn orders, in which each stands in each place as often.
+    - `permutations:N`: all candidates at once, in N drawn orders, in which each stands in each place as often; to a
+      model that compares fewer, every pair in so many orders as a pair has: both, or a drawn one.
 
     Orders are drawn from what the model sees, so that neither place nor label decides. Equal labels are data: a pair
     that annotators call a tie is asked like any other. Labels that are classes are the task's own measure's to read.
@@ -46,17 +47,21 @@ class Comparison(Judging):
         judged = any(isinstance(one.label, str) or one.annotations for one in example.candidates)
         return len(example.candidates) > 1 if judged else super().is_usable(example)
 
-    def displays(self, example: Example) -> list[tuple[int, ...]]:
-        """Which candidates are shown to a model that only compares, in the order shown."""
-        if self.orders.startswith("permutations:"):
-            return _permutations(example, int(self.orders.partition(":")[2]))
+    def displays(self, example: Example, most: int | None = None) -> list[tuple[int, ...]]:
+        """Which candidates are shown to a model that only compares, in the order shown, at most so many at once."""
+        orders = self.orders
+        if orders.startswith("permutations:"):
+            n = int(orders.partition(":")[2])
+            if most is None or most >= len(example.candidates):
+                return _permutations(example, n)
+            orders = "both" if n > 1 else "round_robin"
         pairs = list(combinations(range(len(example.candidates)), 2))
-        if self.orders == "both":
+        if orders == "both":
             return [order for first, second in pairs for order in ((first, second), (second, first))]
-        if self.orders == "official" and not _alike(example.candidates):
+        if orders == "official" and not _alike(example.candidates):
             pairs = [pair for pair in pairs if _differ(example, pair)]
         keys = [drawn(example, index) for index in range(len(example.candidates))]
-        stated = [_stated(example, pair) if self.orders == "official" else None for pair in pairs]
+        stated = [_stated(example, pair) if orders == "official" else None for pair in pairs]
         return [
             order or ((low, high) if keys[low] <= keys[high] else (high, low))
             for order, (low, high) in zip(stated, pairs, strict=True)

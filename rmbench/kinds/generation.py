@@ -40,7 +40,9 @@ class Generation(Reading):
     cap: int = field(kw_only=True)
     contrasts: tuple[tuple[str, str, str], ...] = ()
 
-    def questions(self, example: Example, answers: frozenset[Ask], dataset: str) -> list[Question]:
+    def questions(
+        self, example: Example, answers: frozenset[Ask], dataset: str, most: int | None = None
+    ) -> list[Question]:
         """Raises UsageError: there is nothing to ask a reward model."""
         raise UsageError(f"{self.name} is answered by a policy, not judged by a reward model; give one with -p")
 

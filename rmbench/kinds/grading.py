@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from rmbench.data.dataset import Dataset
-from rmbench.errors import DataError
+from rmbench.errors import DataError, UsageError
 from rmbench.kinds.base import Judging
 from rmbench.metrics import grading
 from rmbench.metrics.grading import Grades
@@ -23,15 +23,23 @@ class Grading(Judging):
 
     `measure` says what is right: `Grades()` that labels are true or false, `Grades(positive="correct")` that they are
     classes of which one is right, `Grades(positive=None)` that they are scores. The head of the right class is the
-    view to look at first; rewards are made probabilities of being right.
+    view to look at first; rewards are made probabilities of being right. With `null_verdict="loss"` a `refused` verdict
+    is wrong, whatever the label.
     """
 
     kind: ClassVar[str] = "grading"
     orders: ClassVar[None] = None
-    asks: ClassVar[tuple[Ask, ...]] = ("reward", "steps")
     lacks: ClassVar[str] = "has a labelled response"
 
+    asks: tuple[Ask, ...] = ("reward", "steps")
     measure: Measure = grading.GRADES
+
+    def __post_init__(self) -> None:
+        if self.null_verdict == "nought":
+            raise UsageError(f"{self.name}: null_verdict='nought'; expected 'no answer' or 'loss' of single responses")
+        if isinstance(self.measure, Grades):
+            lost = replace(self.measure, null_verdict=self.null_verdict)
+            object.__setattr__(self, "measure", lost)
 
     @property
     def positive(self) -> str | None:  # type: ignore[override]
@@ -43,7 +51,7 @@ class Grading(Judging):
         """Whether a response has a label."""
         return any(candidate.label is not None for candidate in example.candidates)
 
-    def displays(self, example: Example) -> list[tuple[int, ...]]:
+    def displays(self, example: Example, most: int | None = None) -> list[tuple[int, ...]]:
         """Nothing: nobody is asked to compare."""
         return []
 

@@ -23,7 +23,7 @@ class Probe(Judging):
 
     measure: Measure = field(kw_only=True)
 
-    def displays(self, example: Example) -> list[tuple[int, ...]]:
+    def displays(self, example: Example, most: int | None = None) -> list[tuple[int, ...]]:
         """Every candidate against the base, in both orders."""
         edits = [candidate.tags.get("edit") for candidate in example.candidates]
         base = edits.index("sufficient")

@@ -25,16 +25,16 @@ class Steps(Judging):
 
     kind: ClassVar[str] = "steps"
     orders: ClassVar[None] = None
-    asks: ClassVar[tuple[Ask, ...]] = ("steps",)
     lacks: ClassVar[str] = "has a response whose steps are labelled"
 
+    asks: tuple[Ask, ...] = ("steps",)
     measure: Measure = steps.ERRORS
 
     def is_usable(self, example: Example) -> bool:
         """Whether a response has labels of its steps."""
         return any(candidate.step_labels for candidate in example.candidates)
 
-    def displays(self, example: Example) -> list[tuple[int, ...]]:
+    def displays(self, example: Example, most: int | None = None) -> list[tuple[int, ...]]:
         """Nothing: nobody is asked to compare."""
         return []
 

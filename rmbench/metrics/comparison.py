@@ -29,6 +29,7 @@ from rmbench.metrics.interval import Kind, Statistic, Words, mean
 from rmbench.types import Answer, Array, Json, Outcome
 
 _ENTRIES = 1 << 21  # entries of `beats` held at once: 16 MiB
+_ROUNDING = 1e-9  # shares of samples that are added up in another order are the same sum
 _REASONS = (
     "",
     "unlabelled candidate",
@@ -120,12 +121,14 @@ def standings(outcomes: Sequence[Outcome], view: str) -> Standings:
 def groups(outcomes: Sequence[Outcome], view: str) -> Iterator[Group]:
     """The outcomes, those with the same number of candidates together, in chunks of bounded memory."""
     rows_of: dict[int, list[int]] = {}
+    picked = False
     for i, outcome in enumerate(outcomes):
         rows_of.setdefault(len(outcome.labels), []).append(i)
+        picked = picked or (_is_compared(outcome, view) and are_picks(outcome.answers))
     for k, rows in rows_of.items():
         chunk = max(1, _ENTRIES // max(1, k * k))
         for start in range(0, len(rows), chunk):
-            yield _group(outcomes, view, rows[start : start + chunk], k)
+            yield _group(outcomes, view, rows[start : start + chunk], k, picked)
 
 
 def wins(outcomes: Sequence[Outcome], view: str) -> Array:
@@ -148,11 +151,11 @@ def beats_of_masses(labels: Array, answers: Iterable[Answer], null_verdict: str 
 
     The larger sum wins, equal sums tie; a pair that was not asked or has a failed answer is nan, one that is missing
     counts as not asked, because a score file may know one of two orders. With `null_verdict` "loss" a `refused` answer
-    is a loss of the one with the higher label.
+    is a loss of the one with the higher label, with "nought" it adds nothing, so that a pair without any verdict ties.
 
-    Where answers `are_picks`, picks are counted: those with the most are preferred to all others and tie among
-    themselves, and what the others are to one another is nan. A failed answer then leaves all open, or with "loss"
-    counts for every candidate but the best.
+    Where answers `are_picks`, the shares of picks are added up: those with the most are preferred to all others and tie
+    among themselves, and what the others are to one another is nan. A failed answer then leaves all open, or with
+    "loss" counts for every candidate but the best, with "nought" for none.
     """
     given = [answer for answer in answers if answer.status != "missing"]
     if are_picks(given):
@@ -167,6 +170,8 @@ def beats_of_masses(labels: Array, answers: Iterable[Answer], null_verdict: str 
             edge = masses[i] - masses[j] if answer.status == "ok" else np.nan
             if answer.status == "refused" and null_verdict == "loss":
                 edge = -1.0 if labels[a] > labels[b] else 1.0
+            elif answer.status == "refused" and null_verdict == "nought":
+                edge = 0.0
             lead[a, b] += edge
             lead[b, a] -= edge
     result: Array = np.where(asked & ~np.isnan(lead), (np.sign(lead) + 1) / 2, np.nan)
@@ -174,7 +179,7 @@ def beats_of_masses(labels: Array, answers: Iterable[Answer], null_verdict: str 
 
 
 def are_picks(answers: Iterable[Answer]) -> bool:
-    """Whether one of the answers to an example named the best of more than two, and said nothing of the others.
+    """Whether one of the answers named the best of more than two, and said nothing of the others.
 
     Such an example is won or lost by the pick alone: a wrong pick is a loss, never a missing answer, and what needs
     more than the best is nan. Of two responses a pick is all there is to say.
@@ -188,14 +193,12 @@ def _beats_of_picks(labels: Array, answers: Sequence[Answer], null_verdict: str 
     for answer in answers:
         shown = np.array(answer.candidates)
         if answer.status == "ok":
-            masses = np.asarray(answer.values, float)
-            best = [answer.pick] if answer.pick is not None else np.flatnonzero(masses == masses.max())
-            counts[shown[best]] += 1 / len(best)
+            counts[shown] += answer.values
         elif answer.status == "refused" and null_verdict == "loss":
             counts[shown] += labels[shown] < labels[shown].max()
-        else:
+        elif answer.status != "refused" or null_verdict != "nought":
             return np.full((k, k), np.nan)
-    first = counts == counts.max()
+    first = counts >= counts.max() - _ROUNDING
     result = np.full((k, k), np.nan)
     result[np.ix_(first, ~first)], result[np.ix_(~first, first)], result[np.ix_(first, first)] = 1.0, 0.0, 0.5
     np.fill_diagonal(result, np.nan)
@@ -339,7 +342,14 @@ def alone(function: Metric) -> Callable[[Sequence[Outcome], str, Json], Statisti
     return lambda outcomes, view, fitted: function(standings(outcomes, view))
 
 
-def _group(outcomes: Sequence[Outcome], view: str, rows: list[int], k: int) -> Group:
+def _is_compared(outcome: Outcome, view: str) -> bool:
+    """Whether a view is of the answers themselves, and these are comparisons."""
+    seen = outcome.views.get(view)
+    return view == "default" and seen is not None and seen.beats is not None
+
+
+def _group(outcomes: Sequence[Outcome], view: str, rows: list[int], k: int, of_picks: bool) -> Group:
+    """`of_picks` says that the model picks: samples that disagree leave no pick, and say as little of the others."""
     seen = [outcomes[i].views.get(view) for i in rows]
     labels = np.concatenate([outcomes[i].labels for i in rows]).astype(float).reshape(len(rows), k)
     unknown = np.full(k, np.nan)
@@ -349,7 +359,7 @@ def _group(outcomes: Sequence[Outcome], view: str, rows: list[int], k: int) -> G
     for at, v in enumerate(seen):
         if v is not None and v.beats is not None:
             preferred[at] = v.beats
-            picked[at] = are_picks(outcomes[rows[at]].answers)
+            picked[at] = of_picks and any(len(one.candidates) > 2 for one in outcomes[rows[at]].answers)
     return Group(np.array(rows), labels, scores, preferred, picked)
 
 

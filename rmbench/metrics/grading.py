@@ -36,7 +36,8 @@ class Graded:
 
     `scores` [m] are the view's, `labels` [m] numbers, or 1 where the class is the right one and else 0. `classes` [m]
     are what they are and `said` [m] what the model says they are: names, or "1" and "0"; None where it says nothing or
-    two things at once, of which `tied` [m] are the latter. `rows` [m] are the outcomes.
+    two things at once, of which `tied` [m] are the latter. `lost` [m] are refused verdicts that count as wrong ones,
+    whose scores are nan. `rows` [m] are the outcomes.
     """
 
     scores: Array
@@ -44,6 +45,7 @@ class Graded:
     classes: Sequence[str]
     said: Sequence[str | None]
     tied: NDArray[np.bool_]
+    lost: NDArray[np.bool_]
     rows: NDArray[np.intp]
 
 
@@ -51,13 +53,15 @@ class Graded:
 class Grades:
     """The measure of graded responses. `positive` is what is right: True (labels are 1 or 0), the name of a class, or
     None where labels are scores. `on` is the facet that a threshold is chosen on, the one of the highest accuracy;
-    ({}: on all outcomes); without it it is chosen out of fold; `at` fixes one.
+    ({}: on all outcomes); without it it is chosen out of fold; `at` fixes one. `null_verdict` is the task's: with
+    "loss" a `refused` verdict is wrong, whatever the response is, and neither above nor below any other.
     """
 
     name: str = "grading"
     positive: bool | str | None = True
     on: Mapping[str, str] | None = None
     at: float | None = None
+    null_verdict: str = "no answer"
 
     @property
     def headline(self) -> str:
@@ -83,7 +87,7 @@ class Grades:
 
     def statistics(self, outcomes: Sequence[Outcome], view: str, fitted: Json) -> list[Statistic]:
         """What one view of `outcomes` [n] gives."""
-        found = graded(outcomes, view, self.positive, fitted)
+        found = graded(outcomes, view, self.positive, fitted, refused_is_wrong=self._refused_is_wrong)
         codes = cluster_codes([outcome.cluster for outcome in outcomes])
         return _correlations(found, codes) if self.positive is None else _decisions(found, codes, self.positive)
 
@@ -93,7 +97,7 @@ class Grades:
         own = self.positive is None or _has(outcomes, VERDICT) or bool(heads_of(outcomes, self.positive))
         uncut = np.isnan(threshold.thresholds(outcomes, fitted)) & (not own)
         reasons = [
-            _reason(outcome, view, self.positive) or (_REASONS[2] if lacks else None)
+            _reason(outcome, view, self.positive, self._refused_is_wrong) or (_REASONS[2] if lacks else None)
             for outcome, lacks in zip(outcomes, uncut, strict=True)
         ]
         return {reason: reasons.count(reason) for reason in _REASONS if reason in reasons}
@@ -103,22 +107,36 @@ class Grades:
         found = graded(outcomes, view, self.positive, {"heads": heads_of(outcomes, self.positive)})
         return len(np.unique(found.rows[found.tied]))
 
+    @property
+    def _refused_is_wrong(self) -> bool:
+        return self.null_verdict == "loss" and self.positive is not None
+
 
 GRADES = Grades()
 
 
-def graded(outcomes: Sequence[Outcome], view: str, positive: bool | str | None, fitted: Json) -> Graded:
-    """Every response of `outcomes` that has a label and, in this view, an answer."""
+def graded(
+    outcomes: Sequence[Outcome],
+    view: str,
+    positive: bool | str | None,
+    fitted: Json,
+    *,
+    refused_is_wrong: bool = False,
+) -> Graded:
+    """Every response of `outcomes` that has a label and, in this view, an answer, or a refusal that counts."""
     heads: list[str] = fitted.get("heads", []) if isinstance(fitted, Mapping) else []
     own = _has(outcomes, VERDICT)
     cuts = threshold.thresholds(outcomes, fitted)
-    scores, labels, classes, rows, said, tied = [], [], [], [], list[str | None](), []
+    scores, labels, classes, rows, said, tied, lost = [], [], [], [], list[str | None](), [], []
     for row, outcome in enumerate(outcomes):
         known, given = labels_of(outcome, positive), _scores(outcome, view)
-        for index in np.flatnonzero(np.isfinite(known) & ~np.isnan(given)).tolist():
+        refused = _refused(outcome, view) & refused_is_wrong
+        for index in np.flatnonzero(np.isfinite(known) & (~np.isnan(given) | refused)).tolist():
             of_heads = np.array([_scores(outcome, head)[index] for head in heads])
             tie = bool(len(heads)) and np.count_nonzero(of_heads == of_heads.max()) > 1
-            if heads:
+            if refused[index]:
+                verdict = None
+            elif heads:
                 verdict = None if tie or np.isnan(of_heads).any() else heads[int(of_heads.argmax())]
             else:
                 passed = _scores(outcome, VERDICT)[index] if own else float(given[index] >= cuts[row])
@@ -130,9 +148,10 @@ def graded(outcomes: Sequence[Outcome], view: str, positive: bool | str | None, 
             classes.append(str(outcome.classes[index]) if heads else right)
             said.append(verdict)
             tied.append(tie)
+            lost.append(bool(refused[index]))
             rows.append(row)
     return Graded(np.array(scores, float), np.array(labels, float), classes, said, np.array(tied, bool),
-                  np.array(rows, np.intp))  # fmt: skip
+                  np.array(lost, bool), np.array(rows, np.intp))  # fmt: skip
 
 
 def labels_of(outcome: Outcome, positive: bool | str | None) -> Array:
@@ -167,7 +186,7 @@ def _decisions(found: Graded, codes: NDArray[np.intp], positive: bool | str | No
     n, names = len(codes), sorted(set(found.classes) | {said for said in found.said if said is not None})
     right = str(positive) if isinstance(positive, str) and positive in names else "1"
     hits = np.array([a == b for a, b in zip(found.classes, found.said, strict=True)], float)
-    decided = np.array([said is not None for said in found.said], bool) | found.tied
+    decided = np.array([said is not None for said in found.said], bool) | found.tied | found.lost
     all_of = _by_outcome(found, decided.astype(float), n)
     kind: Kind = "proportion" if all_of.max(initial=0) <= 1 else "fraction"
     columns = np.where(all_of[:, None] > 0, np.column_stack([_by_outcome(found, hits, n), all_of]), np.nan)
@@ -179,8 +198,9 @@ def _decisions(found: Graded, codes: NDArray[np.intp], positive: bool | str | No
     ]  # fmt: skip
     if isinstance(positive, str) and len(names) > 1 and right == positive:
         statistics.append(_f1("f1_macro", list(counts.values()), "F1, mean over classes"))
-    items = Items(found.scores, found.rows, codes)
-    return [*statistics, pooled.auc("auc", items, found.labels == 1)]
+    scored = ~found.lost
+    items = Items(found.scores[scored], found.rows[scored], codes)
+    return [*statistics, pooled.auc("auc", items, found.labels[scored] == 1)]
 
 
 def _f1_counts(found: Graded, decided: NDArray[np.bool_], name: str, n: int) -> Array:
@@ -223,8 +243,16 @@ def _scores(outcome: Outcome, view: str) -> Array:
     return np.full(len(outcome.labels), np.nan) if seen is None or seen.scores is None else np.asarray(seen.scores)
 
 
-def _reason(outcome: Outcome, view: str, positive: bool | str | None) -> str | None:
+def _refused(outcome: Outcome, view: str) -> NDArray[np.bool_]:
+    """Which candidates the model refused a verdict of [k]: in any view, since what is refused has no heads."""
+    seen = outcome.views.get(view) or next(iter(outcome.views.values()), None)
+    statuses = ["missing"] * len(outcome.labels) if seen is None else seen.status
+    return np.array([status == "refused" for status in statuses], bool)
+
+
+def _reason(outcome: Outcome, view: str, positive: bool | str | None, refused_is_wrong: bool) -> str | None:
     known = np.isfinite(labels_of(outcome, positive))
     if not known.any():
         return _REASONS[0]
-    return _REASONS[1] if np.isnan(_scores(outcome, view)[known]).any() else None
+    unknown = np.isnan(_scores(outcome, view)) & ~(_refused(outcome, view) & refused_is_wrong)
+    return _REASONS[1] if unknown[known].any() else None

@@ -52,7 +52,8 @@ class Statistic:
 
     `effects` [n], where given, are what a test against zero flips the signs of: each row's part in the effect.
     `interval`, where given, replaces that of the kind: from the sums [c, s] of c clusters (s = 0 with `of`) to both
-    ends. `strata` [n], where given, are those that whole clusters are drawn within.
+    ends. `strata` [n], where given, are those that whole clusters are drawn within. `effective_n` is the n of Wilson's
+    interval of a fraction where every draw is the same; the number of clusters unless told.
 
     `title` names it in the field's words and `unit` what it counts; `better` is whether more of it or less is better,
     None where neither is; `bounds` are the least and the most that it can be; `caveat` is what it cannot say; `at` is
@@ -68,6 +69,7 @@ class Statistic:
     of: Callable[[Array], Array] | None = None
     counted: NDArray[np.bool_] | None = None
     strata: NDArray[np.integer] | None = None
+    effective_n: float | None = None
     title: str = ""
     unit: str = ""
     better: Better | None = None
@@ -132,7 +134,7 @@ def estimate(
     clusters with replacement (Hesterberg, What Teachers Should Know about the Bootstrap, 2015, section 3.3), Student's
     degrees of freedom being clusters less strata; all statistics see the same `draws`, so that they can be compared
     draw by draw. Where every draw is the same the bootstrap knows nothing: a fraction then gets Wilson's interval with
-    n = clusters, a number gets nan.
+    its `effective_n`, the clusters unless told; a number gets nan.
     """
     codes = cluster_codes(clusters)
     resampled = [one for one in statistics if one.kind != "proportion" and one.interval is None]
@@ -339,18 +341,19 @@ def _estimate(statistic: Statistic, codes: Codes, drawn: Array | None, seed: int
         else:
             strata = cluster_strata(statistic, codes)
             freedom = clusters - (1 if strata is None else len(np.unique(strata[there])))
-            low, high = _percentiles(statistic.kind, value, drawn, clusters, freedom)
+            low, high = _percentiles(statistic, value, drawn, clusters, freedom)
     effects = _effects(statistic, codes)
     p = None if effects is None else sign_flip_p(effects, seed=seed)
     return Estimate(statistic.name, value, low, high, n, clusters, p, statistic.kind)
 
 
-def _percentiles(kind: Kind, value: float, drawn: Array, clusters: int, freedom: int) -> tuple[float, float]:
+def _percentiles(statistic: Statistic, value: float, drawn: Array, clusters: int, freedom: int) -> tuple[float, float]:
     from scipy.special import ndtri
 
     low, high = percentiles(value, drawn, clusters, freedom)
-    if np.isnan(low) and kind == "fraction" and clusters > 1 and np.isfinite(value):
-        ends = wilson(np.asarray(np.clip(value, 0.0, 1.0)), np.asarray(float(clusters)), ndtri(0.5 + LEVEL / 2))
+    if np.isnan(low) and statistic.kind == "fraction" and clusters > 1 and np.isfinite(value):
+        n = float(clusters) if statistic.effective_n is None else statistic.effective_n
+        ends = wilson(np.asarray(np.clip(value, 0.0, 1.0)), np.asarray(n), ndtri(0.5 + LEVEL / 2))
         return float(ends[0]), float(ends[1])
     return low, high
 

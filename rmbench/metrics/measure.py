@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Unpack
 
@@ -22,6 +22,9 @@ from rmbench.types import Array, Json, Outcome
 
 Make = Callable[[Sequence[Outcome], str, Json], Statistic]
 Statistics = Callable[[Sequence[Outcome], str], list[Statistic]]
+FittedStatistics = Callable[[Sequence[Outcome], str, Json], list[Statistic]]
+Facets = Mapping[str, str | Collection[str]]
+Part = tuple[float, Facets, Make]
 
 
 class Measure(Protocol):
@@ -86,11 +89,14 @@ class Unfitted:
         return self.tied(outcomes, view)
 
 
-def named(statistics: Statistics, name: str) -> Make:
-    """How to make the statistic `name` of those that `statistics` gives, for a part of a `macro`."""
+def named(statistics: FittedStatistics, name: str) -> Make:
+    """How to make the statistic `name` of those that `statistics` gives, for a part of a `macro`.
+
+    What the task's measure fitted to the whole is handed on to it.
+    """
 
     def make(outcomes: Sequence[Outcome], view: str, fitted: Json) -> Statistic:
-        by_name = {statistic.name: statistic for statistic in statistics(outcomes, view)}
+        by_name = {statistic.name: statistic for statistic in statistics(outcomes, view, fitted)}
         if name not in by_name:
             raise ValueError(f"no statistic {name!r}; expected one of {', '.join(by_name)}")
         return by_name[name]
@@ -98,13 +104,15 @@ def named(statistics: Statistics, name: str) -> Make:
     return make
 
 
-def macro(name: str, parts: Sequence[tuple[float, Mapping[str, str], Make]], **words: Unpack[Words]) -> Make:
-    """How to make the mean of `parts`: a weight, the facets of the outcomes it takes (all of them must agree), and how
-    to make its statistic, which may be a macro itself.
+def macro(name: str, parts: Sequence[Part], **words: Unpack[Words]) -> Make:
+    """How to make the mean of `parts`: a weight, the facets of the outcomes it takes (all of them must agree, each with
+    the value given, or with one of several), and how to make its statistic, which may be a macro itself.
 
     nan unless every part is there. Whole clusters are drawn, in strata of clusters that touch the same parts, so that
     no draw lacks a part by chance; a cluster that is alone in its stratum joins the one that has most parts in common
-    with it. A part of one cluster tells nothing of its chance, and then there is no interval. The mean depends on sums
+    with it. A part of one cluster tells nothing of its chance, and then there is no interval. Where no draw differs, as
+    where every part is perfect, the n of its interval is that of a weighted mean of parts of so many clusters,
+    (sum w)^2 / sum(w^2 / n), and no large part makes up for a small one. The mean depends on sums
     where all of its parts do, else it is of the slow form. Title, unit, direction and bounds are those of the parts
     where these agree, unless `words` say otherwise.
     """
@@ -136,6 +144,12 @@ class _Part:
     function: Callable[[Array], Array]
     rows_of: Array
 
+    @property
+    def effective_n(self) -> float:
+        """What its statistic says, else how many of its clusters count."""
+        given = self.statistic.effective_n
+        return float(np.count_nonzero(self.rows_of)) if given is None else given
+
     def columns(self) -> Array:
         """Its columns and how often it counts [n, s + 1]; zeros where an outcome is no part of it."""
         given = self.statistic.columns
@@ -153,11 +167,9 @@ class _Part:
         return np.where(mine @ self.rows_of > 0, self.function(mine), np.nan)
 
 
-def _part(
-    part: tuple[float, Mapping[str, str], Make], outcomes: Sequence[Outcome], codes: Codes, view: str, fitted: Json
-) -> _Part | None:
+def _part(part: Part, outcomes: Sequence[Outcome], codes: Codes, view: str, fitted: Json) -> _Part | None:
     weight, facets, make = part
-    rows = np.array([i for i, outcome in enumerate(outcomes) if facets.items() <= outcome.facets.items()], np.intp)
+    rows = np.array([i for i, outcome in enumerate(outcomes) if _takes(facets, outcome)], np.intp)
     if not len(rows):
         return None
     statistic = make([outcomes[i] for i in rows], view, fitted)
@@ -171,6 +183,14 @@ def _part(
     return _Part(weight, statistic, rows, counted, clusters, strata, as_function(statistic, inside), rows_of)
 
 
+def _takes(facets: Facets, outcome: Outcome) -> bool:
+    """Whether an outcome has each of the facets, with the value that is given or one of those."""
+    return all(
+        name in outcome.facets and outcome.facets[name] in ((values,) if isinstance(values, str) else values)
+        for name, values in facets.items()
+    )
+
+
 def _mean(name: str, parts: Sequence[_Part], whole: bool, codes: Codes, words: Words) -> Statistic:
     kind: Kind = "fraction" if parts and all(part.statistic.kind != "number" for part in parts) else "number"
     counted = np.any([part.counted for part in parts], axis=0) if parts else np.zeros(len(codes), dtype=bool)
@@ -178,13 +198,15 @@ def _mean(name: str, parts: Sequence[_Part], whole: bool, codes: Codes, words: W
     weights = np.array([part.weight for part in parts])
     alone = any(np.count_nonzero(part.rows_of) < 2 or part.statistic.interval is _open for part in parts)
     interval = _open if alone or not whole else None
+    effective = None if alone or not whole else _effective_n(weights, np.array([part.effective_n for part in parts]))
     if any(part.statistic.of is not None for part in parts):
 
         def of(times: Array) -> Array:
             values = np.stack([part.drawn(times) for part in parts], axis=-1)
             return np.asarray(values @ weights / weights.sum() if whole else np.full(len(times), np.nan))
 
-        return Statistic(name, kind=kind, of=of, counted=counted, strata=strata, interval=interval, **words)
+        return Statistic(name, kind=kind, of=of, counted=counted, strata=strata, interval=interval,
+                         effective_n=effective, **words)  # fmt: skip
 
     tables = [part.columns() for part in parts] or [np.full((len(codes), 1), np.nan)]
     columns = np.where(counted[:, None], np.concatenate(tables, axis=1), np.nan)
@@ -200,7 +222,12 @@ def _mean(name: str, parts: Sequence[_Part], whole: bool, codes: Codes, words: W
         ]
         return np.asarray(np.stack(values, axis=-1) @ weights / weights.sum())
 
-    return Statistic(name, columns, value, kind, interval=interval, strata=strata, **words)
+    return Statistic(name, columns, value, kind, interval=interval, strata=strata, effective_n=effective, **words)
+
+
+def _effective_n(weights: Array, sizes: Array) -> float:
+    """How many clusters alike would tell as much as a weighted mean [p] of parts of `sizes` [p] clusters does."""
+    return float(np.square(weights.sum()) / (np.square(weights) / sizes).sum())
 
 
 def _open(sums: Array) -> tuple[float, float]:

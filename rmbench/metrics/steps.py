@@ -54,18 +54,20 @@ class Solution:
 class Errors:
     """The measure of steps. `on` is the facet of the outcomes that a threshold is chosen on, the one of the highest F1
     of first errors, as ProcessBench does on its GSM8K part ({}: on all of them); without it it is chosen out of fold.
-    `at` fixes one.
+    `at` fixes one. Where `verdicts` is false the threshold stands also for a model with verdicts of its own, as for a
+    benchmark that prescribes one.
     """
 
     name: str = "steps"
     headline: str = "first_error_f1"
     on: Mapping[str, str] | None = None
     at: float | None = None
+    verdicts: bool = True
     uncalibrated: str | None = None
 
     def fit(self, outcomes: Sequence[Outcome], view: str) -> Json:
         """The threshold, None where the model's own verdicts stand instead, or nothing can be chosen."""
-        if verdicts_of(outcomes, view):
+        if self.verdicts and verdicts_of(outcomes, view):
             return None
         if self.at is not None:
             return {"threshold": self.at}
@@ -73,12 +75,12 @@ class Errors:
 
     def statistics(self, outcomes: Sequence[Outcome], view: str, fitted: Json) -> list[Statistic]:
         """What one view of `outcomes` [n] gives."""
-        return statistics(outcomes, view, fitted)
+        return statistics(outcomes, view, fitted, verdicts=self.verdicts)
 
     def left_out(self, outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
         """How many outcomes have a solution that does not count, by reason."""
         cuts = threshold.thresholds(outcomes, self.fit(outcomes, view))
-        uncut = np.isnan(cuts) & (not verdicts_of(outcomes, view))
+        uncut = np.isnan(cuts) & (not (self.verdicts and verdicts_of(outcomes, view)))
         reasons = [
             _reason(outcome, view) or (_REASONS[3] if lacks else None)
             for outcome, lacks in zip(outcomes, uncut, strict=True)
@@ -93,9 +95,12 @@ class Errors:
 ERRORS = Errors()
 
 
-def statistics(outcomes: Sequence[Outcome], view: str, fitted: Json) -> list[Statistic]:
-    """Every metric of steps of one view of `outcomes` [n], ready for `interval.estimate`."""
-    some = list(solutions(outcomes, view, fitted))
+def statistics(outcomes: Sequence[Outcome], view: str, fitted: Json, *, verdicts: bool = True) -> list[Statistic]:
+    """Every metric of steps of one view of `outcomes` [n], ready for `interval.estimate`.
+
+    Without `verdicts` a step is judged by the threshold, whatever the model says of it.
+    """
+    some = list(solutions(outcomes, view, fitted, verdicts=verdicts))
     scored = list(solutions(outcomes, view, fitted, need_verdicts=False))
     sums = np.zeros((len(outcomes), 8))
     for solution in some:
@@ -111,10 +116,10 @@ def statistics(outcomes: Sequence[Outcome], view: str, fitted: Json) -> list[Sta
 
 
 def solutions(
-    outcomes: Sequence[Outcome], view: str, fitted: Json, *, need_verdicts: bool = True
+    outcomes: Sequence[Outcome], view: str, fitted: Json, *, need_verdicts: bool = True, verdicts: bool = True
 ) -> Iterator[Solution]:
-    """The solutions that count, each with what is said of its steps."""
-    own, cuts = verdicts_of(outcomes, view), threshold.thresholds(outcomes, fitted)
+    """The solutions that count, each with what is said of its steps: by the model's own `verdicts`, if these count."""
+    own, cuts = verdicts and verdicts_of(outcomes, view), threshold.thresholds(outcomes, fitted)
     for row, outcome in enumerate(outcomes):
         for index, labels in enumerate(outcome.step_labels):
             scores = _scores(outcome, view, index)

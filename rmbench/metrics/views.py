@@ -7,7 +7,7 @@ records hold, so that both measure the same.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -102,14 +102,16 @@ def given_of(questions: Sequence[Question], rewards: Sequence[Reward]) -> list[G
 
 
 def views(labels: Array, given: Sequence[Given], null_verdict: str | None = None) -> dict[str, View]:
-    """Every view of the candidates with `labels` [k]: by head or step aggregator, `default` otherwise.
+    """Every view of the candidates with `labels` [k]: by head or step aggregator, `default` otherwise. Where steps were
+    rated `default` is what the model makes of them itself, if it does.
 
     Where candidates were rated one by one the ratings are the views; else it is who was preferred to whom, in which a
-    `refused` verdict is a loss of the one with the higher label if `null_verdict` is "loss".
+    `refused` verdict is a loss of the one with the higher label if `null_verdict` is "loss", and adds nothing if it is
+    "nought".
     """
     alone = alone_of(len(labels), given)
     if not alone:
-        return {"default": _compared(labels, given, null_verdict)}
+        return _compared_views(labels, given, null_verdict)
     if any(one.ask == "steps" for one in given):
         return _step_views(alone)
     return _head_views(alone)
@@ -121,13 +123,27 @@ def alone_of(k: int, given: Sequence[Given]) -> list[Reward]:
     return [rewards.get(index, _NOT_ASKED) for index in range(k)] if rewards else []
 
 
-def _compared(labels: Array, given: Sequence[Given], null_verdict: str | None) -> View:
+def _compared_views(labels: Array, given: Sequence[Given], null_verdict: str | None) -> dict[str, View]:
     statuses: list[Status] = ["ok"] * len(labels)
     for one in given:
         if one.reward.status != "ok":
             for index in one.candidates:
                 statuses[index] = one.reward.status
-    return View(None, comparison.beats_of_masses(labels, list(map(_answer, given)), null_verdict), statuses)
+    answers = {"default": list(map(_answer, given))}
+    for head in dict.fromkeys(name for one in given for name in one.reward.heads):
+        answers[_of_head(head)] = [
+            replace(answer, values=one.reward.heads.get(head, (np.nan,) * len(one.candidates)), pick=None)
+            for one, answer in zip(given, answers["default"], strict=True)
+        ]
+    return {
+        name: View(None, comparison.beats_of_masses(labels, some, null_verdict), statuses)
+        for name, some in answers.items()
+    }
+
+
+def _of_head(head: str) -> str:
+    """The view of a head: `default` is the reward itself, whatever a model calls its heads."""
+    return "default head" if head == "default" else head
 
 
 def _head_views(rewards: Sequence[Reward]) -> dict[str, View]:
@@ -138,21 +154,21 @@ def _head_views(rewards: Sequence[Reward]) -> dict[str, View]:
     found = {"default": View(np.array([reward.value for reward in rewards]), None, statuses, spread)}
     for head in dict.fromkeys(name for reward in rewards for name in reward.heads):
         scores = np.array([reward.heads[head][0] if head in reward.heads else np.nan for reward in rewards])
-        # `default` is the reward itself, whatever a model calls its heads
-        found["default head" if head == "default" else head] = View(scores, None, statuses)
+        found[_of_head(head)] = View(scores, None, statuses)
     return found
 
 
 def _step_views(rewards: Sequence[Reward]) -> dict[str, View]:
     statuses = [reward.status for reward in rewards]
+    own = np.array([reward.value for reward in rewards])
     heads = {"": [_array(reward.steps) for reward in rewards]}
     for head in dict.fromkeys(name for reward in rewards for name in reward.step_heads):
         heads[f"{head}/"] = [_array(reward.step_heads.get(head, ())) for reward in rewards]
-    return {
-        f"{head}{name}": View(scores, None, statuses, steps=steps)
-        for head, steps in heads.items()
-        for name, scores in aggregate(steps).items()
-    }
+    found = {"default": View(own, None, statuses, steps=heads[""])} if np.isfinite(own).any() else {}
+    for head, steps in heads.items():
+        for name, scores in aggregate(steps).items():
+            found[f"{head}{name}"] = View(scores, None, statuses, steps=steps)
+    return found
 
 
 def _annotations(given: Sequence[Sequence[float]]) -> Array | None:

@@ -12,15 +12,18 @@ A family's `open` gives one of them, or, where there are weights to load, what i
 without its weights, that is started only for what nobody has answered.
 
 What a model looks at besides prompt and responses it says in `uses`: a model without the attribute uses nothing else.
+How many responses it compares at most, it says in `most`: a model without the attribute compares any number.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from rmbench.errors import ModelError
 from rmbench.types import Ask, GenerationRequest, Json, Question, Request, Response, Reward, Use
 
 
@@ -69,9 +72,11 @@ class TokenModel(Protocol):
     """
 
     answers: frozenset[Ask]
-    fingerprint: str
     backbone: Any
     layout: Literal["causal", "encoder"]
+
+    @property
+    def fingerprint(self) -> str | None: ...
 
     def encode(self, requests: Sequence[Request]) -> list[Encoded]: ...
 
@@ -96,6 +101,9 @@ class Derived(Protocol):
     the answers what `combine` needs besides them, JSON-able, or None; it sees no label. It is called without each fold
     of clusters, and on all, and `combine` is given the questions of a fold with the fit that did not see them.
     `fingerprint` covers the function and its settings, not the members; it names results.
+
+    Where each member is asked exactly one question for each of the Derived's, about the same place, a question that a
+    member has no number for is answered so, and `fit` and `combine` never see it. Else the Derived has to deal with it.
     """
 
     answers: frozenset[Ask]
@@ -116,7 +124,8 @@ class Judge(Protocol):
     """A policy's opinion. Nothing of it is stored but what the policy wrote, so a better parser costs no call.
 
     `policy` is a spec or an object. `ask` is called with what was written for a request so far, until it asks nothing;
-    `verdict` reads the reward off it. `fingerprint` covers template and parser.
+    `verdict` reads the reward off it. What either raises is an error of that request. `fingerprint` covers template and
+    parser; a result adds the policy's, as it does a Derived's members'.
     """
 
     answers: frozenset[Ask]
@@ -137,13 +146,16 @@ Identity = Literal["content", "named", "none"]
 class Opened(Protocol):
     """A model at rest. `fingerprint` covers content, options as given, rules and versions, and is known at once.
 
-    `started` loads the weights on `device`, the family's choice where it is None, and gives the model to run, which has
-    `facts`: what only a forward tells, JSON-able.
+    It is None where nothing tells its answers from another's: a module that somebody lends. `started` loads the weights
+    on `device`, the family's choice where it is None, and gives the model to run, which has `facts`: what only a
+    forward tells, JSON-able.
     """
 
     subject: Subject
     answers: frozenset[Ask]
-    fingerprint: str
+
+    @property
+    def fingerprint(self) -> str | None: ...
 
     def started(self, device: str | None = None) -> AbstractContextManager[TokenModel]: ...
 
@@ -183,6 +195,32 @@ class Subject:
     family: str
     revision: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def of_picks(picks: Sequence[int | None], k: int) -> Reward:
+    """The reward of k responses of which each sample of a judge named the best, or gave no verdict (None)."""
+    counts = [picks.count(place) for place in range(k)]
+    most, given = max(counts), sum(counts)
+    if not most:
+        return Reward((math.nan,) * k, status="refused", detail="no verdict in what was written")
+    return Reward(tuple(n / given for n in counts), pick=counts.index(most) if counts.count(most) == 1 else None)
+
+
+def failed(model: object, error: Exception) -> ModelError:
+    """One line for what a model's own code raised: who it is, the exception's class and its first line."""
+    return ModelError(f"{subject_of(model).id} failed with {told(error)}")
+
+
+def told(error: Exception) -> str:
+    """The class of an exception and its first line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ": ".join([type(error).__name__, *lines[:1]])
+
+
+def most_of(model: object) -> int | None:
+    """How many responses a model compares at most; None: any number."""
+    most: int | None = getattr(model, "most", None)
+    return most
 
 
 def uses_of(model: object) -> frozenset[Use]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
+from rmbench.errors import UsageError
 from rmbench.models.base import Subject
 from rmbench.types import GenerationRequest, Response
 
@@ -15,7 +16,7 @@ class Policy(Protocol):
     """`generate` yields (index into `requests`, response) in any order, each index once.
 
     Where a policy has a `subject` (`rmbench.models.base.Subject`) and a `unit`, a text that says what its `tokens`
-    count, results tell them.
+    count, results tell them. One that cannot give the `top` that is asked for says so (`refuse_top`).
     """
 
     @property
@@ -25,11 +26,19 @@ class Policy(Protocol):
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, Response]]: ...
 
 
+def refuse_top(name: str, requests: Sequence[GenerationRequest]) -> None:
+    """For policies that tell no log-probabilities. Raises UsageError where they are asked for."""
+    if most := max((request.top for request in requests), default=0):
+        raise UsageError(f"{name} tells no log-probabilities of tokens, and top={most} asks for them")
+
+
 @runtime_checkable
 class OpenedPolicy(Protocol):
     """A policy at rest, known without its weights; `started` loads them and gives the policy to write."""
 
     subject: Subject
-    fingerprint: str
+
+    @property
+    def fingerprint(self) -> str | None: ...
 
     def started(self, device: str | None = None) -> AbstractContextManager[Policy]: ...

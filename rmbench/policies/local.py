@@ -27,6 +27,7 @@ from rmbench.checkpoints.weights import positions, unsteady_ropes
 from rmbench.device import device_of, out_of_memory, release
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Identity, Option, Subject
+from rmbench.policies.base import refuse_top
 from rmbench.policies.decoding import Draft, RowBudget, TooLargeError, shares, write
 from rmbench.policies.drawing import Draw, sample_key, sampling
 from rmbench.types import GenerationRequest, Json, Response, Use
@@ -70,7 +71,8 @@ class Local:
     uses: frozenset[Use] = frozenset()
 
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, Response]]:
-        """The longest first. Raises ModelError before the first where one does not fit."""
+        """The longest first. Raises before the first: ModelError where one does not fit, UsageError for `top`."""
+        refuse_top(self.subject.id, requests)
         ids = self.prompt_ids(requests)
         self._check_room(requests, ids)
         for alike in _alike(requests):

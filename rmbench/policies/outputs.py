@@ -14,6 +14,7 @@ from rmbench.data.conversation import POLICY, RESPONSE, read_prompt
 from rmbench.data.files import Row, file_sha256, read_rows, shown, stem
 from rmbench.errors import DataError, UsageError
 from rmbench.models.base import Option, Subject
+from rmbench.policies.base import refuse_top
 from rmbench.types import GenerationRequest, Message, Response
 
 OPTIONS: Mapping[str, Option] = {
@@ -47,7 +48,11 @@ class Outputs:
         return max(self.written.get(prompt, {0: None})) + 1
 
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, Response]]:
-        """What the file has of what is asked, joined by the text of the prompt; the rest is left out."""
+        """What the file has of what is asked, joined by the text of the prompt; the rest is left out.
+
+        Raises UsageError where `top` is asked for.
+        """
+        refuse_top(self.subject.id, requests)
         for index, generation in enumerate(requests):
             response = self.written.get(generation.prompt, {}).get(generation.sample)
             if response is not None:

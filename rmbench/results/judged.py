@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from rmbench.data.dataset import Dataset
 from rmbench.metrics.measure import Measure
@@ -23,7 +23,7 @@ from rmbench.results.schema import (
     TaskResult,
     Timing,
 )
-from rmbench.types import Example, Outcome, Question, Reward
+from rmbench.types import Example, NullVerdict, Outcome, Question, Reward
 
 
 class Task(Protocol):
@@ -36,7 +36,7 @@ class Task(Protocol):
     def version(self) -> int: ...
 
     @property
-    def null_verdict(self) -> Literal["no answer", "loss"] | None: ...
+    def null_verdict(self) -> NullVerdict | None: ...
 
     @property
     def measure(self) -> Measure: ...

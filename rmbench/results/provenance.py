@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ENCODE = json.JSONEncoder().encode
+_EXAMPLE = re.compile(r"(?<= )example (?:(?! example ).)*, candidate \d.*", re.DOTALL)
 _PACKAGES = ("rmbench", "torch", "transformers", "tokenizers", "numpy", "peft")
 
 
@@ -47,8 +48,11 @@ def _by_id(judged: tuple[Any, ...]) -> str:
 
 
 def reason_of(detail: str | None) -> str:
-    """Why a request has no reward, as it is counted: without what is of this one request, and no path in it."""
-    reason = re.split(r":| example ", detail or "")[0]
+    """Why a request has no reward, as it is counted: without what is of this one request, and no path in it.
+
+    What follows a colon is of the one request, and so is the example that it names with its candidate.
+    """
+    reason = _EXAMPLE.sub("", detail or "").partition(":")[0]
     reason = re.sub(r"\S*[/\\]\S*", "...", re.sub(r"\d[\d,.]*", "#", reason))
     return " ".join(reason.split())[:100]
 

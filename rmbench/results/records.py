@@ -30,7 +30,7 @@ class Records:
         self._requests = _Table(request_types())
         self._tags: dict[str, list[Any]] = {}
         self._count = 0
-        self._several = False
+        self._several = self._headed = False
 
     def add(self, example: Example, given: Sequence[Given]) -> list[str | None]:
         """Adds an example with what was given to its requests, in the order asked; the hash of each candidate's text.
@@ -42,10 +42,12 @@ class Records:
         several = any(len(one.candidates) > 1 for one in given)
         self._several |= several
         for number, (ask, candidates, reward) in enumerate(given if several else ()):
+            heads = {name: list(head) for name, head in reward.heads.items()} if len(candidates) > 1 else {}
+            self._headed |= bool(heads)
             self._requests.add(
                 example.id, number, ask, list(candidates), list(reward.values), reward.pick,
                 None if reward.spread is None else list(reward.spread), reward.status, _reason(reward), reward.n_tokens,
-                reward.truncated, reward.read or None,
+                reward.truncated, reward.read or None, list(heads.items()) or None,
             )  # fmt: skip
         return texts
 
@@ -61,8 +63,14 @@ class Records:
         return table
 
     def requests(self) -> pa.Table | None:
-        """One row a request, in the order asked, of the examples of which some showed several; None without any."""
-        return self._requests.made() if self._several else None
+        """One row a request, in the order asked, of the examples of which some showed several; None without any.
+
+        With `heads` where one of those requests has some.
+        """
+        if not self._several:
+            return None
+        table = self._requests.made()
+        return table if self._headed else table.drop_columns(["heads"])
 
     def _add_candidates(self, example: Example, given: Sequence[Given], texts: Sequence[str | None]) -> None:
         facets = list(example.facets.items())
@@ -222,7 +230,8 @@ def candidate_types() -> Mapping[str, pa.DataType]:
 
 
 def request_types() -> Mapping[str, pa.DataType]:
-    """The columns of the table of requests; `request` counts those of an example."""
+    """The columns of the table of requests; `request` counts those of an example. Only some tables have `heads`, which
+    are those of requests that showed several responses."""
     import pyarrow as pa
 
     return {
@@ -238,6 +247,7 @@ def request_types() -> Mapping[str, pa.DataType]:
         "n_tokens": pa.int32(),
         "truncated": pa.int32(),
         "read": pa.string(),
+        "heads": pa.map_(pa.string(), pa.list_(pa.float64())),
     }
 
 

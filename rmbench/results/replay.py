@@ -144,6 +144,7 @@ def _requests(table: pa.Table) -> dict[str, list[Given]]:
                 truncated=row["truncated"],
                 read=row["read"] or "",
                 pick=row["pick"],
+                heads={name: tuple(head) for name, head in row.get("heads") or ()},
             )
             some = found.setdefault(row["example_id"], [])
             if row["request"] != len(some):

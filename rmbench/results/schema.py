@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
+from rmbench.types import NullVerdict
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -31,7 +33,7 @@ class TaskInfo(_Part):
     measure: str
     headline: str
     orders: str | None = None
-    null_verdict: Literal["no answer", "loss"] | None = None
+    null_verdict: NullVerdict | None = None
 
 
 class Source(_Part):

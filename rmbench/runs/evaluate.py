@@ -14,7 +14,7 @@ from rmbench.cache import cache_folder
 from rmbench.errors import IncompleteRunError, UsageError
 from rmbench.forwards.workers import Processes, devices_of
 from rmbench.kinds.base import Task
-from rmbench.models.base import Derived, Model, Opened, identity_of, subject_of, uses_of
+from rmbench.models.base import Derived, Model, Opened, TokenModel, most_of, subject_of
 from rmbench.models.spec import Spec, declared, open_model, spec_of, with_seed
 from rmbench.results import files, provenance
 from rmbench.results.judged import Judged
@@ -118,10 +118,13 @@ def evaluations(
     if out is not None:
         files.check_writable(Path(out))
     spec = model if isinstance(model, str | Spec) else None
+    name = name or (None if spec is None else spec_of(spec).name)
     options = with_seed(model, seed, options)
-    others = _shared_out(spec, devices, options)
+    device, others = _shared_out(spec, devices, options)
     opened = open_model(model, **options)
-    asking = Asking(token_budget=token_budget, progress=progress, fresh=fresh, seed=seed)
+    if devices is not None and not isinstance(opened, TokenModel | Opened | Derived):
+        raise UsageError(f"{spec} runs its own work; several devices are for checkpoints")
+    asking = Asking(device=device, token_budget=token_budget, progress=progress, fresh=fresh, seed=seed)
     command = _command(model, options, {"devices": devices, "token_budget": token_budget, "seed": seed, "fresh": fresh})
     with ExitStack() as stack:
         asking.store = stack.enter_context(Store(cache_folder() / "rewards.sqlite"))
@@ -169,8 +172,8 @@ def _tried(item: TaskData, session: Session) -> list[Question]:
 
 def _questions(item: TaskData, session: Session) -> list[list[Question]]:
     """What a task asks of the session's model, by example."""
-    answers, sha256_ = session.model.answers, item.data.sha256
-    return [item.task.questions(example, answers, sha256_) for example in item.data.examples]
+    answers, most, sha256_ = session.model.answers, most_of(session.model), item.data.sha256
+    return [item.task.questions(example, answers, sha256_, most) for example in item.data.examples]
 
 
 def _evaluated(
@@ -206,18 +209,21 @@ def _evaluated(
 
 
 def _subject(session: Session, name: str | None) -> SubjectInfo:
-    """What a result says of the session's model, under the id `name` where that is given."""
-    model, subject = session.model, subject_of(session.model)
-    identity = identity_of(model)
+    """What a result says of the session's model, under the id `name` where that is given.
+
+    A judge's id names its policy too: one template and parser make as many judges as there are policies.
+    """
+    model, subject, identity = session.model, subject_of(session.model), session.identity
+    policy = "" if session.policy is None else f"-{subject_of(session.policy).id.rpartition('/')[2]}"
     return SubjectInfo(
         kind="reward_model",
-        id=name or subject.id,
+        id=name or f"{subject.id}{policy}",
         family=subject.family,
         revision=subject.revision,
         fingerprint=session.fingerprint,
         identity=identity,
         may_change=identity != "content",
-        uses=sorted(uses_of(model)),
+        uses=sorted(session.uses),
         answers=sorted(model.answers),
         facts=dict(session.facts),
     )
@@ -227,8 +233,10 @@ def _config(item: TaskData, session: Session, command: Mapping[str, Any]) -> Con
     """How a result was made. Nothing tells a model without a fingerprint from another, so that its run has a name."""
     asking = session.asking
     run = {} if session.fingerprint else {"run": session.id}
+    policy = session.policy
+    written = {} if policy is None else {"policy": {"id": subject_of(policy).id, "fingerprint": policy.fingerprint}}
     return Config(
-        model={**subject_of(session.model).settings, **run},
+        model={**subject_of(session.model).settings, **written, **run},
         data={**item.choice, "seed": asking.seed},
         task=dict(item.own),
         run={"token_budget": asking.token_budget},
@@ -245,18 +253,21 @@ def _command(model: object, options: Mapping[str, Any], run: Mapping[str, Any]) 
     return stated
 
 
-def _shared_out(spec: str | Spec | None, devices: str | None, options: dict[str, Any]) -> list[str]:
-    """The devices besides the first, which becomes the one in `options`."""
+def _shared_out(spec: str | Spec | None, devices: str | None, options: dict[str, Any]) -> tuple[str | None, list[str]]:
+    """The device of this process, on which a model and all that it stands on are started, and those of the others.
+
+    The first is put into `options` where the model declares one, so that a spec that says otherwise is refused.
+    """
     if devices is None:
-        return []
+        return None, []
     if spec is None:
         raise UsageError(f"devices {devices!r}: each process loads the model, so it has to be given by its spec")
-    if "device" not in declared(spec):
-        raise UsageError(f"{spec} runs its own work; several devices are for checkpoints")
     if options.get("device") is not None:
         raise UsageError(f"device {options['device']!r} and devices {devices!r}: give one of them")
-    options["device"], *others = devices_of(devices)
-    return others
+    first, *others = devices_of(devices)
+    if "device" in declared(spec):
+        options["device"] = first
+    return first, others
 
 
 def check_name(name: str | None) -> None:

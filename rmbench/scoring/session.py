@@ -7,20 +7,20 @@ sessions of their own: `fill` has them answer one after the other, each started 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from importlib.metadata import version
 from itertools import chain, islice
-from typing import Any, cast, overload
+from typing import Any, TypeVar, cast, overload
 from uuid import uuid4
 
 from rmbench.errors import ModelError, RmbenchError, UsageError
-from rmbench.forwards.loop import Workers
-from rmbench.forwards.workers import Processes
+from rmbench.forwards.loop import Hosts, Workers
 from rmbench.models.base import (
     Derived,
+    Identity,
     Judge,
     Model,
     Opened,
@@ -29,9 +29,11 @@ from rmbench.models.base import (
     TokenModel,
     identity_of,
     subject_of,
+    told,
     uses_of,
 )
 from rmbench.models.spec import Spec, elsewhere, open_model
+from rmbench.policies.base import OpenedPolicy, Policy
 from rmbench.policies.spec import open_policy
 from rmbench.scoring.answers import checked, from_json, lasts, nans, to_json
 from rmbench.scoring.explain import Explanation, explain_forwards
@@ -41,10 +43,13 @@ from rmbench.scoring.store import Store
 from rmbench.scoring.usage import Progress, Usage
 from rmbench.scoring.windows import forwards
 from rmbench.scoring.writing import Writing
-from rmbench.types import Json, Question, Request, Response, Reward, Use
+from rmbench.types import GenerationRequest, Json, Question, Request, Response, Reward, Use
 
 FOLDS = 5
+_IDENTITIES: tuple[Identity, ...] = ("none", "named", "content")  # the weakest first
+_NO_NUMBER = frozenset({"nan", "refused", "error", "missing"})
 _REWARDS = Codec(to_json, from_json, lasts)
+_Said = TypeVar("_Said")
 _Answers = Generator[list[tuple[bytes, Reward]]]
 
 
@@ -52,12 +57,14 @@ _Answers = Generator[list[tuple[bytes, Reward]]]
 class Asking:
     """How a run asks, the same for a model and all of its members.
 
-    `processes` are those of other devices, which share the forwards. `fresh` asks again what an earlier run kept.
-    `fitted` is what an earlier result fitted, for questions that have no task around them. `seed` deals the folds.
+    `device` is the one that models are started on, each family's choice where it is None; `processes` are those of
+    other devices, which share the forwards. `fresh` asks again what an earlier run kept. `fitted` is what an earlier
+    result fitted, for questions that have no task around them. `seed` deals the folds.
     """
 
     store: Store | None = None
-    processes: Processes | None = None
+    device: str | None = None
+    processes: Hosts | None = None
     token_budget: int | None = None
     progress: Progress | None = None
     usage: Usage = field(default_factory=Usage)
@@ -77,8 +84,7 @@ class Answered:
 class Session:
     """A model, or one at rest, and all that it is asked in one run.
 
-    `spec` and `options` are what other processes open the model by. Raises UsageError for devices with a model that
-    runs its own work.
+    `spec` and `options` are what other processes open the model by.
     """
 
     def __init__(
@@ -99,8 +105,6 @@ class Session:
         members = model.members if isinstance(model, Derived) else ()
         self.members = [Session(open_model(member), asking, elsewhere(member)) for member in members]
         self._writing = Writing(open_policy(model.policy), asking) if isinstance(model, Judge) else None
-        if asking.processes is not None and not isinstance(model, TokenModel | Opened | Derived):
-            raise UsageError(f"{subject_of(model).id} runs its own work; several devices are for checkpoints")
 
     def __enter__(self) -> Session:
         return self
@@ -120,11 +124,29 @@ class Session:
 
     @property
     def fingerprint(self) -> str | None:
-        """A Derived's with its members', so that another member or setting is another result."""
-        if not isinstance(self.model, Derived):
+        """A Derived's with its members', a judge's with its policy's: another of them is another result."""
+        if not isinstance(self.model, Derived | Judge):
             return self.model.fingerprint
-        parts = [self.model.fingerprint, *(member.fingerprint for member in self.members)]
+        below = [member.fingerprint for member in self.members]
+        parts = [self.model.fingerprint, *below, *([] if self._writing is None else [self._writing.policy.fingerprint])]
         return None if None in parts else sha256(json.dumps(parts).encode()).hexdigest()
+
+    @property
+    def identity(self) -> Identity:
+        """The weakest of the model's own and those of its members or its policy."""
+        below = [member.identity for member in self.members]
+        policy = [] if self._writing is None else [identity_of(self._writing.policy)]
+        return min(identity_of(self.model), *below, *policy, _IDENTITIES[-1], key=_IDENTITIES.index)
+
+    @property
+    def uses(self) -> frozenset[Use]:
+        """What the model or one of its members looks at besides prompt and responses."""
+        return uses_of(self.model).union(*(member.uses for member in self.members))
+
+    @property
+    def policy(self) -> Policy | OpenedPolicy | None:
+        """The policy that a judge stands on."""
+        return None if self._writing is None else self._writing.policy
 
     @property
     def id(self) -> str:
@@ -137,8 +159,10 @@ class Session:
         if self._running is not None:
             return getattr(self._running, "facts", {})
         store = self.asking.store
+        if store is None or not isinstance(self.model, Opened) or self.model.fingerprint is None:
+            return {}
         key = self._facts_key()
-        return {} if store is None or not isinstance(self.model, Opened) else store.get([key]).get(key, {})
+        return store.get([key]).get(key, {})
 
     def fill(self, questions: Sequence[Question]) -> None:
         """Has everything answered that `ask` will need, one member after the other, each loaded once."""
@@ -201,7 +225,8 @@ class Session:
     def _combined(self, model: Derived, questions: Sequence[Question]) -> Answered:
         """What a Derived makes of its members' answers, with fits that did not see the fold that they are used on.
 
-        Every member answers all at once, since it may fit as well; its answers are then dealt out to the folds.
+        Every member answers all at once, since it may fit as well; its answers are then dealt out to the folds. Where
+        each answers one question for each of the Derived's, those that one has no number for are answered so.
         """
         folds = [fold_of(question, self.asking.seed) for question in questions]
         parts = [[i for i, at in enumerate(folds) if at == fold] for fold in range(FOLDS)]
@@ -216,8 +241,16 @@ class Session:
             [list(islice(some, len(need))) for some, need in zip(rewards, needed, strict=True)] for needed in needs
         ]
 
-        fits, fitted = self._fits(model, asked, answers)
         combined: list[Reward | None] = [None] * len(questions)
+        if all(_one_by_one(some, needed) for some, needed in zip(asked, needs, strict=True)):
+            for fold, part in enumerate(parts):
+                lost = [self._lost(question, at, answers[fold]) for at, question in enumerate(asked[fold])]
+                for i, reward in zip(part, lost, strict=True):
+                    combined[i] = reward
+                kept = [at for at, reward in enumerate(lost) if reward is None]
+                parts[fold], asked[fold] = [part[at] for at in kept], [asked[fold][at] for at in kept]
+                answers[fold] = [[some[at] for at in kept] for some in answers[fold]]
+        fits, fitted = self._fits(model, asked, answers)
         for fold, part in enumerate(parts):
             if part:
                 for i, reward in zip(part, model.combine(asked[fold], answers[fold], fits[fold]), strict=True):
@@ -226,6 +259,15 @@ class Session:
         if fitted is not None or any(one is not None for one in inside):
             fitted = {"fit": fitted, "members": inside}
         return Answered(cast(list[Reward], combined), fitted)
+
+    def _lost(self, question: Question, at: int, answers: Sequence[Sequence[Reward]]) -> Reward | None:
+        """What a question is answered with where a member's answer to it, the one `at` that place, has no number."""
+        for member, rewards in zip(self.members, answers, strict=True):
+            reward = rewards[at]
+            if reward.status in _NO_NUMBER:
+                detail = f"{reward.detail or 'no number'}, by {subject_of(member.model).id}"
+                return Reward(nans(question.request), status=reward.status, detail=detail)
+        return None
 
     def _fits(
         self, model: Derived, asked: Sequence[Sequence[Question]], answers: Sequence[list[list[Reward]]]
@@ -259,17 +301,24 @@ class Session:
         uses = uses_of(judge)
         requests = [delivered(question.request, uses) for question in questions]
         written: list[list[Response]] = [[] for _ in requests]
-        lost = _refused(questions, uses)
+        lost: dict[int, Reward] = _refused(questions, uses)
         waiting = [i for i in range(len(requests)) if i not in lost]
         while waiting:
-            wanted = [(i, one) for i in waiting for one in judge.ask(requests[i], tuple(written[i]))]
+            wanted: list[tuple[int, GenerationRequest]] = []
+            for i in waiting:
+                asked = _said(judge.ask, requests[i], written[i])
+                if isinstance(asked, Reward):
+                    lost[i] = asked
+                else:
+                    wanted += [(i, one) for one in asked]
             for (i, _), response in zip(wanted, self._writing.write([one for _, one in wanted]), strict=True):
                 if response is None:
                     lost[i] = Reward(nans(requests[i]), status="missing", detail="the policy left it out")
                 else:
                     written[i].append(response)
             waiting = [i for i in dict(wanted) if i not in lost]
-        return [lost.get(i) or judge.verdict(request, tuple(written[i])) for i, request in enumerate(requests)]
+        return [lost[i] if i in lost else _said(judge.verdict, request, written[i])
+                for i, request in enumerate(requests)]  # fmt: skip
 
     def _known_or_run(self, questions: Sequence[Question]) -> list[Reward]:
         """Runs the distinct requests that nobody has answered, and keeps each answer while the next is made."""
@@ -310,8 +359,9 @@ class Session:
         """The model with its weights, loaded the first time they are needed, and its like on the other devices."""
         if self._running is None:
             opened = cast(Opened, self.model)
-            self._running = self._open.enter_context(opened.started())
-            if self.asking.store is not None and (facts := getattr(self._running, "facts", None)):
+            self._running = self._open.enter_context(opened.started(self.asking.device))
+            facts = getattr(self._running, "facts", None)
+            if self.asking.store is not None and facts and opened.fingerprint is not None:
                 self.asking.store.put([(self._facts_key(), facts)])
         processes = self.asking.processes
         if processes is not None and self._workers is None:
@@ -379,6 +429,27 @@ class _Delivered(Sequence[Request]):
         return (delivered(self._questions[place].request, self._uses) for place in self._places)
 
 
+def _said(
+    of: Callable[[Request, Sequence[Response]], _Said], request: Request, written: Sequence[Response]
+) -> _Said | Reward:
+    """What a judge's `ask` or `verdict` gives; an error of this request where it raises."""
+    try:
+        return of(request, tuple(written))
+    except RmbenchError:
+        raise
+    except Exception as error:
+        return Reward(nans(request), status="error", detail=f"the judge failed with {told(error)}")
+
+
+def _one_by_one(questions: Sequence[Question], needs: Sequence[Sequence[Question]]) -> bool:
+    """Whether each member is asked one question for each of `questions`, about the same place."""
+    return all(
+        len(needed) == len(questions)
+        and all(one.place == question.place for one, question in zip(needed, questions, strict=True))
+        for needed in needs
+    )
+
+
 def _replies(model: RewardModel, keys: Sequence[bytes], asked: Sequence[Request]) -> _Answers:
     """The answers of a model that runs its own work, one at a time; what it leaves out is missing."""
     name = subject_of(model).id
@@ -392,7 +463,7 @@ def _replies(model: RewardModel, keys: Sequence[bytes], asked: Sequence[Request]
     except RmbenchError:
         raise
     except Exception as error:
-        raise ModelError(f"{name} failed with {type(error).__name__}: {error}; what it scored is kept") from error
+        raise ModelError(f"{name} failed with {told(error)}; what it scored is kept") from error
     for index, key in enumerate(keys):
         if not answered[index]:
             yield [(key, Reward(nans(asked[index]), status="missing", detail="the model gave no answer"))]

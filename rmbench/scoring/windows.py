@@ -13,6 +13,7 @@ from typing import cast
 import numpy as np
 
 from rmbench.device import device_of
+from rmbench.errors import RmbenchError
 from rmbench.forwards.budget import TokenBudget
 from rmbench.forwards.cost import cost_of
 from rmbench.forwards.estimate import budget_of
@@ -21,7 +22,7 @@ from rmbench.forwards.loop import Workers, run
 from rmbench.forwards.memory import held
 from rmbench.forwards.plan import Bin, plan
 from rmbench.forwards.prefixes import Ids
-from rmbench.models.base import Encoded, TokenModel
+from rmbench.models.base import Encoded, TokenModel, failed
 from rmbench.scoring.answers import checked, nans
 from rmbench.scoring.usage import Usage
 from rmbench.types import Request, Reward, Status
@@ -133,7 +134,12 @@ def windows(model: TokenModel, todo: Iterable[tuple[bytes, Request]]) -> Generat
 
 def _window(model: TokenModel, remaining: Iterator[tuple[bytes, Request]], size: int) -> list[Asked]:
     keyed = list(islice(remaining, size))
-    encoded = model.encode([request for _, request in keyed])
+    try:
+        encoded = model.encode([request for _, request in keyed])
+    except RmbenchError:
+        raise
+    except Exception as error:
+        raise failed(model, error) from error
     return [_asked(key, request, item) for (key, request), item in zip(keyed, encoded, strict=True)]
 
 

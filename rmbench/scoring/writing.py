@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 from rmbench.errors import ModelError, RmbenchError
-from rmbench.models.base import identity_of, subject_of
+from rmbench.models.base import identity_of, subject_of, told
 from rmbench.policies.base import OpenedPolicy, Policy
 from rmbench.policies.outputs import Outputs
 from rmbench.scoring.keys import generation_key, turn
@@ -77,11 +77,11 @@ class Writing:
         except RmbenchError:
             raise
         except Exception as error:
-            raise ModelError(f"{name} failed with {type(error).__name__}: {error}; what it wrote is kept") from error
+            raise ModelError(f"{name} failed with {told(error)}; what it wrote is kept") from error
 
     def _started(self) -> Policy:
         if self._running is None:
-            self._running = self._open.enter_context(cast(OpenedPolicy, self.policy).started())
+            self._running = self._open.enter_context(cast(OpenedPolicy, self.policy).started(self.asking.device))
         return self._running
 
     def _identity(self) -> str:
