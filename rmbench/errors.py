@@ -1,6 +1,7 @@
 """What rmbench raises: one line each, with the value, the place and what would have been right."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class RmbenchError(Exception):
@@ -30,7 +31,7 @@ class ResultError(RmbenchError):
 class IncompleteRunError(RmbenchError):
     """Some tasks of a run failed. `failures` has the error of each by its name, `results` is what the others gave."""
 
-    def __init__(self, failures: Mapping[str, Exception], results: Sequence[object]) -> None:
+    def __init__(self, failures: Mapping[str, Exception], results: Sequence[Any]) -> None:
         total = len(failures) + len(results)
         told = "; ".join(f"{task}: {error}" for task, error in failures.items())
         super().__init__(f"{len(results)} of {total} tasks have results; {told}")

@@ -603,7 +603,7 @@ def test_a_model_that_only_compares_is_asked_against_the_sufficient_answer() -> 
 
 def test_the_records_of_a_result_give_its_figures_again() -> None:
     (result,) = rmbench.evaluate(Made(b=0.01), ["appetite"])
-    outcomes = outcomes_of(result, "default")
+    outcomes = outcomes_of(result)
     again = estimate(TASK.measure.statistics(outcomes, "default", None), [outcome.cluster for outcome in outcomes])
     whole = [(m.name, m.value, m.p) for m in result.metrics if m.subset == "all"]
     assert [(e.name, e.value, e.p) for e in again] == whole

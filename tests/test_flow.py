@@ -458,3 +458,19 @@ def test_one_of_two_orders_that_a_score_file_does_not_know_is_missing_and_the_ot
 def test_options_have_defaults_that_change_no_reward() -> None:
     defaults = {name: option.default for name, option in OPTIONS.items()}
     assert (defaults["head_dtype"], defaults["truncation_side"], defaults["pooling"]) == ("float32", "left", "last")
+
+
+def test_a_result_states_its_command_without_a_path(tmp_path: Path) -> None:
+    scores = tmp_path / "made.jsonl"
+    (tmp_path / "out").mkdir()
+    evaluate("length", [task()], out=tmp_path / "first")
+    (records,) = (tmp_path / "first").rglob("given.parquet")
+    scores = records.rename(tmp_path / "made.parquet")
+    (result,) = evaluate(f"scores:{scores}", [task()], seed=3)
+    command = result.config.command
+    assert command["model"] == {
+        "family": "scores",
+        "source": {"file": "made.parquet", "sha256": command["model"]["source"]["sha256"]},
+    }
+    assert (command["task"], command["seed"]) == ("given", 3)
+    assert str(tmp_path) not in result.model_dump_json()

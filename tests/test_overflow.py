@@ -122,7 +122,7 @@ def test_the_effects_of_provocation_and_reminder_are_found() -> None:
     assert result.primary_view == "overflow"
     assert result.metric("csr_1000").value == 1.0
     assert result.metric("csr_1000", view="control").value == 0.0
-    assert [result.metric("csr_1000", subset=name).n for name in STRATEGIES] == [25] * 9
+    assert [result.metric("csr_1000", subset=f"subset={name}").n for name in STRATEGIES] == [25] * 9
     ratio = result.metric("reminder_length_ratio", view="overflow reminded")
     assert ratio.value == pytest.approx(0.2, abs=0.001)
     assert ratio.p is not None

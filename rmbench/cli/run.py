@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,17 +135,8 @@ def command(
     if explain_plan:
         print_plans(_explained(specs, judged, seed, given), as_json=as_json)
         return 0
-    results, failed = list[TaskResult](), False
-    for run, spec in [*((score, spec) for spec in specs), *((write, spec) for spec in writers)]:
-        try:
-            # What a user's code prints must not end up among the results
-            with redirect_stdout(sys.stderr):
-                results += run(spec)
-        except Exception as error:
-            if len(specs) + len(writers) == 1 or context.find_root().meta.get("debug"):
-                raise
-            show_error(error)  # the others still have their turn
-            failed = True
+    turns = [*(partial(score, spec) for spec in specs), *(partial(write, spec) for spec in writers)]
+    results, failed = _in_turn(turns, debug=bool(context.find_root().meta.get("debug")))
     _show(results, judged, out, as_json=as_json, debug=bool(context.find_root().meta.get("debug")))
     return EXIT_FAILED if failed or failures else _exit_code(results)
 
@@ -160,6 +152,29 @@ def _read(tasks: Sequence[str], **choice: Any) -> tuple[list[TaskData], list[Fai
     for one in failures:
         show_error(one.error, f"no result of {one.task}")
     return [item for item in read if not isinstance(item, Failed)], failures
+
+
+def _in_turn(runs: Sequence[Callable[[], list[TaskResult]]], *, debug: bool) -> tuple[list[TaskResult], bool]:
+    """The results of each run, and whether something of one failed, which is told while the others have their turn."""
+    from rmbench.errors import IncompleteRunError
+
+    results: list[TaskResult] = []
+    failed = False
+    for run in runs:
+        try:
+            with redirect_stdout(sys.stderr):  # what a user's code prints must not end up among the results
+                results += run()
+        except IncompleteRunError as error:
+            results += error.results
+            for task, cause in error.failures.items():
+                show_error(cause, f"no result of {task}")
+            failed = True
+        except Exception as error:
+            if len(runs) == 1 or debug:
+                raise
+            show_error(error)
+            failed = True
+    return results, failed
 
 
 def _show(results: Sequence[TaskResult], judged: list[TaskData], out: Path, *, as_json: bool, debug: bool) -> None:

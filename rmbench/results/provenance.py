@@ -6,9 +6,11 @@ import json
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -110,6 +112,28 @@ def list_sha256(items: Iterable[object]) -> str:
         separator = b", "
     found.update(b"]")
     return found.hexdigest()
+
+
+def stated(value: Any) -> Any:
+    """A part of a command as a result states it: files by name and hash, folders by name, URLs by their kind."""
+    if isinstance(value, Mapping):
+        return {name: stated(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [stated(item) for item in value]
+    return _named(value) if isinstance(value, str | Path) else value
+
+
+def _named(value: str | Path) -> Any:
+    scheme, mark, _ = str(value).partition("://")
+    if mark:
+        return {"url": scheme}
+    path = Path(value)
+    with suppress(OSError, ValueError):  # too long for a path, or a NUL in it
+        if path.is_file():
+            return {"file": path.name, "sha256": sha256(path.read_bytes()).hexdigest()}
+        if path.is_dir():
+            return {"folder": path.resolve().name}
+    return str(value)
 
 
 def now() -> str:

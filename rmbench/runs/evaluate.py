@@ -16,7 +16,7 @@ from rmbench.forwards.workers import Processes, devices_of
 from rmbench.kinds.base import Task
 from rmbench.models.base import Derived, Model, Opened, TokenModel, most_of, subject_of
 from rmbench.models.spec import Spec, declared, open_model, spec_of, with_seed
-from rmbench.results import files
+from rmbench.results import files, provenance
 from rmbench.results.judged import Judged
 from rmbench.results.schema import Config, ModelFit, SubjectInfo, TaskResult, Timing
 from rmbench.runs.loading import Failed, TaskData, load_tasks, read_tasks, seldom_collected
@@ -125,6 +125,7 @@ def evaluations(
     if devices is not None and not isinstance(opened, TokenModel | Opened | Derived):
         raise UsageError(f"{spec} runs its own work; several devices are for checkpoints")
     asking = Asking(device=device, token_budget=token_budget, progress=progress, fresh=fresh, seed=seed)
+    command = _command(model, options, {"devices": devices, "token_budget": token_budget, "seed": seed, "fresh": fresh})
     with ExitStack() as stack:
         asking.store = stack.enter_context(Store(cache_folder() / "rewards.sqlite"))
         asking.processes = stack.enter_context(Processes(others)) if others else None
@@ -135,7 +136,7 @@ def evaluations(
                 [question for item in tasks if isinstance(item, TaskData) for question in _tried(item, session)]
             )
         for item in tasks:
-            yield item if isinstance(item, Failed) else _evaluated(item, session, name, out, started)
+            yield item if isinstance(item, Failed) else _evaluated(item, session, command, name, out, started)
             asking.usage, started = Usage(), time.perf_counter()
 
 
@@ -176,7 +177,12 @@ def _questions(item: TaskData, session: Session) -> list[list[Question]]:
 
 
 def _evaluated(
-    item: TaskData, session: Session, name: str | None, out: str | Path | None, started: float
+    item: TaskData,
+    session: Session,
+    command: Mapping[str, Any],
+    name: str | None,
+    out: str | Path | None,
+    started: float,
 ) -> TaskResult | Failed:
     """The result of one task, on disk where it belongs there."""
     asking = session.asking
@@ -190,7 +196,7 @@ def _evaluated(
         result = judged.result(
             item.data,
             _subject(session, name),
-            _config(item, session),
+            _config(item, session, command),
             timing(asking.usage, time.perf_counter() - started),
             seed=asking.seed,
             fitted=None if answered.fitted is None else ModelFit(rule=_FOLDS, **answered.fitted),
@@ -223,7 +229,7 @@ def _subject(session: Session, name: str | None) -> SubjectInfo:
     )
 
 
-def _config(item: TaskData, session: Session) -> Config:
+def _config(item: TaskData, session: Session, command: Mapping[str, Any]) -> Config:
     """How a result was made. Nothing tells a model without a fingerprint from another, so that its run has a name."""
     asking = session.asking
     run = {} if session.fingerprint else {"run": session.id}
@@ -234,7 +240,17 @@ def _config(item: TaskData, session: Session) -> Config:
         data={**item.choice, "seed": asking.seed},
         task=dict(item.own),
         run={"token_budget": asking.token_budget},
+        command={**command, "task": item.task.name, **item.choice},
     )
+
+
+def _command(model: object, options: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked for, as parsed; no path of this machine."""
+    spec = spec_of(model)
+    named = {"family": spec.family, "source": spec.source or None, "revision": spec.revision, "name": spec.name}
+    given = {"model": named, "options": {**spec.options, **options}, **run}
+    stated: dict[str, Any] = provenance.stated(given)
+    return stated
 
 
 def _shared_out(spec: str | Spec | None, devices: str | None, options: dict[str, Any]) -> tuple[str | None, list[str]]:

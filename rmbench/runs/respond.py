@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from rmbench.cache import cache_folder
 from rmbench.data.dataset import prompt_hash
-from rmbench.errors import UsageError
+from rmbench.errors import IncompleteRunError, UsageError
 from rmbench.kinds.base import Task
 from rmbench.kinds.generation import Generation, Prompt
 from rmbench.models.base import Subject, identity_of, subject_of
 from rmbench.plugins import task_names
-from rmbench.policies.base import Policy
+from rmbench.policies.base import OpenedPolicy, Policy
 from rmbench.policies.outputs import Outputs
-from rmbench.policies.spec import load_policy
+from rmbench.policies.spec import open_policy, parse
 from rmbench.results import files, provenance, records, written
 from rmbench.results.figures import bootstrap
 from rmbench.results.judged import sources_of, task_info
@@ -139,17 +140,18 @@ def write_responses(
     name = "lengths" if is_file else source
     [item] = load_tasks([name], data={name: source} if is_file else None, limit=limit)
     task = _generation(item.task)
-    loaded = load_policy(policy, **options)
-    samples = _samples(loaded, [item], sampling, Usage(), progress)[0]
+    opened = open_policy(policy, **options)
+    with _writing(opened, sampling, progress) as writing:
+        samples = _samples(writing, item, sampling)
     written = [sample for sample in samples if sample.response is not None]
     prompts = [sample.example.prompt for sample in written]
     counts = [f"{count:,} rows give no prompt to answer: {reason}" for reason, count in item.data.excluded.items()]
-    return Written(_table(written, prompts, subject_of(loaded).id), len(item.data.examples),
+    return Written(_table(written, prompts, subject_of(opened).id), len(item.data.examples),
                    len(samples) - len(written), counts if task.name == "lengths" else [])  # fmt: skip
 
 
 def evaluate_policy(
-    policy: str | Policy,
+    policy: str | Policy | OpenedPolicy,
     tasks: Sequence[str | Task | TaskData],
     sampling: Sampling | None = None,
     *,
@@ -162,10 +164,10 @@ def evaluate_policy(
 ) -> list[TaskResult]:
     """Has `policy` answer the prompts of generation tasks and returns one result per task, as `rmbench.evaluate` does.
 
-    `sampling` says how it writes, `options` are those that the policy's kind declares. Raises UsageError for a
-    task that asks a reward model.
+    `sampling` says how it writes, `options` are those that the policy's kind declares. Each result is written under
+    `out` as its task ends; a task that fails loses nothing of the others, as with `rmbench.evaluate`. Raises UsageError
+    for a task that asks a reward model.
     """
-    started = time.perf_counter()
     sampling = sampling or Sampling()
     check_name(name)
     ready = iter(load_tasks([task for task in tasks if not isinstance(task, TaskData)], data=data, limit=limit))
@@ -174,18 +176,37 @@ def evaluate_policy(
         _generation(item.task)
     if out is not None:
         files.check_writable(Path(out))
-    policy = load_policy(policy, **options)
-    subject = subject_of(policy) if name is None else replace(subject_of(policy), id=name)
-    usage = Usage(token_budget=getattr(policy, "token_budget", None))
-    answered = _samples(policy, loaded, sampling, usage, progress)
-    results = [
-        _result(item, samples, policy, subject, sampling, usage, time.perf_counter() - started)
-        for item, samples in zip(loaded, answered, strict=True)
-    ]
-    if out is not None:
-        for result in results:
-            files.write(result, Path(out))
+    opened = open_policy(policy, **options)
+    subject = subject_of(opened) if name is None else replace(subject_of(opened), id=name)
+    command = _command(policy, options, sampling)
+    results, failures = list[TaskResult](), dict[str, Exception]()
+    with _writing(opened, sampling, progress) as writing:
+        for item in loaded:
+            started = time.perf_counter()
+            writing.asking.usage = usage = Usage(token_budget=getattr(opened, "token_budget", None))
+            try:
+                samples = _samples(writing, item, sampling)
+                seconds = time.perf_counter() - started
+                result = _result(item, samples, opened, subject, sampling, usage, seconds, command)
+                if out is not None:
+                    files.write(result, Path(out))
+            except Exception as error:  # a task that fails loses nothing of the others
+                failures[item.task.name] = error
+            else:
+                results.append(result)
+    if failures and not results:
+        raise next(iter(failures.values()))
+    if failures:
+        raise IncompleteRunError(failures, results)
     return results
+
+
+def _command(policy: object, options: Mapping[str, Any], sampling: Sampling) -> dict[str, Any]:
+    """What was asked for, as parsed; no path of this machine."""
+    spec = parse(policy) if isinstance(policy, str) else None
+    named = {"family": spec.family, "source": spec.source, "revision": spec.revision} if spec else subject_of(policy).id
+    stated: dict[str, Any] = provenance.stated({"policy": named, "options": options, "sampling": asdict(sampling)})
+    return stated
 
 
 def _generation(task: Task) -> Generation:
@@ -194,29 +215,36 @@ def _generation(task: Task) -> Generation:
     return task
 
 
-def _samples(
-    policy: Policy, loaded: Sequence[TaskData], sampling: Sampling, usage: Usage, progress: Progress | None
-) -> list[list[Sample]]:
-    """The samples of each task, prompt by prompt."""
+@contextmanager
+def _writing(policy: Policy | OpenedPolicy, sampling: Sampling, progress: Progress | None) -> Iterator[Writing]:
+    """The policy, started when somebody has to write, and the store of what it wrote."""
     if isinstance(policy, Outputs):
         _check_unchanged(sampling)
+    asking = Asking(progress=progress)
+    with Store(cache_folder() / "rewards.sqlite") as asking.store:
+        writing = Writing(policy, asking)
+        try:
+            yield writing
+        finally:
+            writing.rest()
+
+
+def _samples(writing: Writing, item: TaskData, sampling: Sampling) -> list[Sample]:
+    """The samples of a task, prompt by prompt."""
     settings = {
         "temperature": 1.0 if sampling.temperature is None else sampling.temperature,
         "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
         "seed": sampling.seed,
     }
     asked = [
-        [
-            (example, GenerationRequest(example.prompt, number, _cap(item, sampling), settings))
-            for example in cast(Sequence[Prompt], item.data.examples)
-            for number in range(_count(policy, example.prompt, sampling))
-        ]
-        for item in loaded
+        (example, GenerationRequest(example.prompt, number, _cap(item, sampling), settings, example.tools))
+        for example in cast(Sequence[Prompt], item.data.examples)
+        for number in range(_count(writing.policy, example.prompt, sampling))
     ]
-    asking = Asking(progress=progress, usage=usage)
-    with Store(cache_folder() / "rewards.sqlite") as asking.store:
-        responses = iter(Writing(policy, asking).write([request for some in asked for _, request in some]))
-    return [[Sample(example, one.sample, next(responses)) for example, one in some] for some in asked]
+    responses = writing.write([request for _, request in asked])
+    return [
+        Sample(example, request.sample, response) for (example, request), response in zip(asked, responses, strict=True)
+    ]
 
 
 def _check_unchanged(sampling: Sampling) -> None:
@@ -233,7 +261,7 @@ def _cap(item: TaskData, sampling: Sampling) -> int:
     return sampling.cap or _generation(item.task).cap
 
 
-def _count(policy: Policy, prompt: tuple[Message, ...], sampling: Sampling) -> int:
+def _count(policy: Policy | OpenedPolicy, prompt: tuple[Message, ...], sampling: Sampling) -> int:
     if sampling.samples is not None:
         return sampling.samples
     return policy.samples(prompt) if isinstance(policy, Outputs) else 1
@@ -262,11 +290,12 @@ def _table(samples: Sequence[Sample], prompts: Sequence[tuple[Message, ...]], po
 def _result(
     item: TaskData,
     samples: Sequence[Sample],
-    policy: Policy,
+    policy: Policy | OpenedPolicy,
     subject: Subject,
     sampling: Sampling,
     usage: Usage,
     seconds: float,
+    command: Mapping[str, Any],
 ) -> TaskResult:
     task, data = _generation(item.task), item.data
     counted = any(sample.tokens is not None for sample in samples)
@@ -309,6 +338,7 @@ def _result(
             model={**subject.settings, **asked, "samples": sampling.samples, "unit": unit or "characters"},
             data={**item.choice, "seed": sampling.seed},
             task=dict(item.own),
+            command={**command, "task": task.name, **item.choice},
         ),
         created=provenance.now(),
         **fields,
