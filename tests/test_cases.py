@@ -178,6 +178,12 @@ def test_a_judge_of_which_no_sample_gives_a_verdict_refuses() -> None:
     assert (of_picks([None, None], 2).status, of_picks([0, 1], 2).pick) == ("refused", None)
 
 
+def test_a_pick_that_its_values_contradict_is_refused() -> None:
+    judge = Scripted(lambda request: Reward((0.2, 0.8, 0.0), pick=0), ["compare"], fingerprint="contradicts itself")
+    with pytest.raises(ModelError, match="came back with response 0 picked, and values that name another"):
+        score(judge, [Request("compare", (), tuple(Response(text) for text in "abc"))])
+
+
 def test_a_model_that_compares_two_is_asked_for_pairs_of_four() -> None:
     pairwise = Scripted(lambda request: Reward((1.0, 0.0)), ["compare"])
     kwise = Scripted(lambda request: Reward((1.0, 0.0, 0.0, 0.0)), ["compare"])

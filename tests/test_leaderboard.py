@@ -23,6 +23,7 @@ from rmbench.leaderboard.build import build, tables
 from rmbench.leaderboard.check import check
 from rmbench.leaderboard.columns import inert
 from rmbench.leaderboard.predicted import predict
+from rmbench.metrics.aggregate import VIEWS
 from rmbench.results import files
 from rmbench.results.schema import TaskResult
 
@@ -371,6 +372,11 @@ def test_other_views_are_listed_and_not_ranked(tmp_path: Path) -> None:
     assert " tier |" in ranked
     assert "tier" not in others
     assert check(tmp_path / "results", tmp_path) == []
+
+    evaluate(tmp_path / "own", f"scores:{tmp_path / 'steps.jsonl'}?aggregate=min", name="own", pairs=pairs)
+    build(tmp_path / "own", tmp_path)
+    found = [(row["view"], row["tier"]) for row in cells(tmp_path / "preference.csv")]
+    assert found == [("default", "1"), *((view, "") for view in VIEWS)]
 
 
 def test_a_probe_is_on_a_board_by_its_headline_and_in_no_mean(board: Path) -> None:
