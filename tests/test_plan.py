@@ -55,6 +55,7 @@ def test_a_key_changes_with_everything_a_model_can_see() -> None:
         replace(REQUEST, prompt=(Message("user", "2 + 2"), Message("user", "?"))),
         replace(REQUEST, prompt=(Message("user", ["2 + 2?", picture]),)),
         replace(REQUEST, prompt=(Message("user", ["2 + 2?", replace(picture, sha256="cd")]),)),
+        replace(REQUEST, prompt=(Message("user", ["2 + 2?", replace(picture, media_type="image/webp")]),)),
         replace(REQUEST, prompt=(Message("user", "2 + 2?", name="Ann"),)),
         replace(REQUEST, prompt=(*REQUEST.prompt, call, Message("tool", "4", tool_call_id="1"))),
         replace(REQUEST, responses=(Response("5"),)),
@@ -68,9 +69,15 @@ def test_a_key_changes_with_everything_a_model_can_see() -> None:
         replace(REQUEST, criteria=(Criterion("is right"),)),
         replace(REQUEST, criteria=(Criterion("is right", 2.0),)),
         replace(REQUEST, tools=TOOLS),
+        replace(REQUEST, tools=({"a": 1, "b": 2},)),
+        replace(REQUEST, tools=({"b": 2, "a": 1},)),
+        replace(REQUEST, tools=({"b": 2, "a": 1.0},)),
+        replace(REQUEST, tools=({"b": 2, "a": True},)),
+        replace(REQUEST, reference=""),
     ]
     keys = {key_of(request, USES) for request in (REQUEST, *others)} | {key_of(REQUEST, USES, "g")}
     assert len(keys) == len(others) + 2
+    assert keys == {*request_keys("f", [*others, REQUEST], frozenset(USES)), key_of(REQUEST, USES, "g")}
 
 
 def test_what_a_model_does_not_use_is_no_part_of_its_key_and_is_not_delivered() -> None:

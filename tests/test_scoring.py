@@ -145,7 +145,8 @@ def test_a_derived_model_fits_to_all_of_one_cluster_and_stores_only_its_members(
         Scripted(lambda r: 3 * len(r.responses[0].text), ("reward",), "f2"),
     )
     with Store(tmp_path / "s.sqlite") as store:
-        rewards = score(MeanOf(short, long), of_one_cluster("a", "aa", "aaa"), store=store)
+        with pytest.warns(UserWarning, match="all 3 questions fall into one of 5 folds"):
+            rewards = score(MeanOf(short, long), of_one_cluster("a", "aa", "aaa"), store=store)
         assert store.count() == 6
     assert [reward.value for reward in rewards] == [-1, 0, 1]
 

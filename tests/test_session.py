@@ -257,6 +257,60 @@ def test_without_a_task_the_whole_fit_of_a_result_is_used_and_its_lack_refused()
         assert session.ask(asked).rewards[0].value == 1.0
 
 
+def test_members_that_fail_on_one_task_lose_nothing_of_the_others(tasks: list[Given], tmp_path: Path) -> None:
+    def fails(request: Request) -> float:
+        if request.prompt[0].text.startswith("second"):
+            raise RuntimeError("no more")
+        return len(request.responses[0].text or "")
+
+    failing = Standardised(AtRest("a"), Scripted(fails))
+    with pytest.raises(IncompleteRunError, match="2 of 3 tasks have results; second: .* failed with RuntimeError"):
+        evaluate(failing, tasks, out=tmp_path / "member")
+
+    class Needy(Standardised):
+        def needs(self, questions: Sequence[Question]) -> list[Sequence[Question]]:
+            if any(question.request.prompt[0].text.startswith("second") for question in questions):
+                raise ValueError("cannot be asked")
+            return super().needs(questions)
+
+    with pytest.raises(IncompleteRunError, match="2 of 3 tasks have results; second: cannot be asked"):
+        evaluate(Needy(AtRest("a"), AtRest("b")), tasks, out=tmp_path / "needs")
+    for folder in ("member", "needs"):
+        names = sorted(path.name for path in (tmp_path / folder).rglob("*.json"))
+        assert names == ["first.json", "third.json"]
+    assert AtRest.loaded == {"a": 1, "b": 1}, "filling goes on with the tasks that can be asked"
+
+
+def test_a_derived_that_asks_too_few_members_is_told_so() -> None:
+    class Short(Standardised):
+        def needs(self, questions: Sequence[Question]) -> list[Sequence[Question]]:
+            return [questions]
+
+    told = pytest.raises(ModelError, match="needs gave 1 lists of questions; expected one for each of 2 members")
+    with Session(Short(AtRest("a"), AtRest("b")), Asking()) as session, told:
+        session.ask(placed(6))
+
+
+def test_a_fit_that_cannot_be_held_out_says_so() -> None:
+    told = pytest.warns(UserWarning, match="fitted to the data that it is used on: all 4 questions fall into one of 5")
+    with Session(Standardised(Scripted(lambda r: 1.0)), Asking()) as session, told:
+        fitted = session.ask(placed(4, lambda i: "one")).fitted
+    assert (len(fitted["fit"]["whole"]), fitted["fit"]["folds"]) == (1, [])
+
+
+def test_a_member_that_stands_twice_is_asked_once() -> None:
+    asked: list[str | None] = []
+
+    def rate(request: Request) -> float:
+        asked.append(request.responses[0].text)
+        return float(len(asked))
+
+    member = Scripted(rate)
+    with Session(Standardised(member, Standardised(member), member), Asking()) as session:
+        session.ask(placed(20))
+    assert sorted(asked) == sorted("x" * i for i in range(1, 21))
+
+
 class Gated(Standardised):
     """A Derived whose second member is asked about long responses only, and that fits nothing."""
 

@@ -105,7 +105,8 @@ class ModelFit(_Part):
     """What a model that combines others fitted, and what each of its `members` did; null where nothing was.
 
     `fit` has the fit without each of the `folds` of clusters, and to the `whole`; a fold's questions are answered with
-    the one that did not see them. `rule` says which cluster is in which fold.
+    the one that did not see them. `rule` says which cluster is in which fold. There are no `folds` where all clusters
+    are in one, and the whole fit answers what it saw.
     """
 
     rule: str

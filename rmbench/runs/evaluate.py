@@ -132,9 +132,7 @@ def evaluations(
         session = stack.enter_context(Session(opened, asking, spec, options))
         started = time.perf_counter()
         if isinstance(opened, Derived):
-            session.fill(
-                [question for item in tasks if isinstance(item, TaskData) for question in _tried(item, session)]
-            )
+            session.fill([_tried(item, session) for item in tasks if isinstance(item, TaskData)])
         for item in tasks:
             yield item if isinstance(item, Failed) else _evaluated(item, session, command, name, out, started)
             asking.usage, started = Usage(), time.perf_counter()
@@ -204,7 +202,7 @@ def _evaluated(
         if out is not None:
             files.write(result, Path(out))
     except Exception as error:  # a task that fails loses nothing of the others
-        return Failed(item.task.name, error)
+        return Failed.of(item.task, error)
     return result
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from rmbench import plugins
 from rmbench.data.dataset import Dataset
-from rmbench.errors import UsageError
+from rmbench.errors import RmbenchError, UsageError
 from rmbench.kinds.base import Task
 
 
@@ -31,6 +31,13 @@ class Failed:
 
     task: str
     error: Exception
+
+    @classmethod
+    def of(cls, task: Task, error: Exception) -> Failed:
+        """With a note of whose task raised it, where that is not one of rmbench's own."""
+        if not isinstance(error, RmbenchError) and type(task).__module__.partition(".")[0] != "rmbench":
+            error.add_note(f"the task {task.name}")
+        return cls(task.name, error)
 
 
 @contextmanager
@@ -92,7 +99,7 @@ def _read(task: Task, path: str | Path | None, limit: int | None, deduplicate: b
         if limit is not None:
             examples = examples.limited(limit)
     except Exception as error:  # a task that cannot be read loses nothing of the others
-        return Failed(task.name, error)
+        return Failed.of(task, error)
     return TaskData(task, examples, {"limit": limit, "deduplicate": deduplicate}, own)
 
 

@@ -11,7 +11,7 @@ from rmbench.types import GenerationRequest, Image, Message, Request, Response, 
 
 KEY_VERSION = 2
 _OF_PROMPT = 8  # bytes of a key that requests of one prompt share
-_ENCODE = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode  # in the order given, in which templates write tools
 
 
 def request_keys(fingerprint: str, requests: Iterable[Request], uses: Set[Use] = frozenset()) -> Iterator[bytes]:
@@ -22,10 +22,11 @@ def request_keys(fingerprint: str, requests: Iterable[Request], uses: Set[Use] =
     everything that can change the answer: reference, criteria and tools count where they are used, images by their
     hashes, steps where they are asked about. Neighbours with the same prompt share the work on it.
     """
-    before: tuple[object, ...] = ()
+    before: list[Any] = []
     for request in requests:
-        asked = request.ask, request.prompt, request.tools, request.reference, request.criteria
-        if asked != before:
+        asked = [request.ask, request.prompt, request.tools, request.reference, request.criteria]
+        # By `is`: 1, 1.0 and True are equal and are written differently
+        if not before or any(one is not other for one, other in zip(asked, before, strict=True)):
             begun = sha256(_ENCODE([KEY_VERSION, fingerprint, *context(request, uses)])[:-1].encode())
             before, digest = asked, begun.digest()
         responses = ",".join(_response(response, request.ask == "steps") for response in request.responses)
@@ -37,11 +38,11 @@ def request_keys(fingerprint: str, requests: Iterable[Request], uses: Set[Use] =
 def context(request: Request, uses: Set[Use]) -> list[Any]:
     """What of a request but its responses reaches a model that `uses` so much, as JSON."""
     used = [
-        list(request.tools) if "tools" in uses else None,
+        list(request.tools) if "tools" in uses and request.tools else None,
         request.reference if "reference" in uses else None,
-        [[one.text, one.weight] for one in request.criteria] if "criteria" in uses else None,
+        [[one.text, one.weight] for one in request.criteria] if "criteria" in uses and request.criteria else None,
     ]
-    return [request.ask, [turn(message) for message in request.prompt], *(used if any(used) else [])]
+    return [request.ask, [turn(message) for message in request.prompt], *(used if used != [None] * 3 else [])]
 
 
 def generation_key(fingerprint: str, request: GenerationRequest) -> bytes:
@@ -49,7 +50,7 @@ def generation_key(fingerprint: str, request: GenerationRequest) -> bytes:
     prompt = [[turn(message) for message in request.prompt], list(request.tools)]
     begun = sha256(_ENCODE(["generation", KEY_VERSION, fingerprint, prompt]).encode())
     digest = begun.digest()
-    begun.update(_ENCODE([dict(request.sampling), request.sample, request.cap, request.top]).encode())
+    begun.update(_ENCODE([dict(sorted(request.sampling.items())), request.sample, request.cap, request.top]).encode())
     return digest[:_OF_PROMPT] + begun.digest()[_OF_PROMPT:]
 
 
@@ -57,7 +58,10 @@ def turn(message: Message) -> list[Any]:
     """A message as JSON: role and text, and behind them what few messages have."""
     if message.is_plain:
         return [message.role, message.parts[0]]
-    parts = [{"image": part.sha256} if isinstance(part, Image) else part for part in message.parts]
+    parts = [
+        {"image": part.sha256, "media_type": part.media_type} if isinstance(part, Image) else part
+        for part in message.parts
+    ]
     calls = [[call.name, call.arguments, call.id] for call in message.tool_calls]
     return [message.role, parts, calls, message.tool_call_id, message.name]
 

@@ -7,8 +7,9 @@ sessions of their own: `fill` has them answer one after the other, each started 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from importlib.metadata import version
@@ -71,6 +72,16 @@ class Asking:
     fresh: bool = False
     seed: int = 0
     fitted: Json | None = None
+    _members: list[tuple[object, Session]] = field(default_factory=list, repr=False)
+
+    def session_of(self, member: Any) -> Session:
+        """The session of what a Derived stands on, one for all that stand on the same: nobody is asked twice."""
+        for known, session in self._members:
+            if known is member or (isinstance(member, str | Spec) and known == member):
+                return session
+        session = Session(open_model(member), self, elsewhere(member))
+        self._members.append((member, session))
+        return session
 
 
 @dataclass(frozen=True)
@@ -103,7 +114,7 @@ class Session:
         self._workers: Workers | None = None
         self._open = ExitStack()
         members = model.members if isinstance(model, Derived) else ()
-        self.members = [Session(open_model(member), asking, elsewhere(member)) for member in members]
+        self.members = [asking.session_of(member) for member in members]
         self._writing = Writing(open_policy(model.policy), asking) if isinstance(model, Judge) else None
 
     def __enter__(self) -> Session:
@@ -164,13 +175,20 @@ class Session:
         key = self._facts_key()
         return store.get([key]).get(key, {})
 
-    def fill(self, questions: Sequence[Question]) -> None:
-        """Has everything answered that `ask` will need, one member after the other, each loaded once."""
-        if not isinstance(self.model, Derived):
-            self.ask(questions)
-            return
-        for member, needed in zip(self.members, self.model.needs(questions), strict=True):
-            member.fill(needed)
+    def fill(self, parts: Sequence[Sequence[Question]]) -> None:
+        """Has everything answered that `ask` will need for each part, one member after the other, each loaded once.
+
+        A part that fails loses nothing of the others: whoever asks for it is told why.
+        """
+        needs: list[Sequence[Sequence[Question]]] = []
+        for part in parts:
+            with suppress(Exception):
+                if isinstance(self.model, Derived):
+                    needs.append(self._needs(part))
+                else:
+                    self.ask(part)
+        for place, member in enumerate(self.members):
+            member.fill([needed[place] for needed in needs])
             member.rest()
 
     def ask(self, questions: Sequence[Question]) -> Answered:
@@ -194,7 +212,7 @@ class Session:
         model = self.model
         self._check(questions)
         if isinstance(model, Derived):
-            needs = zip(self.members, model.needs(questions), strict=True)
+            needs = zip(self.members, self._needs(questions), strict=True)
             return [explained for member, needed in needs for explained in member.explain(needed)]
         name = subject_of(model).id
         if isinstance(model, ScoreFile | Judge):
@@ -231,7 +249,7 @@ class Session:
         folds = [fold_of(question, self.asking.seed) for question in questions]
         parts = [[i for i, at in enumerate(folds) if at == fold] for fold in range(FOLDS)]
         asked = [[questions[i] for i in part] for part in parts]
-        needs = [model.needs(part) for part in asked]
+        needs = [self._needs(part) for part in asked]
         given = [
             member.ask([*chain.from_iterable(needed[place] for needed in needs)])
             for place, member in enumerate(self.members)
@@ -260,6 +278,16 @@ class Session:
             fitted = {"fit": fitted, "members": inside}
         return Answered(cast(list[Reward], combined), fitted)
 
+    def _needs(self, questions: Sequence[Question]) -> Sequence[Sequence[Question]]:
+        """What a Derived asks each of its members. Raises ModelError where that is not one list for each."""
+        needs = cast(Derived, self.model).needs(questions)
+        if len(needs) != len(self.members):
+            name, members = subject_of(self.model).id, len(self.members)
+            raise ModelError(
+                f"{name}: needs gave {len(needs)} lists of questions; expected one for each of {members} members"
+            )
+        return needs
+
     def _lost(self, question: Question, at: int, answers: Sequence[Sequence[Reward]]) -> Reward | None:
         """What a question is answered with where a member's answer to it, the one `at` that place, has no number."""
         for member, rewards in zip(self.members, answers, strict=True):
@@ -284,7 +312,14 @@ class Session:
             return [None] * FOLDS, None
         if asked[present[0]][0].place is None:
             return [self._given_fit()] * FOLDS, None
-        fits = [fit([at for at in present if at != fold]) if present != [fold] else whole for fold in range(FOLDS)]
+        if len(present) == 1:
+            warnings.warn(
+                f"{subject_of(self.model).id} is fitted to the data that it is used on: all {len(asked[present[0]])} "
+                f"questions fall into one of {FOLDS} folds, and none can be held out",
+                stacklevel=2,
+            )
+            return [whole] * FOLDS, {"whole": whole, "folds": []}
+        fits = [fit([at for at in present if at != fold]) for fold in range(FOLDS)]
         return fits, {"whole": whole, "folds": fits}
 
     def _given_fit(self) -> Json | None:
