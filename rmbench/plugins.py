@@ -94,10 +94,9 @@ def entry(group: Group, name: str) -> Entry:
     """Where the plugin of that name is found. Raises UsageError where there is none and where there are two."""
     entries = _entries(group)
     if name not in entries:
-        known = sorted(entries)
-        raise UsageError(
-            f"unknown {group.noun} {name!r}{did_you_mean(name, known)}; {group.nouns}: {', '.join(known) or 'none'}"
-        )
+        known = ", ".join(sorted(entries)) or "none"
+        own = ", or your own as python:MODULE:TASK" if group is TASKS else ""
+        raise UsageError(f"unknown {group.noun} {name!r}{did_you_mean(name, entries)}; {group.nouns}: {known}{own}")
     first, *others = entries[name]
     if others:
         raise UsageError(

@@ -265,3 +265,8 @@ def test_an_aggregate_of_the_steps_is_the_reward_of_a_response(tmp_path: Path) -
         score_file(tmp_path, {"example_id": "e", "candidate": 0, "reward": 1.0}, aggregate="min")
     with pytest.raises(UsageError, match="aggregate='median' of family 'scores': expected one of prod, geometric_mean"):
         score_file(tmp_path, row, aggregate="median")
+
+
+def test_an_address_is_no_score_file() -> None:
+    with pytest.raises(UsageError, match="scores:https://a.b/c.jsonl: expected a file of this machine; download it"):
+        load_model("scores:https://a.b/c.jsonl")

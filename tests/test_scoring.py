@@ -199,6 +199,7 @@ def test_a_derived_model_asks_its_members_for_tokens() -> None:
     assert [reward.value for reward in rewards] == pytest.approx([one.value / 2 for one in single], abs=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*is fitted to the data that it is used on")
 def test_members_without_fingerprint_do_not_answer_for_each_other(tmp_path: Path) -> None:
     members = (Scripted(lambda r: 1.0, fingerprint=None), Scripted(lambda r: -1.0, fingerprint=None))
     with Store(tmp_path / "s.sqlite") as store:
@@ -217,6 +218,7 @@ class Recorded:
         return [Reward((float(place.candidates[0]),)) for _, place in questions if place]
 
 
+@pytest.mark.filterwarnings("ignore:.*is fitted to the data that it is used on")
 def test_score_files_answer_by_place_also_inside_a_derived_model() -> None:
     requests = [Question(Request("reward", (), (Response(None),)), Place("x", "e", (i,))) for i in range(3)]
     assert [reward.value for reward in score(Recorded(), requests)] == [0, 1, 2]

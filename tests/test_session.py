@@ -20,6 +20,7 @@ from fake_models import Scripted, TinyTokenModel
 
 from rmbench import plugins
 from rmbench.checkpoints import opened
+from rmbench.cli import show_error
 from rmbench.data.dataset import Source, collect
 from rmbench.device import standing_in
 from rmbench.errors import DataError, IncompleteRunError, ModelError, UsageError
@@ -168,6 +169,19 @@ def test_a_task_that_a_model_cannot_answer_fails_alone(tasks: list[Given]) -> No
 
     with pytest.raises(IncompleteRunError, match="2 of 3 tasks have results; second: .* failed with RuntimeError"):
         evaluate(Scripted(fails), tasks)
+
+
+def test_an_error_of_a_task_of_somebody_s_own_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+    class Wrong(Given):
+        def outcome(self, *given: Any) -> Any:
+            raise KeyError("text")
+
+    made = Wrong("mine", 1, "given examples", "none", read=lambda rows: iter(()))
+    object.__setattr__(made, "examples", examples("mine"))
+    with pytest.raises(KeyError) as raised:
+        evaluate("length", [made])
+    show_error(raised.value)
+    assert capsys.readouterr().err == "rmbench: error: the task mine: KeyError: 'text'\n"
 
 
 def test_a_run_that_is_known_loads_no_model(tasks: list[Given]) -> None:

@@ -1,4 +1,4 @@
-"""Family `scores`: answers recorded in a file, looked up by example and candidate. See `rmbench.data.scorefile`."""
+"""Rewards recorded in a file, looked up by example and candidate; `rmbench.data.scorefile` says in which form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from rmbench.data.files import file_sha256, read_rows, stem
 from rmbench.data.scorefile import Entry, read_entries
-from rmbench.errors import DataError
+from rmbench.errors import DataError, UsageError
 from rmbench.metrics.aggregate import VIEWS, aggregate
 from rmbench.models.base import Option, Subject
 from rmbench.types import Ask, Question, Reward
@@ -99,6 +99,8 @@ class Scores:
 
 def open(source: str, options: Mapping[str, Any], revision: str | None) -> Scores:
     """The score file at path `source`. Raises DataError."""
+    if "://" in source:
+        raise UsageError(f"scores:{source}: expected a file of this machine; download it first")
     path = Path(
         source if revision is None else f"{source}@{revision}"
     )  # a file has no revision, its name may have an @

@@ -1,11 +1,10 @@
-"""A causal language model of transformers as a policy: what prompts share is computed once, rows that end make room,
-and the text is the same whatever the batch (in float32; in 16 bit the shape of a batch moves rounding, and with it a
-near-tie).
+"""Causal language models of transformers as policies, which write the same text whatever the batch.
 
-Each token is drawn with one number that depends on the seed, the prompt, the sample and the position alone, so neither
-the batch nor the order moves what is written, and a longer cap goes on from what a shorter one cut. Of the checkpoint's
-generation_config only the tokens that end a response are used: temperature and top_p are stated, and nothing else moves
-the probabilities.
+That is so in float32; in 16 bit the shape of a batch moves rounding, and with it a near-tie. What prompts share is
+computed once, and rows that end make room. Each token is drawn with one number that depends on the seed, the prompt,
+the sample and the position alone, so neither the batch nor the order moves what is written, and a longer cap goes on
+from what a shorter one cut. Of the checkpoint's generation_config only the tokens that end a response are used:
+temperature and top_p are stated, and nothing else moves the probabilities.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from rmbench.data.dataset import Dataset
 from rmbench.metrics.measure import Measure
 from rmbench.metrics.views import given_of
+from rmbench.plugins import did_you_mean
 from rmbench.results import provenance, records
 from rmbench.results.figures import Counts, bootstrap, figures
 from rmbench.results.schema import (
@@ -119,7 +120,7 @@ class Judged:
             **fields,
         )
         result._records, result._requests = candidates, requests
-        result._problems = self.problems
+        result._problems = [*self.problems, *_headless(result)]
         return result
 
     def _add_problem(self, example: Example, candidates: Sequence[int], reward: Reward) -> None:
@@ -127,6 +128,19 @@ class Judged:
         self._times[kind] += 1
         place = f"example {example.id}, candidate {' and '.join(map(str, candidates))}"
         self._problems.setdefault(kind, f"first at {place}" + (f": {reward.detail}" if reward.detail else ""))
+
+
+def _headless(result: TaskResult) -> list[str]:
+    """A line where the measure's headline has no value, as where the data lack a part of a mean over parts."""
+    headline = result.task.headline
+    found = [one for one in result.metrics if (one.view, one.subset) == (result.primary_view, "all")]
+    values = {one.name: one.value for one in found}
+    if not found or values.get(headline) is not None:
+        return []
+    if headline not in values:
+        return [f"the headline {headline!r} is no figure of {result.primary_view}{did_you_mean(headline, values)}"]
+    facets = sorted({one.subset for one in result.metrics} - {"all"})
+    return [f"the headline {headline} has no value; the facets of the data are {', '.join(facets) or 'none'}"]
 
 
 def task_info(task: Any) -> TaskInfo:
