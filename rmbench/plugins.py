@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class PluginGroup:
     """What plugins of one sort have in common.
 
     `name` is that of the entry point group and `package` that of the built-in modules. `attribute` is where a module
@@ -48,20 +48,22 @@ class Group:
         return self.noun.partition(" ")[0]
 
 
-TASKS = Group("rmbench.tasks", "task", "tasks", "rmbench.tasks", "TASK", ("name", "version", "summary", "card", "load"))
-SUITES = Group("rmbench.suites", "suite", "suites", "rmbench.tasks.suites", "SUITE", ("name", "summary", "tasks"))
-MODELS = Group("rmbench.models", "model family", "families", "rmbench.models", "", ("OPTIONS", "open"))
-POLICIES = Group("rmbench.policies", "policy", "policies", "rmbench.policies", "", ("OPTIONS", "open"))
+TASKS = PluginGroup(
+    "rmbench.tasks", "task", "tasks", "rmbench.tasks", "TASK", ("name", "version", "summary", "card", "load")
+)
+SUITES = PluginGroup("rmbench.suites", "suite", "suites", "rmbench.tasks.suites", "SUITE", ("name", "summary", "tasks"))
+MODELS = PluginGroup("rmbench.models", "model family", "families", "rmbench.models", "", ("OPTIONS", "open"))
+POLICIES = PluginGroup("rmbench.policies", "policy", "policies", "rmbench.policies", "", ("OPTIONS", "open"))
 
 _JUDGED = ("questions", "outcome", "measure")  # what a task has besides where a reward model is asked
 _SUITES = "suites"  # the package beside the tasks that is none
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PluginEntry:
     """Where a plugin is found: `attribute` of `module`, the module itself where that is empty."""
 
-    group: Group
+    group: PluginGroup
     name: str
     module: str
     attribute: str
@@ -76,12 +78,12 @@ class Entry:
         return f"{place} of the package {self.package}" if self.package else place
 
 
-def names(group: Group) -> list[str]:
+def names(group: PluginGroup) -> list[str]:
     """The names of all plugins of a group, sorted."""
     return sorted(_entries(group))
 
 
-def load(group: Group, name: str) -> Any:
+def load(group: PluginGroup, name: str) -> Any:
     """The plugin of that name.
 
     Raises UsageError where there is none (with the close names), where there are two, and where an attribute that
@@ -90,7 +92,7 @@ def load(group: Group, name: str) -> Any:
     return _loaded(entry(group, name))
 
 
-def entry(group: Group, name: str) -> Entry:
+def entry(group: PluginGroup, name: str) -> PluginEntry:
     """Where the plugin of that name is found. Raises UsageError where there is none and where there are two."""
     entries = _entries(group)
     if name not in entries:
@@ -105,7 +107,7 @@ def entry(group: Group, name: str) -> Entry:
     return first
 
 
-def summaries(group: Group) -> list[tuple[str, str]]:
+def summaries(group: PluginGroup) -> list[tuple[str, str]]:
     """Name and one line of each plugin of a group; of one that cannot be loaded, the reason."""
     lines = []
     for name in names(group):
@@ -199,24 +201,24 @@ def _own_task(name: str) -> Any:
     return task
 
 
-def _entries(group: Group) -> dict[str, list[Entry]]:
-    entries: dict[str, list[Entry]] = {}
+def _entries(group: PluginGroup) -> dict[str, list[PluginEntry]]:
+    entries: dict[str, list[PluginEntry]] = {}
     for one in (*_built_in(group), *_installed(group, tuple(sys.path))):
         entries.setdefault(one.name, []).append(one)
     return entries
 
 
 @cache
-def _built_in(group: Group) -> list[Entry]:
+def _built_in(group: PluginGroup) -> list[PluginEntry]:
     modules = [module.name for module in iter_modules(import_module(group.package).__path__)]
     return [
-        Entry(group, name, f"{group.package}.{name}", group.attribute)
+        PluginEntry(group, name, f"{group.package}.{name}", group.attribute)
         for name in modules
         if not name.startswith("_") and name != _SUITES and (group.attribute or _declares(group, name))
     ]
 
 
-def _declares(group: Group, name: str) -> bool:
+def _declares(group: PluginGroup, name: str) -> bool:
     """Whether a module beside the plugins is one: it has something of a plugin, or cannot be asked."""
     try:
         module = import_module(f"{group.package}.{name}")
@@ -226,16 +228,16 @@ def _declares(group: Group, name: str) -> bool:
 
 
 @cache
-def _installed(group: Group, path: tuple[str, ...]) -> list[Entry]:
+def _installed(group: PluginGroup, path: tuple[str, ...]) -> list[PluginEntry]:
     """What is registered by the packages on `path`, which is that of Python: another has others."""
     return [
-        Entry(group, one.name, one.module, one.attr or group.attribute, one.dist.name if one.dist else None)
+        PluginEntry(group, one.name, one.module, one.attr or group.attribute, one.dist.name if one.dist else None)
         for one in entry_points(group=group.name)
     ]
 
 
 @cache
-def _loaded(entry: Entry) -> Any:
+def _loaded(entry: PluginEntry) -> Any:
     group, what = entry.group, f"{entry.group.noun} {entry.name!r} ({entry.origin})"
     try:
         plugin: Any = import_module(entry.module)
@@ -252,7 +254,7 @@ def _loaded(entry: Entry) -> Any:
     return plugin
 
 
-def _check(group: Group, plugin: object, what: str) -> None:
+def _check(group: PluginGroup, plugin: object, what: str) -> None:
     """Raises UsageError that names the first attribute that is missing."""
     asks_policy = getattr(plugin, "subject", None) == "policy"
     judged = group is TASKS and not asks_policy and (hasattr(plugin, "outcome") or hasattr(plugin, "measure"))

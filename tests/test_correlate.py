@@ -16,7 +16,7 @@ from statsmodels.stats.multitest import multipletests
 
 import rmbench
 from rmbench.cli import main
-from rmbench.correlate.report import Pair, Report, _ranks, correlate
+from rmbench.correlate.report import CorrelationReport, Pair, _ranks, correlate
 from rmbench.correlate.tables import (
     METRICS,
     POLICY_RESULTS,
@@ -42,11 +42,11 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def published() -> Report:
+def published() -> CorrelationReport:
     return correlate(shipped("metrics"), shipped("policy results"), read_aliases())
 
 
-def pair(report: Report, metric: str, downstream: str) -> Pair:
+def pair(report: CorrelationReport, metric: str, downstream: str) -> Pair:
     (found,) = [one for one in report.pairs if (one.metric, one.downstream) == (metric, downstream)]
     return found
 
@@ -100,7 +100,7 @@ def error_of(capsys: Any, *arguments: object) -> str:
 
 
 @pytest.mark.parametrize("benchmark", PPE)
-def test_ppes_accuracies_against_arena_over_its_nine_models(published: Report, benchmark: str) -> None:
+def test_ppes_accuracies_against_arena_over_its_nine_models(published: CorrelationReport, benchmark: str) -> None:
     found = pair(published, f"PPE {benchmark} accuracy", "Chatbot Arena score")
     assert (found.n, round(found.pearson or 0, 3)) == (9, PPE[benchmark])
 
@@ -113,14 +113,14 @@ def test_without_the_aliases_ppe_has_seven_models_and_names_the_near_ones() -> N
     assert report.near["internLM2-20B-Reward"] == "InternLM2-20B-Reward"
 
 
-def test_prmbench_has_both_of_somers_d(published: Report) -> None:
+def test_prmbench_has_both_of_somers_d(published: CorrelationReport) -> None:
     found = pair(published, "PRMBench prmbench_score", "gsm8k accuracy")
     assert found.n == 13
     assert round(found.somers_d or 0, 3) == 0.485
     assert round(found.somers_d_of_metric or 0, 3) == 0.429
 
 
-def test_nothing_of_a_few_models_survives_holm(published: Report) -> None:
+def test_nothing_of_a_few_models_survives_holm(published: CorrelationReport) -> None:
     assert min(one.p_holm for one in published.pairs if one.p_holm is not None) > 0.05
     tested = [one for one in published.pairs if one.p is not None]
     expected = multipletests([one.p for one in tested], method="holm")[1]

@@ -257,14 +257,14 @@ def test_a_card_may_be_the_text_itself_and_one_that_is_nowhere_says_where_it_was
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.noun)
-def test_every_plugin_can_be_loaded_and_says_what_it_is(group: plugins.Group) -> None:
+def test_every_plugin_can_be_loaded_and_says_what_it_is(group: plugins.PluginGroup) -> None:
     for name, summary in plugins.summaries(group):
         assert summary, name
         assert not summary.startswith("cannot be loaded"), name
 
 
 @pytest.mark.parametrize("group", [plugins.MODELS, plugins.POLICIES], ids=lambda group: group.noun)
-def test_every_family_declares_options_that_read_their_own_defaults(group: plugins.Group) -> None:
+def test_every_family_declares_options_that_read_their_own_defaults(group: plugins.PluginGroup) -> None:
     for name in plugins.names(group):
         family = plugins.load(group, name)
         assert getattr(family, "SOURCE", "required") in ("required", "none", "url")

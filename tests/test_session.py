@@ -473,7 +473,7 @@ def test_the_first_of_several_devices_reaches_the_members_of_a_derived(
     family.SOURCE, family.OPTIONS = "none", {"members": Option("what is averaged", default=())}
     family.open = lambda source, options, revision: Standardised(*(options["members"] or [str(folder)]))
     monkeypatch.setitem(sys.modules, family.__name__, family)
-    entry, installed = plugins.Entry(plugins.MODELS, "standardised", family.__name__, ""), plugins._installed
+    entry, installed = plugins.PluginEntry(plugins.MODELS, "standardised", family.__name__, ""), plugins._installed
     monkeypatch.setattr(plugins, "_installed", lambda group, path: [entry] if group is plugins.MODELS else
                         installed(group, path))  # fmt: skip
     plugins._loaded.cache_clear()

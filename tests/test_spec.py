@@ -81,7 +81,7 @@ def _families(monkeypatch: pytest.MonkeyPatch) -> None:
         module = ModuleType(f"tests_family_{name}")
         module.__dict__.update(attributes, open=Toy)
         monkeypatch.setitem(sys.modules, module.__name__, module)
-        entries.append(plugins.Entry(plugins.MODELS, name, module.__name__, ""))
+        entries.append(plugins.PluginEntry(plugins.MODELS, name, module.__name__, ""))
     installed = plugins._installed
     monkeypatch.setattr(
         plugins, "_installed", lambda group, path: entries if group is plugins.MODELS else installed(group, path)

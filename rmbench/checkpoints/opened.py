@@ -85,7 +85,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedCheckpoint:
     """`parts` are averaged, the first being what the source names, and `adapter` is put on what comes out.
 
     `auto` is the class of transformers that finds the model's.
@@ -227,7 +227,7 @@ class Opened:
         return list(found) if isinstance(found, tuple | list) else [found]
 
 
-def open_checkpoint(auto: Any, source: str, asked: Mapping[str, Any], revision: str | None) -> Opened:
+def open_checkpoint(auto: Any, source: str, asked: Mapping[str, Any], revision: str | None) -> OpenedCheckpoint:
     """Finds and reads everything about a checkpoint but its weights; `asked` has all of `OPTIONS`.
 
     Raises ModelError where it cannot be what `auto` loads, and UsageError for options that cannot be.
@@ -249,7 +249,7 @@ def open_checkpoint(auto: Any, source: str, asked: Mapping[str, Any], revision: 
         named_dtype("dtype", asked["dtype"] or own_dtype(config))
         tokenizer = read_tokenizer(words, trust_remote_code=trusted)
     _check_quantise(asked["quantise"], first.base, config, len(parts))
-    opened = Opened(parts, adapter, auto, config, tokenizer, words, asked)
+    opened = OpenedCheckpoint(parts, adapter, auto, config, tokenizer, words, asked)
     check_opened(read, opened.files)
     return opened
 

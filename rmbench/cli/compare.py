@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from rmbench.compare.report import Contrast, Report, TaskComparison
+    from rmbench.compare.report import ComparisonReport, Contrast, TaskComparison
 
 _PIPED_WIDTH = 120
 _WIDE = 100  # narrower, an interval stands below its difference, so that it stays whole
@@ -82,7 +82,7 @@ def command(
         click.echo(f"rmbench: {line}", err=True)
 
 
-def _print(report: Report) -> None:
+def _print(report: ComparisonReport) -> None:
     """A legend of letters, then for each task its sentences, table, overlap of errors, ranking and notes."""
     from rich.console import Console
 

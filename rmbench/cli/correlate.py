@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from rmbench.correlate.report import Downstream, Pair, Report
+    from rmbench.correlate.report import CorrelationReport, Downstream, Pair
 
 _RESULTS = Path("leaderboards/results")
 _PIPED_WIDTH = 140
@@ -90,7 +90,7 @@ def command(
         click.echo(f"rmbench: {len(draw(report, plots)):,} plots in {plots}", err=True)
 
 
-def _print(report: Report) -> None:
+def _print(report: CorrelationReport) -> None:
     """For each downstream figure its table, best predictor first, and why the rest has no number."""
     from rich.console import Console
 

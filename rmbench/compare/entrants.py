@@ -14,7 +14,7 @@ from rmbench.results.schema import TaskResult
 
 
 @dataclass(frozen=True)
-class Model:
+class ComparedModel:
     """What is compared: one run, or several seeds or checkpoints of one model."""
 
     name: str
@@ -42,14 +42,14 @@ class Side:
         return [view for view in first.views if all(view in result.views for _, result in others)]
 
 
-def read_models(paths: Sequence[Path], groups: Mapping[str, Sequence[Path]]) -> list[Model]:
+def read_models(paths: Sequence[Path], groups: Mapping[str, Sequence[Path]]) -> list[ComparedModel]:
     """Every run in `paths` as a model, then each of `groups` as one. Raises ResultError and UsageError."""
     known = [run for path in paths for run in _runs(path)]
     names = run_names(known)
     for name in set(groups) & set(names):
         raise UsageError(f"--group {name}: a model has that name; give the group another")
-    models = [Model(name, [run]) for name, run in zip(names, known, strict=True)]
-    models += [Model(name, [run for path in some for run in _runs(path)]) for name, some in groups.items()]
+    models = [ComparedModel(name, [run]) for name, run in zip(names, known, strict=True)]
+    models += [ComparedModel(name, [run for path in some for run in _runs(path)]) for name, some in groups.items()]
     if len(models) < 2:
         given = f"only {models[0].name} is" if models else "nothing is"
         raise UsageError(f"{given} given; a comparison needs two models or more")
@@ -57,7 +57,7 @@ def read_models(paths: Sequence[Path], groups: Mapping[str, Sequence[Path]]) -> 
     return models
 
 
-def shared_tasks(models: Sequence[Model], wanted: Sequence[str]) -> list[str]:
+def shared_tasks(models: Sequence[ComparedModel], wanted: Sequence[str]) -> list[str]:
     """The tasks of the baseline, or those of them that are wanted, that another model has too."""
     tasks = {model.name: list(dict.fromkeys(task for run in model.runs for task in run.files)) for model in models}
     known = list(dict.fromkeys(task for some in tasks.values() for task in some))
@@ -72,7 +72,7 @@ def shared_tasks(models: Sequence[Model], wanted: Sequence[str]) -> list[str]:
     return shared
 
 
-def sides_of(task: str, models: Sequence[Model]) -> tuple[list[Side], list[str]]:
+def sides_of(task: str, models: Sequence[ComparedModel]) -> tuple[list[Side], list[str]]:
     """The baseline and the models that can be compared with it on a task, and a line for each that cannot."""
     sides, refused = list[Side](), list[str]()
     for model in models:
@@ -112,7 +112,7 @@ def _refuse_repeated(paths: Sequence[Path]) -> None:
         seen[path.resolve()] = path
 
 
-def _side(task: str, model: Model) -> Side:
+def _side(task: str, model: ComparedModel) -> Side:
     for run in model.runs:
         if task not in run.files:
             raise ResultError(f"{run.name} was not run on it")

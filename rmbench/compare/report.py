@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rmbench.compare.entrants import Model, Side, shared_tasks, sides_of, unknown
+from rmbench.compare.entrants import ComparedModel, Side, shared_tasks, sides_of, unknown
 from rmbench.compare.measured import Find, Measured, Rows, SideOutcomes, common, measure_of
 from rmbench.errors import ResultError, UsageError
 from rmbench.metrics.interval import LEVEL, Kind
@@ -45,7 +45,7 @@ class Contrast:
 
 
 @dataclass(frozen=True)
-class Place:
+class RankedModel:
     """A model's rank by its primary view, over the `n` examples that count for every model."""
 
     model: str
@@ -71,12 +71,12 @@ class TaskComparison:
     unit: str
     caveat: str
     contrasts: Sequence[Contrast]
-    ranking: Sequence[Place]
+    ranking: Sequence[RankedModel]
     notes: Sequence[str]
 
 
 @dataclass(frozen=True)
-class Report:
+class ComparisonReport:
     """All that was found. `models` has the runs of each, `refused` a line for what cannot be compared."""
 
     models: Mapping[str, Sequence[str]]
@@ -89,14 +89,14 @@ class Report:
 
 
 def compare(
-    models: Sequence[Model],
+    models: Sequence[ComparedModel],
     find: Find,
     *,
     metric: str | None = None,
     tasks: Sequence[str] = (),
     view: str | None = None,
     seed: int = 0,
-) -> Report:
+) -> ComparisonReport:
     """Compares the first of `models` with each other one, on `tasks`, else on every task that it shares with one.
 
     `metric` is any of those of the task's measure, its headline unless told; `find` gives the task of a name. Of what
@@ -117,7 +117,7 @@ def compare(
     if not found:
         raise (UsageError if misnamed else ResultError)("; ".join(refused))
     runs = {model.name: [run.name for run in model.runs] for model in models}
-    return Report(runs, _adjusted(found), refused)
+    return ComparisonReport(runs, _adjusted(found), refused)
 
 
 def _compared(sides: Sequence[Side], find: Find, wanted: str | None, view: str | None, seed: int) -> TaskComparison:
@@ -227,14 +227,15 @@ def _contrast(theirs: Measured, ours: Measured, subset: str, rows: Rows, seed: i
     )
 
 
-def _ranking(measured: Sequence[Measured], seed: int) -> list[Place]:
+def _ranking(measured: Sequence[Measured], seed: int) -> list[RankedModel]:
     """Every model's place, the best first; nothing where no example counts for all."""
     shared = common(measured, np.ones(len(measured[0].judged.clusters), dtype=bool))
     found = [] if shared is None else shared.ranks(seed=seed)
     if shared is None or not found:
         return []
     places = [
-        Place(some.name, value, rank, shared.n) for some, value, rank in zip(measured, shared.value, found, strict=True)
+        RankedModel(some.name, value, rank, shared.n)
+        for some, value, rank in zip(measured, shared.value, found, strict=True)
     ]
     return sorted(places, key=lambda place: place.rank.rank)
 

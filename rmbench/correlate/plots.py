@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rmbench.correlate.report import Pair, Report
+from rmbench.correlate.report import CorrelationReport, Pair
 from rmbench.correlate.tables import Reported
 from rmbench.errors import ResultError
 
@@ -15,7 +15,7 @@ _SIZE = {"width": 640, "height": 420}
 _ROOM = 0.22  # of the range of x, right of the last model, for its name
 
 
-def draw(report: Report, folder: Path) -> list[Path]:
+def draw(report: CorrelationReport, folder: Path) -> list[Path]:
     """Writes an SVG into `folder` for every pair that has a number, and returns their paths.
 
     Raises ResultError where the extra `site` is not installed or the folder cannot be written.
@@ -40,7 +40,7 @@ def draw(report: Report, folder: Path) -> list[Path]:
     return written
 
 
-def scatter(pair: Pair, report: Report) -> dict[str, Any]:
+def scatter(pair: Pair, report: CorrelationReport) -> dict[str, Any]:
     """The Vega-Lite specification of one pair's plot."""
     import altair as alt
 

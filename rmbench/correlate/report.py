@@ -61,7 +61,7 @@ class Downstream:
 
 
 @dataclass(frozen=True)
-class Report:
+class CorrelationReport:
     """All that was found. `near` has, for names without a policy result, the name that may be the same model.
 
     `metrics` and `policies` are what the pairs were made of, by name.
@@ -89,7 +89,7 @@ def correlate(
     *,
     downstream: Sequence[str] = (),
     seed: int = 0,
-) -> Report:
+) -> CorrelationReport:
     """Each metric against each downstream figure, or those of the benchmarks named by `downstream`.
 
     Raises UsageError where there is no such benchmark, DataError where no model has a metric and a policy result.
@@ -101,7 +101,9 @@ def correlate(
     if not set(names) & set(known):
         raise DataError(_nothing_shared(names, known, near))
     found = [_against(policy, measured, seed) for policy in policies]
-    return Report(_adjusted(found), near, {m.name: m for m in measured}, {policy.name: policy for policy in policies})
+    return CorrelationReport(
+        _adjusted(found), near, {m.name: m for m in measured}, {policy.name: policy for policy in policies}
+    )
 
 
 def _chosen(policies: Sequence[Series], downstream: Sequence[str]) -> list[Series]:

@@ -21,7 +21,7 @@ _TIMEOUT = 8.0  # seconds for the hub's first answer; without it nothing more is
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class HubRows:
     """The rows of a hub set, and where they are from."""
 
     rows: Iterator[Row]
@@ -43,7 +43,7 @@ class HubSet:
     split: str | None = None
     facets: Mapping[str, str] = field(default_factory=dict)
 
-    def load(self, task: str) -> Loaded:
+    def load(self, task: str) -> HubRows:
         """The rows, for `task` (a name, for the error message). Raises DataError where they cannot be had."""
         import datasets
 
@@ -66,7 +66,7 @@ class HubSet:
         loaded = loaded.cast(_undecoded(loaded.features)) if _has_images(loaded.features) else loaded
         name = Path(self.id).resolve().name if commit == LOCAL else self.id
         source = Source(name, commit, _rows_sha256(loaded), len(loaded), self.config, self.split, self.facets)
-        return Loaded(self._rows(loaded), source)
+        return HubRows(self._rows(loaded), source)
 
     def _rows(self, values: Iterable[dict[str, Any]]) -> Iterator[Row]:
         for number, value in enumerate(values, 1):

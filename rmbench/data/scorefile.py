@@ -55,7 +55,7 @@ class Official:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ScoreEntry:
     """One recorded answer. `candidates` are the indices shown, in order; `group` is how many candidates the example
     has according to the row, None where the row does not say."""
 
@@ -72,7 +72,7 @@ class Entry:
         return "steps" if self.group is None else "score"
 
 
-def read_entries(rows: Iterable[Row]) -> Iterator[Entry]:
+def read_entries(rows: Iterable[Row]) -> Iterator[ScoreEntry]:
     """What a score file recorded. Raises DataError that names file, row and field of what it cannot read."""
     seen: Counter[str] = Counter()
     for row in rows:
@@ -80,7 +80,7 @@ def read_entries(rows: Iterable[Row]) -> Iterator[Entry]:
             official = read_official(row, seen)
             candidates = len(official.rewards) + (official.ask == "compare")
             for indices, reward in zip(official.shown, official.rewards, strict=True):
-                yield Entry(official.example_id, indices, official.ask, reward, row, candidates)
+                yield ScoreEntry(official.example_id, indices, official.ask, reward, row, candidates)
         else:
             yield _record(row)
 
@@ -120,7 +120,7 @@ def read_official(row: Row, seen: Counter[str]) -> Official:
     return Official(example_id(problem, seen), ask, sources, rewards, positions)
 
 
-def _record(row: Row) -> Entry:
+def _record(row: Row) -> ScoreEntry:
     """A row of rmbench's own formats."""
     row.need(("example_id",), _EXPECTED)
     example = row.name(("example_id",))
@@ -132,7 +132,7 @@ def _record(row: Row) -> Entry:
         pair = _whole(row, "first"), _whole(row, "second")
         if pair[0] == pair[1]:
             raise row.error(f"expected another candidate than `first`, got {pair[0]} twice", "second")
-        return Entry(example, pair, "compare", _share(row), row)
+        return ScoreEntry(example, pair, "compare", _share(row), row)
     row.need(("reward", "steps"), _EXPECTED)
     reward = _steps(row, "steps", row.value["steps"]) if row.value.get("steps") else _with_heads(row)
     n_tokens, truncated = (_whole(row, name) if row.name((name,)) else 0 for name in ("n_tokens", "truncated"))
@@ -140,10 +140,10 @@ def _record(row: Row) -> Entry:
     if reward.steps:
         heads = {name: _steps(row, "step_heads", numbers).steps for name, numbers in _pairs(row, "step_heads")}
         reward = replace(reward, step_heads=heads)
-    return Entry(example, (_whole(row, "candidate"),), "steps" if reward.steps else "reward", reward, row)
+    return ScoreEntry(example, (_whole(row, "candidate"),), "steps" if reward.steps else "reward", reward, row)
 
 
-def _request(row: Row, example: str) -> Entry:
+def _request(row: Row, example: str) -> ScoreEntry:
     """A row of the table of requests: the values of the candidates shown, in that order."""
     candidates, values = row.value["candidates"], row.value["values"]
     if not isinstance(candidates, list) or not all(isinstance(one, int) and one >= 0 for one in candidates):
@@ -167,7 +167,7 @@ def _request(row: Row, example: str) -> Entry:
         n_tokens=_whole(row, "n_tokens") if row.name(("n_tokens",)) else 0,
         truncated=_whole(row, "truncated") if row.name(("truncated",)) else 0,
     )
-    return Entry(example, tuple(candidates), "compare" if len(candidates) > 1 else "reward", reward, row)
+    return ScoreEntry(example, tuple(candidates), "compare" if len(candidates) > 1 else "reward", reward, row)
 
 
 def _head(row: Row, head: Any, k: int) -> tuple[float, ...]:

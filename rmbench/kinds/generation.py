@@ -35,7 +35,7 @@ class Generation(Reading):
     kind: ClassVar[str] = "generation"
     subject: ClassVar[Literal["reward_model", "policy"]] = "policy"
     orders: ClassVar[None] = None
-    measure: ClassVar[written.Lengths] = written.LENGTHS
+    measure: ClassVar[written.LengthMeasure] = written.LENGTHS
 
     cap: int = field(kw_only=True)
     contrasts: tuple[tuple[str, str, str], ...] = ()

@@ -12,7 +12,7 @@ import numpy as np
 
 from rmbench.errors import ResultError
 from rmbench.leaderboard.columns import COLUMNS, NOTHING, Column, count, figure, inert, text, with_own
-from rmbench.leaderboard.entries import Find, Row, Section, read_results, sections
+from rmbench.leaderboard.entries import BoardRow, Find, Section, read_results, sections
 from rmbench.metrics.interval import mean_interval
 from rmbench.plugins import load_task
 from rmbench.results import provenance
@@ -51,7 +51,7 @@ class Entrant:
         return self.model, self.revision, self.fingerprint
 
 
-class Scored(NamedTuple):
+class ScoredModel(NamedTuple):
     """What was scored, whatever the task; `fingerprint` takes in the run of code that has none."""
 
     model: str
@@ -109,7 +109,7 @@ def _section_markdown(section: Section) -> str:
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
-def _shown(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+def _shown(columns: Sequence[Column], rows: Sequence[BoardRow]) -> str:
     some = [column for column in columns if column.always or any(column.markdown(row) != NOTHING for row in rows)]
     return _markdown(some, rows)
 
@@ -171,7 +171,7 @@ def _entrants(parts: Mapping[str, Section]) -> list[Entrant]:
     primary = [(task, row) for task, part in parts.items() for row in part.rows]
     runs = Counter((task, _scored(row)) for task, row in primary)
     repeated = {scored for (_, scored), count in runs.items() if count > 1}
-    models: dict[tuple[str, str, str], dict[str, Row]] = {}
+    models: dict[tuple[str, str, str], dict[str, BoardRow]] = {}
     for task, row in primary:
         scored = _scored(row)
         # run twice on one task: each configuration is a row of its own
@@ -188,13 +188,13 @@ def _rank(metric: Metric | None) -> float:
     return -1.0 if metric is None or metric.value is None else metric.value
 
 
-def _scored(row: Row) -> Scored:
+def _scored(row: BoardRow) -> ScoredModel:
     subject = row.result.subject
     code = {"fingerprint": subject.fingerprint, "run": row.result.config.model.get("run")}
-    return Scored(subject.id, subject.revision, provenance.short_hash(code))
+    return ScoredModel(subject.id, subject.revision, provenance.short_hash(code))
 
 
-def _mean(tasks: Sequence[str], rows: Mapping[str, Row]) -> Metric | None:
+def _mean(tasks: Sequence[str], rows: Mapping[str, BoardRow]) -> Metric | None:
     """Over every task, each counting alike; None where one was not run, not run whole or has no number."""
     whole = {task: row.first for task, row in rows.items() if not row.result.config.data.get("limit")}
     found = [m for task in tasks if (m := whole.get(task)) and m.value is not None]

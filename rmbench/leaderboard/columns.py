@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rmbench.leaderboard.entries import Row
+from rmbench.leaderboard.entries import BoardRow
 from rmbench.results.digest import Digest
 from rmbench.results.schema import Figure
 
@@ -73,7 +73,7 @@ def metric(name: str, heading: str, *, scale: int = 100) -> Column:
 def calibration_error(name: str, heading: str, how: str) -> Column:
     """The calibration error of the map `how` from differences of rewards to probabilities."""
 
-    def value(row: Row) -> Figure | None:
+    def value(row: BoardRow) -> Figure | None:
         calibration = row.result.calibration
         if calibration is None or calibration.view != row.view:
             return None
@@ -114,7 +114,7 @@ def _with_interval(metric: Figure | None, scale: int) -> str:
     return f"{shown} [{scale * metric.ci_low:.{digits}f}, {scale * metric.ci_high:.{digits}f}]"
 
 
-def _unanswered(row: Row) -> int:
+def _unanswered(row: BoardRow) -> int:
     return sum(n for status, n in row.result.statuses.items() if status != "ok")
 
 

@@ -23,7 +23,7 @@ Find = Callable[[str], Any]  # the task of a name
 
 
 @dataclass(frozen=True)
-class Row:
+class BoardRow:
     """One view of one result, with its place among the others. `p` is None for the best of a tier.
 
     `headline` names the metric that its task's measure looks at first. Only the primary view has a tier, and `arena`,
@@ -64,8 +64,8 @@ class Section:
 
     task: str
     name: str
-    rows: Sequence[Row]
-    others: Sequence[Row]
+    rows: Sequence[BoardRow]
+    others: Sequence[BoardRow]
 
     @property
     def definition(self) -> Definition | None:
@@ -137,7 +137,7 @@ def sections(results: Sequence[TaskResult], find: Find) -> dict[str, list[Sectio
 def _section(task: str, name: str, results: Sequence[TaskResult], measure: Measure) -> Section:
     """Rows with their tiers: the best headline first, then by name."""
     ordered = sorted(results, key=lambda r: (r.subject.id, files.result_folder(r).name, files.result_path(r).name))
-    rows = [Row(result, result.primary_view, measure.headline) for result in ordered]
+    rows = [BoardRow(result, result.primary_view, measure.headline) for result in ordered]
     ranked = tiers([Ranked(result, measure) for result in ordered])
     arena = predict([(row.result.subject.id, row.first.value if row.first else None) for row in rows], "Chatbot Arena")
     rows = [replace(row, tier=t, p=p, arena=a) for row, (t, p), a in zip(rows, ranked, arena, strict=True)]
@@ -148,7 +148,7 @@ def _section(task: str, name: str, results: Sequence[TaskResult], measure: Measu
     return Section(task, name, rows, others)
 
 
-def _order(row: Row) -> tuple[bool, float]:
+def _order(row: BoardRow) -> tuple[bool, float]:
     definition = row.result.statistics.get(row.headline)
     value = None if row.first is None else row.first.value
     if value is None or definition is None or definition.better is None:

@@ -27,7 +27,7 @@ Codes = NDArray[np.integer]
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
+class ConfidenceBin:
     """Rows of like probability: weighted mean of p and y, the latter with a 95 % interval over clusters."""
 
     predicted: float
@@ -83,7 +83,7 @@ def log_loss(logits: Array, y: Array, weight: Array, clusters: Codes) -> Estimat
     return _mean("log_loss", _losses(*either, y), _losses(*either, 1 - y), share, code, count)
 
 
-def table(p: Array, y: Array, weight: Array, clusters: Codes) -> list[Bin]:
+def table(p: Array, y: Array, weight: Array, clusters: Codes) -> list[ConfidenceBin]:
     """The bins in rising order of p. Intervals are `wilson_interval`'s, weights scaled to their effective number."""
     share, code, count = _prepared(weight, clusters)
     bin_of = bins(p, share, count)
@@ -91,7 +91,7 @@ def table(p: Array, y: Array, weight: Array, clusters: Codes) -> list[Bin]:
     found = []
     for inside in np.split(order, np.flatnonzero(np.diff(bin_of[order])) + 1):
         predicted, observed = (float(np.average(values[inside], weights=share[inside])) for values in (p, y))
-        found.append(Bin(predicted, observed, *_wilson(y[inside], share[inside], code[inside]), len(inside)))
+        found.append(ConfidenceBin(predicted, observed, *_wilson(y[inside], share[inside], code[inside]), len(inside)))
     return found
 
 

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rmbench.checkpoints.fingerprint import digest, first_line
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
-from rmbench.checkpoints.opened import Opened as OpenedCheckpoint
-from rmbench.checkpoints.opened import chosen, open_checkpoint
+from rmbench.checkpoints.opened import OpenedCheckpoint, chosen, open_checkpoint
 from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
 from rmbench.checkpoints.weights import named_dtype, positions
 from rmbench.device import release
@@ -116,7 +115,7 @@ class Classifier:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedClassifier:
     """A classifier before its weights are read."""
 
     subject: Subject
@@ -184,7 +183,7 @@ class Opened:
         )
 
 
-def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> Opened:
+def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> OpenedClassifier:
     """Opens a hub id or a local folder: a classifier checkpoint, or a PEFT adapter of one with its head.
 
     The dtype is the one asked for, else the one that the checkpoint's config states, else float32, on every device
@@ -225,7 +224,7 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     }
     subject = Subject(name, "classifier", opened.checkpoint.commit, settings)
     uses: frozenset[Use] = frozenset({"tools"}) if rendering.takes_tools else frozenset()
-    return Opened(subject, fingerprint, uses, opened, rendering, device=asked["device"])
+    return OpenedClassifier(subject, fingerprint, uses, opened, rendering, device=asked["device"])
 
 
 def _unhashed(option: str) -> bool:

@@ -14,7 +14,7 @@ SOURCE = "none"
 OPTIONS = classifier.OPTIONS
 
 
-def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> classifier.Opened:
+def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> classifier.OpenedClassifier:
     """The packaged checkpoint, read like any other classifier; its card is README.md beside it."""
     opened = classifier.open(str(resources.files("rmbench.demo")), options, revision)
     return replace(opened, subject=Subject("rmbench/demo", "demo", None, opened.subject.settings))

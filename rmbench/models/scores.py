@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rmbench.data.files import file_sha256, read_rows, stem
-from rmbench.data.scorefile import Entry, read_entries
+from rmbench.data.scorefile import ScoreEntry, read_entries
 from rmbench.errors import DataError, UsageError
 from rmbench.metrics.aggregate import VIEWS, aggregate
 from rmbench.models.base import Option, Subject
@@ -26,11 +26,11 @@ class Scores:
     `aggregate` is what makes the rewards of steps one of the response; without it the file knows none.
     """
 
-    def __init__(self, entries: Sequence[Entry], *, name: str, sha256: str, aggregate: str | None = None) -> None:
+    def __init__(self, entries: Sequence[ScoreEntry], *, name: str, sha256: str, aggregate: str | None = None) -> None:
         self.fingerprint = f"scores:1:{sha256}" + (f":{aggregate}" if aggregate else "")
         self.subject = Subject(f"scores/{name}", "scores", settings={"aggregate": aggregate} if aggregate else {})
         self._file = entries[0].row.file
-        self._entries: dict[tuple[str, tuple[int, ...]], Entry] = {}
+        self._entries: dict[tuple[str, tuple[int, ...]], ScoreEntry] = {}
         for entry in entries:
             other = self._entries.setdefault((entry.example_id, entry.candidates), entry)
             if other is not entry:
@@ -86,7 +86,7 @@ class Scores:
         return Reward((math.nan,) * len(request.responses), status="missing", detail=unscored)
 
     @staticmethod
-    def _ask(entries: Sequence[Entry]) -> Ask:
+    def _ask(entries: Sequence[ScoreEntry]) -> Ask:
         first = entries[0]
         for entry in entries:
             if (entry.ask == "compare") != (first.ask == "compare"):
@@ -112,7 +112,7 @@ def open(source: str, options: Mapping[str, Any], revision: str | None) -> Score
     return Scores(entries, name=stem(path), sha256=file_sha256(path), aggregate=name)
 
 
-def _aggregated(entries: Sequence[Entry], name: str) -> list[Entry]:
+def _aggregated(entries: Sequence[ScoreEntry], name: str) -> list[ScoreEntry]:
     """The entries, each with the reward that `name` makes of its steps. Raises DataError where there are none."""
     if not any(entry.reward.steps for entry in entries):
         raise DataError(f"{entries[0].row.file}: aggregate={name} of a file without step rewards")
@@ -132,7 +132,7 @@ def _candidates_asked(questions: Sequence[Question]) -> dict[str, int]:
     return asked
 
 
-def _check_steps(entry: Entry, question: Question) -> None:
+def _check_steps(entry: ScoreEntry, question: Question) -> None:
     """Raises DataError where the entry has not one reward for each step of the response, if it has an answer at all."""
     request = question.request
     steps, rewards = request.responses[0].step_count, entry.reward.steps

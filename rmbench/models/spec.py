@@ -20,7 +20,7 @@ from rmbench.checkpoints.fingerprint import locate
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Model, Opened, Option, subject_of
 from rmbench.models.python import PythonCallable
-from rmbench.plugins import MODELS, Group, did_you_mean
+from rmbench.plugins import MODELS, PluginGroup, did_you_mean
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _NAMED = re.compile(r"([\w.-]+(?:/[\w.-]+)?)=(.+)", re.DOTALL)
@@ -152,7 +152,7 @@ def runs_forwards(model: str | Spec | object) -> bool:
 # For models and policies alike
 
 
-def read_spec(text: str, group: Group, family_of: Callable[[str, str | None], str]) -> Spec:
+def read_spec(text: str, group: PluginGroup, family_of: Callable[[str, str | None], str]) -> Spec:
     """Takes a spec apart; `family_of` gives the family of a source and revision that stand without one."""
     path = _exists(text) or _exists(text.rpartition("?")[0])
     named = None if path or text in plugins.names(group) else _NAMED.fullmatch(text)
@@ -166,7 +166,7 @@ def read_spec(text: str, group: Group, family_of: Callable[[str, str | None], st
     return replace(spec, name=_checked_name(name or spec.name), text=text)
 
 
-def with_options(spec: Spec, group: Group = MODELS, **options: Any) -> Spec:
+def with_options(spec: Spec, group: PluginGroup = MODELS, **options: Any) -> Spec:
     """The spec with more options, where None is none, a revision or members.
 
     What its family does not declare goes to those of its members that do. Raises UsageError for an option that nobody
@@ -198,7 +198,7 @@ def _with_some(member: Spec, options: Mapping[str, Any]) -> Spec:
     return with_options(member, **some) if some else member
 
 
-def open_family(spec: Spec, group: Group) -> Any:
+def open_family(spec: Spec, group: PluginGroup) -> Any:
     """What the family of the spec opens, called by its name where it has one."""
     family, options = plugins.load(group, spec.family), _options_of(spec.family, group)
     given = {name: option.default for name, option in options.items()} | dict(spec.options)
@@ -227,7 +227,7 @@ def read_options(given: Mapping[str, Any], options: Mapping[str, Option], owner:
     }
 
 
-def _word(text: str, group: Group, family_of: Callable[[str, str | None], str]) -> Spec:
+def _word(text: str, group: PluginGroup, family_of: Callable[[str, str | None], str]) -> Spec:
     known, taken = plugins.names(group), _WORD.fullmatch(text)
     family, mark, rest = taken.groups() if taken else ("", "", text)
     if family in known and (mark in ("", ":") or not _exists(text)):
@@ -241,7 +241,7 @@ def _word(text: str, group: Group, family_of: Callable[[str, str | None], str]) 
     return Spec(family, source, revision, read_options(pairs, _options_of(family, group), f"family {family!r}"))
 
 
-def _of_family(family: str, mark: str, rest: str, text: str, group: Group) -> Spec:
+def _of_family(family: str, mark: str, rest: str, text: str, group: PluginGroup) -> Spec:
     kind, options, owner = _source(family, group), _options_of(family, group), f"family {family!r}"
     if kind == "none":
         pairs = {} if not mark else _pairs(rest) if mark == "?" else None
@@ -289,7 +289,7 @@ def _pairs(tail: str) -> dict[str, Any] | None:
     return pairs
 
 
-def _file(path: Path, group: Group, family_of: Callable[[str, str | None], str]) -> Spec:
+def _file(path: Path, group: PluginGroup, family_of: Callable[[str, str | None], str]) -> Spec:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -299,7 +299,7 @@ def _file(path: Path, group: Group, family_of: Callable[[str, str | None], str])
     return _table(table, path.name, group, family_of)
 
 
-def _table(table: Any, place: str, group: Group, family_of: Callable[[str, str | None], str]) -> Spec:
+def _table(table: Any, place: str, group: PluginGroup, family_of: Callable[[str, str | None], str]) -> Spec:
     if not isinstance(table, dict):
         raise UsageError(f"{place}: expected a spec or a table, got {table!r}")
     keys = (*_TEXTS, "options", "members")
@@ -325,7 +325,7 @@ def _table(table: Any, place: str, group: Group, family_of: Callable[[str, str |
     return Spec(family, source, revision, options, _checked_name(table.get("name")), place, members)
 
 
-def _check_source(family: str, source: str, revision: str | None, place: str, group: Group) -> None:
+def _check_source(family: str, source: str, revision: str | None, place: str, group: PluginGroup) -> None:
     kind = _source(family, group)
     if kind == "none" and (source or revision):
         raise UsageError(f"{place}: {family} is a {group.thing} by itself, without source or revision")
@@ -333,7 +333,7 @@ def _check_source(family: str, source: str, revision: str | None, place: str, gr
         raise UsageError(f"{place}: family {family!r} needs a source")
 
 
-def _source(family: str, group: Group) -> str:
+def _source(family: str, group: PluginGroup) -> str:
     """Whether a family needs a source, has none, or takes a URL."""
     kind: str = getattr(plugins.load(group, family), "SOURCE", "required")
     if kind not in ("required", "none", "url"):
@@ -341,7 +341,7 @@ def _source(family: str, group: Group) -> str:
     return kind
 
 
-def _options_of(family: str, group: Group) -> Mapping[str, Option]:
+def _options_of(family: str, group: PluginGroup) -> Mapping[str, Option]:
     options: Mapping[str, Option] = plugins.load(group, family).OPTIONS
     return options
 

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rmbench.checkpoints.fingerprint import digest
 from rmbench.checkpoints.forms import Form
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
-from rmbench.checkpoints.opened import Opened as OpenedCheckpoint
-from rmbench.checkpoints.opened import chosen, open_checkpoint
+from rmbench.checkpoints.opened import OpenedCheckpoint, chosen, open_checkpoint
 from rmbench.checkpoints.rendering import Limits, Rendering, read_template, templated
 from rmbench.checkpoints.weights import positions, unsteady_ropes
 from rmbench.device import device_of, out_of_memory, release
@@ -184,7 +183,7 @@ class Local:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedLocal:
     """A policy before its weights are read. `token_budget` is tokens in a batch, prompt and cap together."""
 
     subject: Subject
@@ -235,7 +234,7 @@ class Opened:
         )
 
 
-def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> Opened:
+def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> OpenedLocal:
     """Opens a hub id or a local folder. dtype and device are chosen as for reward models; no weights are read.
 
     The prompt is rendered by the option `template` (`plain` or a Jinja file), else by the tokenizer's own chat
@@ -265,7 +264,7 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     subject = Subject(name, "local", opened.checkpoint.commit, settings)
     uses: frozenset[Use] = frozenset({"tools"}) if rendering.takes_tools else frozenset()
     budget = asked["token_budget"]
-    return Opened(subject, fingerprint, unit, uses, opened, rendering, device=asked["device"], token_budget=budget)
+    return OpenedLocal(subject, fingerprint, unit, uses, opened, rendering, device=asked["device"], token_budget=budget)
 
 
 def _unhashed(option: str) -> bool:

@@ -28,7 +28,7 @@ _FINISH = ("finish", "finish_reason", "stop_reason")
 _CAP = ("cap", "max_new_tokens", "max_tokens")
 _SAME_FINISH = {"eos": "stop", "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}
 
-Prompt = tuple[Message, ...]
+Turns = tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class Outputs:
     subject: Subject
     fingerprint: str
     unit: str | None
-    written: Mapping[Prompt, Mapping[int, Response]]
+    written: Mapping[Turns, Mapping[int, Response]]
 
-    def samples(self, prompt: Prompt) -> int:
+    def samples(self, prompt: Turns) -> int:
         """How many samples of a prompt there are, at least 1: one is missing where there is none."""
         return max(self.written.get(prompt, {0: None})) + 1
 
@@ -88,9 +88,9 @@ def _id(name: str) -> str:
     return name if _NAME.fullmatch(name) else f"outputs/{Path(name).name}"
 
 
-def _read(rows: Iterable[Row]) -> tuple[dict[Prompt, dict[int, Response]], set[str]]:
+def _read(rows: Iterable[Row]) -> tuple[dict[Turns, dict[int, Response]], set[str]]:
     """Responses by prompt and sample, and the names of the policies that wrote them."""
-    written: dict[Prompt, dict[int, Response]] = {}
+    written: dict[Turns, dict[int, Response]] = {}
     names: set[str] = set()
     for row in rows:
         prompt = read_prompt(row)
@@ -138,7 +138,7 @@ def _natural(row: Row, field: str, number: int) -> int:
     return number
 
 
-def _unit(written: Mapping[Prompt, Mapping[int, Response]], name: str) -> str | None:
+def _unit(written: Mapping[Turns, Mapping[int, Response]], name: str) -> str | None:
     responses = [response for samples in written.values() for response in samples.values()]
     counted = sum(response.tokens is not None for response in responses)
     if 0 < counted < len(responses):
@@ -150,8 +150,8 @@ def _unit(written: Mapping[Prompt, Mapping[int, Response]], name: str) -> str | 
 
 
 def _counted(
-    written: Mapping[Prompt, Mapping[int, Response]], source: str
-) -> tuple[dict[Prompt, dict[int, Response]], str, str]:
+    written: Mapping[Turns, Mapping[int, Response]], source: str
+) -> tuple[dict[Turns, dict[int, Response]], str, str]:
     """The responses with `tokens` by one tokenizer, the unit that this makes, and the tokenizer's hash."""
     tokenizer, name = _tokenizer(source)
 

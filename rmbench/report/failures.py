@@ -18,7 +18,7 @@ _MOST = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ShownAnswer:
     """One candidate of a failure; None is what is not known of it."""
 
     candidate: int
@@ -40,8 +40,8 @@ class Failure:
     example_id: str
     part: str
     prompt: Sequence[Message]
-    right: Answer
-    wrong: Answer
+    right: ShownAnswer
+    wrong: ShownAnswer
     by: str
 
 
@@ -111,12 +111,12 @@ def _by_pairs(view: View, right: NDArray[np.intp], wrong: NDArray[np.intp]) -> I
         yield float(lost[best]), words, int(right[best]), int(rival)
 
 
-def _answer(result: TaskResult, outcome: Outcome, example: Example | None, at: int, row: int) -> Answer:
+def _answer(result: TaskResult, outcome: Outcome, example: Example | None, at: int, row: int) -> ShownAnswer:
     scores = outcome.views[result.primary_view].scores
     reward = None if scores is None else float(scores[at])
     probability = result.records["probability"][row].as_py()
     length = float(outcome.columns["characters"][at])
-    return Answer(
+    return ShownAnswer(
         candidate=at,
         label=float(outcome.labels[at]),
         text=example.candidates[at].text if example else None,

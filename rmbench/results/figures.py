@@ -21,7 +21,7 @@ RULE = "philox:1"  # how `rmbench.metrics.draws` makes draws and signs of a seed
 DRAWS = 2000
 
 
-class Task(Protocol):
+class MeasuredTask(Protocol):
     """What figures need of a task that judges."""
 
     @property
@@ -80,7 +80,7 @@ def bootstrap(seed: int) -> Bootstrap:
 
 
 def figures(
-    task: Task,
+    task: MeasuredTask,
     outcomes: Sequence[Outcome],
     drawn: Bootstrap,
     *,

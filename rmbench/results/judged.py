@@ -27,7 +27,7 @@ from rmbench.results.schema import (
 from rmbench.types import Example, NullVerdict, Outcome, Question, Reward
 
 
-class Task(Protocol):
+class JudgingTask(Protocol):
     """What a result needs of the task that it is of."""
 
     @property
@@ -53,7 +53,7 @@ class Task(Protocol):
 class Judged:
     """What is known of a task's examples once they are judged: all but texts and requests."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: JudgingTask) -> None:
         self.task = task
         self.outcomes: list[Outcome] = []
         self.counts = Counts()

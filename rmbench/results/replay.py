@@ -23,7 +23,7 @@ _NO_TAGS: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedExample:
     """One example of the records: the labels of its candidates (a number, a class or None), and their rows."""
 
     id: str
@@ -42,7 +42,7 @@ class Replayed:
     texts: Sequence[str | None]
 
 
-def examples_of(result: TaskResult) -> list[Judged]:
+def examples_of(result: TaskResult) -> list[JudgedExample]:
     """The examples that a result's records are about, candidates in their order."""
     records = result.records
     rows, ends = _grouped(records)
@@ -53,7 +53,7 @@ def examples_of(result: TaskResult) -> list[Judged]:
     labels = _labels(records["label"].take(rows).to_pylist(), records["class"].take(rows).to_pylist())
     places = rows.tolist()
     return [
-        Judged(name, dict(some or ()), cluster, labels[start:end], places[start:end])
+        JudgedExample(name, dict(some or ()), cluster, labels[start:end], places[start:end])
         for name, some, cluster, start, end in zip(names, facets, clusters, starts, ends, strict=True)
     ]
 

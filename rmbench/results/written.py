@@ -40,14 +40,14 @@ _WORDS: tuple[tuple[str, str, str, tuple[float | None, float | None], str], ...]
 
 
 @dataclass(frozen=True)
-class Lengths:
+class LengthMeasure:
     """What a policy's responses are measured by, as results name it, and what to look at first."""
 
     name: str = "lengths"
     headline: str = "csr_1000"
 
 
-LENGTHS = Lengths()
+LENGTHS = LengthMeasure()
 
 
 def recomputed(result: TaskResult, contrasts: Sequence[Contrast]) -> dict[str, Any]:

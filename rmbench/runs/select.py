@@ -16,7 +16,7 @@ from rmbench.types import Message
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Prompt = tuple[Message, ...]
+Turns = tuple[Message, ...]
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def select_file(
     return Selected(_table(selected), len(groups), sum(map(len, groups.values())), scored.failed, notes)
 
 
-def _groups(rows: Sequence[Responses], rewards: Sequence[float | None]) -> dict[Prompt, list[_Place]]:
-    groups: dict[Prompt, list[_Place]] = {}
+def _groups(rows: Sequence[Responses], rewards: Sequence[float | None]) -> dict[Turns, list[_Place]]:
+    groups: dict[Turns, list[_Place]] = {}
     places = [(row, candidate) for row in rows for candidate in range(len(row.texts))]
     for (row, candidate), reward in zip(places, rewards, strict=True):
         place = _Place(row.id, candidate, row.texts[candidate], math.nan if reward is None else reward)
@@ -74,7 +74,7 @@ def _groups(rows: Sequence[Responses], rewards: Sequence[float | None]) -> dict[
     return groups
 
 
-def _notes(ranked: Mapping[Prompt, Sequence[_Place]], k: int) -> list[str]:
+def _notes(ranked: Mapping[Turns, Sequence[_Place]], k: int) -> list[str]:
     """What the selection does not show: prompts that have too few, and ties that the order in the file broke."""
     counts = {
         "have no response with a finite reward; none of theirs is selected": [not p for p in ranked.values()],
@@ -88,7 +88,7 @@ def _notes(ranked: Mapping[Prompt, Sequence[_Place]], k: int) -> list[str]:
     return [f"{sum(held):,} of {len(held):,} prompts {what}" for what, held in counts.items() if any(held)]
 
 
-def _table(selected: Mapping[Prompt, Sequence[_Place]]) -> pa.Table:
+def _table(selected: Mapping[Turns, Sequence[_Place]]) -> pa.Table:
     import pyarrow as pa
 
     as_text = all(len(prompt) == 1 and prompt[0].role == "user" for prompt in selected)
