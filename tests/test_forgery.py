@@ -493,3 +493,165 @@ def test_a_file_beside_a_result_is_read_the_same_after_it_was_packed_again(tmp_p
     pq.write_table(table, path.with_suffix(".parquet"), compression="none", row_group_size=7)
     assert isinstance(task(), Comparison)
     assert read_result(path, lambda _: task()).model_dump() == result.model_dump()
+
+
+def forged(
+    result: TaskResult,
+    asked: Any,
+    records: list[dict[str, Any]] | None = None,
+    requests: list[dict[str, Any]] | None = None,
+    **changes: Any,
+) -> TaskResult:
+    """A result with other records, in which every figure and every hash is made anew from them."""
+    document = json.loads(result.model_dump_json())
+    for name, value in changes.items():
+        document[name] = {**document[name], **value} if isinstance(value, dict) else value
+    made = TaskResult.model_validate(document)
+    made._records, made._requests = result.records, result.requests
+    if records is not None:
+        made._records = pa.Table.from_pylist(records, schema=result.records.schema)
+    if requests is not None:
+        assert result.requests is not None
+        made._requests = pa.Table.from_pylist(requests, schema=result.requests.schema)
+    counts, outcomes = figures.Counts(), []
+    for one in replayed(made):
+        outcomes.append(one.outcome)
+        counts.add(one.given, one.texts)
+    found = figures.figures(asked, outcomes, made.bootstrap)
+    if found.probabilities is not None:
+        rows = [row for example in verification.examples_of(made) for row in example.rows]
+        column = np.full(made.records.num_rows, np.nan)
+        column[rows] = np.concatenate(found.probabilities)
+        place = made.records.column_names.index("probability")
+        made._records = made.records.set_column(place, "probability", pa.array(column, pa.float64(), from_pandas=True))
+    due = verification.plain({"dataset": verification._dataset_due(made)} | counts.fields() | dict(found.fields))
+    document["dataset"] |= due.pop("dataset")
+    document["fitted"]["measure"] = due.pop("fitted")["measure"]
+    document |= due | {"columns": provenance.columns_of(made.records, made.requests)}
+    new = TaskResult.model_validate(document)
+    new._records, new._requests = made.records, made.requests
+    return new
+
+
+def evaluated(kind: str) -> tuple[TaskResult, Any]:
+    model, made_task, limit = KINDS[kind]
+    asked = made_task()
+    (result,) = evaluate(model(), [asked], limit=limit)
+    return result, asked
+
+
+def lost(result: TaskResult, row: Mapping[str, Any]) -> bool:
+    """Whether the right one of a pair, which stands at index 0, did not win it."""
+    return 0 in row["candidates"] and row["values"][row["candidates"].index(0)] <= 0.5
+
+
+def numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The requests of each example, counted from 0 again."""
+    seen: dict[str, int] = {}
+    for row in rows:
+        row["request"] = seen.get(row["example_id"], 0)
+        seen[row["example_id"]] = row["request"] + 1
+    return rows
+
+
+def kwise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One pick of the right one instead of every pair of an example."""
+    return [
+        {**row, "candidates": [0, 1, 2], "values": [1.0, 0.0, 0.0], "spread": None, "pick": 0}
+        for row in rows
+        if row["request"] == 0
+    ]
+
+
+def each(change: Any) -> Any:
+    return lambda rows: [{**row, **change(row)} for row in rows]
+
+
+ASKED_OTHERWISE: Mapping[str, tuple[str, Any, str]] = {
+    "a pick instead of pairs": ("pairs", kwise, "candidates .* have"),
+    "pairs left out": (
+        "pairs", lambda rows: numbered([row for row in rows if 0 not in row["candidates"]]), "have 0 of"
+    ),
+    "a pair twice": ("pairs", lambda rows: numbered([*rows, dict(rows[0])]), "have 3 of"),
+    "one order of two": ("pairs", each(lambda row: {"candidates": sorted(row["candidates"])}), "in that order"),
+    "one against itself": ("pairs", each(lambda row: {"candidates": [0, 0]}), "expected different ones"),
+    "one that is not there": ("pairs", each(lambda row: {"candidates": [0, 3]}), "from 0 to 2|no records"),
+    "one before the first": ("pairs", each(lambda row: {"candidates": [-1, 0]}), "from 0 to 2"),
+    "an example that is not there": (
+        "pairs", lambda rows: [*rows, {**rows[0], "example_id": "ghost", "request": 0}], "no candidate"
+    ),
+    "a value too many": ("pairs", each(lambda row: {"values": [0.5, 0.3, 0.2]}), "3 values; expected 2"),
+    "a spread too few": ("pairs", each(lambda row: {"spread": [0.5]}), "1 spreads; expected 2"),
+    "pairs instead of some picks": (
+        "picks",
+        lambda rows: numbered([
+            {**row, "candidates": list(pair), "values": [1.0, 0.0], "pick": None} if row["example_id"] == "e0" else row
+            for row in rows for pair in [(0, 1), (1, 0)][: 1 + (row["example_id"] == "e0")]
+        ]),
+        "have",
+    ),
+    "a permutation twice": ("picks", each(lambda row: {"candidates": [0, 1, 2]}), "shown 2 times"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ASKED_OTHERWISE)
+def test_what_was_asked_is_what_the_task_asks(what: str) -> None:
+    kind, change, said = ASKED_OTHERWISE[what]
+    result, asked = evaluated(kind)
+    assert result.requests is not None
+    requests = pa.Table.from_pylist(change(result.requests.to_pylist()), schema=result.requests.schema)
+    changed = result.model_copy(update={"columns": provenance.columns_of(result.records, requests)})
+    changed._records, changed._requests = result.records, requests
+    with pytest.raises(ResultError, match=said):
+        verify(changed, asked)
+
+
+def test_lost_pairs_cannot_be_left_out() -> None:
+    result, asked = evaluated("pairs")
+    assert result.requests is not None
+    rows = result.requests.to_pylist()
+    kept = numbered([row for row in rows if not lost(result, row)])
+    assert 0 < len(kept) < len(rows)
+    with pytest.raises(ResultError, match="have [01] of 'compare', its task asks 2"):
+        verify(forged(result, asked, requests=kept), asked)
+
+
+def test_pairs_are_asked_of_a_model_that_compares_no_more() -> None:
+    class Pairs(Scripted):
+        most = 2
+
+    asked = task(orders="permutations:2")
+    (result,) = evaluate(Pairs(compared, answers=["compare"]), [asked])
+    assert result.requests is not None
+    assert {len(some) for some in result.requests["candidates"].to_pylist()} == {2}
+    verify(result, asked)
+
+
+def test_every_candidate_is_asked_about() -> None:
+    """Who leaves out the wrong ones that beat the right one would win."""
+    result, asked = evaluated("rewards")
+    rows = result.records.to_pylist()
+    right = {row["example_id"]: row["reward"] for row in rows if row["candidate"] == 0}
+    unasked = dict.fromkeys(("ask", "read", "reward", "heads", "spread", "status", "reason", "n_tokens", "truncated"))
+    kept = [
+        {**row, **(unasked if row["candidate"] and row["reward"] > right[row["example_id"]] else {})} for row in rows
+    ]
+    better = forged(result, asked, kept)
+    assert better.metric("accuracy").value > result.metric("accuracy").value  # type: ignore[operator]
+    with pytest.raises(ResultError, match="candidates . have 0 of 'reward', its task asks 1"):
+        verify(better, asked)
+
+
+def test_a_task_that_asks_by_texts_asks_of_every_example_alike() -> None:
+    class ByTexts(Task):
+        def due(self, *given: Any) -> None:
+            return None
+
+    result, _ = evaluated("pairs")
+    asked = given(ByTexts, examples(), orders="both")
+    verify(result, asked)
+    assert result.requests is not None
+    rows = result.requests.to_pylist()
+    kept = numbered([row for row in rows if row["example_id"] != "e3" or 2 not in row["candidates"]])
+    with pytest.raises(ResultError, match="example e3: not every candidate"):
+        verify(forged(result, asked, requests=kept), asked)

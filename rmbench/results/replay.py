@@ -67,6 +67,8 @@ def replayed(result: TaskResult) -> Iterator[Replayed]:
     """Every example of a result, in the order of its records."""
     rows, ends = _grouped(result.records)
     requests = {} if result.requests is None else _requests(result.requests)
+    if unknown := sorted(set(requests) - set(result.records["example_id"].unique().to_pylist())):
+        raise ValueError(f"requests are about example {unknown[0]!r}, of which there is no candidate")
     for table, sizes in _blocks(result.records, rows, ends):
         columns = {name: table[name].to_pylist() for name in table.column_names if not name.startswith(TAG)}
         tags = _tags(table)
@@ -96,6 +98,7 @@ def _replayed(
     alone = {index: _reward(example, index) for index, ask in enumerate(example["ask"]) if ask is not None}
     given = [Given(example["ask"][index], (index,), reward) for index, reward in alone.items()]
     if name in requests:
+        _check_alone(name, alone, requests[name])
         given = [
             one._replace(reward=alone.get(one.candidates[0], one.reward)) if len(one.candidates) == 1 else one
             for one in requests[name]
@@ -110,6 +113,17 @@ def _replayed(
         prompt=example["prompt"][0] or "",
     )
     return Replayed(outcome, given, example["text_hash"])
+
+
+def _check_alone(name: str, alone: Mapping[int, Reward], requests: Sequence[Given]) -> None:
+    """Raises ValueError where the two tables say something else of a candidate that was asked about by itself."""
+    single = {one.candidates[0]: _cells(one.reward) for one in requests if len(one.candidates) == 1}
+    if single != {index: _cells(reward) for index, reward in alone.items()}:
+        raise ValueError(f"the tables give example {name!r} other answers to what was asked of single candidates")
+
+
+def _cells(reward: Reward) -> tuple[str, ...]:
+    return tuple(map(str, (reward.values, reward.status, reward.n_tokens, reward.truncated, reward.read)))
 
 
 def _reward(example: Mapping[str, list[Any]], at: int) -> Reward:

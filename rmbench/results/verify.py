@@ -7,14 +7,15 @@ Attested, and not computed again: `subject`, `config`, `timing`, `environment`, 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rmbench.errors import ResultError, RmbenchError
+from rmbench.errors import ResultError, RmbenchError, UsageError
 from rmbench.results import provenance
+from rmbench.results.asked import Asked
 from rmbench.results.figures import DRAWS, RULE, Counts, figures
 from rmbench.results.judged import task_info
 from rmbench.results.records import TAG, candidate_types, request_types
@@ -79,7 +80,9 @@ def check_tables(result: TaskResult) -> None:
 def _judged_due(result: TaskResult, task: Any) -> dict[str, Any]:
     check_tables(result)
     outcomes, counts = list[Outcome](), Counts()
+    asked = _asked(result, _as_run(result, task))
     for one in replayed(result):
+        asked.check(one)
         outcomes.append(one.outcome)
         counts.add(one.given, one.texts)
     made = figures(
@@ -87,6 +90,24 @@ def _judged_due(result: TaskResult, task: Any) -> dict[str, Any]:
     )
     _check_probabilities(result, made.probabilities)
     return {"dataset": _dataset_due(result)} | counts.fields() | dict(made.fields)
+
+
+def _asked(result: TaskResult, task: Any) -> Asked:
+    tables = [table for table in (result.records, result.requests) if table is not None]
+    answers = frozenset(ask for table in tables for ask in table["ask"].unique().to_pylist() if ask is not None)
+    shown = 1 if result.requests is None else max(map(len, result.requests["candidates"].to_pylist()), default=1)
+    return Asked(getattr(task, "due", lambda *given: None), answers, shown)
+
+
+def _as_run(result: TaskResult, task: Any) -> Any:
+    """The task in the orders that a run chose. Raises ResultError for orders that it does not have."""
+    orders = result.task.orders
+    if orders == task.orders:
+        return task
+    try:
+        return replace(task, orders=orders)
+    except (TypeError, ValueError, UsageError) as error:
+        raise ResultError(f"task.orders is {orders!r}, which its task does not have ({error})") from error
 
 
 def _dataset_due(result: TaskResult) -> dict[str, Any]:
@@ -114,21 +135,7 @@ def _task_due(result: TaskResult, task: Any) -> dict[str, Any]:
     """What the installed task says of itself; orders are those of the run where it chose others, if they were."""
     due: dict[str, Any] = task_info(task).model_dump()
     due["orders"] = result.config.task.get("orders", due["orders"])
-    if result.requests is not None and due["orders"] is not None:
-        _check_orders(result.requests, str(due["orders"]))
     return due
-
-
-def _check_orders(requests: pa.Table, orders: str) -> None:
-    shown: Counter[tuple[str, frozenset[int]]] = Counter()
-    for name, candidates in zip(requests["example_id"].to_pylist(), requests["candidates"].to_pylist(), strict=True):
-        shown[name, frozenset(candidates)] += len(candidates) > 1
-    times = {count for (_, some), count in shown.items() if len(some) == 2}
-    both = orders == "both" or (orders.startswith("permutations:") and orders != "permutations:1")
-    due = 2 if both else 1
-    if times - {due}:
-        counts = " and ".join(map(str, sorted(times)))
-        raise ResultError(f"task.orders is {orders!r}, which shows a pair {due} times; its records show one {counts}")
 
 
 def _check_picks(requests: pa.Table) -> None:
