@@ -24,7 +24,7 @@ from rmbench.leaderboard.entries import read_result
 from rmbench.metrics.grading import Grades
 from rmbench.metrics.steps import Errors
 from rmbench.plugins import load_task
-from rmbench.results import figures, files, provenance, written
+from rmbench.results import collection, figures, files, provenance, written
 from rmbench.results import verify as verification
 from rmbench.results.replay import outcomes_of, replayed
 from rmbench.results.schema import TaskResult
@@ -655,3 +655,53 @@ def test_a_task_that_asks_by_texts_asks_of_every_example_alike() -> None:
     kept = numbered([row for row in rows if row["example_id"] != "e3" or 2 not in row["candidates"]])
     with pytest.raises(ResultError, match="example e3: not every candidate"):
         verify(forged(result, asked, requests=kept), asked)
+
+
+OTHER_DATA: Mapping[str, Any] = {
+    "facets": lambda row: [("subset", "easy")],
+    "cluster": lambda row: "one",
+    "prompt": lambda row: "0" * 12,
+    "label": lambda row: float(row["candidate"] == 1),
+    "class": lambda row: "right" if row["candidate"] else "wrong",
+    "annotations": lambda row: [1.0, 0.0],
+    "step_labels": lambda row: [1.0, -1.0, 1.0],
+    "text_hash": lambda row: f"{row['candidate']}" * 32,
+    "characters": lambda row: 1000 if row["label"] else 1,
+    "tag_source": lambda row: "none",
+}
+
+
+@pytest.mark.parametrize("column", OTHER_DATA)
+def test_what_the_data_state_is_in_their_hashes(column: str) -> None:
+    """So that a result whose facets, tags, lengths or labels were chosen stands in no section with others."""
+    result, asked = evaluated("rewards")
+    rows = [{**row, column: OTHER_DATA[column](row)} for row in result.records.to_pylist()]
+    other = forged(result, asked, rows)
+    assert (collection.why_not(result, other) or "").startswith("different ")
+    assert len(collection.groups([result, other])["given"]) == 2
+
+
+def test_results_on_the_same_data_agree_whichever_model_ran(tmp_path: Path) -> None:
+    (one,), (other,) = (evaluate(model, [task()], out=tmp_path) for model in (Scripted(rewards), "length"))
+    assert one.dataset.examples_sha256 == other.dataset.examples_sha256
+    assert one.dataset.responses_sha256 == other.dataset.responses_sha256
+    records = (tmp_path / files.result_path(one)).with_suffix(".parquet")
+    (again,) = evaluate(f"scores:{records}", [task()])
+    assert (again.dataset.examples_sha256, again.metrics) == (one.dataset.examples_sha256, one.metrics)
+    verify(again, task())
+
+
+def without_texts(result: TaskResult, asked: Any, some: Sequence[int], *names: str) -> TaskResult:
+    rows = [
+        {**row, **(dict.fromkeys(names) if at in some else {})} for at, row in enumerate(result.records.to_pylist())
+    ]
+    return forged(result, asked, rows)
+
+
+def test_a_text_that_a_model_has_read_is_known() -> None:
+    """Responses that nobody knows may be compared with any, so that only a score file may leave them out."""
+    result, asked = evaluated("rewards")
+    with pytest.raises(ResultError, match="candidate 1, is None and its characters are"):
+        verify(without_texts(result, asked, [1], "text_hash"), asked)
+    with pytest.raises(ResultError, match="candidate 1, is missing; only a score file"):
+        verify(without_texts(result, asked, [1], "text_hash", "characters"), asked)

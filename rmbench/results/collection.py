@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rmbench.errors import ResultError
-from rmbench.results import files, provenance
-from rmbench.results.replay import examples_of
+from rmbench.results import files
+from rmbench.results.replay import data_hashes
 from rmbench.results.schema import TaskResult
 
 Kind = Literal["reward_model", "policy"]
@@ -50,7 +50,7 @@ def read_checked(path: Path) -> TaskResult:
         raise ResultError(f"{path}: a result of a policy; reward models are compared")
     records = path.with_suffix(".parquet")
     try:
-        agrees = provenance.examples_sha256(_judged(result)) == result.dataset.examples_sha256
+        agrees = data_hashes(result.records).examples == result.dataset.examples_sha256
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ResultError(f"{records}: no records of a result ({error})") from error
     if not agrees:
@@ -136,7 +136,9 @@ def why_not(ours: TaskResult, theirs: TaskResult) -> str | None:
 
 def _other_text(ours: TaskResult, theirs: TaskResult) -> str | None:
     """Of results that do not know all of their texts: the first candidate whose text both know, and is another."""
-    if ours.records is None or theirs.records is None or ours.dataset.responses_sha256 is not None:
+    if ours.records is None or theirs.records is None:
+        return None
+    if None not in (ours.dataset.responses_sha256, theirs.dataset.responses_sha256):
         return None
     known = [_texts(result) for result in (ours, theirs)]
     for place, text in known[0].items():
@@ -145,13 +147,11 @@ def _other_text(ours: TaskResult, theirs: TaskResult) -> str | None:
     return None
 
 
-def _texts(result: TaskResult) -> dict[tuple[str, int], str]:
-    columns = (result.records[name].to_pylist() for name in ("example_id", "candidate", "text_hash"))
-    return {(example, candidate): text for example, candidate, text in zip(*columns, strict=True) if text is not None}
-
-
-def _judged(result: TaskResult) -> Iterable[tuple[str, str | None, list[float | str | None]]]:
-    return ((example.id, example.cluster, example.labels) for example in examples_of(result))
+def _texts(result: TaskResult) -> dict[tuple[str, int], tuple[str, int]]:
+    """Hash and length of each candidate's text, where they are known."""
+    names = ("example_id", "candidate", "text_hash", "characters")
+    rows = zip(*(result.records[name].to_pylist() for name in names), strict=True)
+    return {(example, candidate): (text, length) for example, candidate, text, length in rows if text is not None}
 
 
 def _asked(result: TaskResult) -> tuple[Any, ...]:

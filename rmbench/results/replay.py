@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rmbench.metrics.views import Facts, Given, outcome_of
+from rmbench.results.provenance import examples_sha256, list_sha256, responses_sha256
 from rmbench.results.records import JSON, TAG
 from rmbench.results.schema import TaskResult
 from rmbench.types import Outcome, Reward
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 1 << 15  # rows held as Python objects
 _NO_TAGS: Mapping[str, Any] = {}
+_STATED = ("example_id", "cluster", "prompt", "facets", "label", "class", "annotations", "step_labels")
+_RESPONSE = ("text_hash", "characters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,39 @@ def examples_of(result: TaskResult) -> list[Judged]:
         Judged(name, dict(some or ()), cluster, labels[start:end], places[start:end])
         for name, some, cluster, start, end in zip(names, facets, clusters, starts, ends, strict=True)
     ]
+
+
+class DataHashes(NamedTuple):
+    """Two identities of what was judged: of all that the data state, and of the responses, None where one has no text.
+
+    Lengths and tags are of the responses: score files, which have no texts, have not the same ones.
+    """
+
+    examples: str
+    responses: str | None
+
+
+def data_hashes(records: pa.Table) -> DataHashes:
+    """The identities of the examples and the responses that a table of candidates is about."""
+    rows, ends = _grouped(records)
+    examples, responses, known = list[tuple[str, str]](), list[tuple[str, str]](), True
+    tags = [name for name in records.column_names if name.startswith(TAG)]
+    for table, sizes in _blocks(records.select([*_STATED, *_RESPONSE, *tags]), rows, ends):
+        columns = {name: table[name].to_pylist() for name in (*_STATED, *_RESPONSE)}
+        labels = _labels(columns["label"], columns["class"])
+        found = _tags(table) if tags else [_NO_TAGS] * table.num_rows
+        start = 0
+        for size in sizes:
+            some = slice(start, start + size)
+            name, facets = columns["example_id"][start], sorted(columns["facets"][start] or ())
+            of_example = [columns["cluster"][start], columns["prompt"][start], facets, labels[some]]
+            of_example += [columns[what][some] for what in ("annotations", "step_labels")]
+            of_responses = [columns["text_hash"][some], columns["characters"][some], found[some]]
+            examples.append((name, list_sha256(of_example)))
+            responses.append((name, list_sha256(of_responses)))
+            known = known and None not in columns["text_hash"][some]
+            start += size
+    return DataHashes(examples_sha256(examples), responses_sha256(responses) if known else None)
 
 
 def outcomes_of(result: TaskResult) -> list[Outcome]:

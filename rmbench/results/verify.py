@@ -19,7 +19,7 @@ from rmbench.results.asked import Asked
 from rmbench.results.figures import DRAWS, RULE, Counts, figures
 from rmbench.results.judged import task_info
 from rmbench.results.records import TAG, candidate_types, request_types
-from rmbench.results.replay import examples_of, replayed
+from rmbench.results.replay import data_hashes, examples_of, replayed
 from rmbench.results.schema import TaskResult
 from rmbench.types import Array, Outcome
 
@@ -79,6 +79,7 @@ def check_tables(result: TaskResult) -> None:
 
 def _judged_due(result: TaskResult, task: Any) -> dict[str, Any]:
     check_tables(result)
+    _check_texts(result)
     outcomes, counts = list[Outcome](), Counts()
     asked = _asked(result, _as_run(result, task))
     for one in replayed(result):
@@ -112,13 +113,12 @@ def _as_run(result: TaskResult, task: Any) -> Any:
 
 def _dataset_due(result: TaskResult) -> dict[str, Any]:
     """What the records give of `dataset`."""
-    examples = examples_of(result)
-    texts = result.records["text_hash"].to_pylist()
+    hashes = data_hashes(result.records)
     return {
-        "examples_sha256": provenance.examples_sha256((e.id, e.cluster, e.labels) for e in examples),
-        "responses_sha256": provenance.responses_sha256((e.id, [texts[row] for row in e.rows]) for e in examples),
-        "examples": len(examples),
-        "candidates": len(texts),
+        "examples_sha256": hashes.examples,
+        "responses_sha256": hashes.responses,
+        "examples": len(result.records["example_id"].unique()),
+        "candidates": result.records.num_rows,
     }
 
 
@@ -136,6 +136,23 @@ def _task_due(result: TaskResult, task: Any) -> dict[str, Any]:
     due: dict[str, Any] = task_info(task).model_dump()
     due["orders"] = result.config.task.get("orders", due["orders"])
     return due
+
+
+def _check_texts(result: TaskResult) -> None:
+    """Raises ResultError where a text has a hash and no length, or the other way; or where one is not known whose
+    others are, and the model is no score file: any other has read it.
+    """
+    names = ("example_id", "candidate", "text_hash", "characters")
+    rows = [*zip(*(result.records[name].to_pylist() for name in names), strict=True)]
+    known = any(text is not None for _, _, text, _ in rows)
+    for name, candidate, text, length in rows:
+        place = f"example {name}, candidate {candidate}"
+        if (text is None) != (length is None) or (length or 0) < 0:
+            raise ResultError(
+                f"text_hash of {place}, is {text!r} and its characters are {length}; expected both or none"
+            )
+        if text is None and known and result.subject.family != "scores":
+            raise ResultError(f"text_hash of {place}, is missing; only a score file rates what it does not know")
 
 
 def _check_picks(requests: pa.Table) -> None:
