@@ -705,3 +705,41 @@ def test_a_text_that_a_model_has_read_is_known() -> None:
         verify(without_texts(result, asked, [1], "text_hash"), asked)
     with pytest.raises(ResultError, match="candidate 1, is missing; only a score file"):
         verify(without_texts(result, asked, [1], "text_hash", "characters"), asked)
+
+
+OTHER_ANSWERS: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
+    "a status that is none": ("rewards", {"status": "wonderful"}, "has the status 'wonderful'"),
+    "refused with a reward": ("rewards", {"status": "refused"}, "is refused, and has an answer"),
+    "missing with a reward": ("rewards", {"status": "missing"}, "is missing, and has an answer"),
+    "no number, and ok": ("rewards", {"reward": math.nan}, "is 'ok', its numbers make it 'nan'"),
+    "no end, and ok": ("rewards", {"reward": math.inf}, "is 'ok', its numbers make it 'inf'"),
+    "a number, and nan": ("rewards", {"status": "nan"}, "is 'nan', its numbers make it 'ok'"),
+    "less than no tokens": ("rewards", {"n_tokens": -5}, "read -5 tokens"),
+    "less than nothing cut": ("rewards", {"truncated": -1}, "cut -1"),
+    "steps of none that is a number": ("steps", {"reward": math.nan, "steps": [math.nan]}, "make it 'nan'"),
+    "a pair without values": ("pairs", {"values": [math.nan, math.nan]}, "make it 'nan'"),
+    "a refused pair with values": ("pairs", {"status": "error"}, "is error, and has an answer"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_ANSWERS)
+def test_a_status_is_that_of_its_numbers(what: str) -> None:
+    kind, cells, said = OTHER_ANSWERS[what]
+    result, asked = evaluated(kind)
+    table = "candidates" if result.requests is None else "requests"
+    rows = tables(result)[table].to_pylist()
+    rows[0].update(cells)
+    changed = pa.Table.from_pylist(rows, schema=tables(result)[table].schema)
+    both = tables(result) | {table: changed}
+    forged = result.model_copy(update={"columns": provenance.columns_of(both["candidates"], both.get("requests"))})
+    swap(forged, result, table, changed)
+    with pytest.raises(ResultError, match=said):
+        verify(forged, asked)
+
+
+def test_what_was_not_asked_has_no_reward() -> None:
+    result, asked = evaluated("pairs")
+    rows = result.records.to_pylist()
+    rows[0]["reward"] = 1.0
+    with pytest.raises(ResultError, match="reward: a candidate that was not asked about has one"):
+        verify(forged(result, asked, rows), asked)

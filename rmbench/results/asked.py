@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 from rmbench.errors import ResultError
-from rmbench.metrics.views import Given
+from rmbench.metrics.views import Given, status_of
 from rmbench.results.replay import Replayed
-from rmbench.types import Ask, Due, Outcome
+from rmbench.types import STATUSES, Ask, Due, Outcome, Reward
 
 DueOf = Callable[[Outcome, frozenset[Ask], int | None], Sequence[Due] | None]
 
@@ -83,6 +85,26 @@ def _check_possible(one: Replayed) -> None:
         for what, numbers in entries:
             if numbers is not None and len(numbers) != len(candidates):
                 raise ResultError(f"{place} has {len(numbers)} {what}; expected {len(candidates)}, one a response")
+
+        if reason := _no_answer(ask, reward):
+            raise ResultError(f"{place}, about candidates {_and(candidates)}, {reason}")
+
+
+def _no_answer(ask: Ask, reward: Reward) -> str | None:
+    """Why a reward is none that can be kept: its status is that of its numbers, as `scoring` checked it."""
+    if reward.status not in STATUSES:
+        return f"has the status {reward.status!r}; expected one of {', '.join(STATUSES)}"
+    if reward.n_tokens < 0 or reward.truncated < 0:
+        return f"read {reward.n_tokens} tokens and cut {reward.truncated}; expected none or more"
+    numbers = [*reward.values, *reward.steps, *chain.from_iterable(reward.step_heads.values())]
+    if reward.status in ("refused", "error", "missing"):
+        given = [number for number in numbers if not math.isnan(number)]
+        more = given or reward.heads or reward.spread or reward.pick is not None
+        return f"is {reward.status}, and has an answer" if more else None
+    if ask == "embedding":
+        return None
+    due = status_of(ask, reward)
+    return None if reward.status == due else f"is {reward.status!r}, its numbers make it {due!r}"
 
 
 def _set(candidates: Sequence[int]) -> tuple[int, ...]:

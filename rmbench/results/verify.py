@@ -32,6 +32,7 @@ ATTESTED = frozenset({
 })  # fmt: skip
 TOLERANCE = 1e-9  # of a figure's scale
 _ROUNDING = 1e-15
+_GIVEN = ("read", "reward", "heads", "steps", "step_heads", "spread", "status", "reason", "n_tokens", "truncated")
 
 
 def verify(result: TaskResult, task: Any) -> None:
@@ -64,6 +65,16 @@ def verify(result: TaskResult, task: Any) -> None:
             raise ResultError(f"{name} is {_shown(value)}, its records give none")
 
 
+def _check_unasked(records: pa.Table) -> None:
+    """Raises ResultError where a candidate that was not asked about by itself has a reward."""
+    import pyarrow.compute as pc
+
+    unasked = records.filter(pc.is_null(records["ask"]))
+    for name in _GIVEN:
+        if unasked[name].null_count < unasked.num_rows:
+            raise ResultError(f"{name}: a candidate that was not asked about has one")
+
+
 def check_tables(result: TaskResult) -> None:
     """Raises ResultError where a table of records has not the columns, and the types, that it should have."""
     _check_columns("records", result.records, candidate_types())
@@ -80,6 +91,7 @@ def check_tables(result: TaskResult) -> None:
 def _judged_due(result: TaskResult, task: Any) -> dict[str, Any]:
     check_tables(result)
     _check_texts(result)
+    _check_unasked(result.records)
     outcomes, counts = list[Outcome](), Counts()
     asked = _asked(result, _as_run(result, task))
     for one in replayed(result):
