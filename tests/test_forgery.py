@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rmbench.calibration import maps
 from rmbench.errors import ResultError
 from rmbench.kinds.comparison import Comparison
 from rmbench.kinds.grading import Grading
@@ -743,3 +744,39 @@ def test_what_was_not_asked_has_no_reward() -> None:
     rows[0]["reward"] = 1.0
     with pytest.raises(ResultError, match="reward: a candidate that was not asked about has one"):
         verify(forged(result, asked, rows), asked)
+
+
+def right_ones_first(request: Request) -> Reward:
+    """Rewards that put every right response first, so that no temperature is too low."""
+    text = request.responses[0].text or ""
+    return Reward((len(text) / 100 + 5 * text.endswith("0"),))
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1 - 1e-8, 1 + 1e-8, 10.0])
+def test_a_temperature_at_its_bound_is_the_bound(factor: float) -> None:
+    asked = task()
+    (result,) = evaluate(Scripted(right_ones_first), [asked])
+    verify(result, asked)
+    assert result.calibration is not None
+    document = json.loads(result.model_dump_json())
+    found = next(
+        one for one in document["calibration"]["maps"] if (one["scope"], one["map"]) == ("softmax", "temperature")
+    )
+    assert "lower bound" in found["note"]
+    found["parameters"]["temperature"] *= factor
+    assert "temperature" in (refused(document, result, asked) or "")
+
+
+def test_parameters_are_those_of_the_fit_but_for_rounding() -> None:
+    rows = maps.Rows(
+        np.array([-1.0, 0.3, 2.0, 1.1, 0.2, 0.4]), np.array([0.0, 1, 1, 0, 1, 0]), np.ones(6), np.arange(6) // 2
+    )
+    for scope, how in (("softmax", "temperature"), ("pooled", "platt"), ("pooled", "isotonic")):
+        made = maps.fit(scope, how, rows)  # type: ignore[arg-type]
+        for factor, taken in ((1 + 1e-9, True), (1 + 1e-4, False)):
+            stated = {
+                name: (np.asarray(value) * (1 if name == "x" else factor)).tolist()
+                for name, value in made.parameters.items()
+            }
+            found = maps.accepted(scope, how, stated, rows)  # type: ignore[arg-type]
+            assert (found.parameters == stated) is taken, (how, factor)
