@@ -780,3 +780,40 @@ def test_parameters_are_those_of_the_fit_but_for_rounding() -> None:
             }
             found = maps.accepted(scope, how, stated, rows)  # type: ignore[arg-type]
             assert (found.parameters == stated) is taken, (how, factor)
+
+
+@pytest.mark.parametrize("orders", ["my own order", "permutations:0", None])
+def test_orders_are_those_that_a_task_has(orders: str | None) -> None:
+    result, asked = evaluated("rewards")
+    config = json.loads(result.config.model_dump_json()) | {"task": {"orders": orders}}
+    other = forged(result, asked, config=config, task={"orders": orders})
+    with pytest.raises(ResultError, match=f"task.orders is {orders!r}, which its task does not have"):
+        verify(other, asked)
+    with pytest.raises(ResultError, match="task.orders"):
+        verify(forged(result, asked, task={"orders": orders or "both"}), asked)
+
+
+@pytest.mark.parametrize(("column", "value"), [
+    ("label", 0.25), ("facets", [("subset", "easy")]), ("text_hash", "0" * 32), ("characters", 1), ("tag_edit", "none"),
+    ("prompt", "0" * 12), ("cluster", "one"), ("step_labels", [1.0]), ("annotations", [1.0]),
+])  # fmt: skip
+def test_rows_that_are_bundled_are_the_tasks_own(column: str, value: Any) -> None:
+    asked = load_task("length_bias")
+    (result,) = evaluate("length", [asked], limit=12)
+    verify(result, asked)
+    rows = result.records.to_pylist()
+    place = next(at for at, row in enumerate(rows) if row["candidate"] == 2)
+    rows[place][column] = value
+    with pytest.raises(ResultError, match=rf"{column.replace('tag_', 'tag ')} of example .*, candidate 2, is"):
+        verify(forged(result, asked, rows), asked)
+
+
+def test_examples_that_are_bundled_are_whole_and_the_tasks_own() -> None:
+    asked = load_task("best_of_n")
+    (result,) = evaluate("length", [asked], limit=20)
+    rows = result.records.to_pylist()
+    with pytest.raises(ResultError, match="example made up, candidate 0, is none of the rows bundled with best_of_n"):
+        verify(forged(result, asked, [*rows, *({**row, "example_id": "made up"} for row in rows[:2])]), asked)
+    last = max(row["candidate"] for row in rows)
+    with pytest.raises(ResultError, match="candidates, the rows bundled with best_of_n"):
+        verify(forged(result, asked, [row for row in rows if row["candidate"] < last]), asked)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rmbench.errors import ResultError
-from rmbench.results import files
+from rmbench.results import files, provenance
 from rmbench.results.replay import data_hashes
 from rmbench.results.schema import TaskResult
 
@@ -44,11 +44,16 @@ def result_files(paths: Iterable[Path], kind: Kind = "reward_model") -> list[Pat
 
 
 def read_checked(path: Path) -> TaskResult:
-    """A reward model's result with its tables, whose examples are those that it says. Raises ResultError."""
+    """A reward model's result with its tables, which are as they were written. Raises ResultError."""
     result = files.read(path, tables=True)
     if result.subject.kind == "policy":
         raise ResultError(f"{path}: a result of a policy; reward models are compared")
     records = path.with_suffix(".parquet")
+    due = provenance.columns_of(result.records, result.requests)
+    for table, file in (("candidates", records), ("requests", files.requests_path(path))):
+        if due.get(table) != result.columns.get(table):
+            raise ResultError(f"{file}: its columns are not those that {path.name} was written with; it was damaged or "
+                              "changed")  # fmt: skip
     try:
         agrees = data_hashes(result.records).examples == result.dataset.examples_sha256
     except (AttributeError, KeyError, TypeError, ValueError) as error:

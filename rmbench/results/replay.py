@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 1 << 15  # rows held as Python objects
 _NO_TAGS: Mapping[str, Any] = {}
-_STATED = ("example_id", "cluster", "prompt", "facets", "label", "class", "annotations", "step_labels")
-_RESPONSE = ("text_hash", "characters")
+STATED = ("example_id", "cluster", "prompt", "facets", "label", "class", "annotations", "step_labels")
+RESPONSE = ("text_hash", "characters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,10 @@ def data_hashes(records: pa.Table) -> DataHashes:
     rows, ends = _grouped(records)
     examples, responses, known = list[tuple[str, str]](), list[tuple[str, str]](), True
     tags = [name for name in records.column_names if name.startswith(TAG)]
-    for table, sizes in _blocks(records.select([*_STATED, *_RESPONSE, *tags]), rows, ends):
-        columns = {name: table[name].to_pylist() for name in (*_STATED, *_RESPONSE)}
+    for table, sizes in _blocks(records.select([*STATED, *RESPONSE, *tags]), rows, ends):
+        columns = {name: table[name].to_pylist() for name in (*STATED, *RESPONSE)}
         labels = _labels(columns["label"], columns["class"])
-        found = _tags(table) if tags else [_NO_TAGS] * table.num_rows
+        found = tags_of(table) if tags else [_NO_TAGS] * table.num_rows
         start = 0
         for size in sizes:
             some = slice(start, start + size)
@@ -107,7 +107,7 @@ def replayed(result: TaskResult) -> Iterator[Replayed]:
         raise ValueError(f"requests are about example {unknown[0]!r}, of which there is no candidate")
     for table, sizes in _blocks(result.records, rows, ends):
         columns = {name: table[name].to_pylist() for name in table.column_names if not name.startswith(TAG)}
-        tags = _tags(table)
+        tags = tags_of(table)
         start = 0
         for size in sizes:
             some = slice(start, start + size)
@@ -229,7 +229,7 @@ def _blocks(records: pa.Table, rows: NDArray[np.intp], ends: Sequence[int]) -> I
             start, sizes = end, []
 
 
-def _tags(table: pa.Table) -> list[dict[str, Any]]:
+def tags_of(table: pa.Table) -> list[dict[str, Any]]:
     """The tags of each row, [] where the table has none."""
     names = [name for name in table.column_names if name.startswith(TAG)]
     columns = []

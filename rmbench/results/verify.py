@@ -16,6 +16,7 @@ import numpy as np
 from rmbench.errors import ResultError, RmbenchError, UsageError
 from rmbench.results import provenance
 from rmbench.results.asked import Asked
+from rmbench.results.bundled import check_bundled
 from rmbench.results.figures import DRAWS, RULE, Counts, figures
 from rmbench.results.judged import task_info
 from rmbench.results.records import TAG, candidate_types, request_types
@@ -92,6 +93,7 @@ def _judged_due(result: TaskResult, task: Any) -> dict[str, Any]:
     check_tables(result)
     _check_texts(result)
     _check_unasked(result.records)
+    check_bundled(result, task)
     outcomes, counts = list[Outcome](), Counts()
     asked = _asked(result, _as_run(result, task))
     for one in replayed(result):
