@@ -817,3 +817,28 @@ def test_examples_that_are_bundled_are_whole_and_the_tasks_own() -> None:
     last = max(row["candidate"] for row in rows)
     with pytest.raises(ResultError, match="candidates, the rows bundled with best_of_n"):
         verify(forged(result, asked, [row for row in rows if row["candidate"] < last]), asked)
+
+
+@pytest.mark.parametrize("table", ["candidates", "requests"])
+def test_a_table_that_was_damaged_is_named(table: str, tmp_path: Path) -> None:
+    (result,) = evaluate(Scripted(compared, answers=["compare"]), [task(orders="both")], out=tmp_path)
+    path = tmp_path / files.result_path(result)
+    file = path.with_suffix(".parquet") if table == "candidates" else files.requests_path(path)
+    whole = file.read_bytes()
+    for start in range(4, len(whole), len(whole) // 12):
+        file.write_bytes(whole[:start] + bytes(byte ^ 0x5A for byte in whole[start : start + 40]) + whole[start + 40 :])
+        try:
+            read = collection.read_checked(path)
+        except ResultError as error:
+            assert str(error).startswith(f"{file}: ")  # noqa: PT017
+        else:
+            assert tables(read)[table].equals(tables(result)[table])
+    found = tables(result)[table]
+    file.write_bytes(whole)
+    collection.read_checked(path)
+    pq.write_table(found.slice(0, found.num_rows - 1), file)
+    with pytest.raises(ResultError, match=f"{file}: "):
+        collection.read_checked(path)
+    file.unlink()
+    with pytest.raises(ResultError, match=f"{file}: "):
+        collection.read_checked(path)

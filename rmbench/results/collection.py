@@ -49,17 +49,16 @@ def read_checked(path: Path) -> TaskResult:
     if result.subject.kind == "policy":
         raise ResultError(f"{path}: a result of a policy; reward models are compared")
     records = path.with_suffix(".parquet")
-    due = provenance.columns_of(result.records, result.requests)
-    for table, file in (("candidates", records), ("requests", files.requests_path(path))):
-        if due.get(table) != result.columns.get(table):
-            raise ResultError(f"{file}: its columns are not those that {path.name} was written with; it was damaged or "
-                              "changed")  # fmt: skip
     try:
         agrees = data_hashes(result.records).examples == result.dataset.examples_sha256
+        columns = provenance.columns_of(result.records, result.requests)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ResultError(f"{records}: no records of a result ({error})") from error
     if not agrees:
         raise ResultError(f"{records}: its examples or labels are not those of {path.name}")
+    for table, file in (("candidates", records), ("requests", files.requests_path(path))):
+        if columns.get(table) != result.columns.get(table):
+            raise ResultError(f"{file}: damaged, or of another result: its columns are not those of {path.name}")
     return result
 
 
