@@ -275,6 +275,14 @@ class Question(NamedTuple):
         return Question(replace(self.request, ask=ask, responses=(self.request.responses[index],)), place)
 
 
+class Due(NamedTuple):
+    """What a task asks of an example: the candidates in the order shown, which is `drawn` where only texts tell it."""
+
+    ask: Ask
+    candidates: tuple[int, ...]
+    drawn: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Reward:
     """What a model answered to one request.

@@ -13,7 +13,7 @@ import pytest
 
 import rmbench
 from rmbench.cli import main
-from rmbench.results import files
+from rmbench.results import files, provenance
 from rmbench.results.schema import TaskResult
 
 Reward = Callable[[str, str], float]
@@ -348,7 +348,8 @@ def noise(result: TaskResult, folder: Path, name: str, rng: np.random.Generator)
         for metric in result.metrics
     ]
     subject = result.subject.model_copy(update={"id": name})
-    made = result.model_copy(update={"metrics": metrics, "subject": subject})
+    columns = provenance.columns_of(records)
+    made = result.model_copy(update={"metrics": metrics, "subject": subject, "columns": columns})
     made._records, made._requests = records, None
     return files.write(made, folder)
 

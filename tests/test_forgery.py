@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rmbench.calibration import maps
 from rmbench.errors import ResultError
 from rmbench.kinds.comparison import Comparison
 from rmbench.kinds.grading import Grading
@@ -24,7 +25,7 @@ from rmbench.leaderboard.entries import read_result
 from rmbench.metrics.grading import Grades
 from rmbench.metrics.steps import Errors
 from rmbench.plugins import load_task
-from rmbench.results import figures, files, provenance, written
+from rmbench.results import collection, figures, files, provenance, written
 from rmbench.results import verify as verification
 from rmbench.results.replay import outcomes_of, replayed
 from rmbench.results.schema import TaskResult
@@ -493,3 +494,351 @@ def test_a_file_beside_a_result_is_read_the_same_after_it_was_packed_again(tmp_p
     pq.write_table(table, path.with_suffix(".parquet"), compression="none", row_group_size=7)
     assert isinstance(task(), Comparison)
     assert read_result(path, lambda _: task()).model_dump() == result.model_dump()
+
+
+def forged(
+    result: TaskResult,
+    asked: Any,
+    records: list[dict[str, Any]] | None = None,
+    requests: list[dict[str, Any]] | None = None,
+    **changes: Any,
+) -> TaskResult:
+    """A result with other records, in which every figure and every hash is made anew from them."""
+    document = json.loads(result.model_dump_json())
+    for name, value in changes.items():
+        document[name] = {**document[name], **value} if isinstance(value, dict) else value
+    made = TaskResult.model_validate(document)
+    made._records, made._requests = result.records, result.requests
+    if records is not None:
+        made._records = pa.Table.from_pylist(records, schema=result.records.schema)
+    if requests is not None:
+        assert result.requests is not None
+        made._requests = pa.Table.from_pylist(requests, schema=result.requests.schema)
+    counts, outcomes = figures.Counts(), []
+    for one in replayed(made):
+        outcomes.append(one.outcome)
+        counts.add(one.given, one.texts)
+    found = figures.figures(asked, outcomes, made.bootstrap)
+    if found.probabilities is not None:
+        rows = [row for example in verification.examples_of(made) for row in example.rows]
+        column = np.full(made.records.num_rows, np.nan)
+        column[rows] = np.concatenate(found.probabilities)
+        place = made.records.column_names.index("probability")
+        made._records = made.records.set_column(place, "probability", pa.array(column, pa.float64(), from_pandas=True))
+    due = verification.plain({"dataset": verification._dataset_due(made)} | counts.fields() | dict(found.fields))
+    document["dataset"] |= due.pop("dataset")
+    document["fitted"]["measure"] = due.pop("fitted")["measure"]
+    document |= due | {"columns": provenance.columns_of(made.records, made.requests)}
+    new = TaskResult.model_validate(document)
+    new._records, new._requests = made.records, made.requests
+    return new
+
+
+def evaluated(kind: str) -> tuple[TaskResult, Any]:
+    model, made_task, limit = KINDS[kind]
+    asked = made_task()
+    (result,) = evaluate(model(), [asked], limit=limit)
+    return result, asked
+
+
+def lost(result: TaskResult, row: Mapping[str, Any]) -> bool:
+    """Whether the right one of a pair, which stands at index 0, did not win it."""
+    return 0 in row["candidates"] and row["values"][row["candidates"].index(0)] <= 0.5
+
+
+def numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The requests of each example, counted from 0 again."""
+    seen: dict[str, int] = {}
+    for row in rows:
+        row["request"] = seen.get(row["example_id"], 0)
+        seen[row["example_id"]] = row["request"] + 1
+    return rows
+
+
+def kwise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One pick of the right one instead of every pair of an example."""
+    return [
+        {**row, "candidates": [0, 1, 2], "values": [1.0, 0.0, 0.0], "spread": None, "pick": 0}
+        for row in rows
+        if row["request"] == 0
+    ]
+
+
+def each(change: Any) -> Any:
+    return lambda rows: [{**row, **change(row)} for row in rows]
+
+
+ASKED_OTHERWISE: Mapping[str, tuple[str, Any, str]] = {
+    "a pick instead of pairs": ("pairs", kwise, "candidates .* have"),
+    "pairs left out": (
+        "pairs", lambda rows: numbered([row for row in rows if 0 not in row["candidates"]]), "have 0 of"
+    ),
+    "a pair twice": ("pairs", lambda rows: numbered([*rows, dict(rows[0])]), "have 3 of"),
+    "one order of two": ("pairs", each(lambda row: {"candidates": sorted(row["candidates"])}), "in that order"),
+    "one against itself": ("pairs", each(lambda row: {"candidates": [0, 0]}), "expected different ones"),
+    "one that is not there": ("pairs", each(lambda row: {"candidates": [0, 3]}), "from 0 to 2|no records"),
+    "one before the first": ("pairs", each(lambda row: {"candidates": [-1, 0]}), "from 0 to 2"),
+    "an example that is not there": (
+        "pairs", lambda rows: [*rows, {**rows[0], "example_id": "ghost", "request": 0}], "no candidate"
+    ),
+    "a value too many": ("pairs", each(lambda row: {"values": [0.5, 0.3, 0.2]}), "3 values; expected 2"),
+    "a spread too few": ("pairs", each(lambda row: {"spread": [0.5]}), "1 spreads; expected 2"),
+    "pairs instead of some picks": (
+        "picks",
+        lambda rows: numbered([
+            {**row, "candidates": list(pair), "values": [1.0, 0.0], "pick": None} if row["example_id"] == "e0" else row
+            for row in rows for pair in [(0, 1), (1, 0)][: 1 + (row["example_id"] == "e0")]
+        ]),
+        "have",
+    ),
+    "a permutation twice": ("picks", each(lambda row: {"candidates": [0, 1, 2]}), "shown 2 times"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ASKED_OTHERWISE)
+def test_what_was_asked_is_what_the_task_asks(what: str) -> None:
+    kind, change, said = ASKED_OTHERWISE[what]
+    result, asked = evaluated(kind)
+    assert result.requests is not None
+    requests = pa.Table.from_pylist(change(result.requests.to_pylist()), schema=result.requests.schema)
+    changed = result.model_copy(update={"columns": provenance.columns_of(result.records, requests)})
+    changed._records, changed._requests = result.records, requests
+    with pytest.raises(ResultError, match=said):
+        verify(changed, asked)
+
+
+def test_lost_pairs_cannot_be_left_out() -> None:
+    result, asked = evaluated("pairs")
+    assert result.requests is not None
+    rows = result.requests.to_pylist()
+    kept = numbered([row for row in rows if not lost(result, row)])
+    assert 0 < len(kept) < len(rows)
+    with pytest.raises(ResultError, match="have [01] of 'compare', its task asks 2"):
+        verify(forged(result, asked, requests=kept), asked)
+
+
+def test_pairs_are_asked_of_a_model_that_compares_no_more() -> None:
+    class Pairs(Scripted):
+        most = 2
+
+    asked = task(orders="permutations:2")
+    (result,) = evaluate(Pairs(compared, answers=["compare"]), [asked])
+    assert result.requests is not None
+    assert {len(some) for some in result.requests["candidates"].to_pylist()} == {2}
+    verify(result, asked)
+
+
+def test_every_candidate_is_asked_about() -> None:
+    """Who leaves out the wrong ones that beat the right one would win."""
+    result, asked = evaluated("rewards")
+    rows = result.records.to_pylist()
+    right = {row["example_id"]: row["reward"] for row in rows if row["candidate"] == 0}
+    unasked = dict.fromkeys(("ask", "read", "reward", "heads", "spread", "status", "reason", "n_tokens", "truncated"))
+    kept = [
+        {**row, **(unasked if row["candidate"] and row["reward"] > right[row["example_id"]] else {})} for row in rows
+    ]
+    better = forged(result, asked, kept)
+    assert better.metric("accuracy").value > result.metric("accuracy").value  # type: ignore[operator]
+    with pytest.raises(ResultError, match="candidates . have 0 of 'reward', its task asks 1"):
+        verify(better, asked)
+
+
+def test_a_task_that_asks_by_texts_asks_of_every_example_alike() -> None:
+    class ByTexts(Task):
+        def due(self, *given: Any) -> None:
+            return None
+
+    result, _ = evaluated("pairs")
+    asked = given(ByTexts, examples(), orders="both")
+    verify(result, asked)
+    assert result.requests is not None
+    rows = result.requests.to_pylist()
+    kept = numbered([row for row in rows if row["example_id"] != "e3" or 2 not in row["candidates"]])
+    with pytest.raises(ResultError, match="example e3: not every candidate"):
+        verify(forged(result, asked, requests=kept), asked)
+
+
+OTHER_DATA: Mapping[str, Any] = {
+    "facets": lambda row: [("subset", "easy")],
+    "cluster": lambda row: "one",
+    "prompt": lambda row: "0" * 12,
+    "label": lambda row: float(row["candidate"] == 1),
+    "class": lambda row: "right" if row["candidate"] else "wrong",
+    "annotations": lambda row: [1.0, 0.0],
+    "step_labels": lambda row: [1.0, -1.0, 1.0],
+    "text_hash": lambda row: f"{row['candidate']}" * 32,
+    "characters": lambda row: 1000 if row["label"] else 1,
+    "tag_source": lambda row: "none",
+}
+
+
+@pytest.mark.parametrize("column", OTHER_DATA)
+def test_what_the_data_state_is_in_their_hashes(column: str) -> None:
+    """So that a result whose facets, tags, lengths or labels were chosen stands in no section with others."""
+    result, asked = evaluated("rewards")
+    rows = [{**row, column: OTHER_DATA[column](row)} for row in result.records.to_pylist()]
+    other = forged(result, asked, rows)
+    assert (collection.why_not(result, other) or "").startswith("different ")
+    assert len(collection.groups([result, other])["given"]) == 2
+
+
+def test_results_on_the_same_data_agree_whichever_model_ran(tmp_path: Path) -> None:
+    (one,), (other,) = (evaluate(model, [task()], out=tmp_path) for model in (Scripted(rewards), "length"))
+    assert one.dataset.examples_sha256 == other.dataset.examples_sha256
+    assert one.dataset.responses_sha256 == other.dataset.responses_sha256
+    records = (tmp_path / files.result_path(one)).with_suffix(".parquet")
+    (again,) = evaluate(f"scores:{records}", [task()])
+    assert (again.dataset.examples_sha256, again.metrics) == (one.dataset.examples_sha256, one.metrics)
+    verify(again, task())
+
+
+def without_texts(result: TaskResult, asked: Any, some: Sequence[int], *names: str) -> TaskResult:
+    rows = [
+        {**row, **(dict.fromkeys(names) if at in some else {})} for at, row in enumerate(result.records.to_pylist())
+    ]
+    return forged(result, asked, rows)
+
+
+def test_a_text_that_a_model_has_read_is_known() -> None:
+    """Responses that nobody knows may be compared with any, so that only a score file may leave them out."""
+    result, asked = evaluated("rewards")
+    with pytest.raises(ResultError, match="candidate 1, is None and its characters are"):
+        verify(without_texts(result, asked, [1], "text_hash"), asked)
+    with pytest.raises(ResultError, match="candidate 1, is missing; only a score file"):
+        verify(without_texts(result, asked, [1], "text_hash", "characters"), asked)
+
+
+OTHER_ANSWERS: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
+    "a status that is none": ("rewards", {"status": "wonderful"}, "has the status 'wonderful'"),
+    "refused with a reward": ("rewards", {"status": "refused"}, "is refused, and has an answer"),
+    "missing with a reward": ("rewards", {"status": "missing"}, "is missing, and has an answer"),
+    "no number, and ok": ("rewards", {"reward": math.nan}, "is 'ok', its numbers make it 'nan'"),
+    "no end, and ok": ("rewards", {"reward": math.inf}, "is 'ok', its numbers make it 'inf'"),
+    "a number, and nan": ("rewards", {"status": "nan"}, "is 'nan', its numbers make it 'ok'"),
+    "less than no tokens": ("rewards", {"n_tokens": -5}, "read -5 tokens"),
+    "less than nothing cut": ("rewards", {"truncated": -1}, "cut -1"),
+    "steps of none that is a number": ("steps", {"reward": math.nan, "steps": [math.nan]}, "make it 'nan'"),
+    "a pair without values": ("pairs", {"values": [math.nan, math.nan]}, "make it 'nan'"),
+    "a refused pair with values": ("pairs", {"status": "error"}, "is error, and has an answer"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_ANSWERS)
+def test_a_status_is_that_of_its_numbers(what: str) -> None:
+    kind, cells, said = OTHER_ANSWERS[what]
+    result, asked = evaluated(kind)
+    table = "candidates" if result.requests is None else "requests"
+    rows = tables(result)[table].to_pylist()
+    rows[0].update(cells)
+    changed = pa.Table.from_pylist(rows, schema=tables(result)[table].schema)
+    both = tables(result) | {table: changed}
+    forged = result.model_copy(update={"columns": provenance.columns_of(both["candidates"], both.get("requests"))})
+    swap(forged, result, table, changed)
+    with pytest.raises(ResultError, match=said):
+        verify(forged, asked)
+
+
+def test_what_was_not_asked_has_no_reward() -> None:
+    result, asked = evaluated("pairs")
+    rows = result.records.to_pylist()
+    rows[0]["reward"] = 1.0
+    with pytest.raises(ResultError, match="reward: a candidate that was not asked about has one"):
+        verify(forged(result, asked, rows), asked)
+
+
+def right_ones_first(request: Request) -> Reward:
+    """Rewards that put every right response first, so that no temperature is too low."""
+    text = request.responses[0].text or ""
+    return Reward((len(text) / 100 + 5 * text.endswith("0"),))
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1 - 1e-8, 1 + 1e-8, 10.0])
+def test_a_temperature_at_its_bound_is_the_bound(factor: float) -> None:
+    asked = task()
+    (result,) = evaluate(Scripted(right_ones_first), [asked])
+    verify(result, asked)
+    assert result.calibration is not None
+    document = json.loads(result.model_dump_json())
+    found = next(
+        one for one in document["calibration"]["maps"] if (one["scope"], one["map"]) == ("softmax", "temperature")
+    )
+    assert "lower bound" in found["note"]
+    found["parameters"]["temperature"] *= factor
+    assert "temperature" in (refused(document, result, asked) or "")
+
+
+def test_parameters_are_those_of_the_fit_but_for_rounding() -> None:
+    rows = maps.Rows(
+        np.array([-1.0, 0.3, 2.0, 1.1, 0.2, 0.4]), np.array([0.0, 1, 1, 0, 1, 0]), np.ones(6), np.arange(6) // 2
+    )
+    for scope, how in (("softmax", "temperature"), ("pooled", "platt"), ("pooled", "isotonic")):
+        made = maps.fit(scope, how, rows)  # type: ignore[arg-type]
+        for factor, taken in ((1 + 1e-9, True), (1 + 1e-4, False)):
+            stated = {
+                name: (np.asarray(value) * (1 if name == "x" else factor)).tolist()
+                for name, value in made.parameters.items()
+            }
+            found = maps.accepted(scope, how, stated, rows)  # type: ignore[arg-type]
+            assert (found.parameters == stated) is taken, (how, factor)
+
+
+@pytest.mark.parametrize("orders", ["my own order", "permutations:0", None])
+def test_orders_are_those_that_a_task_has(orders: str | None) -> None:
+    result, asked = evaluated("rewards")
+    config = json.loads(result.config.model_dump_json()) | {"task": {"orders": orders}}
+    other = forged(result, asked, config=config, task={"orders": orders})
+    with pytest.raises(ResultError, match=f"task.orders is {orders!r}, which its task does not have"):
+        verify(other, asked)
+    with pytest.raises(ResultError, match="task.orders"):
+        verify(forged(result, asked, task={"orders": orders or "both"}), asked)
+
+
+@pytest.mark.parametrize(("column", "value"), [
+    ("label", 0.25), ("facets", [("subset", "easy")]), ("text_hash", "0" * 32), ("characters", 1), ("tag_edit", "none"),
+    ("prompt", "0" * 12), ("cluster", "one"), ("step_labels", [1.0]), ("annotations", [1.0]),
+])  # fmt: skip
+def test_rows_that_are_bundled_are_the_tasks_own(column: str, value: Any) -> None:
+    asked = load_task("length_bias")
+    (result,) = evaluate("length", [asked], limit=12)
+    verify(result, asked)
+    rows = result.records.to_pylist()
+    place = next(at for at, row in enumerate(rows) if row["candidate"] == 2)
+    rows[place][column] = value
+    with pytest.raises(ResultError, match=rf"{column.replace('tag_', 'tag ')} of example .*, candidate 2, is"):
+        verify(forged(result, asked, rows), asked)
+
+
+def test_examples_that_are_bundled_are_whole_and_the_tasks_own() -> None:
+    asked = load_task("best_of_n")
+    (result,) = evaluate("length", [asked], limit=20)
+    rows = result.records.to_pylist()
+    with pytest.raises(ResultError, match="example made up, candidate 0, is none of the rows bundled with best_of_n"):
+        verify(forged(result, asked, [*rows, *({**row, "example_id": "made up"} for row in rows[:2])]), asked)
+    last = max(row["candidate"] for row in rows)
+    with pytest.raises(ResultError, match="candidates, the rows bundled with best_of_n"):
+        verify(forged(result, asked, [row for row in rows if row["candidate"] < last]), asked)
+
+
+@pytest.mark.parametrize("table", ["candidates", "requests"])
+def test_a_table_that_was_damaged_is_named(table: str, tmp_path: Path) -> None:
+    (result,) = evaluate(Scripted(compared, answers=["compare"]), [task(orders="both")], out=tmp_path)
+    path = tmp_path / files.result_path(result)
+    file = path.with_suffix(".parquet") if table == "candidates" else files.requests_path(path)
+    whole = file.read_bytes()
+    for start in range(4, len(whole), len(whole) // 12):
+        file.write_bytes(whole[:start] + bytes(byte ^ 0x5A for byte in whole[start : start + 40]) + whole[start + 40 :])
+        try:
+            read = collection.read_checked(path)
+        except ResultError as error:
+            assert str(error).startswith(f"{file}: ")  # noqa: PT017
+        else:
+            assert tables(read)[table].equals(tables(result)[table])
+    found = tables(result)[table]
+    file.write_bytes(whole)
+    collection.read_checked(path)
+    pq.write_table(found.slice(0, found.num_rows - 1), file)
+    with pytest.raises(ResultError, match=f"{file}: "):
+        collection.read_checked(path)
+    file.unlink()
+    with pytest.raises(ResultError, match=f"{file}: "):
+        collection.read_checked(path)

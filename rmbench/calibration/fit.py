@@ -48,7 +48,7 @@ def calibrate(
     1, whatever the others are. Where labels are classes, right are those of the class `positive`. Candidates count
     whose reward is finite and whose label is known. The order of the outcomes does not matter.
 
-    The parameters of `stated` are taken for those of a fit where their loss is as small as that of the fit made here,
+    The parameters of `stated` are taken for those of a fit where they are those of the fit made here but for rounding,
     so that figures can be computed again from them to the last digits, whatever rounds the fit itself.
     """
     order = sorted(range(len(outcomes)), key=lambda i: outcomes[i].example_id)

@@ -30,7 +30,10 @@ LARGEST = 1e150  # rewards beyond it cannot be squared, and are taken as not fin
 BOUND = 100.0  # a temperature stays within this factor of the root mean square of what it divides
 _NEWTON = 100
 _CLOSE = 1e-12
-_SAME_LOSS = 1e-9
+_SAME = 1e-6  # of each parameter
+_SAME_LOSS = 1e-12
+_SAME_BOUND = 1e-9
+_SAME_TEMPERATURE = 1e-3  # however flat its loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +73,39 @@ def fit(scope: Scope, how: How, rows: Rows) -> Fit:
 
 
 def accepted(scope: Scope, how: How, stated: Parameters | None, rows: Rows) -> Fit:
-    """The fit to `rows`, with the parameters `stated` for it where they are such a fit: their loss is as small."""
+    """The fit to `rows`, with the parameters `stated` for it where they are that fit but for what rounds it."""
     made = fit(scope, how, rows)
     if stated is None or not _may_be(how, stated, made.parameters, rows):
         return made
     theirs = loss(scope, how, stated, rows)
-    close = abs(theirs - made.loss) <= _SAME_LOSS * max(1.0, abs(made.loss))
-    return made._replace(parameters=stated, loss=theirs) if close else made
+    return made._replace(parameters=stated, loss=theirs) if _is_same(how, stated, theirs, made) else made
+
+
+def _is_same(how: How, stated: Parameters, theirs: float, made: Fit) -> bool:
+    """Whether parameters are those of a fit, or lose as little: where the loss is flat, rounding moves them further.
+
+    A temperature that has a note is at a bound, which is a number like any other and not what makes a loss small.
+    """
+    if how == "temperature" and made.note is not None:
+        return _are_close(stated, made.parameters, _SAME_BOUND)
+    if _note(how, stated) != _note(how, made.parameters):
+        return False
+    near = how != "temperature" or _are_close(stated, made.parameters, _SAME_TEMPERATURE)
+    return _are_close(stated, made.parameters, _SAME) or (near and abs(theirs - made.loss) <= _SAME_LOSS)
+
+
+def _are_close(stated: Parameters, due: Parameters, tolerance: float) -> bool:
+    pairs = [(np.asarray(stated[name], float), np.asarray(due[name], float)) for name in due]
+    return all(a.shape == b.shape and np.allclose(a, b, rtol=tolerance, atol=0) for a, b in pairs)
+
+
+def _note(how: How, parameters: Parameters) -> str | None:
+    """What should be known of a fit that its parameters tell."""
+    if how == "isotonic" and np.ptp(np.asarray(parameters["probability"], float)) == 0:
+        return "larger rewards are no better: the map is flat"
+    if how == "platt" and _number(parameters["slope"]) < 0:
+        return "the slope is negative: larger rewards are more often wrong"
+    return None
 
 
 def loss(scope: Scope, how: How, parameters: Parameters, rows: Rows) -> float:
@@ -232,8 +261,8 @@ def _isotonic(rows: Rows, least: float) -> Fit:
     at, values = at[ends], values[ends]
     if least == 0.5 and at[0] > 0:  # f(0) = 1/2 whatever the data, by symmetry
         at, values = np.append(0.0, at), np.append(0.5, values)
-    note = "larger rewards are no better: the map is flat" if np.ptp(values) == 0 else None
-    return Fit({"x": at.tolist(), "probability": values.tolist()}, note)
+    parameters: Parameters = {"x": at.tolist(), "probability": values.tolist()}
+    return Fit(parameters, _note("isotonic", parameters))
 
 
 def _platt(rows: Rows) -> Fit:
@@ -266,8 +295,8 @@ def _platt(rows: Rows) -> Fit:
         if np.abs(step).max() <= _CLOSE * (1 + np.abs(beta).max()):
             break
     slope = float(beta[0] / spread / largest)
-    note = "the slope is negative: larger rewards are more often wrong" if slope < 0 else None
-    return Fit({"slope": slope, "intercept": float(beta[1] - beta[0] * centre / spread)}, note)
+    parameters: Parameters = {"slope": slope, "intercept": float(beta[1] - beta[0] * centre / spread)}
+    return Fit(parameters, _note("platt", parameters))
 
 
 def _smoothed(rows: Rows) -> Array:

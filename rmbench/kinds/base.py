@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from rmbench.metrics.views import facts_of, given_of, outcome_of
 from rmbench.types import (
     Ask,
     Candidate,
+    Due,
     Example,
     NullVerdict,
     Outcome,
@@ -187,6 +189,23 @@ class Judging(Reading, ABC):
         shown = self.displays(example, most) if ask == "compare" else alone
         return [_question(ask, example, indices, dataset) for indices in shown]
 
+    def due(self, outcome: Outcome, answers: frozenset[Ask], most: int | None = None) -> Sequence[Due] | None:
+        """What `questions` asks of an example, from what a result's records hold of it: all but its texts.
+
+        None where only texts tell: a task that asks by them, and not by labels, tags or facets, returns that.
+        """
+        example = _without_texts(outcome)
+        asked = [(one.request.ask, one.place) for one in self.questions(example, answers, "", most)]
+        return [
+            Due(ask, place.candidates, not self.states_order(example, place.candidates))
+            for ask, place in asked
+            if place is not None
+        ]
+
+    def states_order(self, example: Example, shown: tuple[int, ...]) -> bool:
+        """Whether data or task state the order in which these are shown, so that it is not drawn from texts."""
+        return len(shown) == 1
+
     def outcome(self, example: Example, questions: Sequence[Question], rewards: Sequence[Reward]) -> Outcome:
         """What measures see of an example, given the answers to its `questions`, in the same order."""
         return outcome_of(
@@ -218,6 +237,19 @@ def drawn(example: Example, index: int, turn: str = "") -> bytes:
     else:
         seen = [prompt_hash(example.prompt), prompt_hash(response.messages)]
     return sha256(json.dumps([turn, seen]).encode()).digest()
+
+
+def _without_texts(outcome: Outcome) -> Example:
+    """The example that an outcome is of, as far as it knows it."""
+    labels = [None if math.isnan(label) else float(label) for label in outcome.labels]
+    classes = outcome.classes or [None] * len(labels)
+    tags = outcome.tags or [{}] * len(labels)
+    annotations = [()] * len(labels) if outcome.annotations is None else map(tuple, outcome.annotations.tolist())
+    candidates = [
+        Candidate(Response(None), number if word is None else word, given, None, some)
+        for number, word, given, some in zip(labels, classes, annotations, tags, strict=True)
+    ]
+    return Example(outcome.example_id, (), tuple(candidates), facets=outcome.facets, cluster=outcome.cluster)
 
 
 def _question(ask: Ask, example: Example, indices: tuple[int, ...], dataset: str) -> Question:

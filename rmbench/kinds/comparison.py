@@ -67,6 +67,12 @@ class Comparison(Judging):
             for order, (low, high) in zip(stated, pairs, strict=True)
         ]
 
+    def states_order(self, example: Example, shown: tuple[int, ...]) -> bool:
+        """Whether data or task state the order in which these are shown, so that it is not drawn from texts."""
+        if len(shown) != 2 or self.orders != "official":
+            return super().states_order(example, shown)
+        return _stated(example, (min(shown), max(shown))) is not None
+
 
 def _alike(candidates: tuple[Candidate, ...]) -> bool:
     return len({candidate.label for candidate in candidates}) == 1

@@ -6,6 +6,7 @@ records hold, so that both measure the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, overload
@@ -90,6 +91,18 @@ def facts_of(example: Example) -> Facts:
         tags=[candidate.tags for candidate in some],
         step_labels=[candidate.step_labels for candidate in some],
     )
+
+
+def status_of(ask: Ask, reward: Reward) -> Status:
+    """The status of an answer that was given, by its numbers. Of rewards of steps that nothing is made of, it is the
+    steps' status: ok where one of them has a number.
+    """
+    of = reward.values
+    if ask == "steps" and math.isnan(reward.value):
+        of = tuple(filter(math.isfinite, reward.steps))[:1] or reward.steps or of
+    if all(map(math.isfinite, of)):
+        return "ok"
+    return "nan" if any(map(math.isnan, of)) else "inf"
 
 
 def given_of(questions: Sequence[Question], rewards: Sequence[Reward]) -> list[Given]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from rmbench.errors import ResultError
 from rmbench.results import files, provenance
-from rmbench.results.replay import examples_of
+from rmbench.results.replay import data_hashes
 from rmbench.results.schema import TaskResult
 
 Kind = Literal["reward_model", "policy"]
@@ -44,17 +44,21 @@ def result_files(paths: Iterable[Path], kind: Kind = "reward_model") -> list[Pat
 
 
 def read_checked(path: Path) -> TaskResult:
-    """A reward model's result with its tables, whose examples are those that it says. Raises ResultError."""
+    """A reward model's result with its tables, which are as they were written. Raises ResultError."""
     result = files.read(path, tables=True)
     if result.subject.kind == "policy":
         raise ResultError(f"{path}: a result of a policy; reward models are compared")
     records = path.with_suffix(".parquet")
     try:
-        agrees = provenance.examples_sha256(_judged(result)) == result.dataset.examples_sha256
+        agrees = data_hashes(result.records).examples == result.dataset.examples_sha256
+        columns = provenance.columns_of(result.records, result.requests)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ResultError(f"{records}: no records of a result ({error})") from error
     if not agrees:
         raise ResultError(f"{records}: its examples or labels are not those of {path.name}")
+    for table, file in (("candidates", records), ("requests", files.requests_path(path))):
+        if columns.get(table) != result.columns.get(table):
+            raise ResultError(f"{file}: damaged, or of another result: its columns are not those of {path.name}")
     return result
 
 
@@ -136,7 +140,9 @@ def why_not(ours: TaskResult, theirs: TaskResult) -> str | None:
 
 def _other_text(ours: TaskResult, theirs: TaskResult) -> str | None:
     """Of results that do not know all of their texts: the first candidate whose text both know, and is another."""
-    if ours.records is None or theirs.records is None or ours.dataset.responses_sha256 is not None:
+    if ours.records is None or theirs.records is None:
+        return None
+    if None not in (ours.dataset.responses_sha256, theirs.dataset.responses_sha256):
         return None
     known = [_texts(result) for result in (ours, theirs)]
     for place, text in known[0].items():
@@ -145,13 +151,11 @@ def _other_text(ours: TaskResult, theirs: TaskResult) -> str | None:
     return None
 
 
-def _texts(result: TaskResult) -> dict[tuple[str, int], str]:
-    columns = (result.records[name].to_pylist() for name in ("example_id", "candidate", "text_hash"))
-    return {(example, candidate): text for example, candidate, text in zip(*columns, strict=True) if text is not None}
-
-
-def _judged(result: TaskResult) -> Iterable[tuple[str, str | None, list[float | str | None]]]:
-    return ((example.id, example.cluster, example.labels) for example in examples_of(result))
+def _texts(result: TaskResult) -> dict[tuple[str, int], tuple[str, int]]:
+    """Hash and length of each candidate's text, where they are known."""
+    names = ("example_id", "candidate", "text_hash", "characters")
+    rows = zip(*(result.records[name].to_pylist() for name in names), strict=True)
+    return {(example, candidate): (text, length) for example, candidate, text, length in rows if text is not None}
 
 
 def _asked(result: TaskResult) -> tuple[Any, ...]:

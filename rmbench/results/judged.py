@@ -13,6 +13,7 @@ from rmbench.metrics.views import given_of
 from rmbench.plugins import did_you_mean
 from rmbench.results import provenance, records
 from rmbench.results.figures import Counts, bootstrap, figures
+from rmbench.results.replay import data_hashes
 from rmbench.results.schema import (
     Config,
     DatasetInfo,
@@ -58,8 +59,7 @@ class Judged:
         self.outcomes: list[Outcome] = []
         self.counts = Counts()
         self._records = records.Records()
-        self._examples: list[tuple[str, str | None, list[float | str | None]]] = []
-        self._texts: list[tuple[str, list[str | None]]] = []
+        self._candidates = 0
         self._problems: dict[tuple[str, str], str] = {}
         self._times: Counter[tuple[str, str]] = Counter()
 
@@ -69,8 +69,7 @@ class Judged:
         self.outcomes.append(self.task.outcome(example, questions, rewards))
         texts = self._records.add(example, given)
         self.counts.add(given, texts)
-        self._examples.append((example.id, example.cluster, [_label(c.label) for c in example.candidates]))
-        self._texts.append((example.id, texts))
+        self._candidates += len(texts)
         for one in given:
             if one.reward.status != "ok":
                 self._add_problem(example, one.candidates, one.reward)
@@ -94,7 +93,7 @@ class Judged:
         drawn = bootstrap(seed)
         found = figures(self.task, self.outcomes, drawn)
         candidates = records.with_probabilities(self._records.candidates(), found.probabilities)
-        requests = self._records.requests()
+        requests, hashes = self._records.requests(), data_hashes(candidates)
         fields = dict(found.fields) | self.counts.fields()
         fits = Fitted(**fields.pop("fitted"), model=fitted)
         result = TaskResult(
@@ -102,10 +101,10 @@ class Judged:
             dataset=DatasetInfo(
                 sources=sources_of(data),
                 sha256=data.sha256,
-                examples_sha256=provenance.examples_sha256(self._examples),
-                responses_sha256=provenance.responses_sha256(self._texts),
-                examples=len(self._examples),
-                candidates=sum(len(texts) for _, texts in self._texts),
+                examples_sha256=hashes.examples,
+                responses_sha256=hashes.responses,
+                examples=len(self.outcomes),
+                candidates=self._candidates,
                 excluded=dict(data.excluded),
                 noted=dict(data.noted),
             ),
@@ -170,7 +169,3 @@ def sources_of(data: Dataset) -> list[Source]:
         )
         for source in data.sources
     ]
-
-
-def _label(label: bool | float | str | None) -> float | str | None:
-    return label if label is None or isinstance(label, str) else float(label)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -32,15 +32,14 @@ def environment() -> dict[str, str]:
     return found
 
 
-def examples_sha256(judged: Iterable[tuple[str, str | None, Sequence[float | str | None]]]) -> str:
-    """Identity of what was judged: (id, cluster, labels) in any order, whatever file or format they came from."""
-    return list_sha256(map(list, sorted(judged, key=_by_id)))
+def examples_sha256(stated: Iterable[tuple[Any, ...]]) -> str:
+    """Identity of what was judged: (id, what the data state of it) in any order, whatever file they came from."""
+    return list_sha256(map(list, sorted(stated, key=_by_id)))
 
 
-def responses_sha256(judged: Iterable[tuple[str, Sequence[str | None]]]) -> str | None:
-    """Identity of the responses: (id, hashes of their texts) in any order; None where one is not known."""
-    known = sorted(judged, key=_by_id)
-    return None if any(None in texts for _, texts in known) else list_sha256(map(list, known))
+def responses_sha256(known: Iterable[tuple[Any, ...]]) -> str:
+    """Identity of the responses: (id, what is known of each of them) in any order."""
+    return list_sha256(map(list, sorted(known, key=_by_id)))
 
 
 def _by_id(judged: tuple[Any, ...]) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rmbench.metrics.views import Facts, Given, outcome_of
+from rmbench.results.provenance import examples_sha256, list_sha256, responses_sha256
 from rmbench.results.records import JSON, TAG
 from rmbench.results.schema import TaskResult
 from rmbench.types import Outcome, Reward
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 1 << 15  # rows held as Python objects
 _NO_TAGS: Mapping[str, Any] = {}
+STATED = ("example_id", "cluster", "prompt", "facets", "label", "class", "annotations", "step_labels")
+RESPONSE = ("text_hash", "characters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,39 @@ def examples_of(result: TaskResult) -> list[JudgedExample]:
     ]
 
 
+class DataHashes(NamedTuple):
+    """Two identities of what was judged: of all that the data state, and of the responses, None where one has no text.
+
+    Lengths and tags are of the responses: score files, which have no texts, have not the same ones.
+    """
+
+    examples: str
+    responses: str | None
+
+
+def data_hashes(records: pa.Table) -> DataHashes:
+    """The identities of the examples and the responses that a table of candidates is about."""
+    rows, ends = _grouped(records)
+    examples, responses, known = list[tuple[str, str]](), list[tuple[str, str]](), True
+    tags = [name for name in records.column_names if name.startswith(TAG)]
+    for table, sizes in _blocks(records.select([*STATED, *RESPONSE, *tags]), rows, ends):
+        columns = {name: table[name].to_pylist() for name in (*STATED, *RESPONSE)}
+        labels = _labels(columns["label"], columns["class"])
+        found = tags_of(table) if tags else [_NO_TAGS] * table.num_rows
+        start = 0
+        for size in sizes:
+            some = slice(start, start + size)
+            name, facets = columns["example_id"][start], sorted(columns["facets"][start] or ())
+            of_example = [columns["cluster"][start], columns["prompt"][start], facets, labels[some]]
+            of_example += [columns[what][some] for what in ("annotations", "step_labels")]
+            of_responses = [columns["text_hash"][some], columns["characters"][some], found[some]]
+            examples.append((name, list_sha256(of_example)))
+            responses.append((name, list_sha256(of_responses)))
+            known = known and None not in columns["text_hash"][some]
+            start += size
+    return DataHashes(examples_sha256(examples), responses_sha256(responses) if known else None)
+
+
 def outcomes_of(result: TaskResult) -> list[Outcome]:
     """What measures saw, one outcome an example, with every view of it."""
     return [one.outcome for one in replayed(result)]
@@ -67,9 +103,11 @@ def replayed(result: TaskResult) -> Iterator[Replayed]:
     """Every example of a result, in the order of its records."""
     rows, ends = _grouped(result.records)
     requests = {} if result.requests is None else _requests(result.requests)
+    if unknown := sorted(set(requests) - set(result.records["example_id"].unique().to_pylist())):
+        raise ValueError(f"requests are about example {unknown[0]!r}, of which there is no candidate")
     for table, sizes in _blocks(result.records, rows, ends):
         columns = {name: table[name].to_pylist() for name in table.column_names if not name.startswith(TAG)}
-        tags = _tags(table)
+        tags = tags_of(table)
         start = 0
         for size in sizes:
             some = slice(start, start + size)
@@ -96,6 +134,7 @@ def _replayed(
     alone = {index: _reward(example, index) for index, ask in enumerate(example["ask"]) if ask is not None}
     given = [Given(example["ask"][index], (index,), reward) for index, reward in alone.items()]
     if name in requests:
+        _check_alone(name, alone, requests[name])
         given = [
             one._replace(reward=alone.get(one.candidates[0], one.reward)) if len(one.candidates) == 1 else one
             for one in requests[name]
@@ -110,6 +149,17 @@ def _replayed(
         prompt=example["prompt"][0] or "",
     )
     return Replayed(outcome, given, example["text_hash"])
+
+
+def _check_alone(name: str, alone: Mapping[int, Reward], requests: Sequence[Given]) -> None:
+    """Raises ValueError where the two tables say something else of a candidate that was asked about by itself."""
+    single = {one.candidates[0]: _cells(one.reward) for one in requests if len(one.candidates) == 1}
+    if single != {index: _cells(reward) for index, reward in alone.items()}:
+        raise ValueError(f"the tables give example {name!r} other answers to what was asked of single candidates")
+
+
+def _cells(reward: Reward) -> tuple[str, ...]:
+    return tuple(map(str, (reward.values, reward.status, reward.n_tokens, reward.truncated, reward.read)))
 
 
 def _reward(example: Mapping[str, list[Any]], at: int) -> Reward:
@@ -179,7 +229,7 @@ def _blocks(records: pa.Table, rows: NDArray[np.intp], ends: Sequence[int]) -> I
             start, sizes = end, []
 
 
-def _tags(table: pa.Table) -> list[dict[str, Any]]:
+def tags_of(table: pa.Table) -> list[dict[str, Any]]:
     """The tags of each row, [] where the table has none."""
     names = [name for name in table.column_names if name.startswith(TAG)]
     columns = []

@@ -52,8 +52,10 @@ class Source(_Part):
 
 
 class DatasetInfo(_Part):
-    """Which examples were scored. `sha256` stands for what was read and chosen; `examples_sha256` is over ids, clusters
-    and labels, `responses_sha256` over the hashes of the texts; all can be computed from the records but the first.
+    """Which examples were scored. `sha256` stands for what was read and chosen; `examples_sha256` is over
+    what the data state of the examples: ids, clusters, prompts, facets, labels or classes, annotations and labels of
+    steps. `responses_sha256` is over the hashes, lengths and tags of the responses. All but the first follow from the
+    records.
 
     Results are comparable where `examples_sha256` agrees, and `responses_sha256` too unless it is null
     in one of them, because a score file has no texts; whatever file or format they came from. `excluded` counts

@@ -7,18 +7,20 @@ Attested, and not computed again: `subject`, `config`, `timing`, `environment`, 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rmbench.errors import ResultError, RmbenchError
+from rmbench.errors import ResultError, RmbenchError, UsageError
 from rmbench.results import provenance
+from rmbench.results.asked import Asked
+from rmbench.results.bundled import check_bundled
 from rmbench.results.figures import DRAWS, RULE, Counts, figures
 from rmbench.results.judged import task_info
 from rmbench.results.records import TAG, candidate_types, request_types
-from rmbench.results.replay import examples_of, replayed
+from rmbench.results.replay import data_hashes, examples_of, replayed
 from rmbench.results.schema import TaskResult
 from rmbench.types import Array, Outcome
 
@@ -31,6 +33,7 @@ ATTESTED = frozenset({
 })  # fmt: skip
 TOLERANCE = 1e-9  # of a figure's scale
 _ROUNDING = 1e-15
+_GIVEN = ("read", "reward", "heads", "steps", "step_heads", "spread", "status", "reason", "n_tokens", "truncated")
 
 
 def verify(result: TaskResult, task: Any) -> None:
@@ -63,6 +66,16 @@ def verify(result: TaskResult, task: Any) -> None:
             raise ResultError(f"{name} is {_shown(value)}, its records give none")
 
 
+def _check_unasked(records: pa.Table) -> None:
+    """Raises ResultError where a candidate that was not asked about by itself has a reward."""
+    import pyarrow.compute as pc
+
+    unasked = records.filter(pc.is_null(records["ask"]))
+    for name in _GIVEN:
+        if unasked[name].null_count < unasked.num_rows:
+            raise ResultError(f"{name}: a candidate that was not asked about has one")
+
+
 def check_tables(result: TaskResult) -> None:
     """Raises ResultError where a table of records has not the columns, and the types, that it should have."""
     _check_columns("records", result.records, candidate_types())
@@ -78,8 +91,13 @@ def check_tables(result: TaskResult) -> None:
 
 def _judged_due(result: TaskResult, task: Any) -> dict[str, Any]:
     check_tables(result)
+    _check_texts(result)
+    _check_unasked(result.records)
+    check_bundled(result, task)
     outcomes, counts = list[Outcome](), Counts()
+    asked = _asked(result, _as_run(result, task))
     for one in replayed(result):
+        asked.check(one)
         outcomes.append(one.outcome)
         counts.add(one.given, one.texts)
     made = figures(
@@ -89,15 +107,32 @@ def _judged_due(result: TaskResult, task: Any) -> dict[str, Any]:
     return {"dataset": _dataset_due(result)} | counts.fields() | dict(made.fields)
 
 
+def _asked(result: TaskResult, task: Any) -> Asked:
+    tables = [table for table in (result.records, result.requests) if table is not None]
+    answers = frozenset(ask for table in tables for ask in table["ask"].unique().to_pylist() if ask is not None)
+    shown = 1 if result.requests is None else max(map(len, result.requests["candidates"].to_pylist()), default=1)
+    return Asked(getattr(task, "due", lambda *given: None), answers, shown)
+
+
+def _as_run(result: TaskResult, task: Any) -> Any:
+    """The task in the orders that a run chose. Raises ResultError for orders that it does not have."""
+    orders = result.task.orders
+    if orders == task.orders:
+        return task
+    try:
+        return replace(task, orders=orders)
+    except (TypeError, ValueError, UsageError) as error:
+        raise ResultError(f"task.orders is {orders!r}, which its task does not have ({error})") from error
+
+
 def _dataset_due(result: TaskResult) -> dict[str, Any]:
     """What the records give of `dataset`."""
-    examples = examples_of(result)
-    texts = result.records["text_hash"].to_pylist()
+    hashes = data_hashes(result.records)
     return {
-        "examples_sha256": provenance.examples_sha256((e.id, e.cluster, e.labels) for e in examples),
-        "responses_sha256": provenance.responses_sha256((e.id, [texts[row] for row in e.rows]) for e in examples),
-        "examples": len(examples),
-        "candidates": len(texts),
+        "examples_sha256": hashes.examples,
+        "responses_sha256": hashes.responses,
+        "examples": len(result.records["example_id"].unique()),
+        "candidates": result.records.num_rows,
     }
 
 
@@ -114,21 +149,24 @@ def _task_due(result: TaskResult, task: Any) -> dict[str, Any]:
     """What the installed task says of itself; orders are those of the run where it chose others, if they were."""
     due: dict[str, Any] = task_info(task).model_dump()
     due["orders"] = result.config.task.get("orders", due["orders"])
-    if result.requests is not None and due["orders"] is not None:
-        _check_orders(result.requests, str(due["orders"]))
     return due
 
 
-def _check_orders(requests: pa.Table, orders: str) -> None:
-    shown: Counter[tuple[str, frozenset[int]]] = Counter()
-    for name, candidates in zip(requests["example_id"].to_pylist(), requests["candidates"].to_pylist(), strict=True):
-        shown[name, frozenset(candidates)] += len(candidates) > 1
-    times = {count for (_, some), count in shown.items() if len(some) == 2}
-    both = orders == "both" or (orders.startswith("permutations:") and orders != "permutations:1")
-    due = 2 if both else 1
-    if times - {due}:
-        counts = " and ".join(map(str, sorted(times)))
-        raise ResultError(f"task.orders is {orders!r}, which shows a pair {due} times; its records show one {counts}")
+def _check_texts(result: TaskResult) -> None:
+    """Raises ResultError where a text has a hash and no length, or the other way; or where one is not known whose
+    others are, and the model is no score file: any other has read it.
+    """
+    names = ("example_id", "candidate", "text_hash", "characters")
+    rows = [*zip(*(result.records[name].to_pylist() for name in names), strict=True)]
+    known = any(text is not None for _, _, text, _ in rows)
+    for name, candidate, text, length in rows:
+        place = f"example {name}, candidate {candidate}"
+        if (text is None) != (length is None) or (length or 0) < 0:
+            raise ResultError(
+                f"text_hash of {place}, is {text!r} and its characters are {length}; expected both or none"
+            )
+        if text is None and known and result.subject.family != "scores":
+            raise ResultError(f"text_hash of {place}, is missing; only a score file rates what it does not know")
 
 
 def _check_picks(requests: pa.Table) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from rmbench.errors import ModelError
+from rmbench.metrics.views import status_of
 from rmbench.types import Request, Reward
 
 _LASTING = frozenset({"ok", "nan", "inf", "refused"})
@@ -19,8 +20,7 @@ def lasts(reward: Reward) -> bool:
 
 
 def checked(reward: Reward, request: Request) -> Reward:
-    """The reward with the status its values have, and no number where its status says that there is none. Of rewards of
-    steps that nothing is made of, it is the steps' status: ok where one of them has a number.
+    """The reward with the status its values have, and no number where its status says that there is none.
 
     Raises ModelError for an answer that does not have one entry per response, or per step.
     """
@@ -51,12 +51,8 @@ def checked(reward: Reward, request: Request) -> Reward:
         for name, rewards in (("rewards", reward.steps), *reward.step_heads.items()):
             if steps is not None and len(rewards) != steps:
                 raise ModelError(f"{steps} steps came back with {len(rewards)} {name}; one each, nan if cut")
-    of = reward.values
-    if request.ask == "steps" and math.isnan(reward.value):
-        of = tuple(filter(math.isfinite, reward.steps))[:1] or reward.steps or of
-    if all(map(math.isfinite, of)):
-        return reward
-    return replace(reward, status="nan" if any(map(math.isnan, of)) else "inf")
+    status = status_of(request.ask, reward)
+    return reward if reward.status == status else replace(reward, status=status)
 
 
 def nans(request: Request) -> tuple[float, ...]:
