@@ -26,7 +26,7 @@ RERUN = 100_000
 CALLABLE = "def reward(prompt, response):\n    return float(len(response))\n"
 # Functions of the flow whose time is told; each includes what it calls, and none calls another one of them
 PARTS = {
-    "read the data": "rmbench.runs.loading:load_tasks",
+    "read the data": "rmbench.runs.loading:read_tasks",
     "ask and score": "rmbench.scoring.session:Session.ask",
     "outcomes, records": "rmbench.results.judged:Judged.add",
     "calibration": "rmbench.results.figures:calibrate",
