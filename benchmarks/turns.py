@@ -1,6 +1,6 @@
 """Two commits against each other: each way of scoring that is rmbench's own, in turning order, in one run.
 
-    python benchmarks/turns.py OTHER [--turns 9] [--quick]
+    python benchmarks/turns.py OTHER [--turns 9] [--only packed] [--quick]
 
 OTHER is a checkout of the other commit with an environment of its own in OTHER/.venv. A process of either commit loads
 the same checkpoints and waits; each turn has one of them score a workload in one way while the other sleeps, and the
@@ -31,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("other", type=Path, help="a checkout of the other commit")
     parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--only", default="", help="part of a `workload, way` to be measured alone")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="small sizes: whether it works, not how fast")
     given = parser.parse_args()
@@ -39,7 +40,7 @@ def main() -> None:
         arguments = [folder, str(given.threads), *size]
         # The checkpoints are made by one of them, so that both load the same bytes
         sides = [_start(HERE.parent, arguments), _start(given.other.resolve(), arguments)]
-        tasks = _asked(sides[0], "tasks")
+        tasks = [task for task in _asked(sides[0], "tasks") if given.only in ", ".join(task)]
         for side in sides:
             for task in tasks:
                 _asked(side, task)  # warm
