@@ -8,6 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from fake_models import Scripted
+from test_flow import compared, length, task
 
 import rmbench
 from rmbench.data.files import read_rows
@@ -17,8 +19,6 @@ from rmbench.results import collection, files
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import TaskResult
 from rmbench.types import Candidate, Example, Reward
-from tests.fake_models import Scripted
-from tests.test_flow import compared, length, task
 
 
 def pairs(path: Path, letter: str = "x", count: int = 6) -> Path:

@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fake_models import Scripted
+from test_flow import Task
 
 from rmbench.calibration import maps
 from rmbench.errors import ResultError
@@ -33,8 +35,6 @@ from rmbench.results.verify import ATTESTED, verify
 from rmbench.runs.evaluate import evaluate
 from rmbench.runs.respond import Sampling, evaluate_policy
 from rmbench.types import Candidate, Example, Message, Request, Response, Reward
-from tests.fake_models import Scripted
-from tests.test_flow import Task
 
 Path_ = tuple[str | int, ...]
 
