@@ -44,12 +44,14 @@ class Side:
 
 def read_models(paths: Sequence[Path], groups: Mapping[str, Sequence[Path]]) -> list[ComparedModel]:
     """Every run in `paths` as a model, then each of `groups` as one. Raises ResultError and UsageError."""
-    known = [run for path in paths for run in _runs(path)]
-    names = run_names(known)
+    runs = [run for path in paths for run in _runs(path)]
+    names = run_names(runs)
     for name in set(groups) & set(names):
         raise UsageError(f"--group {name}: a model has that name; give the group another")
-    models = [ComparedModel(name, [run]) for name, run in zip(names, known, strict=True)]
-    models += [ComparedModel(name, [run for path in some for run in _runs(path)]) for name, some in groups.items()]
+    models = [ComparedModel(name, [run]) for name, run in zip(names, runs, strict=True)]
+    models += [
+        ComparedModel(name, [run for path in folders for run in _runs(path)]) for name, folders in groups.items()
+    ]
     if len(models) < 2:
         given = f"only {models[0].name} is" if models else "nothing is"
         raise UsageError(f"{given} given; a comparison needs two models or more")
@@ -60,14 +62,14 @@ def read_models(paths: Sequence[Path], groups: Mapping[str, Sequence[Path]]) -> 
 def shared_tasks(models: Sequence[ComparedModel], wanted: Sequence[str]) -> list[str]:
     """The tasks of the baseline, or those of them that are wanted, that another model has too."""
     tasks = {model.name: list(dict.fromkeys(task for run in model.runs for task in run.files)) for model in models}
-    known = list(dict.fromkeys(task for some in tasks.values() for task in some))
+    names = list(dict.fromkeys(task for own in tasks.values() for task in own))
     for task in wanted:
-        if task not in known:
-            raise UsageError(unknown("task", task, known))
+        if task not in names:
+            raise UsageError(unknown("task", task, names))
     baseline, *others = tasks.values()
-    shared = [task for task in wanted or baseline if task in baseline and any(task in some for some in others)]
+    shared = [task for task in wanted or baseline if task in baseline and any(task in own for own in others)]
     if not shared:
-        have = "; ".join(f"{name} has {', '.join(some)}" for name, some in tasks.items())
+        have = "; ".join(f"{name} has {', '.join(own)}" for name, own in tasks.items())
         raise ResultError(f"no task in common: {have}")
     return shared
 

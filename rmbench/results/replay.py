@@ -56,8 +56,8 @@ def examples_of(result: TaskResult) -> list[JudgedExample]:
     labels = _labels(records["label"].take(rows).to_pylist(), records["class"].take(rows).to_pylist())
     places = rows.tolist()
     return [
-        JudgedExample(name, dict(some or ()), cluster, labels[start:end], places[start:end])
-        for name, some, cluster, start, end in zip(names, facets, clusters, starts, ends, strict=True)
+        JudgedExample(name, dict(stated or ()), cluster, labels[start:end], places[start:end])
+        for name, stated, cluster, start, end in zip(names, facets, clusters, starts, ends, strict=True)
     ]
 
 
@@ -74,24 +74,24 @@ class DataHashes(NamedTuple):
 def data_hashes(records: pa.Table) -> DataHashes:
     """The identities of the examples and the responses that a table of candidates is about."""
     rows, ends = _grouped(records)
-    examples, responses, known = list[tuple[str, str]](), list[tuple[str, str]](), True
+    examples, responses, all_texts = list[tuple[str, str]](), list[tuple[str, str]](), True
     tags = [name for name in records.column_names if name.startswith(TAG)]
     for table, sizes in _blocks(records.select([*STATED, *RESPONSE, *tags]), rows, ends):
         columns = {name: table[name].to_pylist() for name in (*STATED, *RESPONSE)}
         labels = _labels(columns["label"], columns["class"])
-        found = tags_of(table) if tags else [_NO_TAGS] * table.num_rows
+        of_rows = tags_of(table) if tags else [_NO_TAGS] * table.num_rows
         start = 0
         for size in sizes:
-            some = slice(start, start + size)
+            place = slice(start, start + size)
             name, facets = columns["example_id"][start], sorted(columns["facets"][start] or ())
-            of_example = [columns["cluster"][start], columns["prompt"][start], facets, labels[some]]
-            of_example += [columns[what][some] for what in ("annotations", "step_labels")]
-            of_responses = [columns["text_hash"][some], columns["characters"][some], found[some]]
+            of_example = [columns["cluster"][start], columns["prompt"][start], facets, labels[place]]
+            of_example += [columns[what][place] for what in ("annotations", "step_labels")]
+            of_responses = [columns["text_hash"][place], columns["characters"][place], of_rows[place]]
             examples.append((name, list_sha256(of_example)))
             responses.append((name, list_sha256(of_responses)))
-            known = known and None not in columns["text_hash"][some]
+            all_texts = all_texts and None not in columns["text_hash"][place]
             start += size
-    return DataHashes(examples_sha256(examples), responses_sha256(responses) if known else None)
+    return DataHashes(examples_sha256(examples), responses_sha256(responses) if all_texts else None)
 
 
 def outcomes_of(result: TaskResult) -> list[Outcome]:
@@ -110,9 +110,9 @@ def replayed(result: TaskResult) -> Iterator[Replayed]:
         tags = tags_of(table)
         start = 0
         for size in sizes:
-            some = slice(start, start + size)
-            example = {name: values[some] for name, values in columns.items()}
-            yield _replayed(example, tags[some] if tags else [_NO_TAGS] * size, requests, result.task.null_verdict)
+            place = slice(start, start + size)
+            example = {name: values[place] for name, values in columns.items()}
+            yield _replayed(example, tags[place] if tags else [_NO_TAGS] * size, requests, result.task.null_verdict)
             start += size
 
 
@@ -182,7 +182,7 @@ def _reward(example: Mapping[str, list[Any]], at: int) -> Reward:
 
 def _requests(table: pa.Table) -> dict[str, list[Given]]:
     """What was given to the requests of each example, in the order asked."""
-    found: dict[str, list[Given]] = {}
+    by_example: dict[str, list[Given]] = {}
     for start in range(0, table.num_rows, _AT_ONCE):
         for row in table.slice(start, _AT_ONCE).to_pylist():
             reward = Reward(
@@ -196,11 +196,13 @@ def _requests(table: pa.Table) -> dict[str, list[Given]]:
                 pick=row["pick"],
                 heads={name: tuple(head) for name, head in row.get("heads") or ()},
             )
-            some = found.setdefault(row["example_id"], [])
-            if row["request"] != len(some):
-                raise ValueError(f"request {row['request']} of example {row['example_id']!r}; expected {len(some)}")
-            some.append(Given(row["ask"], tuple(row["candidates"]), reward))
-    return found
+            of_example = by_example.setdefault(row["example_id"], [])
+            if row["request"] != len(of_example):
+                raise ValueError(
+                    f"request {row['request']} of example {row['example_id']!r}; expected {len(of_example)}"
+                )
+            of_example.append(Given(row["ask"], tuple(row["candidates"]), reward))
+    return by_example
 
 
 def _grouped(records: pa.Table) -> tuple[NDArray[np.intp], list[int]]:
