@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test prove bench lint leaderboard clean
+.PHONY: demo test prove prove-full bench lint leaderboard clean
 
 demo: .venv/ready
 	$(BIN)/rmbench run -m demo -m length -m random -t rewardmath_mini -t best_of_n --out .demo/results
@@ -20,6 +20,10 @@ prove: .venv/ready
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/tails.py
 	$(BIN)/python benchmarks/startup.py
+
+# hours: the same checks with the repetitions whose figures benchmarks/RESULTS.md holds; never part of CI
+prove-full: .venv/ready
+	$(BIN)/python benchmarks/coverage.py --full
 
 bench: .venv/bench
 	$(BIN)/python benchmarks/startup.py
