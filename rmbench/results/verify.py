@@ -228,10 +228,8 @@ def _check_columns(table: str, found: pa.Table, due: Mapping[str, pa.DataType]) 
             raise ResultError(f"{table}: column {name!r} is none of a result's")
 
 
-def _key_by(name: str, holder: Any, place: Any) -> None:
+def _key_by(name: str, holder: dict[str, Any], place: Any) -> None:
     """Makes a mapping of the list `name`, wherever it stands in `holder`. Raises ResultError where one is twice."""
-    if not isinstance(holder, dict):
-        return
     for key, value in holder.items():
         if key == name and isinstance(value, list):
             named: dict[str, Any] = {}
@@ -240,7 +238,7 @@ def _key_by(name: str, holder: Any, place: Any) -> None:
                     raise ResultError(f"{place(item)} is listed twice")
                 named[place(item)] = item
             holder[key] = named
-        else:
+        elif isinstance(value, dict):
             _key_by(name, value, place)
 
 
