@@ -13,6 +13,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 MODEL_HELP = "demo, length, random, a hub id, a folder, scores:FILE, python:module:attribute, ..."
 
+OUT_HELP = "A .jsonl, .csv, .tsv or .parquet file, or - for standard output."
+
 OF_FORWARDS = ("token_budget", "devices")  # options of a run, for models that forwards are run for
 
 
@@ -46,6 +48,13 @@ _MODEL = (
     ),
     click.option("--seed", type=click.IntRange(min=0), help="Seed of random, and of draws. [default: 0]"),
 )
+
+
+def form_option(command: _Command) -> _Command:
+    """In what format a table is written, where its name does not say it."""
+    formats = click.Choice(["jsonl", "csv", "tsv", "parquet"])
+    told = "What OUT is written as. [default: as its suffix says; jsonl of standard output]"
+    return click.option("--format", "form", type=formats, help=told)(command)
 
 
 def model_options(command: _Command) -> _Command:
