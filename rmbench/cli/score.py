@@ -44,8 +44,8 @@ def command(
     from rmbench.runs.rows import check_input
     from rmbench.runs.score import score_file
 
-    check_input(file)
     place = target(out, [file, *([calibrator] if calibrator else [])], form=form)
+    check_input(file)
     specs = columns_of(models, parse)
     given = allotted(options, [(spec, model_options_of(spec)) for spec in specs.values()])
     asked = {name: (spec, own) for (name, spec), own in zip(specs.items(), given, strict=True)}

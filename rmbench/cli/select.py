@@ -149,10 +149,10 @@ def _select(
     from rmbench.runs.rows import check_input
     from rmbench.runs.select import select_file
 
-    check_input(file)
     judge = None if gold is None else Path(gold) if _is_table(Path(gold)) else gold
     read = [file, *([judge] if isinstance(judge, Path) else [])]
     place = None if out is None else target(out, read, form=form)
+    check_input(file)
     specs = columns_of(models, parse)
     if isinstance(judge, str):
         specs = {**specs, parse(judge).name or _GOLD: judge}

@@ -69,7 +69,7 @@ def target(out: str | Path, inputs: Sequence[Path] = (), *, form: str | None = N
     path = Path(out)
     chosen = form or path.suffix.lower().removeprefix(".")
     if chosen not in FORMATS:
-        raise UsageError(f"{path}: cannot tell what to write; .{', .'.join(FORMATS)} or --format would do")
+        raise UsageError(f"{path}: cannot tell what to write; .{', .'.join(FORMATS[:-1])} or .{FORMATS[-1]} would do")
     if path.is_dir():
         raise UsageError(f"-o {path}: a folder; expected a file")
     for given in inputs:

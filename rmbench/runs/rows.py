@@ -28,8 +28,8 @@ _TEXTS = ("text", "answer", "response", "content", "solution", "completion", "ou
 
 @dataclass(frozen=True)
 class ResponseRows:
-    """`read` has what each row asks; of each response, in the order of the file, `places` has the example's id and which
-    of its candidates it is, `own` the columns that go with it.
+    """`read` has what each row asks; of each response, in the order of the file, `places` has the example's id and
+    which of its candidates it is, `own` the columns that go with it.
     """
 
     read: Sequence[Responses]
