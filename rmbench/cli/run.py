@@ -59,7 +59,7 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N examples of each task.")
 @click.option("--deduplicate", is_flag=True, help="Drop repeated examples and count them.")
 @click.option("--out", type=click.Path(path_type=Path), default="results", show_default=True, help="Result folder.")
-@click.option("--name", help="The model's id in results; with one model only.")
+@click.option("--name", "names", multiple=True, help="The model's id in results; of several models one for each.")
 @sampling_options
 @model_options
 @click.option("--devices", metavar="0,1", help="Share the forwards among CUDA devices, a process on each.")
@@ -78,7 +78,7 @@ def command(
     limit: int | None,
     deduplicate: bool,
     out: Path,
-    name: str | None,
+    names: tuple[str, ...],
     samples: int | None,
     cap: int | None,
     temperature: float | None,
@@ -101,8 +101,7 @@ def command(
     seed = options["seed"] or 0
     sampling = Sampling(samples, cap, temperature, top_p, seed)
     specs, writers = list(dict.fromkeys(models)), list(dict.fromkeys(policies))
-    if name is not None and len(specs) + len(writers) > 1:
-        raise UsageError(f"--name {name} would name {len(specs) + len(writers)} models alike; give one, or no name")
+    _check_names(names, specs, writers)
     if not specs:
         _check_no_options_of_reward_models(options)
     if not writers and (count_with, sampling) != (None, Sampling(seed=sampling.seed)):
@@ -113,11 +112,12 @@ def command(
     answered = [item for item in loaded if item.task.subject == "policy"]
     _check_subjects(specs, writers, [item.task.name for item in judged], [item.task.name for item in answered])
     given = _given({**options, "count_with": count_with, "devices": devices}, specs, writers)
-    _check_name(name, specs, writers)
+    called = _names(names, specs, writers)
 
     def score(spec: str) -> list[TaskResult]:
         progress, results = ConsoleProgress(spec), []
         options = given["-m", spec]
+        name = called["-m", spec]
         for one in evaluations(spec, judged, out=out, name=name, seed=seed, fresh=fresh, progress=progress, **options):
             if isinstance(one, TaskResult):
                 results.append(one)
@@ -129,7 +129,7 @@ def command(
         return results
 
     def write(spec: str) -> list[TaskResult]:
-        progress = ConsoleProgress(spec)
+        progress, name = ConsoleProgress(spec), called["-p", spec]
         return evaluate_policy(spec, answered, sampling, out=out, name=name, progress=progress, **given["-p", spec])
 
     if explain_plan:
@@ -211,17 +211,37 @@ def _check_no_options_of_reward_models(options: dict[str, Any]) -> None:
             raise UsageError(f"{given} is for a reward model (-m); --max-new-tokens caps a policy")
 
 
-def _check_name(name: str | None, models: list[str], policies: list[str]) -> None:
-    """Raises UsageError where --name and the spec name the model differently."""
+def _check_names(names: Sequence[str], models: list[str], policies: list[str]) -> None:
+    """Raises UsageError where there is not one --name for each subject, where two are alike, and where a spec names its
+    model differently."""
     from rmbench.errors import UsageError
     from rmbench.models import spec as model_spec
     from rmbench.policies import spec as policy_spec
 
-    if name is None:
-        return
-    for spec in [*map(model_spec.parse, models), *map(policy_spec.parse, policies)]:
+    subjects = [*models, *policies]
+    if names and len(names) != len(subjects):
+        raise UsageError(
+            f"--name {' --name '.join(names)}: {len(names)} names for {len(subjects)} models; expected one each"
+        )
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"--name {name} would name {names.count(name)} models alike; give each its own")
+    parsed = [*map(model_spec.parse, models), *map(policy_spec.parse, policies)] if names else []
+    for name, spec in zip(names, parsed, strict=bool(names)):
         if spec.name not in (None, name):
             raise UsageError(f"{spec.text!r} is named {spec.name!r} there and {name!r} by --name")
+
+
+def _names(names: Sequence[str], models: list[str], policies: list[str]) -> dict[tuple[str, str], str | None]:
+    """What each subject is called in results, None where its own id does."""
+    from rmbench.cli._names import named
+    from rmbench.models import spec as model_spec
+    from rmbench.policies import spec as policy_spec
+
+    of_models = named(models, names[: len(models)], model_spec.parse)
+    of_policies = named(policies, names[len(models) :], policy_spec.parse)
+    return {**{("-m", spec): name for spec, name in of_models.items()},
+            **{("-p", spec): name for spec, name in of_policies.items()}}  # fmt: skip
 
 
 def _given(flags: dict[str, Any], models: list[str], policies: list[str]) -> dict[tuple[str, str], dict[str, Any]]:
