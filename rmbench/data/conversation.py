@@ -160,7 +160,7 @@ def to_example(
     Its prompt is what came before each response in its own conversation, else the row's own (`read_prompt`), else
     empty. The response is the last turn of a conversation; where the row has tools, or a conversation uses some, it is
     all from the first turn of the assistant on. Left out are responses to different prompts, which no reward compares,
-    and rows where a response is missing.
+    and rows where a response is missing. The row's own policy is that of a response that names none.
     """
     if len(replies) < 2:
         return LeftOut("fewer than two responses")
@@ -170,11 +170,13 @@ def to_example(
         return LeftOut("no response")
     if any(reply.prompt != replies[0].prompt for reply in replies):
         return LeftOut("prompts differ")
+    policy = row.name(POLICY)
+    wrote = {} if policy is None else {"policy": policy}
     return Example(
         row.name(ids) or "",
         replies[0].prompt or read_prompt(row),
         tuple(
-            Candidate(reply.response or "", label, tags=reply.tags or _UNTAGGED)
+            Candidate(reply.response or "", label, tags={**wrote, **reply.tags} if wrote else reply.tags or _UNTAGGED)
             for reply, label in zip(replies, labels, strict=True)
         ),
         tools=tools,

@@ -196,7 +196,7 @@ def _noted(examples: Sequence[Example], renamed: Set[str]) -> dict[str, int]:
     ]
     noted = {
         "empty prompts": sum(not any(_says_something(m) for m in example.prompt) for example in examples),
-        "empty responses": sum(of_one.count("") for of_one in responses),
+        "empty responses": sum(isinstance(one, str) and not one.strip() for of_one in responses for one in of_one),
         "examples with identical responses": sum(len(set(of_one)) < len(of_one) for of_one in told),
         "repeated ids": sum(example.id in renamed for example in examples),
         "tool calls whose arguments are not JSON": sum(map(_broken_calls, examples)),

@@ -141,4 +141,5 @@ TASK = Comparison(
     card="best_of_n",
     read=read,
     bundled=Path(__file__).parent / "rows.jsonl",
+    orders="both",
 )
