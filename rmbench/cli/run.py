@@ -220,9 +220,9 @@ def _check_names(names: Sequence[str], models: list[str], policies: list[str]) -
 
     subjects = [*models, *policies]
     if names and len(names) != len(subjects):
-        raise UsageError(
-            f"--name {' --name '.join(names)}: {len(names)} names for {len(subjects)} models; expected one each"
-        )
+        told = f"--name {' --name '.join(names)}"
+        problem = f"would name {len(subjects)} models alike" if len(names) == 1 else f"are names of {len(names)} models"
+        raise UsageError(f"{told} {problem}; expected one for each of {len(subjects)}, or none")
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"--name {name} would name {names.count(name)} models alike; give each its own")

@@ -21,6 +21,7 @@ from rmbench.results.judged import Judged
 from rmbench.results.schema import Config, ModelFit, SubjectInfo, TaskResult, Timing
 from rmbench.runs.loading import Failed, TaskData, load_tasks, read_tasks, seldom_collected
 from rmbench.scoring import Asking, Explanation, Progress, Session, Store, Usage
+from rmbench.scoring.usage import busy
 from rmbench.types import Question
 
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -121,7 +122,8 @@ def evaluations(
     name = name or (None if spec is None else spec_of(spec).name)
     options = with_seed(model, seed, options)
     device, others = _shared_out(spec, devices, options)
-    opened = open_model(model, **options)
+    with busy(progress, "opening"):
+        opened = open_model(model, **options)
     if devices is not None and not isinstance(opened, TokenModel | Opened | Derived):
         raise UsageError(f"{spec} runs its own work; several devices are for checkpoints")
     asking = Asking(device=device, token_budget=token_budget, progress=progress, fresh=fresh, seed=seed)

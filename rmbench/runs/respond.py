@@ -203,7 +203,8 @@ def evaluate_policy(
         _generation(item.task)
     if out is not None:
         files.check_writable(Path(out))
-    opened = open_policy(policy, **options)
+    with busy(progress, "opening"):
+        opened = open_policy(policy, **options)
     subject = subject_of(opened) if name is None else replace(subject_of(opened), id=name)
     command = _command(policy, options, sampling)
     results, failures = list[TaskResult](), dict[str, Exception]()
