@@ -19,7 +19,7 @@ from rmbench.cli import main
 from rmbench.cli._progress import ConsoleProgress
 
 TALK = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "abc"}]
-RESTING = "python:resting_model:MODEL"
+RESTING = "resting"
 
 
 def write_rows(path: Path, rows: Sequence[Any]) -> Path:
@@ -42,6 +42,18 @@ def scored(tmp_path: Path, rows: Sequence[Any], *models: str) -> list[dict[str, 
     return lines(tmp_path / "out.jsonl")
 
 
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The family `resting` is installed, and this is where it counts how often it was started."""
+    info = tmp_path / "site" / "resting-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: resting\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[rmbench.models]\nresting = resting_model\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.setenv("RESTING_LOG", str(tmp_path / "log"))
+    return tmp_path / "log"
+
+
 @pytest.mark.parametrize(
     ("row", "due"),
     [
@@ -61,7 +73,7 @@ def scored(tmp_path: Path, rows: Sequence[Any], *models: str) -> list[dict[str, 
 def test_the_users_columns_go_along_with_each_response(tmp_path: Path, row: dict[str, Any], due: list[Any]) -> None:
     own = {"uid": 7, "tags": ["x", {"y": None}], "when": None}
     written = scored(tmp_path, [{**own, **row}, {"prompt": "zz", "response": "later"}])
-    names = set(own) | {name for one in due for name in one}
+    names = {*own, "prompt", "response"} | {name for one in due for name in one}
     ours = {"example_id", "candidate", "reward", "status", "detail", "n_tokens", "truncated"}
     assert set(written[0]) == names | ours
     for one, wanted in zip(written, due, strict=False):
@@ -212,9 +224,8 @@ def test_a_gold_file_is_not_replaced_and_a_link_elsewhere_is_written_through(tmp
      ("folder", None, "no such file")],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_is_told_before_a_model_is_opened(
-    tmp_path: Path, command: str, name: str, content: str | None, words: str, capsys: Any, monkeypatch: Any
+    tmp_path: Path, log: Path, command: str, name: str, content: str | None, words: str, capsys: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setenv("RESTING_LOG", str(tmp_path / "log"))
     monkeypatch.setattr("rmbench.runs.score.open_model", lambda *_, **__: pytest.fail("opened"))
     if content is not None:
         (tmp_path / name).write_text(content)
@@ -224,9 +235,9 @@ def test_a_file_that_cannot_be_read_is_told_before_a_model_is_opened(
     assert len(error.splitlines()) == 1
 
 
-def test_what_is_known_is_written_without_loading_the_model(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
-    log = tmp_path / "log"
-    monkeypatch.setenv("RESTING_LOG", str(log))
+def test_what_is_known_is_written_without_loading_the_model(
+    tmp_path: Path, log: Path, monkeypatch: Any, capsys: Any
+) -> None:
     rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "q", "chosen": "ab", "rejected": "abc"}])
     commands = [
         ["run", "-m", RESTING, "-t", "preference", "--data", f"preference={rows}", "--out", tmp_path / "r"],

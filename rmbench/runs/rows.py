@@ -102,18 +102,26 @@ def joined(own: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> tuple[d
     `input_...` because a column was made of their name that says something else."""
     names = dict.fromkeys(name for row in own for name in row)
     columns: dict[str, Any] = {}
+    moved = [name for name in ("prompt", "response") if f"input_{name}" in names]
     for name in names:
         values = [row.get(name) for row in own]
         if name not in made:
             columns[name] = values
-        elif list(map(str, values)) != list(
-            map(str, made[name] if isinstance(made[name], list) else made[name].to_pylist())
-        ):
+        elif [*map(_told, values)] != [*map(_told, _listed_column(made[name]))]:
             columns[_free(f"input_{name}", {*names, *made})] = values
-    moved = [name for name in made if f"input_{name}" in columns]
-    moved += [name for name in ("prompt", "response") if f"input_{name}" in columns]
+            moved.append(name)
     line = f"columns of the input that are called like one of the output are input_NAME there: {', '.join(moved)}"
     return {**columns, **made}, [line] if moved else []
+
+
+def _listed_column(values: Any) -> list[Any]:
+    listed: list[Any] = values if isinstance(values, list) else values.to_pylist()
+    return listed
+
+
+def _told(value: Any) -> str:
+    """A value as a text, in which a CSV file has it too."""
+    return "" if value is None else str(value)
 
 
 def prompt_of(turns: Sequence[Message], *, as_text: bool) -> Any:
