@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from rmbench.cli import EXIT_INCOMPLETE, debug_option
-from rmbench.cli._options import MODEL_HELP, allotted, model_options, model_options_of
+from rmbench.cli._options import MODEL_HELP, allotted, model_options, model_options_of, reading_options
 
 
 @click.command()
@@ -23,9 +23,18 @@ from rmbench.cli._options import MODEL_HELP, allotted, model_options, model_opti
     metavar="RESULT.json",
     help="A result of the same model: its calibration gives each reward a probability.",
 )
+@reading_options
 @model_options
 @debug_option
-def command(file: Path, model: str, out: Path, calibrator: Path | None, **options: Any) -> int:
+def command(
+    file: Path,
+    model: str,
+    out: Path,
+    calibrator: Path | None,
+    columns: dict[str, str] | None,
+    skip_bad_rows: bool,
+    **options: Any,
+) -> int:
     """Score every response in FILE: JSON, JSON lines, CSV or Parquet, or a folder of them.
 
     A row is a conversation that ends with the assistant's turn (`messages`), or a `prompt` with a `response`, with a
@@ -41,7 +50,8 @@ def command(file: Path, model: str, out: Path, calibrator: Path | None, **option
         raise UsageError(f"-o {out} would write over the responses; name another file")
     [options] = allotted(options, [(model, model_options_of(model))])
     with redirect_stdout(sys.stderr):  # what a user's code prints is no result
-        scored = score_file(model, file, calibrator=calibrator, progress=ConsoleProgress(model), **options)
+        reading: dict[str, Any] = {"columns": columns, "skip_bad_rows": skip_bad_rows}
+        scored = score_file(model, file, calibrator=calibrator, progress=ConsoleProgress(model), **reading, **options)
     files.write_table(scored.table, out)
     for line in scored.notes:
         click.echo(f"rmbench: {line}", err=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rmbench.cli import EXIT_INCOMPLETE, debug_option
-from rmbench.cli._options import MODEL_HELP, allotted, model_options, model_options_of
+from rmbench.cli._options import MODEL_HELP, allotted, model_options, model_options_of, reading_options
 
 if TYPE_CHECKING:
     from rmbench.compare.selection import AtN, TaskSelection
@@ -37,6 +37,7 @@ _OF_BOTH = {"seed", "debug"}
 @click.option("--view", help="With --result: a head or step aggregator. [default: each model's primary one]")
 @click.option("--kl", is_flag=True, help="With --result: the KL divergence of best-of-n; for samples of one policy.")
 @click.option("--json", "as_json", is_flag=True, help="With --result: print JSON and nothing else.")
+@reading_options
 @model_options
 @debug_option
 @click.pass_context
@@ -52,6 +53,8 @@ def command(
     view: str | None,
     kl: bool,
     as_json: bool,
+    columns: dict[str, str] | None,
+    skip_bad_rows: bool,
     **options: Any,
 ) -> int:
     """Write the K responses in FILE that MODEL rewards most, for each prompt, best first, to OUT.
@@ -74,7 +77,7 @@ def command(
     if file is None or model is None or out is None:
         missing = ", ".join(_named(context, {"file", "model", "out"} - given))
         raise UsageError(f"missing {missing}; select FILE -m MODEL -o OUT, or --result RESULT.json")
-    return _write(file, model, k, out, options)
+    return _write(file, model, k, out, options, columns=columns, skip_bad_rows=skip_bad_rows)
 
 
 def _given(context: click.Context) -> set[str]:
@@ -89,7 +92,7 @@ def _named(context: click.Context, names: set[str]) -> list[str]:
     return [parameter.opts[0] if parameter.opts[0].startswith("-") else "FILE" for parameter in known]
 
 
-def _write(file: Path, model: str, k: int, out: Path, options: Mapping[str, Any]) -> int:
+def _write(file: Path, model: str, k: int, out: Path, options: Mapping[str, Any], **reading: Any) -> int:
     from rmbench.cli._progress import ConsoleProgress
     from rmbench.results import files
     from rmbench.runs.select import select_file
@@ -97,7 +100,7 @@ def _write(file: Path, model: str, k: int, out: Path, options: Mapping[str, Any]
     files.check_table(out)
     [given] = allotted(options, [(model, model_options_of(model))])
     with redirect_stdout(sys.stderr):  # what a user's code prints is no result
-        selected = select_file(model, file, k, progress=ConsoleProgress(model), **given)
+        selected = select_file(model, file, k, progress=ConsoleProgress(model), **reading, **given)
     files.write_table(selected.table, out)
     for line in selected.notes:
         click.echo(f"rmbench: {line}", err=True)

@@ -170,8 +170,7 @@ def evaluate_policy(
     """
     sampling = sampling or Sampling()
     check_name(name)
-    ready = iter(load_tasks([task for task in tasks if not isinstance(task, TaskData)], data=data, limit=limit))
-    loaded = [task if isinstance(task, TaskData) else next(ready) for task in tasks]
+    loaded = load_tasks(tasks, data=data, limit=limit)
     for item in loaded:
         _generation(item.task)
     if out is not None:

@@ -13,8 +13,10 @@ import numpy as np
 
 from rmbench.cache import cache_folder
 from rmbench.calibration.maps import Kind, probabilities
-from rmbench.data.conversation import Responses, read_responses
-from rmbench.data.files import read_rows
+from rmbench.data.conversation import Responses, read_all
+from rmbench.data.dataset import LeftOut, nothing_left
+from rmbench.data.files import Rows
+from rmbench.data.rows import told
 from rmbench.errors import UsageError
 from rmbench.models.base import Model, Opened, ScoreFile, subject_of
 from rmbench.models.spec import Spec, open_model
@@ -75,6 +77,8 @@ def score_file(
     file: Path,
     *,
     calibrator: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    skip_bad_rows: bool = False,
     token_budget: int | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
@@ -93,7 +97,12 @@ def score_file(
         raise UsageError(
             f"model {model!r} looks rewards up by example; rmbench run -t TASK takes it, score needs a model"
         )
-    rows = _distinct([read_responses(row) for row in read_rows(file)])
+    read = Rows(file, columns=columns, skip_bad_rows=skip_bad_rows)
+    items = [*read_all(read)]
+    rows = _distinct([item for item in items if isinstance(item, Responses)])
+    excluded = Counter([item.reason for item in items if isinstance(item, LeftOut)]) + read.skipped
+    if not rows:
+        raise nothing_left(read.name, excluded, read.noted())
     requests = [Request("reward", row.prompt, (one,), row.tools) for row in rows for one in row.responses]
     questions = [Question(request) for request in requests]
     asking = Asking(token_budget=token_budget, progress=progress, fresh=fresh, seed=options.get("seed", 0))
@@ -101,7 +110,9 @@ def score_file(
         calibration = _calibration(calibrator, session) if calibrator else None
         given = session.ask(questions).rewards
     statuses = Counter(reward.status for reward in given if reward.status != "ok")
-    notes = [f"{count:,} rewards are {status}" for status, count in statuses.items()]
+    notes = [f"rows left out: {reason}: {count:,}" for reason, count in excluded.items()]
+    notes += [f"noted: {line}" for line in told(read.noted())]
+    notes += [f"{count:,} rewards are {status}" for status, count in statuses.items()]
     table = _table(rows, given)
     if calibration is not None:
         for name, kind in _columns(calibration).items():

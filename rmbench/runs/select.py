@@ -45,6 +45,8 @@ def select_file(
     file: Path,
     k: int,
     *,
+    columns: Mapping[str, str] | None = None,
+    skip_bad_rows: bool = False,
     token_budget: int | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
@@ -56,7 +58,8 @@ def select_file(
     a finite reward is never selected; a prompt that has fewer than `k` others gives all of them. `options` are those of
     `load_model`. Raises what `score_file` does.
     """
-    scored = score_file(model, file, token_budget=token_budget, fresh=fresh, progress=progress, **options)
+    reading: dict[str, Any] = {"columns": columns, "skip_bad_rows": skip_bad_rows}
+    scored = score_file(model, file, token_budget=token_budget, fresh=fresh, progress=progress, **reading, **options)
     groups = _groups(scored.rows, scored.table["reward"].to_pylist())
     finite = {prompt: [place for place in places if math.isfinite(place.reward)] for prompt, places in groups.items()}
     ranked = {prompt: sorted(places, key=lambda place: -place.reward) for prompt, places in finite.items()}
