@@ -112,12 +112,16 @@ def attempt(row: Row, read: Callable[[Row], _T]) -> _T | LeftOut:
     """What is read of a row; why it is left out, where it makes no example, or is bad and such rows are skipped."""
     try:
         return read(row)
-    except NoExampleError as error:
-        return LeftOut(error.reason)
     except DataError as error:
-        if row.tally is None or not row.tally.skip_bad_rows:
+        if isinstance(error, NoExampleError):
+            reason = error.reason
+        elif row.tally is not None and row.tally.skip_bad_rows:
+            reason = f"bad row: {error.reason}"
+        else:
             raise
-        return LeftOut(f"bad row: {error.reason}")
+    if reason != NO_PROMPT:  # which the columns that are there may explain
+        row.leave_out()
+    return LeftOut(reason)
 
 
 def read_all(rows: Iterable[Row]) -> Iterator[Responses | LeftOut]:

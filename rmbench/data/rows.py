@@ -83,6 +83,11 @@ class Fields(dict[str, Any]):
         self._look(name, value)
         return value
 
+    def leave_out(self) -> None:
+        """Counts nothing of this row as not read: it makes no example, which is counted by itself."""
+        for name, value in self.items():
+            self._look(name, value)
+
     def _look(self, name: str, value: Any) -> None:
         self._tally.asked.add(name)
         if _is_filled(value):
@@ -121,6 +126,11 @@ class Row:
     def no_example(self, reason: str, field: str | None = None) -> DataError:
         """What a row is left out and counted for, by itself."""
         return self.error(reason, field, reason=reason, kind=NoExampleError)
+
+    def leave_out(self) -> None:
+        """Takes the row out of what is counted as not read."""
+        if isinstance(self.value, Fields):
+            self.value.leave_out()
 
     def note(self, what: str) -> None:
         """Counts something odd about the data that this row is of."""

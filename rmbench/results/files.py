@@ -42,11 +42,8 @@ def result_path(result: TaskResult) -> Path:
 
 def check_ids(result: TaskResult) -> None:
     """Raises ResultError where the model's id or the task's name could lead out of a folder, or names a device."""
-    for field, name in (
-        ("subject.id", result.subject.id),
-        ("task.name", result.task.name),
-        ("config.task.name", result.label),
-    ):
+    tasks = ("task.name", result.task.name), ("config.task.name", result.label)
+    for field, name in (("subject.id", result.subject.id), *tasks):
         parts = re.split(r"[/\\]", name)
         leads_out = bool({".", ".."} & {part.strip() for part in parts}) or not parts[0].strip()
         device = any(_DEVICE.fullmatch(part.partition(".")[0].strip()) for part in parts)
