@@ -57,6 +57,37 @@ def form_option(command: _Command) -> _Command:
     return click.option("--format", "form", type=formats, help=told)(command)
 
 
+def _columns(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:
+    columns: dict[str, str] = {}
+    for pair in (pair for value in values for pair in value.split(",")):
+        ours, equals, theirs = (part.strip() for part in pair.partition("="))
+        if not (ours and equals and theirs):
+            raise click.BadParameter(f"{pair!r} is not NAME=COLUMN, as in prompt=question,chosen=good")
+        if ours in columns:
+            raise click.BadParameter(f"{ours} is given twice, {columns[ours]} and {theirs}")
+        columns[ours] = theirs
+    return columns or None
+
+
+_READING = (
+    click.option(
+        "--columns",
+        multiple=True,
+        metavar="NAME=COLUMN,...",
+        callback=_columns,
+        help="Read COLUMN of your data as what is called NAME here, as in prompt=question,chosen=good,rejected=bad.",
+    ),
+    click.option("--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be read, and count them by reason."),
+)
+
+
+def reading_options(command: _Command) -> _Command:
+    """How data of the user's own are read: `columns` and `skip_bad_rows`."""
+    for option in reversed(_READING):
+        command = option(command)
+    return command
+
+
 def model_options(command: _Command) -> _Command:
     """How a model is loaded and run. One that a model's family does not declare is not for it; None is not given."""
     for option in reversed(_MODEL):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rmbench.cli import EXIT_FAILED, EXIT_INCOMPLETE, debug_option, show_error
-from rmbench.cli._options import MODEL_HELP, OF_FORWARDS, allotted, model_options, model_options_of
+from rmbench.cli._options import MODEL_HELP, OF_FORWARDS, allotted, model_options, model_options_of, reading_options
 from rmbench.cli.generate import POLICY_HELP, sampling_options
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
     for value in given:
         task, equals, path = value.partition("=")
         if not (task and equals and path):
-            raise click.BadParameter(f"{value!r} is not TASK=PATH, as in rewardmath=scores.json")
+            expected = "TASK=PATH, as in rewardmath=scores.json, or NAME=TASK:PATH"
+            raise click.BadParameter(f"{value!r} is not {expected}")
         if task in paths:
             raise click.BadParameter(f"{task} is given twice, {paths[task]} and {path}; a run reads one of them")
         paths[task] = path
@@ -55,8 +56,17 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
     metavar="TASK",
     help="A task, python:module:TASK or suite:NAME; see rmbench list tasks and suites (repeatable).",
 )
-@click.option("--data", multiple=True, metavar="TASK=PATH", callback=_files, help="Run TASK on a file or folder.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N examples of each task.")
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="TASK=PATH",
+    callback=_files,
+    help="Run TASK on a file or folder; NAME=TASK:PATH on several, each with results under its NAME (repeatable).",
+)
+@reading_options
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="The first N examples of each task, of every file alike."
+)
 @click.option("--deduplicate", is_flag=True, help="Drop repeated examples and count them.")
 @click.option("--out", type=click.Path(path_type=Path), default="results", show_default=True, help="Result folder.")
 @click.option("--name", "names", multiple=True, help="The model's id in results; of several models one for each.")
@@ -75,6 +85,8 @@ def command(
     policies: tuple[str, ...],
     tasks: tuple[str, ...],
     data: dict[str, str],
+    columns: dict[str, str] | None,
+    skip_bad_rows: bool,
     limit: int | None,
     deduplicate: bool,
     out: Path,
@@ -107,7 +119,8 @@ def command(
     if not writers and (count_with, sampling) != (None, Sampling(seed=sampling.seed)):
         raise UsageError("--samples, --max-new-tokens, --temperature, --top-p and --count-with are for a policy (-p)")
     _check_plan(devices, explain_plan, writers)
-    loaded, failures = _read(tasks, data=data, limit=limit, deduplicate=deduplicate)
+    reading = {"columns": columns, "skip_bad_rows": skip_bad_rows}
+    loaded, failures = _read(tasks, data=data, limit=limit, deduplicate=deduplicate, **reading)
     judged = [item for item in loaded if item.task.subject == "reward_model"]
     answered = [item for item in loaded if item.task.subject == "policy"]
     _check_subjects(specs, writers, [item.task.name for item in judged], [item.task.name for item in answered])
@@ -286,7 +299,7 @@ def _write_page(results: list[TaskResult], loaded: list[TaskData], out: Path, *,
     """Whether it could be written."""
     from rmbench.report import page
 
-    texts = {item.task.name: {example.id: example for example in item.data.examples} for item in loaded}
+    texts = {item.name: {example.id: example for example in item.data.examples} for item in loaded}
     try:
         page.write(results, texts, out / "report.html")
     except Exception as error:  # the results are safe, and a page can be had later

@@ -10,7 +10,15 @@ from typing import Any
 import click
 
 from rmbench.cli import EXIT_INCOMPLETE, debug_option
-from rmbench.cli._options import MODEL_HELP, OUT_HELP, allotted, form_option, model_options, model_options_of
+from rmbench.cli._options import (
+    MODEL_HELP,
+    OUT_HELP,
+    allotted,
+    form_option,
+    model_options,
+    model_options_of,
+    reading_options,
+)
 
 
 @click.command()
@@ -26,10 +34,18 @@ from rmbench.cli._options import MODEL_HELP, OUT_HELP, allotted, form_option, mo
     metavar="RESULT.json",
     help="A result of the same model: its calibration gives each reward a probability.",
 )
+@reading_options
 @model_options
 @debug_option
 def command(
-    file: Path, models: tuple[str, ...], out: Path, form: str | None, calibrator: Path | None, **options: Any
+    file: Path,
+    models: tuple[str, ...],
+    out: Path,
+    form: str | None,
+    calibrator: Path | None,
+    columns: dict[str, str] | None,
+    skip_bad_rows: bool,
+    **options: Any,
 ) -> int:
     """Score every response in FILE: JSON, JSON lines, CSV or Parquet, a folder of them, or - for standard input.
 
@@ -50,7 +66,8 @@ def command(
     given = allotted(options, [(spec, model_options_of(spec)) for spec in specs.values()])
     asked = {name: (spec, own) for (name, spec), own in zip(specs.items(), given, strict=True)}
     with redirect_stdout(sys.stderr):  # what a user's code prints is no result
-        scored = score_file(asked, file, calibrator=calibrator, progress=ConsoleProgress)
+        reading: dict[str, Any] = {"columns": columns, "skip_bad_rows": skip_bad_rows}
+        scored = score_file(asked, file, calibrator=calibrator, progress=ConsoleProgress, **reading)
     lines = [*scored.notes, *place.write(scored.columns)]
     for line in lines:
         click.echo(f"rmbench: {line}", err=True)

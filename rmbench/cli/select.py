@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rmbench.cli import EXIT_INCOMPLETE, debug_option
-from rmbench.cli._options import MODEL_HELP, OUT_HELP, allotted, form_option, model_options, model_options_of
+from rmbench.cli._options import (
+    MODEL_HELP,
+    OUT_HELP,
+    allotted,
+    form_option,
+    model_options,
+    model_options_of,
+    reading_options,
+)
 
 if TYPE_CHECKING:
     from rmbench.compare.selection import AtN, TaskSelection
@@ -47,6 +55,7 @@ _GOLD = "gold"  # the name of the model that is only to judge
 @click.option("--view", help="With --result: a head or step aggregator. [default: each model's primary one]")
 @click.option("--kl", is_flag=True, help="Of the worth: the KL divergence of best-of-n; for samples of one policy.")
 @click.option("--json", "as_json", is_flag=True, help="Of the worth: print JSON and nothing else.")
+@reading_options
 @model_options
 @debug_option
 @click.pass_context
@@ -64,6 +73,8 @@ def command(
     view: str | None,
     kl: bool,
     as_json: bool,
+    columns: dict[str, str] | None,
+    skip_bad_rows: bool,
     **options: Any,
 ) -> int:
     """Write the K responses in FILE that MODEL rewards most, for each prompt, best first, to OUT.
@@ -94,7 +105,7 @@ def command(
     if file is None or not models or (out is None and gold is None):
         missing = ", ".join(_named(context, needed - given))
         raise UsageError(f"missing {missing}; select FILE -m MODEL -o OUT, or --result RESULT.json")
-    selected, place = _select(file, models, k, out, form, gold, options)
+    selected, place = _select(file, models, k, out, form, gold, options, columns=columns, skip_bad_rows=skip_bad_rows)
     lines = [*selected.notes, *(place.write(selected.columns) if place else [])]
     for line in lines:
         click.echo(f"rmbench: {line}", err=True)
@@ -140,6 +151,7 @@ def _select(
     form: str | None,
     gold: str | None,
     options: Mapping[str, Any],
+    **reading: Any,
 ) -> tuple[Selected, Target | None]:
     """What is selected, and where it is to be written."""
     from rmbench.cli._names import columns_of
@@ -160,7 +172,7 @@ def _select(
     given = allotted(options, [(spec, model_options_of(spec)) for spec in specs.values()])
     asked = {name: (spec, own) for (name, spec), own in zip(specs.items(), given, strict=True)}
     with redirect_stdout(sys.stderr):  # what a user's code prints is no result
-        return select_file(asked, file, k, gold=judge, progress=ConsoleProgress), place
+        return select_file(asked, file, k, gold=judge, progress=ConsoleProgress, **reading), place
 
 
 def _is_table(path: Path) -> bool:

@@ -70,7 +70,7 @@ def runs(paths: Iterable[Path]) -> list[Run]:
     found: list[tuple[Path, str, dict[str, Path]]] = []
     for file in paths:
         result = files.read(file)
-        task, identity = result.task.name, files.result_folder(result)
+        task, identity = result.label, files.result_folder(result)
         tasks = next((tasks for known, _, tasks in found if known == identity and task not in tasks), None)
         if tasks is None:
             tasks = {}

@@ -34,20 +34,22 @@ def result_folder(result: TaskResult) -> Path:
 def result_path(result: TaskResult) -> Path:
     """Where a result belongs, relative to the output folder; what is not its task's own is hashed into its name."""
     own = result.config.task
-    name = f"{result.task.name}-{short_hash(own)}" if own else result.task.name
+    name = f"{result.label}-{short_hash(own)}" if own else result.task.name
     return result_folder(result) / f"{name}.json"
 
 
 def check_ids(result: TaskResult) -> None:
     """Raises ResultError where the model's id or the task's name could lead out of a folder, or names a device."""
-    for field, name in (("subject.id", result.subject.id), ("task.name", result.task.name)):
+    tasks = ("task.name", result.task.name), ("config.task.name", result.label)
+    for field, name in (("subject.id", result.subject.id), *tasks):
         parts = re.split(r"[/\\]", name)
         leads_out = bool({".", ".."} & {part.strip() for part in parts}) or not parts[0].strip()
         device = any(_DEVICE.fullmatch(part.partition(".")[0].strip()) for part in parts)
         if leads_out or device or "\0" in name or re.match(r"[A-Za-z]:", name) or len(name) > _LONGEST_ID:
             raise ResultError(f"{field}: {name!r:.80} cannot name a file; expected a name, as in org/model")
-    if not _TASK.fullmatch(result.task.name):
-        raise ResultError(f"task.name: {result.task.name!r:.80} cannot name a file; expected letters, digits, _ or -")
+    for field, name in tasks:
+        if not _TASK.fullmatch(name):
+            raise ResultError(f"{field}: {name!r:.80} cannot name a file; expected letters, digits, _ or -")
 
 
 def check_writable(out: Path) -> None:

@@ -171,8 +171,8 @@ def _own_columns(task: Generation, file: Path) -> dict[tuple[Message, ...], dict
     for row in read_rows(file):
         for example in task.read([row]):
             if isinstance(example, Prompt):
-                said = "prompt" in row.value and read_prompt(Row({"prompt": row.value["prompt"]}, "", 0))
-                kept = {name: value for name, value in row.value.items() if name != "prompt" or said != example.prompt}
+                said = "prompt" in row.given and read_prompt(Row({"prompt": row.given["prompt"]}, "", 0))
+                kept = {name: value for name, value in row.given.items() if name != "prompt" or said != example.prompt}
                 own.setdefault(example.prompt, kept)
     return own
 
@@ -197,8 +197,7 @@ def evaluate_policy(
     """
     sampling = sampling or Sampling()
     check_name(name)
-    ready = iter(load_tasks([task for task in tasks if not isinstance(task, TaskData)], data=data, limit=limit))
-    loaded = [task if isinstance(task, TaskData) else next(ready) for task in tasks]
+    loaded = load_tasks(tasks, data=data, limit=limit)
     for item in loaded:
         _generation(item.task)
     if out is not None:

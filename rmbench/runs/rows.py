@@ -7,6 +7,7 @@ become columns. What came before is in `prompt` where no column of the row says 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,25 +17,30 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rmbench.data.conversation import RESPONSES, Responses, read_prompt, read_responses
-from rmbench.data.files import Row, read_rows
+from rmbench.data.conversation import CHOSEN, Responses, read_all, read_prompt
+from rmbench.data.dataset import LeftOut, nothing_left
+from rmbench.data.files import Rows
+from rmbench.data.messages import is_turn
+from rmbench.data.rows import Row, told
 from rmbench.errors import DataError
 from rmbench.types import Message
 
 STDIN = "-"
-_PAIR = ("chosen", "rejected", "reject", "rejected_response")
+_COUNT = re.compile(r"\d{1,9}", re.ASCII)
 _TEXTS = ("text", "answer", "response", "content", "solution", "completion", "output", "messages")
 
 
 @dataclass(frozen=True)
 class ResponseRows:
     """`read` has what each row asks; of each response, in the order of the file, `places` has the example's id and
-    which of its candidates it is, `own` the columns that go with it.
+    which of its candidates it is, `own` the columns that go with it. `notes` say what of the file is left out or not
+    read.
     """
 
     read: Sequence[Responses]
     places: Sequence[tuple[str, int]]
     own: Sequence[Mapping[str, Any]]
+    notes: Sequence[str] = ()
 
     @property
     def prompts(self) -> int:
@@ -55,7 +61,7 @@ class ResponseRows:
 def check_input(file: Path) -> None:
     """Raises DataError for a file or folder that is not there, or no data file; better before a model is looked at."""
     if str(file) != STDIN:
-        next(read_rows(file))
+        next(iter(Rows(file, skip_bad_rows=True)), None)
 
 
 @contextmanager
@@ -73,21 +79,28 @@ def input_file(file: Path) -> Iterator[Path]:
         yield path
 
 
-def rows_of(file: Path) -> ResponseRows:
-    """Every row of a data file or folder, or of standard input (`-`). Raises DataError."""
+def rows_of(file: Path, *, columns: Mapping[str, str] | None = None, skip_bad_rows: bool = False) -> ResponseRows:
+    """Every row of a data file or folder, or of standard input (`-`). Raises DataError, UsageError."""
     with input_file(file) as path:
-        given = list(read_rows(path))
-    read = [read_responses(row) for row in given]
-    kept = [_kept(row.value, len(asked.texts)) for row, asked in zip(given, read, strict=True)]
-    silent = [not _says(columns, asked) for (columns, _), asked in zip(kept, read, strict=True)]
+        rows = Rows(path, columns=columns, skip_bad_rows=skip_bad_rows)
+        items = list(read_all(rows))
+    read = [item for item in items if isinstance(item, Responses)]
+    excluded = Counter([item.reason for item in items if isinstance(item, LeftOut)]) + rows.skipped
+    noted = rows.noted()
+    if not read:
+        raise nothing_left(rows.name, excluded, noted)
+    notes = [f"rows left out: {reason}: {count:,}" for reason, count in excluded.items()]
+    notes += [f"noted: {line}" for line in told(noted)]
+    kept = [_kept(asked, columns or {}) for asked in read]
+    silent = [not _says(own, asked) for (own, _), asked in zip(kept, read, strict=True)]
     as_text = all(is_one_text(row.prompt) for row in read)
     own: list[dict[str, Any]] = []
-    for (columns, values), asked, lacks in zip(kept, read, silent, strict=True):
-        told = lacks or ("prompt" in columns and any(silent) and not as_text)
-        prompt = prompt_of(asked.prompt, as_text=as_text) if told else None
-        beside = _with(columns, "prompt", prompt, same=not lacks) if told else columns
-        own += [_of_one(beside, text, value) for text, value in zip(asked.texts, values, strict=True)]
-    return ResponseRows(read, _places(given, read), own)
+    for (beside, values), asked, lacks in zip(kept, read, silent, strict=True):
+        said = lacks or ("prompt" in beside and any(silent) and not as_text)
+        prompt = prompt_of(asked.prompt, as_text=as_text) if said else None
+        whole = _with(beside, "prompt", prompt, same=not lacks) if said else beside
+        own += [_of_one(whole, text, value) for text, value in zip(asked.texts, values, strict=True)]
+    return ResponseRows(read, _places(read), own, notes)
 
 
 def _of_one(columns: Mapping[str, Any], text: str, value: Any) -> dict[str, Any]:
@@ -126,18 +139,29 @@ def _told(value: Any) -> str:
 
 def prompt_of(turns: Sequence[Message], *, as_text: bool) -> Any:
     """A prompt as a column holds it: a text, or a list of messages."""
-    return turns[0].text if as_text else [{"role": turn.role, "content": turn.text} for turn in turns]
+    return turns[0].text if as_text else [_message(turn) for turn in turns]
+
+
+def _message(turn: Message) -> dict[str, Any]:
+    """A turn as data have it; an image is known by its hash alone."""
+    parts = [{"type": "text", "text": one} if isinstance(one, str) else {"type": "image", "sha256": one.sha256}
+             for one in turn.parts]  # fmt: skip
+    calls = [{"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+             | ({"id": call.id} if call.id else {}) for call in turn.tool_calls]  # fmt: skip
+    more = {"tool_calls": calls, "tool_call_id": turn.tool_call_id, "name": turn.name}
+    content = parts if turn.images else turn.text
+    return {"role": turn.role, "content": content} | {name: value for name, value in more.items() if value}
 
 
 def is_one_text(turns: Sequence[Message]) -> bool:
     """Whether a prompt is one plain turn of the user."""
-    return len(turns) == 1 and turns[0].role == "user"
+    return len(turns) == 1 and turns[0].role == "user" and turns[0].is_plain
 
 
-def _places(given: Sequence[Row], read: Sequence[Responses]) -> list[tuple[str, int]]:
+def _places(read: Sequence[Responses]) -> list[tuple[str, int]]:
     """Id and candidate of each response. Rows that say both, as those written here, keep theirs; else an id that stood
     before has `#2`, `#3`, ... behind it."""
-    said = [_said_place(row) if len(asked.texts) == 1 else None for row, asked in zip(given, read, strict=True)]
+    said = [_said_place(row) if len(row.texts) == 1 else None for row in read]
     if None not in said and len(set(said)) == len(said):
         return [place for place in said if place is not None]
     times: Counter[str] = Counter()
@@ -149,23 +173,21 @@ def _places(given: Sequence[Row], read: Sequence[Responses]) -> list[tuple[str, 
     return places
 
 
-def _said_place(row: Row) -> tuple[str, int] | None:
-    name, candidate = row.name(("example_id",)), str(row.value.get("candidate"))
-    return (name, int(candidate)) if name is not None and candidate.isdecimal() and len(candidate) < 10 else None
+def _said_place(row: Responses) -> tuple[str, int] | None:
+    name, candidate = row.row.given.get("example_id"), str(row.row.given.get("candidate"))
+    return None if name is None or not _COUNT.fullmatch(candidate) else (str(name), int(candidate))
 
 
-def _kept(row: Mapping[str, Any], k: int) -> tuple[dict[str, Any], Sequence[Any]]:
-    """The columns of a row that do not hold its k responses together, and what was held of each."""
-    listed = next((name for name in RESPONSES if isinstance(row.get(name), list) and len(row[name]) == k), None)
-    pair = [name for name in _PAIR if name in row] if "chosen" in row else []
-    sides = [one for name in pair for one in _listed(row[name])]
-    if listed is not None:
-        holders, values = [listed], row[listed]
-    elif pair and k in (len(pair), len(sides)):
-        holders, values = pair, sides if len(sides) == k else [row[name] for name in pair]
-    else:
-        holders, values = [], [None] * k
-    return {name: value for name, value in row.items() if name not in holders}, values
+def _kept(asked: Responses, columns: Mapping[str, str]) -> tuple[dict[str, Any], Sequence[Any]]:
+    """The columns of a row that do not hold its responses together, and what was held of each of these."""
+    given = asked.row.given
+    holders = [columns.get(name, name) for name in asked.fields]
+    values = [one for name in holders for one in _apart(given.get(name))]
+    listed = isinstance(given.get(holders[0]), list) and _apart(given[holders[0]]) == given[holders[0]]
+    alone = len(holders) == 1 and not listed and CHOSEN[0] not in asked.fields
+    if alone or len(values) != len(asked.texts):
+        return dict(given), [None] * len(asked.texts)
+    return {name: value for name, value in given.items() if name not in holders}, values
 
 
 def _with(columns: Mapping[str, Any], name: str, value: Any, *, same: bool = False) -> dict[str, Any]:
@@ -182,9 +204,9 @@ def _free(name: str, taken: Collection[str]) -> str:
     return name
 
 
-def _listed(value: Any) -> list[Any]:
-    """Several responses of one side; a conversation is one."""
-    several = isinstance(value, list) and not (value and isinstance(value[0], Mapping) and "role" in value[0])
+def _apart(value: Any) -> list[Any]:
+    """What a column holds of each response; a conversation is one."""
+    several = isinstance(value, list) and bool(value) and not any(map(is_turn, value))
     return list(value) if several else [value]
 
 

@@ -74,6 +74,8 @@ def score_file(
     file: Path,
     *,
     calibrator: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    skip_bad_rows: bool = False,
     token_budget: int | None = None,
     fresh: bool = False,
     progress: Callable[[str], Progress] | None = None,
@@ -91,7 +93,7 @@ def score_file(
     Raises DataError, ModelError, ResultError, and UsageError for a calibrator of another
     model or without calibration.
     """
-    rows = rows_of(file)
+    rows = rows_of(file, columns=columns, skip_bad_rows=skip_bad_rows)
     several = {"": (models, options)} if isinstance(models, str) else models
     if calibrator is not None and len(several) > 1:
         raise UsageError(f"--calibrator {calibrator} is of one model; got {len(several)} of them")
@@ -110,11 +112,11 @@ def score_file(
         made |= {f"{column}{behind}": values for column, values in _found(rewards[name]).items()}
         notes += [f"{name}: {line}" if behind else line for line in lines_of(rows, rewards[name])]
         if calibration is not None:
-            columns, lines = _calibrated(calibration, rows.read, rewards[name])
-            made, notes = {**made, **columns}, [*notes, *lines]
-    columns, moved = joined(rows.own, made)
+            probable, lines = _calibrated(calibration, rows.read, rewards[name])
+            made, notes = {**made, **probable}, [*notes, *lines]
+    written, moved = joined(rows.own, made)
     failed = sum(reward.status != "ok" for given in rewards.values() for reward in given)
-    return Scored(columns, rows, rewards, failed, [*notes, *moved])
+    return Scored(written, rows, rewards, failed, [*notes, *moved])
 
 
 @contextmanager
@@ -138,7 +140,8 @@ def _questions(rows: Sequence[Responses]) -> list[Question]:
 
 def _notes_of(rows: ResponseRows) -> list[str]:
     """What is odd about the data, whatever a model says of it."""
-    return [f"{rows.empty:,} of {len(rows.own):,} responses are empty"] if rows.empty else []
+    empty = [f"{rows.empty:,} of {len(rows.own):,} responses are empty"] if rows.empty else []
+    return [*rows.notes, *empty]
 
 
 def lines_of(rows: ResponseRows, rewards: Sequence[Reward]) -> list[str]:

@@ -52,6 +52,8 @@ def select_file(
     k: int,
     *,
     gold: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    skip_bad_rows: bool = False,
     token_budget: int | None = None,
     fresh: bool = False,
     progress: Callable[[str], Progress] | None = None,
@@ -66,15 +68,16 @@ def select_file(
     `load_model`. Raises what `score_file` does.
     """
     known = _gold_rewards(gold) if isinstance(gold, Path) else None
-    scored = score_file(models, file, token_budget=token_budget, fresh=fresh, progress=progress, **options)
+    reading: dict[str, Any] = {"columns": columns, "skip_bad_rows": skip_bad_rows}
+    scored = score_file(models, file, token_budget=token_budget, fresh=fresh, progress=progress, **reading, **options)
     names = [name for name in scored.rewards if name != gold] or [*scored.rewards]
     proxy = [reward.value for reward in scored.rewards[names[0]]]
     groups = _groups(scored.rows)
     finite = {prompt: [at for at in places if math.isfinite(proxy[at])] for prompt, places in groups.items()}
     ranked = {prompt: sorted(places, key=lambda at: -proxy[at]) for prompt, places in finite.items()}
     selected = {prompt: places[:k] for prompt, places in ranked.items()}
-    columns = _columns(scored, [at for places in selected.values() for at in places])
-    columns["rank"] = [rank for places in selected.values() for rank in range(1, len(places) + 1)]
+    written = _columns(scored, [at for places in selected.values() for at in places])
+    written["rank"] = [rank for places in selected.values() for rank in range(1, len(places) + 1)]
     truth = None
     if known is not None:
         truth = [known.get(place, math.nan) for place in scored.rows.places]
@@ -88,7 +91,7 @@ def select_file(
         [] if truth is None else [_outcome(scored.rows, prompt, at, proxy, truth) for prompt, at in groups.items()]
     )
     notes = [*scored.notes, *_notes(ranked, proxy, k)]
-    return Selected(columns, names[0], len(groups), len(proxy), scored.failed, notes, outcomes)
+    return Selected(written, names[0], len(groups), len(proxy), scored.failed, notes, outcomes)
 
 
 def _groups(rows: ResponseRows) -> dict[Turns, list[int]]:

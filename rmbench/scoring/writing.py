@@ -108,8 +108,22 @@ def _from_json(fields: Sequence[Any]) -> Response:
     return Response(content, tokens=tokens, finish=finish, cap=cap, top=top[0] if top else ())
 
 
-def _message(role: str, content: Any, calls: Sequence[Any] = (), tool_call_id: Any = None, name: Any = None) -> Message:
-    return Message(role, content, [ToolCall(*call) for call in calls], tool_call_id, name)
+def _message(
+    role: str,
+    content: Any,
+    calls: Sequence[Any] = (),
+    tool_call_id: Any = None,
+    name: Any = None,
+    extras: Sequence[Sequence[str]] = (),
+) -> Message:
+    return Message(
+        role,
+        content,
+        [ToolCall(*call) for call in calls],
+        tool_call_id,
+        name,
+        [(field, value) for field, value in extras],
+    )
 
 
 _RESPONSES: Codec[Response] = Codec(_to_json, _from_json, lambda response: True)
