@@ -94,7 +94,7 @@ def _turn(message: Message) -> dict[str, Any]:
         turn["tool_call_id"] = message.tool_call_id
     if message.name is not None:
         turn["name"] = message.name
-    return turn
+    return turn | {name: json.loads(value) for name, value in message.extras}
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

@@ -5,18 +5,16 @@ The JSON is written last, so where there is a result its tables are there too.
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from rmbench.errors import ResultError, UsageError
+from rmbench.errors import ResultError
 from rmbench.results.provenance import short_hash
 from rmbench.results.schema import SCHEMA_VERSION, TaskResult
 
@@ -36,20 +34,22 @@ def result_folder(result: TaskResult) -> Path:
 def result_path(result: TaskResult) -> Path:
     """Where a result belongs, relative to the output folder; what is not its task's own is hashed into its name."""
     own = result.config.task
-    name = f"{result.task.name}-{short_hash(own)}" if own else result.task.name
+    name = f"{result.label}-{short_hash(own)}" if own else result.task.name
     return result_folder(result) / f"{name}.json"
 
 
 def check_ids(result: TaskResult) -> None:
     """Raises ResultError where the model's id or the task's name could lead out of a folder, or names a device."""
-    for field, name in (("subject.id", result.subject.id), ("task.name", result.task.name)):
+    tasks = ("task.name", result.task.name), ("config.task.name", result.label)
+    for field, name in (("subject.id", result.subject.id), *tasks):
         parts = re.split(r"[/\\]", name)
         leads_out = bool({".", ".."} & {part.strip() for part in parts}) or not parts[0].strip()
         device = any(_DEVICE.fullmatch(part.partition(".")[0].strip()) for part in parts)
         if leads_out or device or "\0" in name or re.match(r"[A-Za-z]:", name) or len(name) > _LONGEST_ID:
             raise ResultError(f"{field}: {name!r:.80} cannot name a file; expected a name, as in org/model")
-    if not _TASK.fullmatch(result.task.name):
-        raise ResultError(f"task.name: {result.task.name!r:.80} cannot name a file; expected letters, digits, _ or -")
+    for field, name in tasks:
+        if not _TASK.fullmatch(name):
+            raise ResultError(f"{field}: {name!r:.80} cannot name a file; expected letters, digits, _ or -")
 
 
 def check_writable(out: Path) -> None:
@@ -74,7 +74,7 @@ def write(result: TaskResult, out: Path) -> Path:
             _write_table(result.requests, requests_path(target))
         else:
             requests_path(target).unlink(missing_ok=True)
-        _atomically(target, lambda path: path.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8"))
+        atomically(target, lambda path: path.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8"))
     except OSError as error:
         raise ResultError(
             f"{target}: cannot write the result ({error.strerror or error}); the rewards are kept, so the same "
@@ -86,21 +86,6 @@ def write(result: TaskResult, out: Path) -> Path:
 def requests_path(path: Path) -> Path:
     """Where the table of requests of the result at `path` stands, if it has one."""
     return path.with_suffix(".requests.parquet")
-
-
-def check_table(path: Path) -> None:
-    """Raises ResultError where `write_table` could not write `path`; better before scoring than after."""
-    if path.suffix not in _TABLES:
-        raise UsageError(f"{path}: cannot tell what to write; {' or '.join(_TABLES)} would do")
-    check_writable(path.parent)
-
-
-def write_table(table: pa.Table, path: Path) -> None:
-    """Writes a table as `.jsonl` or `.parquet`, whichever the path says. Raises ResultError."""
-    try:
-        _TABLES[path.suffix](table, path)
-    except OSError as error:
-        raise ResultError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def read(path: Path, *, tables: bool = False) -> TaskResult:
@@ -126,27 +111,10 @@ def read(path: Path, *, tables: bool = False) -> TaskResult:
     return result
 
 
-def _write_lines(table: pa.Table, target: Path) -> None:
-    rows = (json.dumps(_json_row(row), allow_nan=False) for row in table.to_pylist())
-    _atomically(target, lambda path: path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8"))
-
-
-def _json_row(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: it is a text there, as `float` reads it."""
-    heads = {"heads": {name: _json_number(value) for name, value in row["heads"]}} if "heads" in row else {}
-    return {name: _json_number(value) for name, value in row.items()} | heads
-
-
-def _json_number(value: Any) -> Any:
-    if not isinstance(value, float) or math.isfinite(value):
-        return value
-    return None if math.isnan(value) else str(value)
-
-
 def _write_table(table: pa.Table, target: Path) -> None:
     import pyarrow.parquet as pq
 
-    _atomically(target, lambda path: pq.write_table(table, path, compression="zstd"))
+    atomically(target, lambda path: pq.write_table(table, path, compression="zstd"))
 
 
 def _read_table(path: Path) -> object:
@@ -161,7 +129,8 @@ def _read_table(path: Path) -> object:
         raise ResultError(f"{path}: the records of this result cannot be read ({error})") from error
 
 
-def _atomically(target: Path, write_to: Callable[[Path], object]) -> None:
+def atomically(target: Path, write_to: Callable[[Path], object]) -> None:
+    """Has `write_to` write a file beside `target`, which is then moved into its place."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         write_to(temporary)
@@ -175,4 +144,3 @@ def _atomically(target: Path, write_to: Callable[[Path], object]) -> None:
 _TASK = re.compile(r"[A-Za-z0-9]\w*([.-]\w+)*", re.ASCII)
 _DEVICE = re.compile(r"con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$", re.IGNORECASE)
 _LONGEST_ID = 200
-_TABLES: Mapping[str, Callable[[pa.Table, Path], None]] = {".jsonl": _write_lines, ".parquet": _write_table}

@@ -351,6 +351,11 @@ class TaskResult(_Part):
         return list(dict.fromkeys(metric.view for metric in self.metrics))
 
     @property
+    def label(self) -> str:
+        """What it is called among others: the name of its data where its run had several of a task, else the task's."""
+        return str(self.config.task.get("name", self.task.name))
+
+    @property
     def records(self) -> pa.Table:
         """One row a candidate; None on a result read without its Parquet."""
         return self._records

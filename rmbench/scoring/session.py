@@ -41,7 +41,7 @@ from rmbench.scoring.explain import Explanation, explain_forwards
 from rmbench.scoring.keys import delivered, lacking, request_keys
 from rmbench.scoring.ledger import REPLIES, Codec, Ledger
 from rmbench.scoring.store import Store
-from rmbench.scoring.usage import Progress, Usage
+from rmbench.scoring.usage import Progress, Usage, busy
 from rmbench.scoring.windows import forwards
 from rmbench.scoring.writing import Writing
 from rmbench.types import GenerationRequest, Json, Question, Request, Response, Reward, Use
@@ -394,7 +394,8 @@ class Session:
         """The model with its weights, loaded the first time they are needed, and its like on the other devices."""
         if self._running is None:
             opened = cast(Opened, self.model)
-            self._running = self._open.enter_context(opened.started(self.asking.device))
+            with busy(self.asking.progress, "loading"):
+                self._running = self._open.enter_context(opened.started(self.asking.device))
             facts = getattr(self._running, "facts", None)
             if self.asking.store is not None and facts and opened.fingerprint is not None:
                 self.asking.store.put([(self._facts_key(), facts)])

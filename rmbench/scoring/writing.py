@@ -13,6 +13,7 @@ from rmbench.policies.base import OpenedPolicy, Policy
 from rmbench.policies.outputs import Outputs
 from rmbench.scoring.keys import generation_key, turn
 from rmbench.scoring.ledger import Codec, Ledger
+from rmbench.scoring.usage import busy
 from rmbench.types import GenerationRequest, Message, Response, ToolCall
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class Writing:
 
     def _started(self) -> Policy:
         if self._running is None:
-            self._running = self._open.enter_context(cast(OpenedPolicy, self.policy).started(self.asking.device))
+            with busy(self.asking.progress, "loading"):
+                self._running = self._open.enter_context(cast(OpenedPolicy, self.policy).started(self.asking.device))
         return self._running
 
     def _identity(self) -> str:
@@ -106,8 +108,22 @@ def _from_json(fields: Sequence[Any]) -> Response:
     return Response(content, tokens=tokens, finish=finish, cap=cap, top=top[0] if top else ())
 
 
-def _message(role: str, content: Any, calls: Sequence[Any] = (), tool_call_id: Any = None, name: Any = None) -> Message:
-    return Message(role, content, [ToolCall(*call) for call in calls], tool_call_id, name)
+def _message(
+    role: str,
+    content: Any,
+    calls: Sequence[Any] = (),
+    tool_call_id: Any = None,
+    name: Any = None,
+    extras: Sequence[Sequence[str]] = (),
+) -> Message:
+    return Message(
+        role,
+        content,
+        [ToolCall(*call) for call in calls],
+        tool_call_id,
+        name,
+        [(field, value) for field, value in extras],
+    )
 
 
 _RESPONSES: Codec[Response] = Codec(_to_json, _from_json, lambda response: True)
