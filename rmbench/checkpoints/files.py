@@ -20,7 +20,13 @@ _CONVERT = (
     "weights are read from safetensors only, because .bin, .pt and .pkl files can execute code: load it where you trust"
     " it and convert it with save_pretrained"
 )
-_CONFIGS = ("config.json", "generation_config.json", "adapter_config.json", "adapter_model.safetensors")
+_CONFIGS = (
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "value_head.safetensors",
+)
 
 _watches: list[Callable[[str], None]] = []
 _hooked = False

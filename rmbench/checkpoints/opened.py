@@ -176,19 +176,26 @@ class OpenedCheckpoint:
             "libraries": {name: _version(name) for name in libraries},
         }
 
-    def load(self, device: str | None, prepared: Callable[[Any, Mapping[str, int]], None], harm: str) -> Any:
+    def load(
+        self,
+        device: str | None,
+        prepared: Callable[[Any, Mapping[str, int]], None],
+        harm: str,
+        apart: frozenset[str] = frozenset(),
+    ) -> Any:
         """The model with all of its weights from files, on its device, ready for inference.
 
+        `apart` are names of weights in its files that the family reads by itself.
         `prepared` is given the config of each part and, by name, the rows of weights that decide what the config leaves
         open, and may change the config; `harm` says in an error what missing weights would do. Raises ModelError.
         """
         place = pick_device(device)
         with quiet(), told_of(self.checkpoint.id), noted(self.files) as opened:
-            model = self._part(self.parts[0], place, prepared, harm)
+            model = self._part(self.parts[0], place, prepared, harm, apart)
             whole = self.parts[0].share
             for part in self.parts[1:]:
                 whole += part.share
-                other = self._part(part, place, prepared, harm)
+                other = self._part(part, place, prepared, harm, apart)
                 averaged(model, other, part.share / whole, (self.checkpoint.id, part.named.id))
             if self.adapter is not None:
                 model = with_adapter(model, self.adapter)
@@ -198,7 +205,14 @@ class OpenedCheckpoint:
                 model.to(place)
             return model.eval().requires_grad_(False)
 
-    def _part(self, part: Part, device: str, prepared: Callable[[Any, Mapping[str, int]], None], harm: str) -> Any:
+    def _part(
+        self,
+        part: Part,
+        device: str,
+        prepared: Callable[[Any, Mapping[str, int]], None],
+        harm: str,
+        apart: frozenset[str],
+    ) -> Any:
         config = read_config(part.base, trust_remote_code=self.trusted)
         shapes = shapes_of(part.base, weight_paths(part.base))
         own: dict[str, tuple[int, ...]] = {}
@@ -218,7 +232,7 @@ class OpenedCheckpoint:
             quantise=self.asked["quantise"],
         )
         missing = sorted(set(loaded["missing_keys"]) - set(own))
-        unused = sorted(set(loaded["unexpected_keys"]) - {"lm_head.weight"})
+        unused = sorted(set(loaded["unexpected_keys"]) - {"lm_head.weight"} - apart)
         passed = None if self.trusted else code_not_run(part.base, self.auto.__name__)
         if missing:
             spare = f", which has {listed(unused).rpartition(' ')[0]} to spare" if unused else ""

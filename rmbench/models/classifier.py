@@ -23,6 +23,7 @@ from rmbench.checkpoints.weights import named_dtype, positions
 from rmbench.device import release
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Identity, Option, Subject
+from rmbench.models.value_head import head_of
 from rmbench.types import Ask, Json, Message, Request, Response, Reward, Status, Use
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ VERSION = 2  # of how this module reads a model; a change of any reward raises i
 _NO_CLASSIFIER = ("ForCausalLM", "ForConditionalGeneration", "ForMaskedLM", "LMHeadModel")
 _PROBE = "Is 17 a prime number? Yes, no smaller prime divides it."
 _HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
-_PATHS = frozenset({"average", "weight", "adapter", "template"})  # their contents are hashed, never where they lie
+_PATHS = frozenset(
+    {"average", "weight", "adapter", "base", "template"}
+)  # their contents are hashed, never where they lie
 
 SOURCE = "required"
 
@@ -198,7 +201,14 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     opened = open_checkpoint(AutoModelForSequenceClassification, source, asked, revision)
     first = opened.parts[0]
     for architecture in opened.config.architectures or ():
+        if architecture.endswith("ForTokenClassification"):
+            raise ModelError(
+                f"{first.base.id} is a {architecture}, which has a value at every token and no reward of a response;"
+                " read as a sequence classifier it would give the first label's at the last token"
+            )
         if architecture.endswith(_NO_CLASSIFIER) and first.adapter is None and opened.adapter is None:
+            if head_of(first.base) is not None:
+                raise ModelError(f"{first.base.id} is a {architecture} with a value head: write value_head:{source}")
             raise ModelError(
                 f"{first.base.id} is a {architecture}, which has no reward head; give a ...ForSequenceClassification"
                 " checkpoint, a PEFT adapter that brings the head, or a callable as python:module:attribute"
