@@ -287,9 +287,15 @@ def test_every_label_is_a_head(tmp_path: Path) -> None:
         assert [reward.heads[name][0] for reward in rewards] == approx(own[:, i])
 
 
-def test_the_first_label_is_the_reward_unless_one_is_called_so(tmp_path: Path) -> None:
+def test_several_labels_are_no_reward_until_one_is_named(tmp_path: Path) -> None:
     folder = make(tmp_path / "rm", "bert", num_labels=2)
-    reward = one_at_a_time(start_classifier(folder))[0]
+    with pytest.raises(UsageError, match=r"2 labels \(LABEL_0, LABEL_1\), and none is called reward: \?head=NAME"):
+        start_classifier(folder)
+    with pytest.raises(UsageError, match=r"head='helpful': local/rm has the labels LABEL_0, LABEL_1"):
+        start_classifier(folder, head="helpful")
+    reward = one_at_a_time(start_classifier(folder, head="1"))[0]
+    assert reward.heads == {"LABEL_0": reward.heads["LABEL_0"], "LABEL_1": (reward.value,)}
+    reward = one_at_a_time(start_classifier(folder, head="LABEL_0"))[0]
     assert reward.heads == {"LABEL_0": (reward.value,), "LABEL_1": reward.heads["LABEL_1"]}
 
 

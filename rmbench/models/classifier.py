@@ -1,7 +1,7 @@
 """Sequence classifiers as reward models: any AutoModelForSequenceClassification, decoder or encoder, with any labels.
 
-The reward is the raw logit of the label called `reward` where there is one and of the first label otherwise; with more
-than one label each is kept as a head. Which hidden state it is read from is known from the architecture and measured at
+The reward is the raw logit of the only label, of the one called `reward`, or of the one that the option `head` names;
+with more than one label each is kept as a head. Which hidden state it is read from is known from the architecture and measured at
 the start against the model's own forward; where the two differ, the whole model runs instead of its backbone.
 """
 
@@ -44,6 +44,7 @@ Pool = Literal["last", "hf", "first", "mean", "whole"]
 
 OPTIONS: Mapping[str, Option] = {
     **CHECKPOINT_OPTIONS,
+    "head": Option("the label that is the reward, by name or number, where there are several"),
     "head_dtype": Option("in which the head runs", default="float32"),
     "max_length": Option("tokens that longer sequences are cut to, and counted", int),
     "truncation_side": Option("where they are cut", default="left", choices=("left", "right")),
@@ -71,6 +72,7 @@ class Classifier:
     labels: tuple[str, ...]
     pad_id: int | None
     head_dtype: torch.dtype
+    reward: int = 0
     facts: Json = field(default_factory=dict)
     uses: frozenset[Use] = frozenset()
     answers: frozenset[Ask] = frozenset({"reward"})
@@ -105,7 +107,7 @@ class Classifier:
                 return (len(ids) - 1,)
 
     def _reward(self, logits: list[float], encoded: Encoded) -> Reward:
-        value = logits[default_label(self.labels)]
+        value = logits[self.reward]
         status: Status = "nan" if math.isnan(value) else "inf" if math.isinf(value) else "ok"
         heads = {label: (logit,) for label, logit in zip(self.labels, logits, strict=True)}
         return Reward(
@@ -148,9 +150,14 @@ class OpenedClassifier:
         """The same without an end."""
         opened, asked = self.checkpoint, self.checkpoint.asked
         device = device or self.device
-        model = opened.load(device, _prepared, "its rewards would be random")
-        model.config.use_cache = False  # nothing follows a forward, and a model that is run whole is not told so
         name = self.subject.id
+
+        def prepared(config: Any, rows: Mapping[str, int]) -> None:
+            _prepared(config, rows)
+            reward_label(_labels(config), asked["head"], name)  # which costs nothing before the weights are read
+
+        model = opened.load(device, prepared, "its rewards would be random")
+        model.config.use_cache = False  # nothing follows a forward, and a model that is run whole is not told so
         rendering = replace(self.rendering, limits=_limits(model, self.rendering.limits, name))
         _check_max_length(rendering)
         backbone, head, pool, layout = _split(model, rendering, name)
@@ -160,11 +167,12 @@ class OpenedClassifier:
         elif pool == "last" and asked["pooling"] == "hf":
             pool = "hf"
         labels = _labels(model.config)
+        reward = reward_label(labels, asked["head"], name)
         facts = {
             "layout": layout,
             "pooling": pool,
             "labels": list(labels),
-            "reward": labels[default_label(labels)],
+            "reward": labels[reward],
             "attention": str(model.config._attn_implementation),
             "dtype": str(opened.dtype).removeprefix("torch."),
             "head_dtype": str(head_dtype).removeprefix("torch."),
@@ -181,6 +189,7 @@ class OpenedClassifier:
             labels=labels,
             pad_id=model.config.get_text_config().pad_token_id,
             head_dtype=head_dtype,
+            reward=reward,
             facts=facts,
             uses=self.uses,
         )
@@ -241,9 +250,25 @@ def _unhashed(option: str) -> bool:
     return option in _PATHS or OPTIONS[option].of_run
 
 
-def default_label(labels: Sequence[str]) -> int:
-    """The index of the label that is the reward: the one called so, or the first."""
-    return labels.index("reward") if "reward" in labels else 0
+def reward_label(labels: Sequence[str], asked: str | None, name: str) -> int:
+    """The index of the label that is the reward: asked for by name or number, the only one, or the one called so.
+
+    Raises UsageError where there are several and nobody says which: one may be of length, or the wrong class of two.
+    """
+    told = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
+    if asked is not None:
+        if asked in labels:
+            return labels.index(asked)
+        if asked.isdecimal() and int(asked) < len(labels):
+            return int(asked)
+        raise UsageError(f"head={asked!r}: {name} has the labels {told}")
+    if len(labels) == 1:
+        return 0
+    if "reward" in labels:
+        return labels.index("reward")
+    raise UsageError(
+        f"{name} has {len(labels)} labels ({told}), and none is called reward: ?head=NAME says which it is"
+    )
 
 
 def _prepared(config: Any, brought: Mapping[str, int]) -> None:
