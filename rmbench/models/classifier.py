@@ -1,8 +1,9 @@
 """Sequence classifiers as reward models: any AutoModelForSequenceClassification, decoder or encoder, with any labels.
 
 The reward is the raw logit of the only label, of the one called `reward`, or of the one that the option `head` names;
-with more than one label each is kept as a head. Which hidden state it is read from is known from the architecture and measured at
-the start against the model's own forward; where the two differ, the whole model runs instead of its backbone.
+with more than one label each is kept as a head. Which hidden state it is read from is known from the architecture and
+measured at the start against the model's own forward; where the two differ, the whole model runs instead of its
+backbone.
 """
 
 from __future__ import annotations
@@ -34,9 +35,7 @@ VERSION = 2  # of how this module reads a model; a change of any reward raises i
 _NO_CLASSIFIER = ("ForCausalLM", "ForConditionalGeneration", "ForMaskedLM", "LMHeadModel")
 _PROBE = "Is 17 a prime number? Yes, no smaller prime divides it."
 _HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
-_PATHS = frozenset(
-    {"average", "weight", "adapter", "base", "template"}
-)  # their contents are hashed, never where they lie
+_PATHS = frozenset({"average", "weight", "adapter", "base", "template"})  # hashed by contents, never by place
 
 SOURCE = "required"
 
@@ -266,9 +265,7 @@ def reward_label(labels: Sequence[str], asked: str | None, name: str) -> int:
         return 0
     if "reward" in labels:
         return labels.index("reward")
-    raise UsageError(
-        f"{name} has {len(labels)} labels ({told}), and none is called reward: ?head=NAME says which it is"
-    )
+    raise UsageError(f"{name} has {len(labels)} labels ({told}), and none is called reward: ?head=NAME says which")
 
 
 def _prepared(config: Any, brought: Mapping[str, int]) -> None:
