@@ -167,17 +167,15 @@ def changes(folder: Path) -> Iterator[tuple[str, Change]]:
             content = json.loads(file.read_text())
             for field, value in content.items():
                 if (other := _other(field, value)) is not None:
-                    yield (
-                        f"{name}: {field}",
-                        _on(file, lambda path, field=field, other=other: edit(path, **{field: other})),
-                    )
+                    yield f"{name}: {field}", _on(file, _edited(field, other))
     for name, fields in _ADDED.items():
         for field, value in fields.items():
             if (folder / name).exists():
-                yield (
-                    f"{folder.name}/{name}: + {field}",
-                    _on(folder / name, lambda path, field=field, value=value: edit(path, **{field: value})),
-                )
+                yield f"{folder.name}/{name}: + {field}", _on(folder / name, _edited(field, value))
+
+
+def _edited(field: str, value: Any) -> Change:
+    return lambda file: edit(file, **{field: value})
 
 
 # Fields that are not there and that move what is read where they are
@@ -228,21 +226,19 @@ def _another_shard(file: Path) -> None:
 
 def _other(field: str, value: Any) -> Any:
     """Another value of the same type; None where a field has none that loads."""
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, int):
-        return value + 1
-    if isinstance(value, float):
-        return value * 2 + 0.1
-    if isinstance(value, list) and value:
-        return value[:-1]
-    if isinstance(value, dict) and field == "rope_parameters":
-        return {**value, "rope_theta": 100.0}
-    if isinstance(value, dict) and field == "normalizer":
-        return {"type": "Lowercase"}
-    if isinstance(value, str):
-        return {"hidden_act": "relu", "dtype": "bfloat16", "eos_token": "<pad>", "bos_token": "<unk>"}.get(field)
-    return None
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case float():
+            return value * 2 + 0.1
+        case [*first, _]:
+            return first
+        case {"rope_theta": _}:
+            return {**value, "rope_theta": 100.0}
+    named = {"hidden_act": "relu", "dtype": "bfloat16", "eos_token": "<pad>", "bos_token": "<unk>"}
+    return {"type": "Lowercase"} if field == "normalizer" else named.get(field)
 
 
 # What comes of it
