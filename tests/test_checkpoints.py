@@ -250,7 +250,7 @@ def test_an_adapter_stays_beside_quantised_weights(llama: Path, tmp_path: Path) 
     """bitsandbytes is not here: what the weights are is not changed, only said to be quantised."""
     adapter(llama, tmp_path / "adapter")
     merged = start_classifier(tmp_path / "adapter")
-    with patch("rmbench.checkpoints.weights.is_quantised", lambda _: True):
+    with patch("rmbench.checkpoints.adapters.is_quantised", lambda _: True):
         beside = start_classifier(tmp_path / "adapter")
     names = [name for name, _ in beside.backbone.named_parameters()]
     assert any("lora_A" in name for name in names)

@@ -287,9 +287,15 @@ def test_every_label_is_a_head(tmp_path: Path) -> None:
         assert [reward.heads[name][0] for reward in rewards] == approx(own[:, i])
 
 
-def test_the_first_label_is_the_reward_unless_one_is_called_so(tmp_path: Path) -> None:
+def test_several_labels_are_no_reward_until_one_is_named(tmp_path: Path) -> None:
     folder = make(tmp_path / "rm", "bert", num_labels=2)
-    reward = one_at_a_time(start_classifier(folder))[0]
+    with pytest.raises(UsageError, match=r"2 labels \(LABEL_0, LABEL_1\), and none is called reward: \?head=NAME"):
+        start_classifier(folder)
+    with pytest.raises(UsageError, match=r"head='helpful': local/rm has the labels LABEL_0, LABEL_1"):
+        start_classifier(folder, head="helpful")
+    reward = one_at_a_time(start_classifier(folder, head="1"))[0]
+    assert reward.heads == {"LABEL_0": reward.heads["LABEL_0"], "LABEL_1": (reward.value,)}
+    reward = one_at_a_time(start_classifier(folder, head="LABEL_0"))[0]
     assert reward.heads == {"LABEL_0": (reward.value,), "LABEL_1": reward.heads["LABEL_1"]}
 
 
@@ -401,7 +407,10 @@ def test_weights_that_are_no_part_of_the_model_warn(llama: Path) -> None:
 def test_only_safetensors_are_read(llama: Path) -> None:
     torch.save(load_file(llama / "model.safetensors"), llama / "pytorch_model.bin")
     (llama / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"local/llama: no model\.safetensors; weights are read from safetensors only"):
+    with pytest.raises(
+        ModelError,
+        match=r"local/llama: no model\.safetensors, only pytorch_model.bin; weights are read from safetensors only",
+    ):
         start_classifier(llama)
 
 
@@ -452,7 +461,9 @@ def own_code(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def test_remote_code_is_in_the_fingerprint(own_code: Path, tmp_path: Path) -> None:
-    without, trusted = (start_classifier(own_code, trust_remote_code=trust) for trust in (False, True))
+    with pytest.warns(UserWarning, match=r"LlamaForSequenceClassification of transformers is read; config\.json names"):
+        without = start_classifier(own_code)
+    trusted = start_classifier(own_code, trust_remote_code=True)
     assert values(trusted) == approx([-value for value in values(without)])
     assert trusted.subject.settings == without.subject.settings
     assert trusted.fingerprint != without.fingerprint
@@ -470,7 +481,8 @@ def test_the_sources_of_a_class_are_its_file_and_what_that_imports(own_code: Pat
 
 def test_code_of_another_repository_is_refused(llama: Path) -> None:
     change_config(llama, auto_map={"AutoModelForSequenceClassification": "other/repo--modeling.Own"})
-    assert start_classifier(llama).pool == "last"
+    with pytest.warns(UserWarning, match=r"names other/repo--modeling\.Own, code .*: --trust-remote-code runs it"):
+        assert start_classifier(llama).pool == "last"
     with pytest.raises(
         ModelError, match=r"local/llama: auto_map names other/repo--modeling\.Own.* no revision pins it"
     ):
@@ -604,7 +616,9 @@ def test_requests_that_cannot_be_read_keep_their_place(llama: Path) -> None:
 def test_a_checkpoint_with_missing_or_broken_files_is_one_line_or_a_warning(llama: Path, tmp_path: Path) -> None:
     config = json.loads((llama / "config.json").read_text())
     (llama / "config.json").write_text(json.dumps(config | {"hidden_size": 32}))
-    with pytest.raises(ModelError, match="tensors do not have the shapes that its config.json describes"):
+    with pytest.raises(
+        ModelError, match=r"weight has the shape \[500, 64\], and config.json describes \[500, 32\]; 20 more"
+    ):
         start_classifier(llama)
     (llama / "config.json").write_text(json.dumps(config))
     (llama / "tokenizer_config.json").unlink()

@@ -1,8 +1,9 @@
 """Sequence classifiers as reward models: any AutoModelForSequenceClassification, decoder or encoder, with any labels.
 
-The reward is the raw logit of the label called `reward` where there is one and of the first label otherwise; with more
-than one label each is kept as a head. Which hidden state it is read from is known from the architecture and measured at
-the start against the model's own forward; where the two differ, the whole model runs instead of its backbone.
+The reward is the raw logit of the only label, of the one called `reward`, or of the one that the option `head` names;
+with more than one label each is kept as a head. Which hidden state it is read from is known from the architecture and
+measured at the start against the model's own forward; where the two differ, the whole model runs instead of its
+backbone.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rmbench.checkpoints.weights import named_dtype, positions
 from rmbench.device import release
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Identity, Option, Subject
+from rmbench.models.value_head import head_of
 from rmbench.types import Ask, Json, Message, Request, Response, Reward, Status, Use
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ VERSION = 2  # of how this module reads a model; a change of any reward raises i
 _NO_CLASSIFIER = ("ForCausalLM", "ForConditionalGeneration", "ForMaskedLM", "LMHeadModel")
 _PROBE = "Is 17 a prime number? Yes, no smaller prime divides it."
 _HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
-_PATHS = frozenset({"average", "weight", "adapter", "template"})  # their contents are hashed, never where they lie
+_PATHS = frozenset({"average", "weight", "adapter", "base", "template"})  # hashed by contents, never by place
 
 SOURCE = "required"
 
@@ -41,6 +43,7 @@ Pool = Literal["last", "hf", "first", "mean", "whole"]
 
 OPTIONS: Mapping[str, Option] = {
     **CHECKPOINT_OPTIONS,
+    "head": Option("the label that is the reward, by name or number, where there are several"),
     "head_dtype": Option("in which the head runs", default="float32"),
     "max_length": Option("tokens that longer sequences are cut to, and counted", int),
     "truncation_side": Option("where they are cut", default="left", choices=("left", "right")),
@@ -68,6 +71,7 @@ class Classifier:
     labels: tuple[str, ...]
     pad_id: int | None
     head_dtype: torch.dtype
+    reward: int = 0
     facts: Json = field(default_factory=dict)
     uses: frozenset[Use] = frozenset()
     answers: frozenset[Ask] = frozenset({"reward"})
@@ -102,7 +106,7 @@ class Classifier:
                 return (len(ids) - 1,)
 
     def _reward(self, logits: list[float], encoded: Encoded) -> Reward:
-        value = logits[default_label(self.labels)]
+        value = logits[self.reward]
         status: Status = "nan" if math.isnan(value) else "inf" if math.isinf(value) else "ok"
         heads = {label: (logit,) for label, logit in zip(self.labels, logits, strict=True)}
         return Reward(
@@ -145,9 +149,14 @@ class OpenedClassifier:
         """The same without an end."""
         opened, asked = self.checkpoint, self.checkpoint.asked
         device = device or self.device
-        model = opened.load(device, _prepared, "its rewards would be random")
-        model.config.use_cache = False  # nothing follows a forward, and a model that is run whole is not told so
         name = self.subject.id
+
+        def prepared(config: Any, rows: Mapping[str, int]) -> None:
+            _prepared(config, rows)
+            reward_label(_labels(config), asked["head"], name)  # which costs nothing before the weights are read
+
+        model = opened.load(device, prepared, "its rewards would be random")
+        model.config.use_cache = False  # nothing follows a forward, and a model that is run whole is not told so
         rendering = replace(self.rendering, limits=_limits(model, self.rendering.limits, name))
         _check_max_length(rendering)
         backbone, head, pool, layout = _split(model, rendering, name)
@@ -157,11 +166,12 @@ class OpenedClassifier:
         elif pool == "last" and asked["pooling"] == "hf":
             pool = "hf"
         labels = _labels(model.config)
+        reward = reward_label(labels, asked["head"], name)
         facts = {
             "layout": layout,
             "pooling": pool,
             "labels": list(labels),
-            "reward": labels[default_label(labels)],
+            "reward": labels[reward],
             "attention": str(model.config._attn_implementation),
             "dtype": str(opened.dtype).removeprefix("torch."),
             "head_dtype": str(head_dtype).removeprefix("torch."),
@@ -178,6 +188,7 @@ class OpenedClassifier:
             labels=labels,
             pad_id=model.config.get_text_config().pad_token_id,
             head_dtype=head_dtype,
+            reward=reward,
             facts=facts,
             uses=self.uses,
         )
@@ -198,7 +209,14 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     opened = open_checkpoint(AutoModelForSequenceClassification, source, asked, revision)
     first = opened.parts[0]
     for architecture in opened.config.architectures or ():
+        if architecture.endswith("ForTokenClassification"):
+            raise ModelError(
+                f"{first.base.id} is a {architecture}, which has a value at every token and no reward of a response;"
+                " read as a sequence classifier it would give the first label's at the last token"
+            )
         if architecture.endswith(_NO_CLASSIFIER) and first.adapter is None and opened.adapter is None:
+            if head_of(first.base) is not None:
+                raise ModelError(f"{first.base.id} is a {architecture} with a value head: write value_head:{source}")
             raise ModelError(
                 f"{first.base.id} is a {architecture}, which has no reward head; give a ...ForSequenceClassification"
                 " checkpoint, a PEFT adapter that brings the head, or a callable as python:module:attribute"
@@ -231,9 +249,23 @@ def _unhashed(option: str) -> bool:
     return option in _PATHS or OPTIONS[option].of_run
 
 
-def default_label(labels: Sequence[str]) -> int:
-    """The index of the label that is the reward: the one called so, or the first."""
-    return labels.index("reward") if "reward" in labels else 0
+def reward_label(labels: Sequence[str], asked: str | None, name: str) -> int:
+    """The index of the label that is the reward: asked for by name or number, the only one, or the one called so.
+
+    Raises UsageError where there are several and nobody says which: one may be of length, or the wrong class of two.
+    """
+    told = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
+    if asked is not None:
+        if asked in labels:
+            return labels.index(asked)
+        if asked.isdecimal() and int(asked) < len(labels):
+            return int(asked)
+        raise UsageError(f"head={asked!r}: {name} has the labels {told}")
+    if len(labels) == 1:
+        return 0
+    if "reward" in labels:
+        return labels.index("reward")
+    raise UsageError(f"{name} has {len(labels)} labels ({told}), and none is called reward: ?head=NAME says which")
 
 
 def _prepared(config: Any, brought: Mapping[str, int]) -> None:

@@ -20,6 +20,7 @@ from rmbench.checkpoints.fingerprint import locate
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Model, Opened, Option, subject_of
 from rmbench.models.python import PythonCallable
+from rmbench.models.value_head import head_of
 from rmbench.plugins import MODELS, PluginGroup, did_you_mean
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -463,6 +464,8 @@ def _family_of(source: str, revision: str | None) -> str:
         return "classifier"
     if any(name.endswith("ForSequenceClassification") for name in architectures):
         return "classifier"
+    if head_of(checkpoint) is not None:
+        return "value_head"
     found = ", ".join(architectures) or "no architecture"
     raise UsageError(
         f"{source!r} does not say what family it is ({found} in its config, no sequence classification head); "

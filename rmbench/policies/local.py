@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 VERSION = 1  # of how this module writes; a change of any text raises it
 
 _DEFAULT_BUDGET = {"cpu": 16384, "cuda": 65536, "mps": 16384}  # tokens a batch, prompt and cap together
-_PATHS = frozenset({"average", "weight", "adapter", "template"})  # their contents are hashed, never where they lie
+_PATHS = frozenset({"average", "weight", "adapter", "base", "template"})  # hashed by contents, never by place
 _NO_CAUSAL = ("ForSequenceClassification", "ForTokenClassification", "ForMaskedLM", "ForQuestionAnswering")
 
 SOURCE = "required"
