@@ -11,6 +11,7 @@ share of a cluster's rows, a variance is then the larger of two (`variance_of_su
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict, Unpack
@@ -57,7 +58,7 @@ class Statistic:
     - `proportion`: columns are (success, 1) with successes 0 or 1 (one in between, as for a tie that is broken at
       random, only makes the interval wider than it need be): Wilson's, `wilson_interval`;
     - `fraction`: anything with values in [0, 1]: Wilson's with the n whose variance is that of the draws;
-    - `number`: anything else: percentiles of the draws.
+    - `number`: anything else: percentiles of the draws, or, of a mean with a least and no most, a score interval.
 
     `effects` [n], where given, are what a test against zero flips the signs of: each row's part in the effect.
     `interval`, where given, replaces that of the kind: from the sums [c, s] of c clusters (s = 0 with `of`) to both
@@ -146,7 +147,8 @@ def estimate(
     Proportions get `wilson_interval`. For the rest whole clusters are drawn with replacement; all statistics see the
     same `draws`, so that they can be compared draw by draw. A fraction v of variance V gets Wilson's interval with
     n = v (1 - v) / V; where every draw is the same, as where all is 0 or 1, n is its `effective_n`, `kish` unless told.
-    A number gets the expanded percentile interval (Hesterberg, What Teachers Should Know about the Bootstrap, 2015,
+    A mean that has a least and no most, as a rank, gets the same with a variance that grows from there. Any other
+    number gets the expanded percentile interval (Hesterberg, What Teachers Should Know about the Bootstrap, 2015,
     section 3.3), nan where every draw is the same. Degrees of freedom are clusters less strata. Where clusters differ
     in size both are widened by what `variance_of_sum` has beyond the draws.
     """
@@ -495,30 +497,42 @@ def widening(residuals: Array, squares: Array, sizes: Array, stratum: Codes) -> 
 def _drawn_interval(
     statistic: Statistic, value: float, drawn: Array, clusters: int, freedom: int, spread: _Spread
 ) -> tuple[float, float]:
-    if statistic.kind == "number":
-        low, high = percentiles(value, drawn, clusters, freedom, spread.widened)
-        least, most = statistic.bounds
-        return low if least is None else max(low, min(least, value)), high if most is None else min(
-            high, max(most, value)
-        )
     if clusters < 2 or not np.isfinite(value):
         return np.nan, np.nan
-    return _fraction_interval(statistic, value, drawn, clusters, freedom, spread)
+    drawn, (least, most) = drawn[np.isfinite(drawn)], statistic.bounds
+    variance = float(np.var(drawn)) * clusters / freedom * spread.widened**2 if _tell(drawn, value, freedom) else 0.0
+    if statistic.kind != "number":
+        n = spread.clusters if statistic.effective_n is None else statistic.effective_n
+        return _fraction_interval(float(np.clip(value, 0.0, 1.0)), variance, freedom, n)
+    if variance > 0 and least is not None and most is None and value > least and is_mean(statistic):
+        low, high = _score_above(value - least, variance, freedom)
+        return least + low, least + high
+    low, high = percentiles(value, drawn, clusters, freedom, spread.widened)
+    low = low if least is None else max(low, min(least, value))
+    return low, high if most is None else min(high, max(most, value))
 
 
-def _fraction_interval(
-    statistic: Statistic, value: float, drawn: Array, clusters: int, freedom: int, spread: _Spread
-) -> tuple[float, float]:
+def _fraction_interval(value: float, variance: float, freedom: int, n: float) -> tuple[float, float]:
+    """Wilson's, with the n that has this variance; with `n` where it is not known."""
     from scipy.special import ndtri, stdtrit
 
-    drawn, level = drawn[np.isfinite(drawn)], 0.5 + LEVEL / 2
-    inside = float(np.clip(value, 0.0, 1.0))
-    n, quantile = spread.clusters if statistic.effective_n is None else statistic.effective_n, ndtri(level)
-    if freedom > 0 and _differ(drawn, value) and 0 < inside < 1:
-        variance = float(np.var(drawn)) * clusters / freedom * spread.widened**2
-        n, quantile = inside * (1 - inside) / variance, stdtrit(freedom, level)
-    low, high = wilson(np.asarray(inside), np.asarray(n), quantile)
+    quantile = ndtri(0.5 + LEVEL / 2)
+    if variance > 0 and 0 < value < 1:
+        n, quantile = value * (1 - value) / variance, stdtrit(freedom, 0.5 + LEVEL / 2)
+    low, high = wilson(np.asarray(value), np.asarray(n), quantile)
     return float(low), float(high)
+
+
+def _score_above(value: float, variance: float, freedom: int) -> tuple[float, float]:
+    """Those x above 0 that a mean is no further from than Student's quantile, its variance growing with x.
+
+    It is the end of Wilson's interval where 1 is far away.
+    """
+    from scipy.special import stdtrit
+
+    square = float(stdtrit(freedom, 0.5 + LEVEL / 2)) ** 2 * variance / value
+    half = math.sqrt(square * (value + square / 4))
+    return value + square / 2 - half, value + square / 2 + half
 
 
 def percentiles(value: float, drawn: Array, clusters: int, freedom: int, widened: float = 1.0) -> tuple[float, float]:
@@ -529,7 +543,7 @@ def percentiles(value: float, drawn: Array, clusters: int, freedom: int, widened
     from scipy.special import ndtr, stdtrit
 
     drawn = drawn[np.isfinite(drawn)]
-    if freedom < 1 or not np.isfinite(value) or not _differ(drawn, value):
+    if not np.isfinite(value) or not _tell(drawn, value, freedom):
         return np.nan, np.nan
     # Percentiles of few clusters are too narrow: the expansion makes them as wide as Student's interval of a mean.
     tail = ndtr(np.sqrt(clusters / freedom) * stdtrit(freedom, (1 - LEVEL) / 2))
@@ -537,6 +551,6 @@ def percentiles(value: float, drawn: Array, clusters: int, freedom: int, widened
     return float(value - widened * (value - low)), float(value + widened * (high - value))
 
 
-def _differ(drawn: Array, value: float) -> bool:
-    """Whether draws differ by more than rounding."""
-    return bool(drawn.size) and float(np.ptp(drawn)) > 1e-12 * max(1.0, abs(value))
+def _tell(drawn: Array, value: float, freedom: int) -> bool:
+    """Whether draws say how far a value may be off: they differ by more than rounding."""
+    return freedom > 0 and bool(drawn.size) and float(np.ptp(drawn)) > 1e-12 * max(1.0, abs(value))
