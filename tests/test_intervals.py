@@ -36,7 +36,7 @@ def test_rows_repeated_within_their_cluster_add_nothing_but_the_fewer_degrees_of
     assert ends(found) == pytest.approx((expected.low, expected.high), abs=3e-3)
 
 
-def test_the_effective_n_is_n_over_the_design_effect_of_the_cluster_totals():
+def test_the_n_effective_is_n_over_the_design_effect_of_the_cluster_totals():
     successes, rows = np.array([5, 1, 0, 4, 2, 3.0]), np.full(6, 5.0)
     n, p, c = rows.sum(), successes.sum() / rows.sum(), len(rows)
     variance = c / (c - 1) * sum((s - p * m) ** 2 for s, m in zip(successes, rows, strict=True)) / n**2
@@ -102,17 +102,17 @@ def test_clusters_that_differ_in_size_do_not_make_intervals_too_narrow(kind, p, 
         [found] = estimate([mean("share", rows, statistic)], codes, draws=100, seed=repeat)
         held += not (found.ci_low > p or found.ci_high < p)
     assert held >= 120 * 0.95 - 3 * np.sqrt(120 * 0.05 * 0.95)  # at least 95 % but for chance; 1 to 86 % without
-    assert found.effective_clusters == pytest.approx(sizes.sum() ** 2 / np.square(sizes).sum())
+    assert found.clusters_effective == pytest.approx(sizes.sum() ** 2 / np.square(sizes).sum())
 
 
 @pytest.mark.parametrize("kind", ["proportion", "fraction", "number"])
-def test_the_effective_n_is_that_of_the_variance(kind):
+def test_the_n_effective_is_that_of_the_variance(kind):
     rows, codes = np.random.default_rng(4).integers(0, 2, 40).astype(float), np.repeat(np.arange(40), 5)
     [alone] = estimate([mean("share", rows, kind)], range(40))
     [copied] = estimate([mean("share", np.repeat(rows, 5), kind)], codes)
-    assert (alone.effective_n, alone.effective_clusters) == (40, 40)
-    assert copied.effective_n == pytest.approx(39, abs=1e-9)  # (c - 1): the variance between clusters is estimated
-    assert copied.effective_clusters == 40
+    assert (alone.n_effective, alone.clusters_effective) == (40, 40)
+    assert copied.n_effective == pytest.approx(39, abs=1e-9)  # (c - 1): the variance between clusters is estimated
+    assert copied.clusters_effective == 40
 
 
 def test_clusters_that_balance_themselves_do_not_raise_n():

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rmbench.errors import UsageError
 from rmbench.plugins import did_you_mean
-from rmbench.results.digest import Digest, digest, figure, said, whole
+from rmbench.results.digest import Digest, digest, few_clusters, figure, said, whole
 from rmbench.results.schema import Calibration, CalibrationMap, Figure, Metric, TaskResult
 
 NOTHING = "-"
@@ -57,10 +57,12 @@ def print_details(result: TaskResult, names: Sequence[str] = ()) -> None:
             f"{metric.label}{' %' if _is_fraction(metric) else ''}",
             _value(metric),
             _interval(metric),
-            f"{metric.n:,}",
-            f"{metric.clusters:,}",
+            _with_effective(metric.n, metric.n_effective),
+            _with_effective(metric.clusters, metric.clusters_effective),
         )
         table.add_row(*map(plain, cells))
+    if any(metric.n_effective != metric.n or metric.clusters_effective != metric.clusters for metric in result.metrics):
+        table.caption = "(as many independent rows, or clusters alike in size, tell as much)"
     console.print(table)
     if not names:
         _print_calibrations(console, result)
@@ -248,6 +250,13 @@ def _count(found: Metric | None) -> str:
     return NOTHING if found is None else f"{found.n:,}"
 
 
+def _with_effective(count: int, effective: float | None) -> str:
+    """A count, with as many independent ones as tell as much where these are fewer."""
+    if effective is None or abs(count - effective) < 0.05:
+        return f"{count:,}"
+    return f"{count:,} ({effective:,.{0 if effective >= 100 else 1}f})"
+
+
 def _print_effects(console: Console, found: Digest, results: Sequence[TaskResult]) -> None:
     """One row a metric and one column a model, as many beside each other as the terminal holds."""
     fitting = max(1, (console.width - _METRIC_WIDTH) // _MODEL_WIDTH)
@@ -344,6 +353,8 @@ def _print_notes(console: Console, results: Sequence[TaskResult]) -> None:
 def _beside(result: TaskResult, shared: str | None) -> Iterator[str]:
     """What is behind a dash, and what `probability` is; `shared` is why no result of the task is calibrated."""
     scale, calibration = result.scale, result.calibration
+    if few := few_clusters(result):
+        yield few
     if scale is not None and scale.distinct == 1:
         yield f"every reward is the same, {scale.minimum:g}"
     if result.dataset.responses_sha256 is None:

@@ -135,6 +135,15 @@ def with_own(columns: Sequence[Column], found: Digest) -> list[Column]:
     return shown
 
 
+def _with_effective(counted: Column) -> Column:
+    """In CSV also as many independent examples as tell as much."""
+
+    def csv(row: Any) -> dict[str, str]:
+        return {**counted.csv(row), "n_effective": _decimals(getattr(row.first, "n_effective", None))}
+
+    return replace(counted, csv=csv)
+
+
 COLUMNS = (
     text("model", lambda row: row.result.subject.id),
     text("revision", lambda row: row.revision),
@@ -157,7 +166,7 @@ COLUMNS = (
     metric("overflow_preferred", "overflow preferred %"),
     metric("selected_length_ratio_at_all", "length of the best / mean", scale=1),
     count("ties", lambda row: row.result.ties.get(row.view)),
-    count("n", lambda row: getattr(row.first, "n", None)),
+    _with_effective(count("n", lambda row: getattr(row.first, "n", None))),
     count("clusters", lambda row: getattr(row.first, "clusters", None)),
     count("unanswered", _unanswered),
     count("truncated", lambda row: row.result.truncated),

@@ -107,8 +107,8 @@ class Statistic:
 class Estimate:
     """`n` rows in `clusters` clusters gave `value`; nan where there is none, or too little for an interval.
 
-    `p` is that of the cluster sign-flip test against zero, None where the statistic is no effect. `effective_clusters`
-    are as many clusters alike in size (`kish`), and `effective_n` as many independent rows, as tell as much; nan where
+    `p` is that of the cluster sign-flip test against zero, None where the statistic is no effect. `clusters_effective`
+    are as many clusters alike in size (`kish`), and `n_effective` as many independent rows, as tell as much; nan where
     that is not known.
     """
 
@@ -120,8 +120,8 @@ class Estimate:
     clusters: int
     p: float | None = None
     kind: Kind = "number"
-    effective_clusters: float = np.nan
-    effective_n: float = np.nan
+    clusters_effective: float = np.nan
+    n_effective: float = np.nan
 
 
 def mean(name: str, values: Array, kind: Kind = "number", **words: Unpack[Words]) -> Statistic:

@@ -8,6 +8,8 @@ from functools import cached_property
 
 from rmbench.results.schema import Definition, Metric, TaskResult
 
+FEW = 10  # clusters, in effect, below which a reader is warned
+
 
 @dataclass(frozen=True)
 class Digest:
@@ -85,6 +87,17 @@ def figure(result: TaskResult, name: str, view: str) -> Metric | None:
 def whole(result: TaskResult, view: str) -> list[Metric]:
     """Every metric over the whole in one view."""
     return [metric for metric in result.metrics if (metric.view, metric.subset) == (view, "all")]
+
+
+def few_clusters(result: TaskResult) -> str | None:
+    """A warning where the headline rests on too few clusters, or on a few large ones, to say much; else None."""
+    found = figure(result, result.task.headline, result.primary_view)
+    if found is None or found.clusters_effective is None or found.clusters_effective >= FEW:
+        return None
+    many = f"{found.clusters:,} cluster{'s' * (found.clusters > 1)}"
+    if found.clusters - found.clusters_effective >= 0.05:
+        many += f", which tell as much as {found.clusters_effective:.1f} alike in size"
+    return f"{found.n:,} examples in {many}; below {FEW} an interval is wide and may be wrong"
 
 
 def said(definition: Definition) -> list[str]:
