@@ -19,7 +19,8 @@ _TESTED = "* differs from 0 at 5 % (sign flips, Holm)"
 _PAIRS = "ECE: of the chance that the right one of a pair has the larger reward, from differences as log odds"
 _BOUNDS = {
     "upper bound": "upper bound: larger rewards are no better",
-    "lower bound": "lower bound: hardly a pair in the wrong order",
+    "lower bound": "lower bound: no pair in the wrong order",
+    "prior": "prior: hardly a pair in the wrong order",
 }
 _KINDS = {"softmax": "a softmax over a prompt's responses", "pooled": "pooled over all prompts"}
 _METRIC_WIDTH, _MODEL_WIDTH = 34, 26

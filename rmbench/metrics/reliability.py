@@ -20,8 +20,7 @@ from rmbench.types import Array
 
 BINS = 15
 CLUSTERS_A_BIN = 20
-_EQUAL = 12  # decimals of p: those that agree in them are the same
-_ROUNDING = 1e-12
+SAME = 1e-12  # of what is no further apart it is rounding that makes a difference
 
 Codes = NDArray[np.integer]
 
@@ -66,6 +65,7 @@ def figures(p: Array, y: Array, weight: Array, clusters: Codes, folds: Codes | N
     uncertainty, n = observed * (1 - observed), len(p)
     resolution = error + uncertainty - brier.value
     plug_in = float(np.abs(sum(u.sum(axis=0) for u, _, _ in blocks)).sum())
+    plug_in = plug_in if plug_in > SAME else 0.0
     return [
         Estimate("ece", _root(error), _root(low), _root(high), n, count),
         Estimate("ece_l1", plug_in, np.nan, np.nan, n, count),
@@ -101,12 +101,19 @@ def bins(p: Array, weight: Array, clusters: int) -> NDArray[np.intp]:
     There are up to 15, one for each twenty clusters, since the mean of a bin that few clusters share says little.
     """
     most = max(1, min(BINS, clusters // CLUSTERS_A_BIN))
-    _, of = np.unique(np.round(p, _EQUAL), return_inverse=True)
+    of = alike(p, SAME)
     mass = np.bincount(of, weights=weight)
     middle = (np.cumsum(mass) - mass / 2) / mass.sum()
     _, dense = np.unique(np.floor(most * middle), return_inverse=True)
     result: NDArray[np.intp] = dense[of]
     return result
+
+
+def alike(values: Array, apart: float) -> NDArray[np.intp]:
+    """The number [n] of each value's group, from 0, rising: values go together that no gap above `apart` divides."""
+    distinct, of = np.unique(values, return_inverse=True)
+    group: NDArray[np.intp] = np.cumsum(np.diff(distinct, prepend=distinct[:1]) > apart)
+    return group[of]
 
 
 _Block = tuple[Array, Array, Array]
@@ -144,7 +151,7 @@ def _squared_error(blocks: list[_Block], count: int) -> tuple[float, float, floa
     gaps, masses = (np.array([block[at].sum(axis=0) for block in blocks]) for at in (0, 1))
     own_gaps, own_masses = (sum(np.square(block[at]).sum(axis=0) for block in blocks) for at in (0, 1))
     gap, mass, pairs = gaps.sum(axis=0), masses.sum(axis=0), np.square(masses).sum(axis=0) - own_masses
-    known = pairs > _ROUNDING * np.square(mass)  # a bin with one cluster a fold says nothing of its own chance
+    known = pairs > SAME * np.square(mass)  # a bin with one cluster a fold says nothing of its own chance
     if not known.any():
         return np.nan, np.nan, np.nan
     scale = np.where(known, mass / np.where(known, pairs, 1.0), 0.0)
@@ -162,7 +169,12 @@ def _squared_error(blocks: list[_Block], count: int) -> tuple[float, float, floa
     middle = error + z * z * (first / plugged if plugged > 0 else 0.0) / 2
     half = float(np.sqrt(np.maximum(0.0, middle * middle - error * error + z * z * chance)))
     low, high = middle - half, np.minimum(middle + half, 1.0)  # no probability is further than 1 from what happens
-    return error, float(np.minimum(error, low)), float(np.maximum(error, high))
+    return _told(error), _told(float(np.minimum(error, low))), _told(float(np.maximum(error, high)))
+
+
+def _told(square: float) -> float:
+    """A square whose root is more than rounding, or 0."""
+    return 0.0 if abs(square) <= SAME**2 else square
 
 
 def _at_least(covariance: Array, least: Array) -> Array:
