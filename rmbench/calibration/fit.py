@@ -15,12 +15,11 @@ from rmbench.calibration.maps import Fit, How, Parameters, Rows, Scope
 from rmbench.metrics import reliability
 from rmbench.metrics.grading import labels_of
 from rmbench.metrics.interval import Estimate
-from rmbench.results.schema import Calibration, CalibrationMap, Figure, MapFit, ReliabilityBin
+from rmbench.results.schema import WORSE, Calibration, CalibrationMap, Figure, MapFit, ReliabilityBin
 from rmbench.types import Array, Outcome
 
 FOLDS = 5
 LEAST_CLUSTERS = 10
-WORSE = "worse than rewards as they are: its log loss out of fold is higher"
 _SMALL = 1e-100
 _NO_WORSE = 1e-9
 

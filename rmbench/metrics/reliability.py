@@ -20,6 +20,7 @@ from rmbench.types import Array
 
 BINS = 15
 CLUSTERS_A_BIN = 20
+POINT_CLUSTERS = 200  # below it an error by itself is a toss of a coin, and its interval is what there is to say
 SAME = 1e-12  # of what is no further apart it is rounding that makes a difference
 
 Codes = NDArray[np.integer]
@@ -49,7 +50,11 @@ def figures(p: Array, y: Array, weight: Array, clusters: Codes, folds: Codes | N
     because a row that raises its own fold's y raises p in the others. For calibrated p its mean is 0, and it may be
     negative. With one row a cluster and equal p in a bin it is the debiased estimate of Kumar, Liang and Ma (NeurIPS
     2019). `ece` is its square root (0 if negative), so a root mean square over bins; `ece_l1` is sum_b |u_b|, the
-    plug-in that is commonly reported, which never reaches 0 and has no interval.
+    plug-in that is commonly reported, which chance raises, so that it never reaches 0. Of calibrated rewards half of
+    the draws have an `ece` of 0, and the rest whatever chance made of it: `POINT_CLUSTERS`.
+
+    The mean absolute error is between the mean square and its root, as no gap is above 1. So the ends of its interval
+    are the low end of reliability and the high end of ece: wider than it need be, and never too narrow.
 
     brier = reliability - resolution + uncertainty (Murphy, 1973) holds exactly: uncertainty is that of the mean of y,
     ybar (1 - ybar), and resolution is what is left. It has no interval: the obvious one covers too little wherever rows
@@ -68,7 +73,7 @@ def figures(p: Array, y: Array, weight: Array, clusters: Codes, folds: Codes | N
     plug_in = plug_in if plug_in > SAME else 0.0
     return [
         Estimate("ece", _root(error), _root(low), _root(high), n, count),
-        Estimate("ece_l1", plug_in, np.nan, np.nan, n, count),
+        Estimate("ece_l1", plug_in, *_between(plug_in, np.maximum(low, 0.0), _root(high)), n, count),
         brier,
         Estimate("reliability", error, low, high, n, count),
         Estimate("resolution", resolution, np.nan, np.nan, n, count),
@@ -246,6 +251,11 @@ def _quantile(clusters: int) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(clusters - 1, 0.5 + LEVEL / 2)) if clusters > 1 else np.nan
+
+
+def _between(value: float, low: float, high: float) -> tuple[float, float]:
+    """Ends that hold the value too; nan where there are none."""
+    return float(np.minimum(value, low)), float(np.maximum(value, high))
 
 
 def _root(value: float) -> float:

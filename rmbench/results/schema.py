@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA_VERSION: Final = 3
+WORSE: Final = "worse than rewards as they are: its log loss out of fold is higher"  # in the note of such a map
 
 
 class _Part(BaseModel):
