@@ -36,7 +36,11 @@ _MODEL = (
     click.option(
         "--truncation-side", type=click.Choice(["left", "right"]), help="The end that is cut. [default: left]"
     ),
-    click.option("--pooling", type=click.Choice(["last", "hf"]), help="hf: as transformers. [default: last]"),
+    click.option(
+        "--pooling",
+        type=click.Choice(["auto", "last", "hf"]),
+        help="auto: as the checkpoint's class; hf: the last token that is no pad; last: the last. [default: auto]",
+    ),
     click.option(
         "--template", metavar="FILE", help="A Jinja chat template, or plain, or pair. [default: the tokenizer's]"
     ),

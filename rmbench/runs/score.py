@@ -13,6 +13,7 @@ import numpy as np
 
 from rmbench.cache import cache_folder
 from rmbench.calibration.maps import Kind, probabilities
+from rmbench.checkpoints.notes import counted, lines
 from rmbench.data.conversation import Responses, read_responses
 from rmbench.data.files import read_rows
 from rmbench.errors import UsageError
@@ -102,6 +103,7 @@ def score_file(
         given = session.ask(questions).rewards
     statuses = Counter(reward.status for reward in given if reward.status != "ok")
     notes = [f"{count:,} rewards are {status}" for status, count in statuses.items()]
+    notes += lines(counted(given), len(given))
     table = _table(rows, given)
     if calibration is not None:
         for name, kind in _columns(calibration).items():
