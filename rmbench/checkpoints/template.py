@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from rmbench.types import Json, Message, ToolCall, turn_text
+from rmbench.types import Json, Message, Part, ToolCall, turn_text
 
 # Templates that ask for today get this day, the one that Llama 3.1's own template falls back to.
 FROZEN_DATE = date(2024, 7, 26)
@@ -146,6 +146,37 @@ def _differs(template: Template, made: Sequence[tuple[Any, Any]], shown: str) ->
     except Exception:  # a template is a program: it may raise anything
         return False
     return one != other and shown in other
+
+
+def takes_system(template: Template) -> bool:
+    """Whether the template renders a conversation that begins with a system turn, and does not refuse it."""
+    turns = turns_of((Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello")))
+    try:
+        template(turns, None, False)
+    except Exception:  # a template is a program: it may raise anything
+        return False
+    return True
+
+
+def without_system(messages: Sequence[Message]) -> list[Message]:
+    """The same conversation with the system turns that it begins with at the head of the first user turn."""
+    first = next((at for at, message in enumerate(messages) if message.role != "system"), len(messages))
+    system, rest = [part for message in messages[:first] for part in (*message.parts, "\n\n")], list(messages[first:])
+    if not system:
+        return rest
+    at = next((at for at, message in enumerate(rest) if message.role == "user"), None)
+    if at is None:
+        return [Message("user", "".join(map(str, system[:-1]))), *rest]
+    user = rest[at]
+    parts = (*system, *user.parts)
+    is_text = all(isinstance(part, str) for part in parts)
+    rest[at] = replace_parts(user, "".join(map(str, parts)) if is_text else parts)
+    return rest
+
+
+def replace_parts(message: Message, parts: str | Sequence[Part]) -> Message:
+    """The same turn with other parts."""
+    return Message(message.role, parts, message.tool_calls, message.tool_call_id, message.name)
 
 
 def plain(messages: Sequence[Message]) -> str:

@@ -22,6 +22,7 @@ from rmbench.checkpoints.heads import Pool, chosen_position, last_unpadded, pad_
 from rmbench.checkpoints.notes import BEFORE_PADS, LAST
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
 from rmbench.checkpoints.opened import OpenedCheckpoint, chosen, open_checkpoint
+from rmbench.checkpoints.rendering import OPTIONS as RENDERING_OPTIONS
 from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
 from rmbench.checkpoints.weights import named_dtype, positions
 from rmbench.device import release
@@ -47,8 +48,8 @@ OPTIONS: Mapping[str, Option] = {
     "truncation_side": Option("where they are cut", default="left", choices=("left", "right")),
     "pooling": Option("auto: as the checkpoint's own class; hf: the last token that is no pad; last: the last token",
                       default="auto", choices=("auto", "last", "hf")),
-    "template": Option("plain, pair or a Jinja file (default: the tokenizer's own template)"),
-    "tools_as_text": Option("put tools into the system turn as text", bool, False),
+    "template": Option("plain, pair, a Jinja file or a name of the tokenizer's (default: its own template)"),
+    **RENDERING_OPTIONS,
 }  # fmt: skip
 
 
@@ -221,7 +222,8 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     name = opened.checkpoint.id
     warn_if_rebuilt(opened.tokenizer, opened.words.file("tokenizer.json"), opened.words.id)
     limits = Limits(max_length=asked["max_length"], side=asked["truncation_side"])
-    rendering = choose(opened.tokenizer, asked["template"], limits, name, tools_as_text=asked["tools_as_text"])
+    manner = {option: asked[option] for option in RENDERING_OPTIONS}
+    rendering = choose(opened.tokenizer, asked["template"], limits, name, **manner)
     fingerprint = digest(
         {
             "family": "classifier",

@@ -98,7 +98,7 @@ def from_json(fields: Sequence[Any]) -> Reward:
         n_tokens,
         truncated,
         read,
-        tuple(tuple(vector) for vector in vectors or ()),
+        tuple(tuple(vector) for vector in vectors),
         pick,
         tuple(noted),
     )
