@@ -19,10 +19,16 @@ from started import start_classifier
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+import rmbench
 from rmbench.checkpoints.fingerprint import sources
-from rmbench.errors import ModelError, UsageError
+from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT
+from rmbench.errors import ModelError, ResultError, UsageError
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.models.classifier import Classifier
+from rmbench.plugins import load_task
+from rmbench.results import files
+from rmbench.results.verify import verify
+from rmbench.runs.score import score_file
 from rmbench.types import Message, Request, Response, Reward
 
 ENCODERS = {"bert", "roberta", "xlm-roberta", "electra", "deberta-v2", "modernbert"}
@@ -685,3 +691,83 @@ def test_a_checkpoint_with_missing_or_broken_files_is_one_line_or_a_warning(llam
     (tmp_path / "template.jinja").write_bytes(b"\xff")
     with pytest.raises(UsageError, match="not UTF-8, so no Jinja template"):
         start_classifier(make(tmp_path / "whole", "llama"), template=str(tmp_path / "template.jinja"))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "options", "place"),
+    [
+        ("llama", {"pad_token_id": 3}, {}, "at 'o', 1 before the last token, and beside it at '</s>', the last token"),
+        ("llama", {"pad_token_id": 3}, {"pooling": "hf"}, "at 'o', 1 before the last token"),
+        ("llama", {}, {}, "at '</s>', the last token"),
+        ("bert", {}, {}, "at the first token"),
+        ("modernbert", {"classifier_pooling": "mean"}, {}, "as a mean over all tokens"),
+    ],
+)
+def test_a_request_is_shown_as_the_model_gets_it(
+    tmp_path: Path, architecture: str, config: dict[str, Any], options: dict[str, Any], place: str
+) -> None:
+    folder = make(tmp_path / "rm", architecture, **config)
+    template = (
+        "System: be brief\n{{ bos_token or '' }}{% for m in messages %}{{ m.content }}{{ eos_token or '' }}{% endfor %}"
+    )
+    (tmp_path / "own.jinja").write_text(template)
+    model = start_classifier(folder, template=str(tmp_path / "own.jinja"), **options)
+    found = model.shown(Request("reward", (Message("user", "Hi"),), (Response("Hello"),)))
+    assert "ystem" in found.text
+    first, second, *_ = found.lines()
+    assert f"{found.n_tokens} tokens: " in first
+    assert second.endswith(f"the reward is read {place}")
+    assert (
+        "cannot be read: the response has no text" in model.shown(Request("reward", (), (Response(None),))).lines()[0]
+    )
+
+
+NOTED = {
+    "keep": ({}, CONTROLS),
+    "text": ({"control_tokens": "text"}, CONTROLS_AS_TEXT),
+    "left out": ({"template": "cut.jinja"}, LEFT_OUT),
+}
+
+
+@pytest.mark.parametrize("case", NOTED)
+def test_what_is_noted_of_requests_is_counted_kept_and_checked(tmp_path: Path, case: str) -> None:
+    folder = make(tmp_path / "rm", "llama")
+    (tmp_path / "cut.jinja").write_text("{% for m in messages %}{{ m.content[:4] }};{% endfor %}")
+    rows = [
+        {"prompt": "Hi", "chosen": "Long.", "rejected": "No."},
+        {"prompt": "Ho", "chosen": "So.</s>", "rejected": "Y"},
+    ]
+    if case == "left out":
+        rows[1]["chosen"] = "So."
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options, reason = NOTED[case]
+    options = {name: str(tmp_path / value) if name == "template" else value for name, value in options.items()}
+    data = {"preference": str(file)}
+    for scored in (4, 0):
+        (result,) = rmbench.evaluate(str(folder), ["preference"], data=data, out=tmp_path / "out", **options)
+        assert (result.noted, result.timing.scored) == ({reason: 1}, scored)
+    read = files.read(next((tmp_path / "out").rglob("preference*.json")), tables=True)
+    assert read.noted == {reason: 1}
+    verify(read, load_task("preference"))
+    with pytest.raises(ResultError, match="noted"):
+        verify(_claimed(read, {reason: 2}), load_task("preference"))
+    scored_file = score_file(str(folder), file, **options)
+    assert any(line.startswith(f"1 of 4 requests: {reason}") for line in scored_file.notes)
+
+
+def _claimed(result: Any, noted: dict[str, int]) -> Any:
+    claimed = result.model_copy(update={"noted": noted})
+    claimed._records, claimed._requests = result.records, result.requests
+    return claimed
+
+
+def test_options_of_the_rendering_are_in_the_fingerprint(llama: Path) -> None:
+    given: list[dict[str, Any]] = [
+        {},
+        {"bos": "none"},
+        {"bos": "one"},
+        {"fold_system": True},
+        {"control_tokens": "text"},
+    ]
+    assert len({start_classifier(llama, **options).fingerprint for options in given}) == len(given)

@@ -24,6 +24,7 @@ from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
 from rmbench.checkpoints.opened import OpenedCheckpoint, chosen, open_checkpoint
 from rmbench.checkpoints.rendering import OPTIONS as RENDERING_OPTIONS
 from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
+from rmbench.checkpoints.shown import Shown, shown
 from rmbench.checkpoints.weights import named_dtype, positions
 from rmbench.device import release
 from rmbench.errors import ModelError, UsageError
@@ -79,6 +80,11 @@ class Classifier:
     def encode(self, requests: Sequence[Request]) -> list[Encoded]:
         """Renders and tokenises; the reads are where the reward is read, and the last token where that is read too."""
         return [self._placed(one) for one in self.rendering.encode(requests)]
+
+    def shown(self, request: Request) -> Shown:
+        """A request as this model gets it, for people to look at."""
+        place = shown(self.rendering.tokenizer, self.encode([request])[0])
+        return replace(place, reads=()) if self.pool == "whole" else place
 
     def read(self, hidden: Sequence[torch.Tensor], encoded: Sequence[Encoded]) -> list[Reward]:
         """One reward for each sequence's hidden states [reads, h]."""
