@@ -455,6 +455,10 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 
 class OwnForward(LlamaForSequenceClassification):
+    def __init__(self, config):
+        super().__init__(config)
+        self.score = torch.nn.Linear(config.hidden_size, 1, bias=False)
+
     def forward(self, input_ids=None, attention_mask=None, **others):
         ids, mask, rows = input_ids, attention_mask, torch.arange(len(input_ids))
         hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
@@ -467,6 +471,10 @@ class OwnForward(LlamaForSequenceClassification):
 def test_a_forward_that_a_checkpoint_brings_reads_where_it_does(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
+    if place == "the very last column":  # a config that says nothing of labels has two of them to transformers
+        config = json.loads((llama / "config.json").read_text())
+        config = {name: value for name, value in config.items() if name not in ("num_labels", "id2label", "label2id")}
+        (llama / "config.json").write_text(json.dumps(config))
     (llama / "modeling_own.py").write_text(OWN_FORWARD.replace("PLACE", OWN_FORWARDS[place]))
     change_config(llama, pad_token_id=3, auto_map={"AutoModelForSequenceClassification": "modeling_own.OwnForward"})
     (llama / "chat_template.jinja").write_text(

@@ -1,5 +1,6 @@
 """Rendering: the same ids as transformers' own chat template, one BOS, counted cuts, templates in their box."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_reb
 from rmbench.checkpoints.template import plain
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded
-from rmbench.types import Message, Request, Response
+from rmbench.types import Message, Request, Response, ToolCall
 
 Tokenizer = PreTrainedTokenizerFast
 ANY = Limits(positions=None, rows=1000)
@@ -369,6 +370,26 @@ def test_private_characters_beside_control_tokens_are_refused(tokenizer: Tokeniz
     rendering = templated(tokenizer, CHAT, control_tokens="text")
     assert "characters of private use" in str(encode(rendering, ask("Hi", f"{chr(0x100003)}</s>")).error)
     assert encode(rendering, ask("Hi", chr(0x100003))).error is None
+
+
+@pytest.mark.parametrize("place", ["tool", "call", "result", "history"])
+def test_control_tokens_are_found_wherever_somebody_wrote(tokenizer: Tokenizer, place: str) -> None:
+    def texts(name: str) -> Request:
+        told = {one: "a </s> b" if one == name else "a b" for one in ("tool", "call", "result", "history")}
+        call = ToolCall("find", json.dumps({"what": told["call"]}))
+        turns = (
+            Message("user", told["history"]),
+            Message("assistant", "", (call,)),
+            Message("tool", told["result"], name="find"),
+        )
+        tool = {"type": "function", "function": {"name": "find", "description": told["tool"]}}
+        return Request("reward", turns, (Response("So."),), (tool,))
+
+    for control_tokens, more in (("keep", 1), ("text", 0)):
+        rendering = templated(tokenizer, CHAT, tools_as_text=True, control_tokens=control_tokens)
+        clean, forged = (encode(rendering, texts(name)) for name in ("", place))
+        assert list(forged.ids).count(3) == list(clean.ids).count(3) + more
+        assert (len(clean.noted), len(forged.noted)) == (0, 1)
 
 
 def test_control_tokens_beside_marks(tokenizer: Tokenizer) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
+
+from rmbench.types import Json, Message
 
 _FIRST = 0x100000  # a plane for private use, of which marks do not take theirs
 _SIGN = chr(0x10FFFD)
@@ -65,6 +67,28 @@ class Controls:
         """What a template made of signed texts, for `reader`: its own tokens are a character each, the rest is text."""
         return self._pattern.sub(lambda token: self._characters[token[0]], text).replace(_SIGN, "")
 
+    def are_among(self, messages: Iterable[Message], tools: Iterable[Json] = ()) -> bool:
+        """Whether they stand in what somebody wrote: the texts of turns, arguments of calls, and tools."""
+        texts = (text for message in messages for text in _texts(message))
+        return any(map(self.are_in, texts)) or any(self.are_in(text) for tool in tools for text in _strings(tool))
+
+    def signed_turns(self, messages: Iterable[Message]) -> list[Message]:
+        """Turns whose texts are signed. Raises PrivateCharacterError."""
+        made = []
+        for message in messages:
+            calls = [replace(call, arguments=self.signed(call.arguments)) for call in message.tool_calls]
+            parts = [self.signed(part) if isinstance(part, str) else part for part in message.parts]
+            made.append(Message(message.role, parts, calls, message.tool_call_id, message.name))
+        return made
+
+    def signed_tool(self, tool: Json) -> Json:
+        """A tool whose texts are signed. Raises PrivateCharacterError."""
+        if isinstance(tool, str):
+            return self.signed(tool)
+        if isinstance(tool, Mapping):
+            return {name: self.signed_tool(value) for name, value in tool.items()}
+        return [self.signed_tool(value) for value in tool] if isinstance(tool, list | tuple) else tool
+
     @cached_property
     def reader(self) -> Any:
         """A tokenizer that knows control tokens by their characters alone, and is the same in all else."""
@@ -109,6 +133,19 @@ class Controls:
     def _pattern(self) -> re.Pattern[str]:
         longest_first = sorted(self.tokens, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest_first)))
+
+
+def _texts(message: Message) -> Iterator[str]:
+    yield from (part for part in message.parts if isinstance(part, str))
+    yield from (call.arguments for call in message.tool_calls)
+
+
+def _strings(value: Json) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(item)
 
 
 def _joined(pair: str | Iterable[str]) -> str:

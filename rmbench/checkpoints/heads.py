@@ -74,6 +74,7 @@ def split(model: Any, rendering: Rendering, name: str) -> Split:
             return parts
     try:
         whole = _whole(model, alone=False)
+        _check_labels(whole, rendering)
         whole.alone = not _bears_padding(whole, rendering)
     except Exception as error:
         raise ModelError(f"{name}: {type(model).__name__} cannot read a short text: {first_line(error)}") from None
@@ -200,8 +201,9 @@ def _whole(model: Any, *, alone: bool) -> Any:
             """[b, labels]. Who has one label, or is given one sequence, may leave an axis out."""
             mask = torch.ones_like(ids) if mask is None else mask  # as a tokenizer gives it: some code counts on it
             made: torch.Tensor = self.model(input_ids=ids, attention_mask=mask, **inputs).logits
-            labels = self.config.num_labels
-            return made.reshape(len(ids), labels) if made.ndim < 2 and made.numel() == len(ids) * labels else made
+            labels, rows = self.config.num_labels, len(ids)
+            fits = made.numel() == rows * labels and (made.ndim < 2 or len(made) == rows)
+            return made.reshape(rows, labels) if fits else made
 
         def _alone(
             self, i: int, ids: torch.Tensor, mask: torch.Tensor | None, inputs: dict[str, torch.Tensor]
@@ -240,6 +242,20 @@ def _bears_padding(whole: Any, rendering: Rendering) -> bool:
         except Exception:  # what runs alone runs alone
             return False
     return _alike(batch, torch.cat(alone))
+
+
+def _check_labels(whole: Any, rendering: Rendering) -> None:
+    """Two labels that nobody named are what a config says that says nothing: a model that gives one number has one."""
+    import torch
+
+    config = whole.config
+    if [config.id2label.get(i) for i in range(config.num_labels)] != ["LABEL_0", "LABEL_1"]:
+        return
+    (one,) = rendering.encode([Request("reward", (Message("user", "Hi"),), (Response(_PROBE),))])
+    with torch.inference_mode():
+        ids = torch.tensor([list(one.ids) or _probe_ids(rendering)], device=whole.model.device)
+        if whole.logits(ids).numel() == 1:
+            config.num_labels = 1
 
 
 def _alone(whole: Any, row: list[int]) -> torch.Tensor:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-
-from rmbench.types import Reward
+from typing import Protocol
 
 LEFT_OUT = "the template leaves out part of the response"
 SYSTEM_LEFT_OUT = "the template leaves out the system turn"
@@ -23,9 +22,16 @@ _HINTS: Mapping[str, str] = {
 }
 
 
-def counted(rewards: Iterable[Reward]) -> dict[str, int]:
-    """How many rewards have each reason noted."""
-    return dict(sorted(Counter(reason for reward in rewards for reason in reward.noted).items()))
+class Noted(Protocol):
+    """A reward, or an encoded request."""
+
+    @property
+    def noted(self) -> tuple[str, ...]: ...
+
+
+def counted(many: Iterable[Noted]) -> dict[str, int]:
+    """How many have each reason noted."""
+    return dict(sorted(Counter(reason for one in many for reason in one.noted).items()))
 
 
 def lines(noted: Mapping[str, int], total: int) -> list[str]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -35,7 +35,6 @@ from rmbench.checkpoints.template import (
     as_text,
     compiled,
     plain,
-    replace_parts,
     takes_calls,
     takes_results,
     takes_system,
@@ -286,7 +285,7 @@ class Rendering:
     def _texts(self, form: Form, signs: Iterator[str]) -> _Shown:
         """What is tokenised: one text or two, with the next of `signs` in place of each mark."""
         if form.texts:
-            turns, sealed, noted = self._watched([Message("user", marked(text, signs)) for text in form.texts])
+            turns, _, sealed, noted = self._watched([Message("user", marked(text, signs)) for text in form.texts])
             first, *second = (self.controls.sealed(turn.text) if sealed else turn.text for turn in turns)
             return _Shown((first, "".join(second)), sealed, noted)
         messages = [
@@ -306,7 +305,7 @@ class Rendering:
         """The text or texts of messages, the last `answered` of which are the response, and what is noted of them."""
         if self.fold_system:
             messages = without_system(messages)
-        messages, sealed, noted = self._watched(messages)
+        messages, tools, sealed, noted = self._watched(messages, tools)
         taken = messages
         if tools or not _is_usual(messages):
             taken, tools = self._taken(list(messages), tools)
@@ -321,15 +320,17 @@ class Rendering:
             texts = self.controls.sealed(texts[0]), self.controls.sealed(texts[1])
         return _Shown(texts, sealed, noted)
 
-    def _watched(self, messages: Sequence[Message]) -> tuple[Sequence[Message], bool, tuple[str, ...]]:
+    def _watched(
+        self, messages: Sequence[Message], tools: Sequence[Json] = ()
+    ) -> tuple[Sequence[Message], Sequence[Json], bool, tuple[str, ...]]:
         """The messages, with signs in their control tokens where these are to be read as text, and whether they are."""
         controls = self.controls
-        if not any(controls.are_in(text) for message in messages for text in _texts_of(message)):
-            return messages, False, ()
+        if not controls.are_among(messages, tools):
+            return messages, tools, False, ()
         if self.control_tokens == "keep":
-            return messages, False, (CONTROLS,)
+            return messages, tools, False, (CONTROLS,)
         try:
-            return [_with_texts(message, controls.signed) for message in messages], True, (CONTROLS_AS_TEXT,)
+            return controls.signed_turns(messages), [*map(controls.signed_tool, tools)], True, (CONTROLS_AS_TEXT,)
         except PrivateCharacterError as error:
             raise _UnreadableError(str(error)) from None
 
@@ -578,18 +579,6 @@ class Rendering:
 
 def _with_notes(encoded: Encoded, shown: _Shown) -> Encoded:
     return replace(encoded, noted=shown.noted) if shown.noted and encoded.error is None else encoded
-
-
-def _texts_of(message: Message) -> Iterator[str]:
-    """What of a message a user or a model wrote as text."""
-    yield from (part for part in message.parts if isinstance(part, str))
-    yield from (call.arguments for call in message.tool_calls)
-
-
-def _with_texts(message: Message, made: Callable[[str], str]) -> Message:
-    calls = [replace(call, arguments=made(call.arguments)) for call in message.tool_calls]
-    parts = [made(part) if isinstance(part, str) else part for part in message.parts]
-    return replace_parts(replace(message, tool_calls=tuple(calls)) if calls else message, parts)
 
 
 _NO_MARKS: Mapping[str, tuple[int | None, ...]] = {}  # one for all that have none

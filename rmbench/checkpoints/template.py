@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from rmbench.types import Json, Message, Part, ToolCall, turn_text
+from rmbench.types import Json, Message, ToolCall, turn_text
 
 # Templates that ask for today get this day, the one that Llama 3.1's own template falls back to.
 FROZEN_DATE = date(2024, 7, 26)
@@ -170,13 +170,8 @@ def without_system(messages: Sequence[Message]) -> list[Message]:
     user = rest[at]
     parts = (*system, *user.parts)
     is_text = all(isinstance(part, str) for part in parts)
-    rest[at] = replace_parts(user, "".join(map(str, parts)) if is_text else parts)
+    rest[at] = Message("user", "".join(map(str, parts)) if is_text else parts, (), user.tool_call_id, user.name)
     return rest
-
-
-def replace_parts(message: Message, parts: str | Sequence[Part]) -> Message:
-    """The same turn with other parts."""
-    return Message(message.role, parts, message.tool_calls, message.tool_call_id, message.name)
 
 
 def plain(messages: Sequence[Message]) -> str:

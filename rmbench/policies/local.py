@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rmbench.checkpoints.fingerprint import digest
 from rmbench.checkpoints.forms import Form
+from rmbench.checkpoints.notes import counted, lines
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
 from rmbench.checkpoints.opened import OpenedCheckpoint, chosen, open_checkpoint
 from rmbench.checkpoints.rendering import OPTIONS as RENDERING_OPTIONS
@@ -89,6 +90,8 @@ class Local:
             if one.error is not None:
                 shown = next((part for part in request.prompt[0].parts if isinstance(part, str)), "")
                 raise ModelError(f"{self.subject.id}: {one.error}: a prompt that begins {shown[:40]!r}")
+        for line in lines(counted(encoded), len(encoded)):
+            warnings.warn(f"{self.subject.id}: {line}", stacklevel=3)
         return [list(one.ids) for one in encoded]
 
     def _rolled(
