@@ -16,6 +16,7 @@ from rmbench.checkpoints.files import shapes_of, weight_paths
 from rmbench.checkpoints.fingerprint import Checkpoint, digest, told_of
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
 from rmbench.checkpoints.opened import OpenedCheckpoint, chosen, open_checkpoint
+from rmbench.checkpoints.rendering import OPTIONS as RENDERING_OPTIONS
 from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
 from rmbench.checkpoints.weights import named_dtype, positions
 from rmbench.device import release
@@ -33,8 +34,8 @@ OPTIONS: Mapping[str, Option] = {
     "head_dtype": Option("in which the head runs", default="float32"),
     "max_length": Option("tokens that longer sequences are cut to, and counted", int),
     "truncation_side": Option("where they are cut", default="left", choices=("left", "right")),
-    "template": Option("plain or a Jinja file (default: the tokenizer's own template)"),
-    "tools_as_text": Option("put tools into the system turn as text", bool, False),
+    "template": Option("plain, a Jinja file or a name of the tokenizer's (default: its own template)"),
+    **RENDERING_OPTIONS,
 }
 
 _FILE = "value_head.safetensors"
@@ -158,7 +159,8 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
             raise ModelError(f"{name}: no {_FILE}, and no {_NAMES[0]}.weight among its weights{_pickled(first.named)}")
         warn_if_rebuilt(opened.tokenizer, opened.words.file("tokenizer.json"), opened.words.id)
         limits = Limits(max_length=asked["max_length"], side=asked["truncation_side"])
-        rendering = choose(opened.tokenizer, asked["template"], limits, name, tools_as_text=asked["tools_as_text"])
+        manner = {option: asked[option] for option in RENDERING_OPTIONS}
+        rendering = choose(opened.tokenizer, asked["template"], limits, name, **manner)
         fingerprint = digest(
             {
                 "family": "value_head",
