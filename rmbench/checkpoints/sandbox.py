@@ -91,7 +91,7 @@ def bounded(extensions: Sequence[Any], **filters: Callable[..., Any]) -> tuple[A
 
     What that gives renders by names, and raises jinja2.TemplateError where a template does more than it may.
     """
-    from jinja2 import nodes
+    from jinja2 import Undefined, nodes
     from jinja2.ext import Extension
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -113,6 +113,9 @@ def bounded(extensions: Sequence[Any], **filters: Callable[..., Any]) -> tuple[A
         intercepted_binops = frozenset({"+", "*", "**", "%"})
 
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            if operator == "+" and isinstance(left, str):
+                meter.spend(1, len(left) + _size(right))
+                return super().call_binop(context, operator, left, right)
             meter.compute(operator, left, right)
             return meter.get(super().call_binop(context, operator, left, right))
 
@@ -132,7 +135,11 @@ def bounded(extensions: Sequence[Any], **filters: Callable[..., Any]) -> tuple[A
             return meter.get(super().call(context, function, *values, **named))
 
     def shown(value: Any) -> Any:
-        if callable(value) or hasattr(value, "__next__"):  # it would be shown with its place in memory
+        if isinstance(value, str):
+            meter.spend(0, len(value))
+            return value
+        # what would be shown with its place in memory
+        if not isinstance(value, Undefined) and (callable(value) or hasattr(value, "__next__")):
             raise _refused(f"shows a {type(value).__name__}")
         meter.show(value)
         return value
@@ -181,6 +188,9 @@ def _told(function: Callable[..., Any], name: str, meter: _Meter) -> Callable[..
 
     @wraps(function)  # which keeps how Jinja wants to call it
     def counted(*values: Any, **named: Any) -> Any:
+        if len(values) == first + 1 and not named and isinstance(values[first], str) and name not in _SHOWING:
+            meter.spend(1, len(values[first]))  # the usual case, and quick
+            return function(*values)
         given = [*values]
         if name in ("join", "sum") and len(given) > first and not hasattr(given[first], "__len__"):
             given[first] = [*given[first]]
