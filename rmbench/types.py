@@ -305,7 +305,8 @@ class Reward:
     the response that a judge named as the best without rating the others: of several samples the one that most named,
     None where these tie, and `values` are the shares of samples that named each. `n_tokens` is the length the model
     read, `truncated` how many tokens were cut before that, and `read` tells apart what it read (a hash of the tokens,
-    "" where the model takes text). `status` is of `values`; a nan elsewhere makes only that view or step nan.
+    "" where the model takes text). `noted` are short reasons why what the model was shown is not quite what was asked.
+    `status` is of `values`; a nan elsewhere makes only that view or step nan.
 
     >>> Reward((0.7, 0.3), spread=(0.1, 0.1)).value
     0.7
@@ -324,6 +325,7 @@ class Reward:
     read: str = ""
     vectors: tuple[tuple[float, ...], ...] = ()
     pick: int | None = None
+    noted: tuple[str, ...] = ()
 
     @property
     def value(self) -> float:

@@ -148,6 +148,32 @@ def _differs(template: Template, made: Sequence[tuple[Any, Any]], shown: str) ->
     return one != other and shown in other
 
 
+def takes_system(template: Template) -> bool:
+    """Whether the template renders a conversation that begins with a system turn, and does not refuse it."""
+    turns = turns_of((Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello")))
+    try:
+        template(turns, None, False)
+    except Exception:  # a template is a program: it may raise anything
+        return False
+    return True
+
+
+def without_system(messages: Sequence[Message]) -> list[Message]:
+    """The same conversation with the system turns that it begins with at the head of the first user turn."""
+    first = next((at for at, message in enumerate(messages) if message.role != "system"), len(messages))
+    system, rest = [part for message in messages[:first] for part in (*message.parts, "\n\n")], list(messages[first:])
+    if not system:
+        return rest
+    at = next((at for at, message in enumerate(rest) if message.role == "user"), None)
+    if at is None:
+        return [Message("user", "".join(map(str, system[:-1]))), *rest]
+    user = rest[at]
+    parts = (*system, *user.parts)
+    is_text = all(isinstance(part, str) for part in parts)
+    rest[at] = Message("user", "".join(map(str, parts)) if is_text else parts, (), user.tool_call_id, user.name)
+    return rest
+
+
 def plain(messages: Sequence[Message]) -> str:
     """One `Role: content` per turn, joined by an empty line; tool calls as their JSON."""
     return "\n\n".join(f"{message.role.capitalize()}: {_text(message)}" for message in messages)

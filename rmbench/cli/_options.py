@@ -26,6 +26,22 @@ def _tokens(_: click.Context, __: click.Parameter, value: str | None) -> int | N
     return int(value)
 
 
+RENDERING = (
+    click.option(
+        "--template",
+        metavar="FILE|NAME",
+        help="A Jinja chat template, one of the tokenizer's by name, plain, or pair. [default: the tokenizer's]",
+    ),
+    click.option("--bos", type=click.Choice(["auto", "none", "one"]), help="auto: as the tokenizer. [default: auto]"),
+    click.option(
+        "--fold-system", is_flag=True, default=None, help="Put the system turn into the first user turn, as text."
+    ),
+    click.option(
+        "--control-tokens",
+        type=click.Choice(["keep", "text"]),
+        help="text: the tokenizer's control tokens inside of texts are read as text. [default: keep]",
+    ),
+)
 _MODEL = (
     click.option(
         "--device", help="cpu, cuda, cuda:N, mps, or auto to spread over all GPUs. [default: the best one here]"
@@ -38,10 +54,12 @@ _MODEL = (
     click.option(
         "--truncation-side", type=click.Choice(["left", "right"]), help="The end that is cut. [default: left]"
     ),
-    click.option("--pooling", type=click.Choice(["last", "hf"]), help="hf: as transformers. [default: last]"),
     click.option(
-        "--template", metavar="FILE", help="A Jinja chat template, or plain, or pair. [default: the tokenizer's]"
+        "--pooling",
+        type=click.Choice(["auto", "last", "hf"]),
+        help="auto: as the checkpoint's class; hf: the last token that is no pad; last: the last. [default: auto]",
     ),
+    *RENDERING,
     click.option("--trust-remote-code", is_flag=True, default=None, help="Run code that comes with the checkpoint."),
     click.option(
         "--token-budget", metavar="N|auto", callback=_tokens, help="Padded tokens in a batch. [default: auto]"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rmbench.checkpoints.notes import lines
 from rmbench.data.rows import told
 from rmbench.errors import UsageError
 from rmbench.plugins import did_you_mean
@@ -329,6 +330,8 @@ def _print_notes(console: Console, results: Sequence[TaskResult]) -> None:
             console.print(f"  {name}: {plain(line)}", highlight=False)
         for problem in result.problems:
             console.print(f"  [yellow]{name}: {plain(problem)}[/]", highlight=False)
+        for line in lines(result.noted, sum(result.statuses.values())):
+            console.print(f"  {name}: {plain(line)}", highlight=False)
         labels = result.config.model.get("labels") or ()
         if len(labels) > 1:
             reward = f"the reward is the head {result.config.model['reward']!r} of {', '.join(map(repr, labels))}"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from rmbench.cli import EXIT_INCOMPLETE, debug_option
-from rmbench.cli._options import OUT_HELP, _tokens, allotted, form_option
+from rmbench.cli._options import OUT_HELP, RENDERING, _tokens, allotted, form_option
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -32,7 +32,7 @@ _SAMPLING = (
 _LOADING = (
     click.option("--device", help="cpu, cuda, cuda:N, mps, or auto. [default: the best one here]"),
     click.option("--dtype", help="float32, bfloat16 or float16. [default: the checkpoint's own]"),
-    click.option("--template", metavar="FILE", help="A Jinja chat template, or plain. [default: the tokenizer's]"),
+    *RENDERING,
     click.option("--trust-remote-code", is_flag=True, default=None, help="Run code that comes with the checkpoint."),
     click.option("--token-budget", metavar="N|auto", callback=_tokens,
                  help="Tokens in a batch, prompt and cap together. [default: auto]"),

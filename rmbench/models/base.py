@@ -35,7 +35,8 @@ class Encoded:
     hidden states the model wants; `type_ids` are token types where the architecture has them; `cut` is how many
     tokens were truncated away; `ask` is what was asked, and `note` whatever the family needs again in `read`. Of an
     `error`, `refused` says that the request has what this model does not take. `marks` has, by name, the last token
-    before each mark, None where it was cut or none stands there.
+    before each mark, None where it was cut or none stands there. `noted` are short reasons why what the model is shown
+    is not quite what was asked, which its reward gets.
     """
 
     ids: Sequence[int]
@@ -47,6 +48,7 @@ class Encoded:
     note: Any = None
     refused: bool = False
     marks: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
+    noted: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ import numpy as np
 
 from rmbench.cache import cache_folder
 from rmbench.calibration.maps import Kind, probabilities
+from rmbench.checkpoints import notes as noting
 from rmbench.data.conversation import Responses
 from rmbench.errors import UsageError
 from rmbench.models.base import Model, Opened, ScoreFile, subject_of
@@ -158,11 +159,10 @@ def lines_of(rows: ResponseRows, rewards: Sequence[Reward]) -> list[str]:
         lines.setdefault(kind, where + (f": {reward.detail}" if reward.detail else ""))
     counted = [f"{times[kind]:,} rewards are {kind[0]}, {line}" for kind, line in lines.items()]
     cut = sum(reward.truncated > 0 for reward in rewards)
-    noted = Counter(reason for reward in rewards for reason in getattr(reward, "noted", ()))
     return [
         *counted,
         *([f"{cut:,} of {len(rewards):,} sequences were cut"] if cut else []),
-        *(f"{count:,} of {len(rewards):,}: {reason}" for reason, count in noted.items()),
+        *noting.lines(noting.counted(rewards), len(rewards)),
     ]
 
 
@@ -171,7 +171,7 @@ def _found(given: Sequence[Reward]) -> dict[str, Any]:
     import pyarrow as pa
 
     heads = pa.map_(pa.string(), pa.float64())
-    noted = ["; ".join(getattr(reward, "noted", ())) or None for reward in given]
+    noted = ["; ".join(reward.noted) or None for reward in given]
     heads_of = {"heads": pa.array([[(h, v[0]) for h, v in r.heads.items()] for r in given], heads)}
     columns = {
         "reward": pa.array([None if math.isnan(r.value) else r.value for r in given], pa.float64()),

@@ -36,7 +36,7 @@ from rmbench.models.base import (
 from rmbench.models.spec import Spec, elsewhere, open_model
 from rmbench.policies.base import OpenedPolicy, Policy
 from rmbench.policies.spec import open_policy
-from rmbench.scoring.answers import checked, from_json, lasts, nans, to_json
+from rmbench.scoring.answers import checked, from_json, lasts, nans, to_json, with_last
 from rmbench.scoring.explain import Explanation, explain_forwards
 from rmbench.scoring.keys import delivered, lacking, request_keys
 from rmbench.scoring.ledger import REPLIES, Codec, Ledger
@@ -204,7 +204,7 @@ class Session:
         elif isinstance(model, Judge):
             rewards = self._judged(model, questions)
         else:
-            return Answered(self._known_or_run(questions))
+            return Answered(with_last(self._known_or_run(questions)))
         return Answered([checked(reward, request) for reward, (request, _) in zip(rewards, questions, strict=True)])
 
     def explain(self, questions: Sequence[Question]) -> list[Explanation]:

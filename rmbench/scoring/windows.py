@@ -66,7 +66,8 @@ class Asked:
     identity: _Identity
 
     def answer(self, reward: Reward) -> tuple[bytes, Reward]:
-        return self.key, checked(replace(reward, truncated=self.item.cut, read=self.read), self.request)
+        of_item = replace(reward, truncated=self.item.cut, read=self.read, noted=self.item.noted)
+        return self.key, checked(of_item, self.request)
 
     def failed(self, detail: str | None) -> tuple[bytes, Reward]:
         n_tokens, cut = len(self.item.ids), self.item.cut
