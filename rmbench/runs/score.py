@@ -14,7 +14,7 @@ import numpy as np
 
 from rmbench.cache import cache_folder
 from rmbench.calibration.maps import Kind, probabilities
-from rmbench.checkpoints import notes as noted_of
+from rmbench.checkpoints import notes as noting
 from rmbench.data.conversation import Responses
 from rmbench.errors import UsageError
 from rmbench.models.base import Model, Opened, ScoreFile, subject_of
@@ -162,7 +162,7 @@ def lines_of(rows: ResponseRows, rewards: Sequence[Reward]) -> list[str]:
     return [
         *counted,
         *([f"{cut:,} of {len(rewards):,} sequences were cut"] if cut else []),
-        *noted_of.lines(noted_of.counted(rewards), len(rewards)),
+        *noting.lines(noting.counted(rewards), len(rewards)),
     ]
 
 
