@@ -23,7 +23,7 @@ from rmbench.types import Array
 
 EXAMPLES, CHANCE = 483, 0.3
 MODELS = (2, 5, 13, 20, 40)
-FULL, SMALL = 2_000, 40
+FULL, SMALL = 2_000, 25
 
 
 def main() -> int:

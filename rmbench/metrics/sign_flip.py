@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,8 @@ def _p_values(several: Sequence[NDArray[np.number]], seed: int, *, bound_below: 
         if not len(sizes):
             continue
         if sizes.sum() <= _EXACT_TOTAL and bool((sizes == np.rint(sizes)).all()):
-            found[place] = _whole(np.rint(sizes).astype(np.int64), round(observed))
+            steps = zip(*map(np.ndarray.tolist, np.unique(np.rint(sizes).astype(int), return_counts=True)), strict=True)
+            found[place] = _whole(tuple(steps), round(observed))
         elif len(sizes) <= _EXACT_CLUSTERS:
             found[place] = _every_way(sizes, observed)
         else:
@@ -79,15 +81,17 @@ def _by_draws(sizes: Array, observed: Array, seed: int) -> tuple[Array, Array]:
     return (beyond + 1) / (_DRAWS + 1), most
 
 
-def _whole(sizes: NDArray[np.integer], observed: int) -> float:
-    total = int(sizes.sum())
+@lru_cache(maxsize=4096)  # a table of many models asks the same again and again
+def _whole(counts: tuple[tuple[int, int], ...], observed: int) -> float:
+    """Of whole numbers, each with how often it is there."""
+    total, clusters = sum(size * count for size, count in counts), sum(count for _, count in counts)
     chances = np.ones(1)  # [i] of the sum being i - total so far
-    for size, count in zip(*map(np.ndarray.tolist, np.unique(sizes, return_counts=True)), strict=True):
+    for size, count in counts:
         steps = np.zeros(2 * size * count + 1)
         steps[:: 2 * size] = _binomial(count)
         chances = _convolved(chances, steps)
     distance = np.abs(np.arange(len(chances)) - total)
-    least = 2.0 ** max(1 - len(sizes), -1000)  # the signs as they are and all of them turned; rounding may lose them
+    least = 2.0 ** max(1 - clusters, -1000)  # the signs as they are and all of them turned; rounding may lose them
     return float(np.clip(chances[distance >= observed].sum(), least, 1.0))
 
 
