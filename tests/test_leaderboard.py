@@ -581,3 +581,97 @@ def test_five_models_in_common_predict_nothing() -> None:
     figures = [(name, i / 10) for i, (_, name) in enumerate(ARENA[:5])]
     assert predict([*figures, ("org/new", 0.55)], "Chatbot Arena") == [None] * 6
     assert "| predicted Arena |" in " ".join((COMMITTED / "rewardmath.md").read_text().split())
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("subject.facts", float("nan")),
+        ("config.model", float("nan")),
+        ("config.data", float("inf")),
+        ("config.task", float("-inf")),
+        ("config.run", 1e999),
+        ("config.command", {"deep": [0.5, float("nan")]}),
+        ("fitted.measure", float("nan")),
+    ],
+)
+def test_a_number_that_is_none_is_refused_where_anything_may_stand(place: str, value: Any, board: Path) -> None:
+    (path, _) = sorted((board / "results").rglob("*.json"))
+    content = json.loads(path.read_text())
+    part, name = place.split(".")
+    content[part][name]["x"] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(ResultError, match=r"expected a finite number") as raised:
+        files.read(path)
+    assert str(raised.value).startswith(f"{path}: {place}.x")
+    with pytest.raises(ResultError, match=r"expected a finite number"):
+        tables(board / "results")
+
+
+def spoilt(path: Path, folder: Path, **changes: Any) -> Path:
+    """A copy of a result in which parts of its JSON are others."""
+    folder.mkdir()
+    for table in path.parent.glob("*.parquet"):
+        shutil.copy(table, folder)
+    (folder / path.name).write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return folder / path.name
+
+
+@pytest.mark.parametrize("how", ["view", "headline", "twice", "twice with another value", "at"])
+def test_what_would_break_a_table_is_not_added(how: str, board: Path, tmp_path: Path, capsys: Any) -> None:
+    (path, _) = sorted((board / "results").rglob("*.json"))
+    content = json.loads(path.read_text())
+    first = content["metrics"][0]
+    changes = {
+        "view": {"primary_view": "other"},
+        "headline": {"task": content["task"] | {"headline": "mrr"}},
+        "twice": {"metrics": [*content["metrics"], first]},
+        "twice with another value": {"metrics": [*content["metrics"], first | {"value": 1.0}]},
+        "at": {"metrics": [*content["metrics"], first | {"at": 2.0}]},
+    }[how]
+    assert run("leaderboard", "add", spoilt(path, tmp_path / "spoilt", **changes), "--folder", tmp_path / "new") == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_result_is_not_replaced_unasked(tmp_path: Path, capsys: Any) -> None:
+    folder, old = tmp_path / "board", evaluate(tmp_path / "out", longest, name="mine")
+    assert run("leaderboard", "add", old, "--folder", folder) == 0
+    assert run("leaderboard", "add", old, "--folder", folder) == 0
+    (there,) = (folder / "results").rglob("*.json")
+    new = spoilt(old, tmp_path / "new", created="2031-01-01T00:00:00+00:00")
+    capsys.readouterr()
+    assert run("leaderboard", "add", new, "--folder", folder) == 1
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert f"made {files.read(old).created}; {new} was made 2031-01-01T00:00:00+00:00; --replace puts it" in line
+    assert there.read_text() == old.read_text()
+    assert run("leaderboard", "add", new, "--folder", folder, "--replace") == 0
+    assert files.read(there).created.startswith("2031")
+    assert run("leaderboard", "add", old, new, "--folder", tmp_path / "other") == 1
+    assert "both belong at" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    "ids", [("a/b", "a__b"), ("a/b c", "a/b_c"), ("a_/b", "a/_b"), ("a/b/c", "a__b/c"), ("bb:c", "bb?c")]
+)
+def test_ids_that_would_lie_in_one_folder_are_told_apart(ids: tuple[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    paths = {evaluate(out, longest, name="model")}
+    content = json.loads(next(iter(paths)).read_text())
+    shutil.rmtree(out)
+    results = []
+    for name in ids:
+        result = TaskResult.model_validate(content | {"subject": content["subject"] | {"id": name}})
+        results.append(files.result_path(result))
+    assert len({path.parent.parent for path in results}) == 2
+
+
+def test_a_result_of_another_model_is_never_written_over(tmp_path: Path) -> None:
+    path = evaluate(tmp_path / "results", longest, name="Org/model")
+    result = files.read(path, tables=True)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"subject": content["subject"] | {"id": "org/Model"}}))  # as on a Mac
+    with pytest.raises(ResultError, match=r"holds a result of 'org/Model'; expected one of 'Org/model'"):
+        files.write(result, tmp_path / "results")

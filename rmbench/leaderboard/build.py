@@ -17,7 +17,7 @@ from rmbench.metrics.interval import mean_interval
 from rmbench.plugins import load_task
 from rmbench.results import provenance
 from rmbench.results.digest import digest
-from rmbench.results.schema import Metric
+from rmbench.results.schema import Metric, TaskResult
 
 _NOTE = """\
 [ ] is the 95 % interval. The best model leads tier 1, with every model that a cluster sign-flip test on the
@@ -96,8 +96,13 @@ def build(results_folder: Path, out_folder: Path, find: Find = load_task) -> lis
 
 
 def tables(results_folder: Path, find: Find = load_task) -> dict[str, str]:
-    """File name -> content of every table that the results give. Raises ResultError."""
-    tasks = sections(read_results(results_folder, find), find)
+    """File name -> content of every table that the results in a folder give. Raises ResultError."""
+    return tables_of(read_results(results_folder, find), find)
+
+
+def tables_of(results: Sequence[TaskResult], find: Find) -> dict[str, str]:
+    """The same of results that have been read and verified."""
+    tasks = sections(results, find)
     made = {}
     for task, parts in tasks.items():
         made[f"{task}.md"] = "\n".join([f"# {inert(task)}\n", f"{_MADE}\n", _NOTE, *map(_section_markdown, parts)])
