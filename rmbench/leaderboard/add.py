@@ -34,7 +34,7 @@ def _check_place(path: Path, result: TaskResult, target: Path, *, replace: bool)
     if not target.exists() or replace:
         return
     there = files.read(target)
-    if there != result:
+    if there.model_dump() != result.model_dump():
         raise ResultError(
             f"{target}: holds another result, made {there.created}; {path} was made {result.created}; "
             "--replace puts it in the place of the other"
