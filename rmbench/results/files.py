@@ -5,12 +5,14 @@ The JSON is written last, so where there is a result its tables are there too.
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -28,7 +30,7 @@ def result_folder(result: TaskResult) -> Path:
     revision = re.sub(r"[^\w.-]", "_", result.subject.revision or "local")[:12]
     config = {"model": result.config.model, "data": result.config.data}
     identity = {"fingerprint": result.subject.fingerprint, **config}
-    return Path(re.sub(r"[^\w.-]", "_", result.subject.id.replace("/", "__"))) / f"{revision}-{short_hash(identity)}"
+    return Path(_model_folder(result.subject.id)) / f"{revision}-{short_hash(identity)}"
 
 
 def result_path(result: TaskResult) -> Path:
@@ -38,6 +40,12 @@ def result_path(result: TaskResult) -> Path:
     return result_folder(result) / f"{name}.json"
 
 
+def _model_folder(name: str) -> str:
+    """`org__model`; of an id that could not be told again from that, as `a__b`, a hash of it stands behind a ~."""
+    folder = re.sub(r"[^\w.-]", "_", name.replace("/", "__"))
+    return folder if folder.replace("__", "/") == name else f"{folder}~{sha256(name.encode()).hexdigest()[:16]}"
+
+
 def check_ids(result: TaskResult) -> None:
     """Raises ResultError where the model's id or the task's name could lead out of a folder, or names a device."""
     tasks = ("task.name", result.task.name), ("config.task.name", result.label)
@@ -45,7 +53,13 @@ def check_ids(result: TaskResult) -> None:
         parts = re.split(r"[/\\]", name)
         leads_out = bool({".", ".."} & {part.strip() for part in parts}) or not parts[0].strip()
         device = any(_DEVICE.fullmatch(part.partition(".")[0].strip()) for part in parts)
-        if leads_out or device or "\0" in name or re.match(r"[A-Za-z]:", name) or len(name) > _LONGEST_ID:
+        if (
+            leads_out
+            or device
+            or "\0" in name
+            or re.match(r"[A-Za-z]:", name)
+            or len(_model_folder(name).encode()) > _LONGEST_ID
+        ):
             raise ResultError(f"{field}: {name!r:.80} cannot name a file; expected a name, as in org/model")
     for field, name in tasks:
         if not _TASK.fullmatch(name):
@@ -65,8 +79,13 @@ def check_writable(out: Path) -> None:
 
 
 def write(result: TaskResult, out: Path) -> Path:
-    """Writes a result with its tables and returns the JSON's path. Raises ResultError; what was scored is kept."""
+    """Writes a result with its tables and returns the JSON's path. Raises ResultError; what was scored is kept.
+
+    A result of another model is never overwritten, as where a file system does not tell `Org` from `org`.
+    """
     target = out / result_path(result)
+    if target.exists() and (there := read(target).subject.id) != result.subject.id:
+        raise ResultError(f"{target}: holds a result of {there!r}; expected one of {result.subject.id!r}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _write_table(result.records, target.with_suffix(".parquet"))
@@ -105,10 +124,32 @@ def read(path: Path, *, tables: bool = False) -> TaskResult:
             ) from error
         field, first = [*places.items()][-1]
         raise ResultError(f"{path}: no result file: {field}: {first['msg']}") from error
+    _check_finite(path, result)
     if tables:
         result._records = _read_table(path.with_suffix(".parquet"))
         result._requests = _read_table(requests_path(path)) if requests_path(path).exists() else None
     return result
+
+
+def _check_finite(path: Path, result: TaskResult) -> None:
+    """Raises ResultError for a number that is none, where the schema takes anything: JSON has none such, and what reads
+    it again would find another run.
+    """
+    attested = result.model_dump(include={"subject", "config", "fitted"})
+    for place, number in _numbers("", attested):
+        if not math.isfinite(number):
+            raise ResultError(f"{path}: {place} is {number}; expected a finite number")
+
+
+def _numbers(place: str, value: Any) -> Iterator[tuple[str, float]]:
+    if isinstance(value, float):
+        yield place.removeprefix("."), value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _numbers(f"{place}.{name}", item)
+    elif isinstance(value, list | tuple):
+        for at, item in enumerate(value):
+            yield from _numbers(f"{place}[{at}]", item)
 
 
 def _write_table(table: pa.Table, target: Path) -> None:
