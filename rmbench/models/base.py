@@ -51,7 +51,10 @@ class Encoded:
 
 @runtime_checkable
 class RewardModel(Protocol):
-    """Black box: `rewards` yields (index into `requests`, reward) in any order, each index once."""
+    """Black box: `rewards` yields (index into `requests`, reward) in any order, each index once.
+
+    One that answers several at once may have `batches(requests)`, which yields lists of these: each list is kept whole.
+    """
 
     answers: frozenset[Ask]
 

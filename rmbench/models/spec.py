@@ -19,7 +19,7 @@ from rmbench import plugins
 from rmbench.checkpoints.fingerprint import locate
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Model, Opened, Option, subject_of
-from rmbench.models.python import PythonCallable
+from rmbench.models.callables import CALLS, PythonCallable
 from rmbench.plugins import MODELS, PluginGroup, did_you_mean
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -170,13 +170,16 @@ def with_options(spec: Spec, group: PluginGroup = MODELS, **options: Any) -> Spe
     """The spec with more options, where None is none, a revision or members.
 
     What its family does not declare goes to those of its members that do. Raises UsageError for an option that nobody
-    declares, for a value that means nothing, and where the spec says otherwise.
+    declares, for a value that means nothing, and where the spec says otherwise, and what a family that has a
+    `check(source)` finds wrong with the source before anything is run.
     """
     revision, members = options.pop("revision", None), options.pop("members", None)
     if revision and _source(spec.family, group) != "required":
         raise UsageError(f"revision={revision!r}: family {spec.family!r} has no revisions")
     if revision and spec.revision and revision != spec.revision:
         raise UsageError(f"{spec.text!r} asks for revision {spec.revision!r}, the option for {revision!r}")
+    if (check := getattr(plugins.load(group, spec.family), "check", None)) is not None:
+        check(spec.source)
     own = _options_of(spec.family, group)
     theirs = {name for member in spec.members for name in declared(member)} - own.keys()
     of_members = {name: options.pop(name) for name in theirs & options.keys()}

@@ -382,10 +382,12 @@ class Session:
         todo = [key for key in ordered if key not in known]
         return _Asked(keys, known, todo, _Delivered(questions, [first[key] for key in todo], uses), refused)
 
-    def _run(self, asked: _Asked) -> tuple[_Answers, float]:
+    def _run(self, asked: _Asked) -> tuple[_Answers, float | None]:
         """What answers that are left come from, and the seconds in which they are committed together."""
         if isinstance(self.model, RewardModel):
-            return _replies(self.model, asked.todo, asked.requests), REPLIES
+            # What own code answered is committed before it is asked for more, so that no kill has it asked again
+            window = None if identity_of(self.model) == "named" else REPLIES
+            return _replies(self.model, asked.todo, asked.requests), window
         model = self._started()
         todo = zip(asked.todo, asked.requests, strict=True)
         return forwards(model, todo, self.asking.token_budget, self.asking.usage, self._workers), 0.0
@@ -486,15 +488,17 @@ def _one_by_one(questions: Sequence[Question], needs: Sequence[Sequence[Question
 
 
 def _replies(model: RewardModel, keys: Sequence[bytes], asked: Sequence[Request]) -> _Answers:
-    """The answers of a model that runs its own work, one at a time; what it leaves out is missing."""
+    """The answers of a model that runs its own work, as it gives them; what it leaves out is missing."""
     name = subject_of(model).id
     answered = bytearray(len(keys))
+    batches = getattr(model, "batches", None)
     try:
-        for index, reward in model.rewards(asked):
-            if not 0 <= index < len(keys) or answered[index]:
-                raise ModelError(f"{name} answered request {index} of {len(keys)} twice or unasked")
-            answered[index] = 1
-            yield [(keys[index], checked(reward, asked[index]))]
+        for batch in batches(asked) if batches else ([one] for one in model.rewards(asked)):
+            for index, _ in batch:
+                if not 0 <= index < len(keys) or answered[index]:
+                    raise ModelError(f"{name} answered request {index} of {len(keys)} twice or unasked")
+                answered[index] = 1
+            yield [(keys[index], checked(reward, asked[index])) for index, reward in batch]
     except RmbenchError:
         raise
     except Exception as error:
