@@ -155,6 +155,12 @@ def device_of(module: Any) -> Device:
     return next((device for device in (_stand_ins or {}).values() if device.place == place), None) or _at(place)
 
 
+def ran_on(module: Any) -> str:
+    """What a result says of the device of a torch module: its kind, and its name where it has one of its own."""
+    device = device_of(module)
+    return device.kind if device.kind == "cpu" else f"{device.kind}: {device.described()}"
+
+
 def full_name(given: str) -> str:
     """The name of a device: a number is a GPU's, as in CUDA_VISIBLE_DEVICES, and `cuda` the first of them."""
     return f"cuda:{given}" if given.isdecimal() else "cuda:0" if given == "cuda" else given

@@ -166,7 +166,8 @@ def own_code(source: str) -> Any:
     """What `module:attribute` names, found in the working folder or among what is installed.
 
     A file that changed since it was imported here is imported again: what it gives is known by what stands in it. What
-    it prints meanwhile is no result, and goes to standard error. Raises UsageError where there is no such thing, ModelError with the reason where its module cannot be imported.
+    it prints meanwhile is no result, and goes to standard error. Raises UsageError where there is no such thing,
+    ModelError with the reason where its module cannot be imported.
     """
     module_name, colon, attribute = source.partition(":")
     if not colon or not module_name or not attribute:

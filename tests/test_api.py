@@ -70,4 +70,4 @@ def test_threads_may_write_one_result_and_what_dead_processes_left_is_removed(tm
     with ThreadPoolExecutor(8) as pool:
         assert {*pool.map(lambda _: files.write(result, tmp_path), range(24))} == {path}
     assert files.read(path, tables=True).records.equals(result.records)
-    assert {file.name for file in path.parent.iterdir()} == {path.name, f"{path.stem}.parquet", *(file.name for file in others)}  # fmt: skip
+    assert {*path.parent.iterdir()} == {path, path.with_suffix(".parquet"), *others}

@@ -207,7 +207,7 @@ def test_a_family_is_opened_with_what_it_declares() -> None:
         ("toy:x", {"tools": "perhaps"}, "expected yes or no, got 'perhaps'"),
         ("toy:x", {"top": True}, "top=true of family 'toy': expected how many"),
         (len, {"device": "cpu"}, "device='cpu' cannot change a model that is loaded already"),
-        (3, {}, "a model is a spec, an object with a protocol's methods or a callable, not int"),
+        (3, {}, "a model is a spec, a Path, a function, an object with a protocol's methods, (model, tokenizer)"),
     ],
 )
 def test_an_option_that_means_nothing_is_refused_by_name(model: Any, options: dict[str, Any], message: str) -> None:

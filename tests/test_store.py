@@ -170,7 +170,7 @@ print(failed)
 
 
 def test_processes_that_open_a_new_store_at_once_wait_for_each_other(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", AT_ONCE, str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", AT_ONCE, str(tmp_path)], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
@@ -270,9 +270,7 @@ def test_a_store_of_before_there_were_checksums_is_read_and_written_on(tmp_path:
         ["CREATE TABLE notes (text TEXT)", "PRAGMA user_version=99", "PRAGMA application_id=7"],
     ],
 )
-def test_the_sqlite_file_of_another_program_is_refused_and_left_as_it_is(
-    statements: list[str], tmp_path: Path
-) -> None:
+def test_the_sqlite_file_of_another_program_is_refused_and_left_as_it_is(statements: list[str], tmp_path: Path) -> None:
     file = tmp_path / "s.sqlite"
     connection = sqlite3.connect(file, isolation_level=None)
     for statement in statements:

@@ -214,7 +214,7 @@ def failed(model: object, error: Exception) -> ModelError:
     return ModelError(f"{subject_of(model).id} failed with {told(error)}")
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """The class of an exception and its first line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return ": ".join([type(error).__name__, *lines[:1]])

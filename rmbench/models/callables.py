@@ -15,7 +15,7 @@ import inspect
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -120,7 +120,7 @@ class PythonCallable:
 
     def _calls(
         self, requests: Sequence[Request], next_call: Callable[[], Sequence[int] | None]
-    ) -> Iterator[tuple[Sequence[int], list[Any] | _Failed]]:
+    ) -> Generator[tuple[Sequence[int], list[Any] | _Failed]]:
         """The places of each call's requests and its values, as it ends; so many at once as is allowed."""
         if self.concurrency == 1 and not self.is_async:
             while (members := next_call()) is not None:
@@ -189,25 +189,25 @@ class PythonCallable:
 def _taken(function: Callable[..., Any], name: str) -> tuple[Ask, bool]:
     """What a function answers, and whether it takes lists. Raises UsageError."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        signature = inspect.signature(function)
     except (TypeError, ValueError):  # of some that are written in C
-        parameters = None
-    called = [one.name for one in parameters or () if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+        signature = None
+    parameters = () if signature is None else signature.parameters.values()
+    called = [one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
     batched = bool(getattr(function, "batched", called[:1] == ["prompts"]))
     said = getattr(function, "answers", None)
     if said is None:
         said = "compare" if called[1:3] in (["first", "second"], ["firsts", "seconds"]) else "reward"
     asks = [said] if isinstance(said, str) else [*said]
-    if len(asks) != 1 or asks[0] not in ("reward", "compare"):
+    if asks not in (["reward"], ["compare"]):
         raise UsageError(f"{name} answers {', '.join(map(str, asks))}; a function answers reward or compare")
-    try:
-        inspect.signature(function).bind(*[None] * (3 if asks == ["compare"] else 2))
-    except TypeError:
-        if parameters is not None:
-            raise UsageError(f"{name} takes ({', '.join(map(str, parameters))}); expected {_FORMS}") from None
-    except ValueError:
-        pass
-    return asks[0], batched
+    ask: Ask = "compare" if asks == ["compare"] else "reward"
+    if signature is not None:
+        try:
+            signature.bind(*[None] * (3 if ask == "compare" else 2))
+        except TypeError:
+            raise UsageError(f"{name} takes {signature}; expected {_FORMS}") from None
+    return ask, batched
 
 
 def _at_least(least: int, option: str, given: Any, default: int) -> int:

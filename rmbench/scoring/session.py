@@ -17,6 +17,7 @@ from itertools import chain, islice
 from typing import Any, TypeVar, cast, overload
 from uuid import uuid4
 
+from rmbench.device import ran_on
 from rmbench.errors import ModelError, RmbenchError, UsageError
 from rmbench.forwards.loop import Hosts, Workers
 from rmbench.models.base import (
@@ -112,6 +113,7 @@ class Session:
         self._ledger = Ledger(_REWARDS, kept, fresh=asking.fresh)
         self._running: TokenModel | None = model if isinstance(model, TokenModel) else None
         self._workers: Workers | None = None
+        self._ran_on: str | None = None
         self._open = ExitStack()
         members = model.members if isinstance(model, Derived) else ()
         self.members = [asking.session_of(member) for member in members]
@@ -158,6 +160,12 @@ class Session:
     def policy(self) -> Policy | OpenedPolicy | None:
         """The policy that a judge stands on."""
         return None if self._writing is None else self._writing.policy
+
+    @property
+    def devices(self) -> list[str]:
+        """What forwards of the model, or of those below it, ran on; nothing where all was known or none are needed."""
+        below = [device for member in self.members for device in member.devices]
+        return sorted({*below, *([] if self._ran_on is None else [self._ran_on])})
 
     @property
     def id(self) -> str:
@@ -389,6 +397,7 @@ class Session:
             window = None if identity_of(self.model) == "named" else REPLIES
             return _replies(self.model, asked.todo, asked.requests), window
         model = self._started()
+        self._ran_on = ran_on(model.backbone)
         todo = zip(asked.todo, asked.requests, strict=True)
         return forwards(model, todo, self.asking.token_budget, self.asking.usage, self._workers), 0.0
 
