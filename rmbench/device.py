@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -177,6 +177,18 @@ def picked(asked: str | None) -> str:
     if name not in there:
         raise UsageError(f"device {asked!r} is not there; here are {', '.join(there)}")
     return there[name].place
+
+
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    """Forwards in the dtype that weights have, whatever the training around them runs in."""
+    import torch
+
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def release() -> None:

@@ -1,7 +1,7 @@
 """Models in memory, as a training run or a notebook has them: `(model, tokenizer)`, or a text-classification pipeline.
 
 They are read as their checkpoint would be, at the dtype that their weights have, and left as they were found: modes,
-gradients, configs, buffers, random state and autocast, also after an error.
+gradients, configs, buffers and random state, also after an error. A session runs every model without autocast.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -89,7 +89,8 @@ def lend(model: Any, options: Mapping[str, Any]) -> Borrowed:
     whole, tokenizer = _taken_apart(model)
     module = _unwrapped(whole)
     name = type(module).__name__
-    if "transformers.PreTrainedModel" not in _ancestors(module) or name.endswith(classifier._NO_CLASSIFIER):
+    is_model = "transformers.PreTrainedModel" in _ancestors(module)
+    if not is_model or module.base_model is module or name.endswith(classifier._NO_CLASSIFIER):
         raise UsageError(f"a {name} is no reward model that can be read; expected {UNDERSTOOD}")
     asked = chosen(classifier.OPTIONS, options, "a model in memory")
     limits = Limits(max_length=asked["max_length"], side=asked["truncation_side"])
@@ -122,10 +123,7 @@ def left_as_found(whole: Any, module: Any) -> Iterator[None]:
     configs = {id(one): (one, dict(vars(one))) for one in _configs(whole)}
     own_forward = vars(module).get("forward")
     randoms = random.getstate(), np.random.get_state()
-    with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng([] if device.type == "cpu" else [device]))
-        for kind in {"cpu", device.type}:
-            stack.enter_context(torch.autocast(kind, enabled=False))
+    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
         try:
             whole.eval()
             if "_original_forward" in vars(module):  # accelerate's, which puts autocast around it

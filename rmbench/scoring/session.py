@@ -17,7 +17,7 @@ from itertools import chain, islice
 from typing import Any, TypeVar, cast, overload
 from uuid import uuid4
 
-from rmbench.device import ran_on
+from rmbench.device import ran_on, without_autocast
 from rmbench.errors import ModelError, RmbenchError, UsageError
 from rmbench.forwards.loop import Hosts, Workers
 from rmbench.models.base import (
@@ -405,6 +405,7 @@ class Session:
         """The model with its weights, loaded the first time they are needed, and its like on the other devices."""
         if self._running is None:
             opened = cast(Opened, self.model)
+            self._open.enter_context(without_autocast())
             self._running = self._open.enter_context(opened.started(self.asking.device))
             facts = getattr(self._running, "facts", None)
             if self.asking.store is not None and facts and opened.fingerprint is not None:
