@@ -142,6 +142,16 @@ class Judge(Protocol):
 
 Model = RewardModel | TokenModel | ScoreFile | Derived | Judge
 
+# What each kind of model has, by the method that tells it
+SHAPES: Mapping[str, tuple[str, ...]] = {
+    "rewards": ("answers", "fingerprint"),
+    "lookup": ("answers", "fingerprint"),
+    "combine": ("answers", "fingerprint", "members", "needs", "fit"),
+    "encode": ("answers", "fingerprint", "backbone", "layout", "read"),
+    "verdict": ("answers", "fingerprint", "policy", "ask"),
+    "started": ("answers", "fingerprint", "subject"),
+}
+
 Identity = Literal["content", "named", "none"]
 
 

@@ -114,7 +114,7 @@ class PythonCallable:
                 yield [*zip(members, rewards, strict=True)]
         if self._failures >= self.give_up:
             raise ModelError(
-                f"{self.subject.id}: {self._failures} calls failed in a row, the last with {last}; given up after "
+                f"{self.subject.id}: {self._failures} calls failed in a row, the last: {last}; given up after "
                 f"{tried:,} of {len(requests):,} were tried; what was answered is kept, and give_up=N allows more"
             )
 

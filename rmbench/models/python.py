@@ -14,6 +14,7 @@ from typing import Any
 
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import (
+    SHAPES,
     Derived,
     Identity,
     Judge,
@@ -48,8 +49,9 @@ class OwnModel:
 
 
 def check(source: str) -> None:
-    """Raises what `open` raises for a module that cannot be imported, before anything else is run."""
-    own_code(source)
+    """Raises what `open` raises for a module that cannot be imported or names no model, before anything is run."""
+    if not isinstance(own_code(source), type):  # to make one may take long
+        open(source, {}, None)
 
 
 def open(source: str, options: Mapping[str, Any], revision: str | None) -> Model:
@@ -75,6 +77,8 @@ def open(source: str, options: Mapping[str, Any], revision: str | None) -> Model
         if isinstance(value, RewardModel) and value.fingerprint is None and code is not None:
             return OwnModel(value, code)
         return value
+    if not isinstance(value, str | bytes) and any(hasattr(value, method) for method in SHAPES):
+        return value  # type: ignore[no-any-return]  # whoever asks for it says what it lacks
     if not callable(value):
         raise ModelError(f"python:{source} is a {type(value).__name__}; expected (prompt, response) -> float")
     return PythonCallable(value, f"python/{source.replace(':', '.')}", code, options)

@@ -19,7 +19,7 @@ from typing import Any, cast
 from rmbench import plugins
 from rmbench.checkpoints.fingerprint import locate
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Model, Opened, Option, subject_of
+from rmbench.models.base import SHAPES, Model, Opened, Option, subject_of
 from rmbench.models.borrowed import READING, UNDERSTOOD, Borrowed, is_lent, lend
 from rmbench.models.callables import CALLS, PythonCallable
 from rmbench.plugins import MODELS, PluginGroup, did_you_mean
@@ -32,16 +32,6 @@ _WORD = re.compile(r"([^:@?]*)([:@?]?)(.*)", re.DOTALL)
 _HELD: list[AbstractContextManager[Any]] = []
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 _TEXTS = ("family", "source", "revision", "name")  # the keys of a file that hold texts
-
-# What each kind of model has, by the method that tells it
-_SHAPES = {
-    "rewards": ("answers", "fingerprint"),
-    "lookup": ("answers", "fingerprint"),
-    "combine": ("answers", "fingerprint", "members", "needs", "fit"),
-    "encode": ("answers", "fingerprint", "backbone", "layout", "read"),
-    "verdict": ("answers", "fingerprint", "policy", "ask"),
-    "started": ("answers", "fingerprint", "subject"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,7 +438,7 @@ def _in_memory(model: Any, options: Mapping[str, Any]) -> Model | Opened:
         raise UsageError(f"a model is an instance, not the class {model.__name__}")
     if _is_function(model):
         return PythonCallable(model, options=given)
-    if not any(hasattr(model, method) for method in _SHAPES):
+    if not any(hasattr(model, method) for method in SHAPES):
         raise UsageError(
             f"a model is a spec, a Path, a function, an object with a protocol's methods, {UNDERSTOOD}; got "
             f"{type(model).__name__}"
@@ -465,19 +455,19 @@ def _is_lent(model: object) -> bool:
 def _is_function(model: object) -> bool:
     """Whether an object is called for its rewards; one that says what it answers may also be a model in the making."""
     said = isinstance(model, FunctionType | MethodType) or getattr(model, "answers", None) is None
-    return callable(model) and said and not any(hasattr(model, method) for method in _SHAPES)
+    return callable(model) and said and not any(hasattr(model, method) for method in SHAPES)
 
 
 def _check(model: object, what: str) -> None:
     """Raises UsageError that names the first attribute that a model of its kind has and this one has not."""
-    method = next((method for method in _SHAPES if hasattr(model, method)), None)
+    method = next((method for method in SHAPES if hasattr(model, method)), None)
     if method is None:
-        raise UsageError(f"{what}, a {type(model).__name__}, is no model: it has none of {', '.join(_SHAPES)}")
-    for attribute in _SHAPES[method]:
+        raise UsageError(f"{what}, a {type(model).__name__}, is no model: it has none of {', '.join(SHAPES)}")
+    for attribute in SHAPES[method]:
         if not hasattr(model, attribute):
             raise UsageError(
                 f"{what}, a {type(model).__name__}, has no {attribute}; a model with {method} has "
-                f"{', '.join(_SHAPES[method])}"
+                f"{', '.join(SHAPES[method])}"
             )
 
 
