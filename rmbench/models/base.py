@@ -53,7 +53,10 @@ class Encoded:
 
 @runtime_checkable
 class RewardModel(Protocol):
-    """Black box: `rewards` yields (index into `requests`, reward) in any order, each index once."""
+    """Black box: `rewards` yields (index into `requests`, reward) in any order, each index once.
+
+    One that answers several at once may have `batches(requests)`, which yields lists of these: each list is kept whole.
+    """
 
     answers: frozenset[Ask]
 
@@ -141,6 +144,16 @@ class Judge(Protocol):
 
 Model = RewardModel | TokenModel | ScoreFile | Derived | Judge
 
+# What each kind of model has, by the method that tells it
+SHAPES: Mapping[str, tuple[str, ...]] = {
+    "rewards": ("answers", "fingerprint"),
+    "lookup": ("answers", "fingerprint"),
+    "combine": ("answers", "fingerprint", "members", "needs", "fit"),
+    "encode": ("answers", "fingerprint", "backbone", "layout", "read"),
+    "verdict": ("answers", "fingerprint", "policy", "ask"),
+    "started": ("answers", "fingerprint", "subject"),
+}
+
 Identity = Literal["content", "named", "none"]
 
 
@@ -213,7 +226,7 @@ def failed(model: object, error: Exception) -> ModelError:
     return ModelError(f"{subject_of(model).id} failed with {told(error)}")
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """The class of an exception and its first line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return ": ".join([type(error).__name__, *lines[:1]])

@@ -5,13 +5,15 @@ The JSON is written last, so where there is a result its tables are there too.
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -70,7 +72,7 @@ def check_writable(out: Path) -> None:
     """Raises ResultError where results could not be written; better before scoring than after."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=out, prefix=".probe-") as probe:
+        with TemporaryFile(dir=out) as probe:  # without a name, so that a kill leaves none
             probe.write(b"\0" * 4096)
             probe.flush()
             os.fsync(probe.fileno())
@@ -172,7 +174,10 @@ def _read_table(path: Path) -> object:
 
 def atomically(target: Path, write_to: Callable[[Path], object]) -> None:
     """Has `write_to` write a file beside `target`, which is then moved into its place."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        if not _is_written(left.name):
+            left.unlink(missing_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         write_to(temporary)
         with temporary.open("rb") as written:
@@ -180,6 +185,20 @@ def atomically(target: Path, write_to: Callable[[Path], object]) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_written(temporary: str) -> bool:
+    """Whether the process that a temporary file's name holds may still be writing it."""
+    process = temporary.split(".")[-2].partition("-")[0]
+    if not process.isascii() or not process.isdigit() or os.name == "nt":  # there a signal ends the process
+        return True
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass  # somebody else's
+    return True
 
 
 _TASK = re.compile(r"[A-Za-z0-9]\w*([.-]\w+)*", re.ASCII)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from rmbench.errors import IncompleteRunError, UsageError
 from rmbench.forwards.workers import Processes, devices_of
 from rmbench.kinds.base import Task
 from rmbench.models.base import Derived, Model, Opened, TokenModel, most_of, subject_of
+from rmbench.models.borrowed import Borrowed, writes_results
 from rmbench.models.spec import Spec, declared, open_model, spec_of, with_seed
 from rmbench.results import files, provenance
 from rmbench.results.judged import Judged
@@ -50,13 +52,17 @@ def evaluate(
 ) -> list[TaskResult]:
     """Scores `model` on `tasks` and returns one result per task, each written under `out` as soon as it is there.
 
-    `model` is a spec, a loaded model, an object with a protocol's methods or `(prompt, response) -> float`; `tasks`
-    are names, tasks, or what `load_tasks` returned. `data` maps a task's name to a path, a list of mappings or a
-    `datasets.Dataset`, or to a mapping of names to several of these; `columns` maps what a task reads to their columns,
-    as in `{"prompt": "question"}`, and with `skip_bad_rows` bad rows are left out and counted. `name` replaces
-    the model's id in results. `options` are those of `load_model`: device, dtype, max_length, ... Rewards are kept in
-    the store as they come, so the same call continues where an interrupted one stopped; `fresh` asks again. With
-    `devices`, as in "0,1", a process on each shares the forwards.
+    `model` is a spec, a Path, `(model, tokenizer)` or a text-classification pipeline as a training run has them, an
+    object with a protocol's methods, or a function as `rmbench.models.callables` takes it; `tasks` are names, tasks, or
+    what `load_tasks` returned. `data` maps a task's name to a path, a list of mappings or a `datasets.Dataset`, or to a
+    mapping of names to several of these; `columns` maps what a task reads to their columns, as in
+    `{"prompt": "question"}`, and with `skip_bad_rows` bad rows are left out and counted. `name` replaces the model's id
+    in results. `options` are those of `load_model`: device, dtype, max_length, ... Rewards are kept in the store as
+    they come, so the same call continues where an interrupted one stopped; `fresh` asks again. With `devices`, as in
+    "0,1", a process on each shares the forwards.
+
+    A model in memory is put into order for inference and left as it was found, also after an error. Where several
+    processes train together each of them calls this, and the first writes the results.
 
     A task that fails loses nothing of the others: its error is raised after them, of several tasks as an
     IncompleteRunError, which has their `results`.
@@ -120,12 +126,15 @@ def evaluations(
         raise UsageError(f"seed={seed}, token_budget={token_budget}: expected a seed from 0 and a budget from 1")
     if out is not None:
         files.check_writable(Path(out))
-    spec = model if isinstance(model, str | Spec) else None
-    name = name or (None if spec is None else spec_of(spec).name)
+    given = spec_of(model)
+    spec = None if given.model is not None else model if isinstance(model, str) else given
+    name = name or given.name
     options = with_seed(model, seed, options)
     device, others = _shared_out(spec, devices, options)
     with busy(progress, "opening"):
-        opened = open_model(model, **options)
+        opened = open_model(given, **options)
+    if isinstance(opened, Borrowed) and not writes_results():
+        out = None
     if devices is not None and not isinstance(opened, TokenModel | Opened | Derived):
         raise UsageError(f"{spec} runs its own work; several devices are for checkpoints")
     asking = Asking(device=device, token_budget=token_budget, progress=progress, fresh=fresh, seed=seed)
@@ -247,7 +256,7 @@ def _config(item: TaskData, session: Session, command: Mapping[str, Any]) -> Con
         model={**subject_of(session.model).settings, **written, **run},
         data={**item.choice, "seed": asking.seed},
         task=dict(item.own),
-        run={"token_budget": asking.token_budget},
+        run={"token_budget": asking.token_budget, "device": ", ".join(session.devices) or None, "threads": threads()},
         command={**command, "task": item.task.name, **item.choice},
     )
 
@@ -282,6 +291,12 @@ def check_name(name: str | None) -> None:
     """Raises UsageError for a name that is no id of a result."""
     if name is not None and not _NAME.fullmatch(name):
         raise UsageError(f"name {name!r}: a model's id in results is letters, digits, . _ and -, as in org/model")
+
+
+def threads() -> int | None:
+    """How many torch computes with; None where nothing of a run took it."""
+    torch = sys.modules.get("torch")
+    return None if torch is None else int(torch.get_num_threads())
 
 
 def timing(usage: Usage, seconds: float) -> Timing:

@@ -27,7 +27,7 @@ from rmbench.results import files, provenance, records, written
 from rmbench.results.figures import bootstrap
 from rmbench.results.judged import sources_of, task_info
 from rmbench.results.schema import Config, DatasetInfo, Fitted, SubjectInfo, TaskResult
-from rmbench.runs.evaluate import check_name, timing
+from rmbench.runs.evaluate import check_name, threads, timing
 from rmbench.runs.loading import TaskData, load_tasks
 from rmbench.runs.rows import STDIN, input_file, is_one_text, joined, prompt_of
 from rmbench.scoring import Asking, Progress, Store, Usage, Writing
@@ -214,7 +214,7 @@ def evaluate_policy(
             try:
                 samples = _samples(writing, item, sampling)
                 seconds = time.perf_counter() - started
-                result = _result(item, samples, opened, subject, sampling, usage, seconds, command)
+                result = _result(item, samples, opened, subject, sampling, usage, seconds, command, writing.device)
                 if out is not None:
                     files.write(result, Path(out))
             except Exception as error:  # a task that fails loses nothing of the others
@@ -342,6 +342,7 @@ def _result(
     usage: Usage,
     seconds: float,
     command: Mapping[str, Any],
+    device: str | None,
 ) -> TaskResult:
     task, data = _generation(item.task), item.data
     counted = any(sample.tokens is not None for sample in samples)
@@ -384,6 +385,7 @@ def _result(
             model={**subject.settings, **asked, "samples": sampling.samples, "unit": unit or "characters"},
             data={**item.choice, "seed": sampling.seed},
             task=dict(item.own),
+            run={"device": device, "threads": threads()},
             command={**command, "task": task.name, **item.choice},
         ),
         created=provenance.now(),

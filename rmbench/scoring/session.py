@@ -17,6 +17,7 @@ from itertools import chain, islice
 from typing import Any, TypeVar, cast, overload
 from uuid import uuid4
 
+from rmbench.device import ran_on, without_autocast
 from rmbench.errors import ModelError, RmbenchError, UsageError
 from rmbench.forwards.loop import Hosts, Workers
 from rmbench.models.base import (
@@ -112,6 +113,7 @@ class Session:
         self._ledger = Ledger(_REWARDS, kept, fresh=asking.fresh)
         self._running: TokenModel | None = model if isinstance(model, TokenModel) else None
         self._workers: Workers | None = None
+        self._ran_on: str | None = None
         self._open = ExitStack()
         members = model.members if isinstance(model, Derived) else ()
         self.members = [asking.session_of(member) for member in members]
@@ -158,6 +160,12 @@ class Session:
     def policy(self) -> Policy | OpenedPolicy | None:
         """The policy that a judge stands on."""
         return None if self._writing is None else self._writing.policy
+
+    @property
+    def devices(self) -> list[str]:
+        """What forwards of the model, or of those below it, ran on; nothing where all was known or none are needed."""
+        below = [device for member in self.members for device in member.devices]
+        return sorted({*below, *([] if self._ran_on is None else [self._ran_on])})
 
     @property
     def id(self) -> str:
@@ -382,11 +390,14 @@ class Session:
         todo = [key for key in ordered if key not in known]
         return _Asked(keys, known, todo, _Delivered(questions, [first[key] for key in todo], uses), refused)
 
-    def _run(self, asked: _Asked) -> tuple[_Answers, float]:
+    def _run(self, asked: _Asked) -> tuple[_Answers, float | None]:
         """What answers that are left come from, and the seconds in which they are committed together."""
         if isinstance(self.model, RewardModel):
-            return _replies(self.model, asked.todo, asked.requests), REPLIES
+            # What own code answered is committed before it is asked for more, so that no kill has it asked again
+            window = None if identity_of(self.model) == "named" else REPLIES
+            return _replies(self.model, asked.todo, asked.requests), window
         model = self._started()
+        self._ran_on = ran_on(model.backbone)
         todo = zip(asked.todo, asked.requests, strict=True)
         return forwards(model, todo, self.asking.token_budget, self.asking.usage, self._workers), 0.0
 
@@ -394,6 +405,7 @@ class Session:
         """The model with its weights, loaded the first time they are needed, and its like on the other devices."""
         if self._running is None:
             opened = cast(Opened, self.model)
+            self._open.enter_context(without_autocast())
             with busy(self.asking.progress, "loading"):
                 self._running = self._open.enter_context(opened.started(self.asking.device))
             facts = getattr(self._running, "facts", None)
@@ -487,15 +499,17 @@ def _one_by_one(questions: Sequence[Question], needs: Sequence[Sequence[Question
 
 
 def _replies(model: RewardModel, keys: Sequence[bytes], asked: Sequence[Request]) -> _Answers:
-    """The answers of a model that runs its own work, one at a time; what it leaves out is missing."""
+    """The answers of a model that runs its own work, as it gives them; what it leaves out is missing."""
     name = subject_of(model).id
     answered = bytearray(len(keys))
+    batches = getattr(model, "batches", None)
     try:
-        for index, reward in model.rewards(asked):
-            if not 0 <= index < len(keys) or answered[index]:
-                raise ModelError(f"{name} answered request {index} of {len(keys)} twice or unasked")
-            answered[index] = 1
-            yield [(keys[index], checked(reward, asked[index]))]
+        for batch in batches(asked) if batches else ([one] for one in model.rewards(asked)):
+            for index, _ in batch:
+                if not 0 <= index < len(keys) or answered[index]:
+                    raise ModelError(f"{name} answered request {index} of {len(keys)} twice or unasked")
+                answered[index] = 1
+            yield [(keys[index], checked(reward, asked[index])) for index, reward in batch]
     except RmbenchError:
         raise
     except Exception as error:

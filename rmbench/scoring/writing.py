@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
+from rmbench.device import ran_on
 from rmbench.errors import ModelError, RmbenchError
 from rmbench.models.base import identity_of, subject_of, told
 from rmbench.policies.base import OpenedPolicy, Policy
@@ -34,6 +35,12 @@ class Writing:
         """Gives back what a started policy holds; what it wrote stays known."""
         self._open.close()
         self._running = self.policy if isinstance(self.policy, Policy) else None
+
+    @property
+    def device(self) -> str | None:
+        """What the policy is running on; None where it runs elsewhere, or nothing had to be written."""
+        model = getattr(self._running, "model", None)
+        return None if model is None else ran_on(model)
 
     def write(self, requests: Sequence[GenerationRequest]) -> list[Response | None]:
         """One response per request, in order; None where the policy leaves one out.
