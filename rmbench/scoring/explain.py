@@ -53,7 +53,8 @@ class Explanation:
 
     Of `requests` so many are `stored`, and `left` are to be run, of which `unreadable` need no forward and `same` read
     the same tokens as another. `reason` says why sequences are not packed, "" where they are. `rate` is operations a
-    second, measured on one forward of the plan; None where no forward is left, or none fits.
+    second, measured on a part of the plan; None where no forward is left, or none fits. `first` shows the first request
+    as the model gets it, line by line, where its family can say.
     """
 
     model: str
@@ -65,6 +66,7 @@ class Explanation:
     token_budget: int = 0
     reason: str = ""
     rate: float | None = None
+    first: tuple[str, ...] = ()
     ways: dict[Way, Share] = field(default_factory=dict)
 
     def seconds(self, way: Way) -> float | None:
@@ -87,7 +89,10 @@ def explain_forwards(
     budget: TokenBudget | None = None
     seen: set[tuple[object, ...]] = set()
     sizes: dict[int, tuple[Bin, list[Encoded]]] = {}
+    shown = getattr(model, "shown", None)
     for window in windows(model, todo):
+        if shown is not None and not explanation.first:
+            explanation.first = tuple(shown(window[0].request).lines())
         encoded: list[Encoded] = []
         for asked in window:
             explanation.unreadable += asked.item.error is not None
