@@ -18,7 +18,7 @@ _PROMPT, _ANSWER, _SINGLE = 1000, 150, 2000  # tokens of the long shapes
 
 def workloads(data: Path, tokenizer: Any, *, quick: bool = False) -> list[Workload]:
     """Each shape with as much of its data as takes some seconds; less where it is `quick`."""
-    chats = _rm_bench(data / "rm_bench" / "chat_filtered.json", 1 if quick else 3)
+    chats = _rm_bench(data / "rm_bench" / "chat_filtered.json", 1 if quick else 2)
     texts = [request.responses[0].text or "" for request in _rm_bench(data / "rm_bench" / "chat_filtered.json", 20)[0]]
     parts = _cut(" ".join(texts), tokenizer, _PROMPT // (8 if quick else 1), 1)
     answers = [_cut(text, tokenizer, _ANSWER // (8 if quick else 1), 1)[0] for text in texts[2::3][:12]]
@@ -26,8 +26,8 @@ def workloads(data: Path, tokenizer: Any, *, quick: bool = False) -> list[Worklo
     pair = _task("preference", data / "hh_rlhf" / "test.jsonl.gz", 1)
     return [
         Workload("RM-Bench chat, 6 a prompt", *chats),
-        Workload("RMB best of n", *_task("best_of_n", data / "rmb" / "BoN_set", 2 if quick else 5)),
-        Workload("hh dialogues, pairs", *_task("preference", data / "hh_rlhf" / "test.jsonl.gz", 3 if quick else 10)),
+        Workload("RMB best of n", *_task("best_of_n", data / "rmb" / "BoN_set", 2 if quick else 4)),
+        Workload("hh dialogues, pairs", *_task("preference", data / "hh_rlhf" / "test.jsonl.gz", 3 if quick else 6)),
         Workload(
             "one long prompt, 12 answers", [_request(f"Sum it up: {parts[0]}", one) for one in answers], [*range(12)]
         ),

@@ -46,14 +46,15 @@ class Pace:
         if size > self.most:
             self.size, self.settled = self.most, False
         elif full and self._slower():
-            self.size, self.settled = size // 2, True
+            if len(self.rates[size]) >= _TRIED:
+                self.size, self.settled = size // 2, True
         elif full and not self.settled and size < self.limit and 2 * size <= self.most:
             self.size = min(2 * size, self.limit)
         return changed or self.size != size
 
     def _slower(self) -> bool:
         rates, before = self.rates.get(self.size, ()), self.rates.get(self.size // 2)
-        return before is not None and len(rates) >= _TRIED and max(rates) < _SLOWER * max(before)
+        return before is not None and len(rates) > 0 and max(rates) < _SLOWER * max(before)
 
 
 @dataclass(slots=True)

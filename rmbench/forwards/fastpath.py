@@ -41,7 +41,7 @@ class Route:
     """`ways` that are open, and why the others are not. `alone`: not even padded together, one sequence a forward.
 
     `reach` is how many tokens the sequences had that a check ran, 0 where none did, and `rate` how many operations a
-    second it made.
+    second it made at best.
     """
 
     ways: frozenset[Way]
@@ -87,15 +87,13 @@ def route(
     probe, run = _probe(encoded, reach, _positions(model)), shallow(backbone, model.layout)
     if not path.reach and cost is not None and _price(probe, cost, run.share) > _saved(encoded, cost, path):
         return Route(_PADDED, "too little to run for a check of packed forwards to pay")
-    started = time.perf_counter()
     try:
-        failure = _disagreement(cast(TokenModel, run), probe, path)
+        failure, rate = _disagreement(cast(TokenModel, run), probe, path, run.share * (cost or _FREE).token)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
         return Route(_PADDED, "memory ran out while packed forwards were tried")  # next time it may not
-    rate = None if cost is None else _price(probe, cost, run.share) / (time.perf_counter() - started)
-    found = Route(path.ways if failure is None else _PADDED, failure or "", reach=reach, rate=rate)
+    found = Route(path.ways if failure is None else _PADDED, failure or "", reach=reach, rate=rate if cost else None)
     _warn(model, found)
     if verdicts is not None:
         verdicts.put({"ways": sorted(found.ways), "reason": found.reason, "reach": found.reach, "rate": found.rate})
@@ -178,12 +176,18 @@ def _locality(backbone: Any, config: Any) -> str | None:
     return None
 
 
-def _disagreement(model: TokenModel, probe: Sequence[Encoded], path: Route) -> str | None:
-    """Why the packed forward of a few real sequences is not what each gives alone; None where it is.
+def _disagreement(model: TokenModel, probe: Sequence[Encoded], path: Route, token: float) -> tuple[str | None, float]:
+    """Why the packed forward of a few real sequences is not what each gives alone; None where it is. And how many
+    operations a second were made at `token` operations for each, at best.
 
     Raises what a forward of one sequence raises, and what says that memory ran out.
     """
-    alone = [hidden_states(model, [one], Bin("padded", [0], len(one.ids), 0.0))[0] for one in probe]
+    alone, rate = [], 0.0
+    for one in probe:
+        started = time.perf_counter()
+        alone += hidden_states(model, [one], Bin("padded", [0], len(one.ids), 0.0))
+        device_of(model.backbone).synchronise()
+        rate = max(rate, token * len(one.ids) / (time.perf_counter() - started))
     packed: dict[int, Any] = {}
     try:
         for planned in plan(probe, _FREE, len(probe) * max(len(one.ids) for one in probe), path.ways - _PADDED):
@@ -192,12 +196,12 @@ def _disagreement(model: TokenModel, probe: Sequence[Encoded], path: Route) -> s
     except Exception as error:  # whatever a kernel or an architecture raises, the other way is still there
         if out_of_memory(error):
             raise
-        return f"{type(error).__name__}: {first_line(error)}"
+        return f"{type(error).__name__}: {first_line(error)}", rate
     off = [one for i, states in enumerate(alone) for one in _off(packed[i], states)]
     tolerance = _TOLERANCE.get(str(alone[0].dtype).removeprefix("torch."), _ROUGH)
     if all(one <= tolerance for one in off):  # no nan is
-        return None
-    return f"hidden states are off by {max(off):.1e} of their size, more than {tolerance:.0e}"
+        return None, rate
+    return f"hidden states are off by {max(off):.1e} of their size, more than {tolerance:.0e}", rate
 
 
 def _off(packed: Any, alone: Any) -> Iterator[float]:

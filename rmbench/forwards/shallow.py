@@ -25,8 +25,9 @@ def shallow(backbone: Any, layout: Literal["causal", "encoder"]) -> Shallow:
 
     Its weights, settings and hooks are those of the backbone. Where no list of layers is known it is the whole.
     """
-    path, layers = _layers(backbone)
-    kinds = [_kind(layer, backbone.config, place) for place, layer in enumerate(layers)]
+    config = getattr(backbone, "config", None)
+    path, layers = _layers(backbone, getattr(config, "num_hidden_layers", None))
+    kinds = [_kind(layer, config, place) for place, layer in enumerate(layers)]
     count = max([_LEAST, *(kinds.index(kind) + 1 for kind in set(kinds))])
     if count >= len(layers):
         return Shallow(backbone, layout, 1.0)
@@ -38,11 +39,10 @@ def shallow(backbone: Any, layout: Literal["causal", "encoder"]) -> Shallow:
     return Shallow(view, layout, count / len(layers))
 
 
-def _layers(backbone: Any) -> tuple[list[str], Any]:
-    """Where the list of layers is, and the list; nothing where there is none of the length that the config says."""
+def _layers(backbone: Any, count: int | None) -> tuple[list[str], Any]:
+    """Where the list of layers is, and the list; nothing where there is none of `count`."""
     import torch
 
-    count = getattr(backbone.config, "num_hidden_layers", None)
     for name, module in backbone.named_modules():
         if name and isinstance(module, torch.nn.ModuleList) and len(module) == count:
             return name.split("."), module

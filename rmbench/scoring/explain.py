@@ -12,19 +12,20 @@ import numpy as np
 
 from rmbench.device import device_of, out_of_memory
 from rmbench.forwards.budget import TokenBudget
-from rmbench.forwards.cost import cost_of
+from rmbench.forwards.cost import Cost, cost_of
 from rmbench.forwards.estimate import budget_of
-from rmbench.forwards.fastpath import Verdicts, route
+from rmbench.forwards.fastpath import Verdicts, route, tabled
 from rmbench.forwards.loop import hidden_states
 from rmbench.forwards.memory import held
 from rmbench.forwards.plan import Bin, Way
-from rmbench.forwards.shallow import shallow
+from rmbench.forwards.shallow import Shallow, shallow
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.scoring.windows import planner, windows
 from rmbench.types import Request
 
 _TIMES = 2  # that a forward is timed
-_LITTLE = 0.04  # of a run's forwards, which both take together at most
+_FEWEST = 8  # tokens
+_LITTLE = 0.03  # of a run's forwards, which both take together at most
 
 
 @dataclass(slots=True)
@@ -107,7 +108,7 @@ def explain_forwards(
         planned = planner(model, encoded, budget, verdicts)
         explanation.token_budget = _steady(budget)
         explanation.reason = route(model, encoded, cost_of(model.backbone), verdicts).reason
-        for one in planned(encoded, explanation.token_budget):
+        for one in planned(encoded, budget.limit):
             items = [encoded[i] for i in one.members]
             explanation.ways.setdefault(one.way, Share()).add(one, sum(len(item.ids) for item in items))
             sizes.setdefault(int(math.log2(max(1.0, one.cost))), (one, items))
@@ -126,12 +127,15 @@ def _steady(budget: TokenBudget) -> int:
 
 
 def _rate(model: TokenModel, bins: Sequence[tuple[Bin, list[Encoded]]], total: float) -> float | None:
-    """Operations a second of the largest of `bins` whose first layers cost little beside `total`; None where it does
-    not fit into memory.
+    """Operations a second of the largest of `bins` whose first layers cost little beside `total`, or of the beginning
+    of a sequence; None where it does not fit into memory.
     """
-    few = shallow(model.backbone, model.layout)
+    known = len(tabled(model).ways) > 1  # of other code nobody knows whether a few layers run by themselves
+    few = shallow(model.backbone, model.layout) if known else Shallow(model.backbone, model.layout, 1.0)
     fitting = [one for one in bins if _TIMES * few.share * one[0].cost <= _LITTLE * total]
-    planned, encoded = max(fitting, key=lambda one: one[0].cost) if fitting else min(bins, key=lambda one: one[0].cost)
+    cost = cost_of(model.backbone)
+    tokens = max(_FEWEST, int(_LITTLE * total / (_TIMES * few.share * cost.token)))
+    planned, encoded = max(fitting, key=lambda one: one[0].cost) if fitting else _beginning(bins[0][1][0], tokens, cost)
     if few.share < 1.0 and planned.tree is not None:  # the last layer is a small part of all, and not of a few
         nowhere = np.zeros(0, np.int64)
         everywhere = [np.arange(len(planned.tree.ids)), *[nowhere] * (len(encoded) - 1)]
@@ -139,7 +143,7 @@ def _rate(model: TokenModel, bins: Sequence[tuple[Bin, list[Encoded]]], total: f
     device, taken = device_of(model.backbone), []
     try:
         with held(device.kind):
-            for _ in range(_TIMES if fitting else 1):  # the first one also pays for memory and kernels
+            for _ in range(_TIMES):  # the first one also pays for memory and kernels
                 started = time.perf_counter()
                 hidden_states(cast(TokenModel, few), encoded, planned)
                 device.synchronise()
@@ -151,3 +155,12 @@ def _rate(model: TokenModel, bins: Sequence[tuple[Bin, list[Encoded]]], total: f
         device.release()
         return None
     return few.share * planned.cost / min(taken)
+
+
+def _beginning(item: Encoded, tokens: int, cost: Cost) -> tuple[Bin, list[Encoded]]:
+    """A forward of the first tokens of a sequence."""
+    length = min(tokens, len(item.ids))
+    types = None if item.type_ids is None else item.type_ids[:length]
+    begun = replace(item, ids=item.ids[:length], reads=[length - 1], type_ids=types)
+    price = cost.padded([length]) + (0.0 if math.isinf(cost.start) else cost.start)
+    return Bin("padded", [0], length, price), [begun]
