@@ -17,7 +17,7 @@ from itertools import chain, islice
 from typing import Any, TypeVar, cast, overload
 from uuid import uuid4
 
-from rmbench.device import ran_on, without_autocast
+from rmbench.device import device_of, ran_on, without_autocast
 from rmbench.errors import ModelError, RmbenchError, UsageError
 from rmbench.forwards.loop import Hosts, Workers
 from rmbench.models.base import (
@@ -43,6 +43,7 @@ from rmbench.scoring.keys import delivered, lacking, request_keys
 from rmbench.scoring.ledger import REPLIES, Codec, Ledger
 from rmbench.scoring.store import Store
 from rmbench.scoring.usage import Progress, Usage, busy
+from rmbench.scoring.verdicts import StoredVerdicts
 from rmbench.scoring.windows import forwards
 from rmbench.scoring.writing import Writing
 from rmbench.types import GenerationRequest, Json, Question, Request, Response, Reward, Use
@@ -117,6 +118,11 @@ class Session:
         self._open = ExitStack()
         members = model.members if isinstance(model, Derived) else ()
         self.members = [asking.session_of(member) for member in members]
+        self._verdicts = StoredVerdicts(
+            kept if identity_of(model) == "content" else None,
+            self._identity,
+            lambda: device_of(self._started().backbone),
+        )
         self._writing = Writing(open_policy(model.policy), asking) if isinstance(model, Judge) else None
 
     def __enter__(self) -> Session:
@@ -230,8 +236,13 @@ class Session:
         plan = Explanation(name, len(questions), len(asked.known), len(asked.todo), reason="it runs its own work")
         if isinstance(model, TokenModel) or (isinstance(model, Opened) and asked.todo):
             explain_forwards(
-                self._started(), zip(asked.todo, asked.requests, strict=True), self.asking.token_budget, plan
+                self._started(),
+                zip(asked.todo, asked.requests, strict=True),
+                self.asking.token_budget,
+                plan,
+                self._verdicts,
             )
+            self._verdicts.keep()
         return [plan]
 
     def _check(self, questions: Sequence[Question]) -> None:
@@ -374,6 +385,7 @@ class Session:
             run, window = self._run(asked)
             new = self._ledger.run(run, len(asked.todo), len(asked.known), usage, self.asking.progress, window=window)
             asked.known.update(new)
+            self._verdicts.keep()
         return [asked.refused.get(at) or asked.known[key] for at, key in enumerate(asked.keys)]
 
     def _asked(self, questions: Sequence[Question]) -> _Asked:
@@ -399,7 +411,7 @@ class Session:
         model = self._started()
         self._ran_on = ran_on(model.backbone)
         todo = zip(asked.todo, asked.requests, strict=True)
-        return forwards(model, todo, self.asking.token_budget, self.asking.usage, self._workers), 0.0
+        return forwards(model, todo, self.asking.token_budget, self.asking.usage, self._workers, self._verdicts), 0.0
 
     def _started(self) -> TokenModel:
         """The model with its weights, loaded the first time they are needed, and its like on the other devices."""
