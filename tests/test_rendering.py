@@ -409,11 +409,21 @@ THINKING = (
 )
 
 
+# writes what stands in its tags anew, with white space of its own
+QWEN_3 = (
+    "{% for m in messages %}{% set parts = m.content.split('</think>') %}{{ m.role }}: <think>\n"
+    "{{ parts[0].replace('<think>', '').strip() if parts | length > 1 else '' }}\n</think>\n\n{{ parts[-1].strip() }}\n"
+    "{% endfor %}"
+)
+
+
 @pytest.mark.parametrize(
     ("template", "response", "noted"),
     [
         (THINKING, "<think>So it is.</think>Yes.", (LEFT_OUT,)),
         (THINKING, "  Yes.\n", ()),
+        (QWEN_3, "<think>So it is.</think>Yes.", ()),
+        (QWEN_3, "Yes.", ()),
         (CHAT, "<think>So it is.</think>Yes.", ()),
         ("{% for m in messages %}{{ m.content[:9] }};{% endfor %}", "It is so because", (LEFT_OUT,)),
         ("{% for m in messages %}{{ m.content }}{% endfor %}", "", ()),

@@ -312,9 +312,9 @@ class Rendering:
         texts = self._rendered(taken, tools, due)
         if self.kind == "template":
             response = messages[len(messages) - answered :]
-            if any(turn.role == "assistant" and turn.text.strip() not in texts[0] for turn in response):
+            if any(turn.role == "assistant" and not _stands_in(turn.text, texts[0]) for turn in response):
                 noted = (*noted, LEFT_OUT)
-            if messages[0].role == "system" and messages[0].text.strip() not in texts[0]:
+            if messages[0].role == "system" and not _stands_in(messages[0].text, texts[0]):
                 noted = (*noted, SYSTEM_LEFT_OUT)
         if sealed:
             texts = self.controls.sealed(texts[0]), self.controls.sealed(texts[1])
@@ -577,6 +577,11 @@ class Rendering:
         )
 
 
+def _stands_in(text: str, written: str) -> bool:
+    """Whether a template wrote all of a text, with white space as it likes."""
+    return text.strip() in written or "".join(text.split()) in "".join(written.split())
+
+
 def _with_notes(encoded: Encoded, shown: _Shown) -> Encoded:
     return replace(encoded, noted=shown.noted) if shown.noted and encoded.error is None else encoded
 
@@ -631,7 +636,7 @@ def choose(tokenizer: Any, template: str | None, limits: Limits, name: str, **ma
         return _checked(Rendering(tokenizer, "plain", limits, **manner), name)
     if template == "pair":
         rendering = _checked(Rendering(tokenizer, "pair", limits, **manner), name)
-        before, _ = rendering.specials
+        before, _ = Rendering(tokenizer, "pair", limits).specials
         if before and tokenizer("a", "b")["input_ids"].count(before[0]) > 1:
             raise ModelError(
                 f"{name}: the tokenizer's text pair has two BOS tokens; choose another --template than pair"
