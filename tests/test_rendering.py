@@ -10,7 +10,7 @@ from checkpoints import CHAT, bert_wordpiece, bytes_bpe, deberta_unigram, make, 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rmbench.checkpoints.forms import Form, Mark, Turn
-from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT, SYSTEM_LEFT_OUT
+from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT, PROMPT_CUT, RESPONSE_CUT, SYSTEM_LEFT_OUT
 from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
 from rmbench.checkpoints.template import plain
 from rmbench.errors import ModelError, UsageError
@@ -536,3 +536,46 @@ def test_every_option_is_in_the_identity(tokenizer: Tokenizer) -> None:
     ]
     identities = [str(templated(tokenizer, CHAT, **manner).identity) for manner in manners]
     assert len(set(identities)) == len(manners)
+
+
+@pytest.mark.parametrize("make_tokenizer", [bytes_bpe, bert_wordpiece, deberta_unigram, sentencepiece_bpe])
+@pytest.mark.parametrize("kind", [None, "plain", "pair"])
+@pytest.mark.parametrize(
+    ("side", "left", "noted"),
+    [
+        ("left", "of the prompt", (PROMPT_CUT,)),
+        ("left", "of the response", (PROMPT_CUT, RESPONSE_CUT)),
+        ("right", "of the prompt", (RESPONSE_CUT,)),
+        ("right", "nothing", (PROMPT_CUT, RESPONSE_CUT)),
+    ],
+)
+def test_a_cut_says_whether_it_went_through_the_prompt_or_the_response(
+    make_tokenizer: Any, kind: str | None, side: Any, left: str, noted: tuple[str, ...]
+) -> None:
+    tokenizer = make_tokenizer()
+    if kind == "pair" and tokenizer("a", "b")["input_ids"].count(tokenizer.bos_token_id) > 1:
+        pytest.skip("a pair of this tokenizer has two BOS tokens")
+    prompt, response = "sort the words apple and plum and orange", "is that what you want, or is it not"
+    whole = choose(tokenizer, kind, ANY, "org/model")
+    length = len(encode(whole, ask(prompt, response)).ids)
+    inside = len(tokenizer(response, add_special_tokens=False)["input_ids"]) // 2
+    most = length - inside if (side, left) in (("left", "of the prompt"), ("right", "of the prompt")) else inside
+    if (side, left) == ("left", "of the prompt"):
+        most = length - 8
+    if (side, left) == ("right", "nothing"):
+        most = whole.least + 4
+    cut = encode(choose(tokenizer, kind, Limits(None, 1000, most, side), "org/model"), ask(prompt, response))
+    assert cut.cut == length - most
+    assert cut.noted == noted
+
+
+def test_a_cut_of_a_trajectory_and_of_what_a_template_changed(tokenizer: Tokenizer) -> None:
+    turns = (Message("assistant", "First so."), Message("user", "And?"), Message("assistant", "Then so."))
+    request = Request("reward", (Message("user", "What is it, what is it?"),), (Response(turns),))
+    length = len(encode(templated(tokenizer, CHAT), request).ids)
+    noted = [encode(templated(tokenizer, CHAT, Limits(None, 1000, n)), request).noted for n in (length, length - 10, 8)]
+    assert noted == [(), (PROMPT_CUT,), (PROMPT_CUT, RESPONSE_CUT)]
+    changed = "{% for m in messages %}{{ m.content | upper }};{% endfor %}"
+    assert encode(templated(tokenizer, changed, Limits(None, 1000, 6)), ask("what is it", "so it is")).noted == (
+        LEFT_OUT,
+    )
