@@ -147,7 +147,7 @@ def test_a_reward_is_read_where_the_checkpoint_s_own_class_reads_that_text_alone
     for rewards in [ways["backwards"], ways["shared or packed"], ways["padded"]]:
         found = [reward.heads["last"][0] if reward.heads else reward.value for reward in rewards]
         assert found == pytest.approx(at_end, abs=1e-5)
-        assert [bool(reward.noted) for reward in rewards] == passed_over
+        assert [BEFORE_PADS in reward.noted for reward in rewards] == passed_over
     if pad == "eos":  # and without the guard it would not be
         assert min(abs(one - other) for one, other in zip(at_end[:4], expected, strict=False)) > WRONG
         end = [reward.value for reward in score(start_classifier(folder, pooling="last"), requests)]
