@@ -378,6 +378,6 @@ def test_score_keeps_the_names_of_columns_that_are_read_as_others(tmp_path: Path
     given = ["--columns", "prompt=ask,chosen=good,rejected=bad", "-o", tmp_path / "out.jsonl"]
     assert run("score", rows, "-m", "length", *given) == 0
     written = lines(tmp_path / "out.jsonl")
-    assert [(row["ask"], row["prompt"], row["response"], row["n"]) for row in written] == [("q", "q", "ab", 1),
-                                                                                          ("q", "q", "c", 1)]  # fmt: skip
+    found = [(row["ask"], row["prompt"], row["response"], row["n"]) for row in written]
+    assert found == [("q", "q", "ab", 1), ("q", "q", "c", 1)]
     assert not {"good", "bad"} & set(written[0])
