@@ -10,7 +10,7 @@ from checkpoints import CHAT, bert_wordpiece, bytes_bpe, deberta_unigram, make, 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rmbench.checkpoints.forms import Form, Mark, Turn
-from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT, PROMPT_CUT, RESPONSE_CUT, SYSTEM_LEFT_OUT
+from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT, SYSTEM_LEFT_OUT
 from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
 from rmbench.checkpoints.template import plain
 from rmbench.errors import ModelError, UsageError
@@ -526,31 +526,3 @@ def test_every_option_is_in_the_identity(tokenizer: Tokenizer) -> None:
     ]
     identities = [str(templated(tokenizer, CHAT, **manner).identity) for manner in manners]
     assert len(set(identities)) == len(manners)
-
-
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize(
-    ("make_tokenizer", "template"),
-    [(bytes_bpe, None), (bytes_bpe, "plain"), (bert_wordpiece, None), (bert_wordpiece, "pair"), (roberta_bpe, "pair")],
-    ids=lambda given: getattr(given, "__name__", str(given)),
-)
-def test_it_is_noted_whether_prompt_or_response_was_cut(
-    make_tokenizer: Callable[[], Tokenizer], template: str | None, side: Any
-) -> None:
-    asked = ask("2 2 2 2 2", "4 4 4 4")
-    tokenizer = make_tokenizer()
-
-    def encoded(most: int | None) -> Encoded:
-        return encode(choose(tokenizer, template, Limits(None, 1000, most, side), "org/model"), asked)
-
-    whole = encoded(None)
-    given = tokenizer.decode(whole.ids)
-    assert whole.noted == ()
-    for most in range(len(tokenizer("").input_ids) + 1, len(whole.ids)):
-        one = encoded(most)
-        if one.error is None:
-            left = tokenizer.decode(one.ids)
-            lost = {note for note, letter in ((PROMPT_CUT, "2"), (RESPONSE_CUT, "4"))
-                    if left.count(letter) < given.count(letter)}  # fmt: skip
-            assert lost <= set(one.noted), (most, left)
-            assert set(one.noted) == lost or (set(one.noted) - lost) <= {PROMPT_CUT}  # what the template writes, too

@@ -27,7 +27,7 @@ from typing import Any, Literal, NamedTuple
 from rmbench.checkpoints.controls import Controls, PrivateCharacterError
 from rmbench.checkpoints.fingerprint import first_line
 from rmbench.checkpoints.forms import Form, MisplacedError, Turn, marked, places, signs_for, without_marks
-from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT, PROMPT_CUT, RESPONSE_CUT, SYSTEM_LEFT_OUT
+from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT, SYSTEM_LEFT_OUT
 from rmbench.checkpoints.template import (
     FROZEN_DATE,
     PLAIN_ROLES,
@@ -146,10 +146,10 @@ class Rendering:
             except _UnreadableError as error:
                 encoded[i] = Encoded(ids=(), reads=(), error=str(error), refused=error.refused)
         tokens = self._tokenize_all(list(shown.values()), self.kind, False)
-        for i, one in zip(shown, tokens, strict=True):
-            fitted = self._fitted(one, self.kind, False)
-            cut = self._parts_cut(one, shown[i], requests[i]) if fitted.cut else ()
-            encoded[i] = _with_notes(fitted, shown[i]._replace(noted=(*shown[i].noted, *cut)))
+        encoded.update(
+            (i, _with_notes(self._fitted(one, self.kind, False), shown[i]))
+            for i, one in zip(shown, tokens, strict=True)
+        )
         encoded.update(zip(others, self.encode_forms(list(others.values())), strict=True))
         return [encoded[i] for i in range(len(requests))]
 
@@ -542,45 +542,18 @@ class Rendering:
                 piece += 1
         return self._fitted(tokens, written.kind, written.form.due, gone)
 
-    def _gone(self, tokens: _Tokens, kind: Kind, due: bool, gone: Collection[int]) -> Collection[int]:
-        """The tokens that are cut away, those that are `gone` already among them."""
-        limits, ids, mask = self.limits, tokens.ids, tokens.mask
-        cut = max(0, len(ids) - len(gone) - limits.max_length) if limits.max_length else 0
-        if not cut:
-            return gone
-        if kind == "template" or due:
-            mask = self._mask(ids)
-        elif mask is None or len(mask) != len(ids):  # a tokenizer in Python whose own mask forgets its tokens
-            mask = [int(token in self.tokenizer.all_special_ids) for token in ids]
-        movable = [i for i, special in enumerate(mask) if not special and i not in gone]
-        return {*gone, *(movable[:cut] if limits.side == "left" else movable[-cut:])}
-
-    def _parts_cut(self, tokens: _Tokens, shown: _Shown, request: Request) -> tuple[str, ...]:
-        """Which of prompt and response lost tokens; () where the rendering does not show where the response stands."""
-        gone = self._gone(tokens, self.kind, False, ())
-        if self.kind == "pair":
-            if not self.tokenizer.is_fast:
-                return ()
-            sides = self._reader(shown.sealed)(*shown.texts, verbose=False).sequence_ids(0)
-            moved = len(tokens.ids) - len(sides)  # by a BOS that was asked for
-            cut = {sides[i - moved] for i in gone if i >= moved}
-            return tuple(note for side, note in enumerate((PROMPT_CUT, RESPONSE_CUT)) if side in cut)
-        text, written = shown.texts[0], (request.responses[0].text or "").strip()
-        start = text.rfind(written)
-        bare, (before, last) = self._lasts(text, [start, start + len(written)], shown.sealed)
-        first = _place_of(bare, tokens.ids, len(self.specials[0]))
-        if not written or start < 0 or first is None:
-            return ()
-        prompt, response = (
-            any(low <= i - first <= high for i in gone) for low, high in ((0, before), (before + 1, last))
-        )
-        return (*([PROMPT_CUT] if prompt else []), *([RESPONSE_CUT] if response else []))
-
     def _fitted(self, tokens: _Tokens, kind: Kind, due: bool, gone: set[int] | frozenset[int] = frozenset()) -> Encoded:
-        limits, ids, type_ids = self.limits, tokens.ids, tokens.type_ids
-        lost = self._gone(tokens, kind, due, gone)
-        if lost:
-            kept = [i for i in range(len(ids)) if i not in lost]
+        limits, ids, type_ids, mask = self.limits, tokens.ids, tokens.type_ids, tokens.mask
+        cut = max(0, len(ids) - len(gone) - limits.max_length) if limits.max_length else 0
+        if cut:
+            if kind == "template" or due:
+                mask = self._mask(ids)
+            elif mask is None or len(mask) != len(ids):  # a tokenizer in Python whose own mask forgets its tokens
+                mask = [int(token in self.tokenizer.all_special_ids) for token in ids]
+            movable = [i for i, special in enumerate(mask) if not special and i not in gone]
+            gone = {*gone, *(movable[:cut] if limits.side == "left" else movable[-cut:])}
+        if gone:
+            kept = [i for i in range(len(ids)) if i not in gone]
             ids = [ids[i] for i in kept]
             type_ids = type_ids and [type_ids[i] for i in kept]
         error = None
@@ -598,9 +571,9 @@ class Rendering:
             ids=() if error else ids,
             reads=(),
             type_ids=None if error else type_ids,
-            cut=len(lost),
+            cut=len(gone),
             error=error,
-            marks=_marks(tokens.marks, lost) if tokens.marks else _NO_MARKS,
+            marks=_marks(tokens.marks, gone) if tokens.marks else _NO_MARKS,
         )
 
 
