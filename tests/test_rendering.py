@@ -10,7 +10,7 @@ from checkpoints import CHAT, bert_wordpiece, bytes_bpe, deberta_unigram, make, 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rmbench.checkpoints.forms import Form, Mark, Turn
-from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT, SYSTEM_LEFT_OUT
+from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT, PROMPT_CUT, RESPONSE_CUT, SYSTEM_LEFT_OUT
 from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
 from rmbench.checkpoints.template import plain
 from rmbench.errors import ModelError, UsageError
@@ -409,11 +409,21 @@ THINKING = (
 )
 
 
+# writes what stands in its tags anew, with white space of its own
+QWEN_3 = (
+    "{% for m in messages %}{% set parts = m.content.split('</think>') %}{{ m.role }}: <think>\n"
+    "{{ parts[0].replace('<think>', '').strip() if parts | length > 1 else '' }}\n</think>\n\n{{ parts[-1].strip() }}\n"
+    "{% endfor %}"
+)
+
+
 @pytest.mark.parametrize(
     ("template", "response", "noted"),
     [
         (THINKING, "<think>So it is.</think>Yes.", (LEFT_OUT,)),
         (THINKING, "  Yes.\n", ()),
+        (QWEN_3, "<think>So it is.</think>Yes.", ()),
+        (QWEN_3, "Yes.", ()),
         (CHAT, "<think>So it is.</think>Yes.", ()),
         ("{% for m in messages %}{{ m.content[:9] }};{% endfor %}", "It is so because", (LEFT_OUT,)),
         ("{% for m in messages %}{{ m.content }}{% endfor %}", "", ()),
@@ -526,3 +536,74 @@ def test_every_option_is_in_the_identity(tokenizer: Tokenizer) -> None:
     ]
     identities = [str(templated(tokenizer, CHAT, **manner).identity) for manner in manners]
     assert len(set(identities)) == len(manners)
+
+
+@pytest.mark.parametrize("make_tokenizer", [bytes_bpe, bert_wordpiece, deberta_unigram, sentencepiece_bpe])
+@pytest.mark.parametrize("kind", [None, "plain", "pair"])
+@pytest.mark.parametrize(
+    ("side", "left", "noted"),
+    [
+        ("left", "of the prompt", (PROMPT_CUT,)),
+        ("left", "of the response", (PROMPT_CUT, RESPONSE_CUT)),
+        ("right", "of the prompt", (RESPONSE_CUT,)),
+        ("right", "nothing", (PROMPT_CUT, RESPONSE_CUT)),
+    ],
+)
+def test_a_cut_says_whether_it_went_through_the_prompt_or_the_response(
+    make_tokenizer: Any, kind: str | None, side: Any, left: str, noted: tuple[str, ...]
+) -> None:
+    tokenizer = make_tokenizer()
+    if kind == "pair" and tokenizer("a", "b")["input_ids"].count(tokenizer.bos_token_id) > 1:
+        pytest.skip("a pair of this tokenizer has two BOS tokens")
+    prompt, response = "sort the words apple and plum and orange", "is that what you want, or is it not"
+    whole = choose(tokenizer, kind, ANY, "org/model")
+    length = len(encode(whole, ask(prompt, response)).ids)
+    inside = len(tokenizer(response, add_special_tokens=False)["input_ids"]) // 2
+    most = length - inside if (side, left) in (("left", "of the prompt"), ("right", "of the prompt")) else inside
+    if (side, left) == ("left", "of the prompt"):
+        most = length - 8
+    if (side, left) == ("right", "nothing"):
+        most = whole.least + 4
+    cut = encode(choose(tokenizer, kind, Limits(None, 1000, most, side), "org/model"), ask(prompt, response))
+    assert cut.cut == length - most
+    assert cut.noted == noted
+
+
+def test_a_cut_of_a_trajectory_and_of_what_a_template_changed(tokenizer: Tokenizer) -> None:
+    turns = (Message("assistant", "First so."), Message("user", "And?"), Message("assistant", "Then so."))
+    request = Request("reward", (Message("user", "What is it, what is it?"),), (Response(turns),))
+    length = len(encode(templated(tokenizer, CHAT), request).ids)
+    noted = [encode(templated(tokenizer, CHAT, Limits(None, 1000, n)), request).noted for n in (length, length - 10, 8)]
+    assert noted == [(), (PROMPT_CUT,), (PROMPT_CUT, RESPONSE_CUT)]
+    changed = "{% for m in messages %}{{ m.content | upper }};{% endfor %}"
+    assert encode(templated(tokenizer, changed, Limits(None, 1000, 6)), ask("what is it", "so it is")).noted == (
+        LEFT_OUT,
+    )
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(
+    ("make_tokenizer", "template"),
+    [(bytes_bpe, None), (bytes_bpe, "plain"), (bert_wordpiece, None), (bert_wordpiece, "pair"), (roberta_bpe, "pair")],
+    ids=lambda given: getattr(given, "__name__", str(given)),
+)
+def test_it_is_noted_whether_prompt_or_response_was_cut(
+    make_tokenizer: Callable[[], Tokenizer], template: str | None, side: Any
+) -> None:
+    asked = ask("2 2 2 2 2", "4 4 4 4")
+    tokenizer = make_tokenizer()
+
+    def encoded(most: int | None) -> Encoded:
+        return encode(choose(tokenizer, template, Limits(None, 1000, most, side), "org/model"), asked)
+
+    whole = encoded(None)
+    given = tokenizer.decode(whole.ids)
+    assert whole.noted == ()
+    for most in range(len(tokenizer("").input_ids) + 1, len(whole.ids)):
+        one = encoded(most)
+        if one.error is None:
+            left = tokenizer.decode(one.ids)
+            lost = {note for note, letter in ((PROMPT_CUT, "2"), (RESPONSE_CUT, "4"))
+                    if left.count(letter) < given.count(letter)}  # fmt: skip
+            assert lost <= set(one.noted), (most, left)
+            assert set(one.noted) == lost or (set(one.noted) - lost) <= {PROMPT_CUT}  # what the template writes, too

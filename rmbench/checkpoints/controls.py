@@ -76,9 +76,9 @@ class Controls:
         """Turns whose texts are signed. Raises PrivateCharacterError."""
         made = []
         for message in messages:
-            calls = [replace(call, arguments=self.signed(call.arguments)) for call in message.tool_calls]
-            parts = [self.signed(part) if isinstance(part, str) else part for part in message.parts]
-            made.append(Message(message.role, parts, calls, message.tool_call_id, message.name))
+            calls = tuple(replace(call, arguments=self.signed(call.arguments)) for call in message.tool_calls)
+            parts = tuple(self.signed(part) if isinstance(part, str) else part for part in message.parts)
+            made.append(replace(message, parts=parts, tool_calls=calls))
         return made
 
     def signed_tool(self, tool: Json) -> Json:

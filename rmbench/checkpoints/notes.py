@@ -10,6 +10,8 @@ LEFT_OUT = "the template leaves out part of the response"
 SYSTEM_LEFT_OUT = "the template leaves out the system turn"
 CONTROLS = "control tokens of the tokenizer in the text"
 CONTROLS_AS_TEXT = "control tokens of the tokenizer in the text, read as text"
+PROMPT_CUT = "the prompt was cut"
+RESPONSE_CUT = "the response was cut"
 BEFORE_PADS = "the reward is read before pad tokens that end the sequence"
 
 LAST = "last"  # the head of a reward read at the very last token, where that is not the reward itself

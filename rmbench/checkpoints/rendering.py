@@ -27,7 +27,7 @@ from typing import Any, Literal, NamedTuple
 from rmbench.checkpoints.controls import Controls, PrivateCharacterError
 from rmbench.checkpoints.fingerprint import first_line
 from rmbench.checkpoints.forms import Form, MisplacedError, Turn, marked, places, signs_for, without_marks
-from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT, SYSTEM_LEFT_OUT
+from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT, PROMPT_CUT, RESPONSE_CUT, SYSTEM_LEFT_OUT
 from rmbench.checkpoints.template import (
     FROZEN_DATE,
     PLAIN_ROLES,
@@ -73,11 +73,13 @@ class Limits:
 
 
 class _Shown(NamedTuple):
-    """One text or two. `sealed`: for the tokenizer that reads control tokens as text."""
+    """One text or two. `sealed`: for the tokenizer that reads control tokens as text. `responses` are the texts of the
+    response's turns."""
 
     texts: tuple[str, str]
     sealed: bool = False
     noted: tuple[str, ...] = ()
+    responses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +148,7 @@ class Rendering:
             except _UnreadableError as error:
                 encoded[i] = Encoded(ids=(), reads=(), error=str(error), refused=error.refused)
         tokens = self._tokenize_all(list(shown.values()), self.kind, False)
-        encoded.update(
-            (i, _with_notes(self._fitted(one, self.kind, False), shown[i]))
-            for i, one in zip(shown, tokens, strict=True)
-        )
+        encoded.update((i, self._fitted(one, shown[i], self.kind, False)) for i, one in zip(shown, tokens, strict=True))
         encoded.update(zip(others, self.encode_forms(list(others.values())), strict=True))
         return [encoded[i] for i in range(len(requests))]
 
@@ -168,14 +167,13 @@ class Rendering:
                 alike.setdefault((one.kind, one.form.due), []).append(i)
                 continue
             try:
-                encoded[i] = _with_notes(self._cut_pieces(one, self._located(one)), one.shown)
+                encoded[i] = self._cut_pieces(one, self._located(one))
             except (_UnreadableError, MisplacedError) as error:
                 encoded[i] = Encoded(ids=(), reads=(), error=str(error))
         for (kind, due), members in alike.items():
             tokens = self._tokenize_all([written[i].shown for i in members], kind, due)
             encoded.update(
-                (i, _with_notes(self._fitted(one, kind, due), written[i].shown))
-                for i, one in zip(members, tokens, strict=True)
+                (i, self._fitted(one, written[i].shown, kind, due)) for i, one in zip(members, tokens, strict=True)
             )
         return [encoded[i] for i in range(len(forms))]
 
@@ -310,15 +308,16 @@ class Rendering:
         if tools or not _is_usual(messages):
             taken, tools = self._taken(list(messages), tools)
         texts = self._rendered(taken, tools, due)
+        responses = [turn.text.strip() for turn in messages[len(messages) - answered :] if turn.role == "assistant"]
         if self.kind == "template":
-            response = messages[len(messages) - answered :]
-            if any(turn.role == "assistant" and turn.text.strip() not in texts[0] for turn in response):
+            if not all(_stands_in(response, texts[0]) for response in responses):
                 noted = (*noted, LEFT_OUT)
-            if messages[0].role == "system" and messages[0].text.strip() not in texts[0]:
+            if messages[0].role == "system" and not _stands_in(messages[0].text, texts[0]):
                 noted = (*noted, SYSTEM_LEFT_OUT)
         if sealed:
             texts = self.controls.sealed(texts[0]), self.controls.sealed(texts[1])
-        return _Shown(texts, sealed, noted)
+            responses = [self.controls.sealed(response) for response in responses]
+        return _Shown(texts, sealed, noted, tuple(responses))
 
     def _watched(
         self, messages: Sequence[Message], tools: Sequence[Json] = ()
@@ -540,9 +539,43 @@ class Rendering:
                 limit = written.form.limit(piece)
                 gone.update(range(stop if limit is None else min(start + limit, stop), stop))
                 piece += 1
-        return self._fitted(tokens, written.kind, written.form.due, gone)
+        return self._fitted(tokens, written.shown, written.kind, written.form.due, gone)
 
-    def _fitted(self, tokens: _Tokens, kind: Kind, due: bool, gone: set[int] | frozenset[int] = frozenset()) -> Encoded:
+    def _response_of(self, shown: _Shown, tokens: _Tokens, kind: Kind) -> range | None:
+        """The tokens of the response, from its first turn to its last; None where they cannot be told."""
+        text = shown.texts[0]
+        if kind == "pair" and self.tokenizer.is_fast:
+            sides = self._reader(shown.sealed)(*shown.texts, verbose=False).sequence_ids(0)
+            moved, seconds = len(tokens.ids) - len(sides), [i for i, side in enumerate(sides) if side == 1]
+            return range(seconds[0] + moved, seconds[-1] + moved + 1) if seconds else None
+        if kind == "pair" or not shown.responses:
+            return None
+        stop, start = len(text), len(text)
+        for number, response in enumerate(reversed(shown.responses)):
+            start = text.rfind(response, 0, start)
+            if start < 0:
+                return None
+            stop = stop if number else start + len(response)
+        bare, (before, last) = self._lasts(text, [start, stop], shown.sealed)
+        first = _place_of(bare, tokens.ids, len(self.specials[0]))
+        return None if first is None else range(first + before + 1, first + last + 1)
+
+    def _cut_notes(self, shown: _Shown, tokens: _Tokens, kind: Kind, gone: Collection[int]) -> tuple[str, ...]:
+        """Of which of prompt and response tokens are gone."""
+        response = self._response_of(shown, tokens, kind)
+        if response is None:
+            return ()
+        prompt_cut, response_cut = min(gone) < response.start, any(i in response for i in gone)
+        return (*([PROMPT_CUT] if prompt_cut else []), *([RESPONSE_CUT] if response_cut else []))
+
+    def _fitted(
+        self,
+        tokens: _Tokens,
+        shown: _Shown,
+        kind: Kind,
+        due: bool,
+        gone: set[int] | frozenset[int] = frozenset(),
+    ) -> Encoded:
         limits, ids, type_ids, mask = self.limits, tokens.ids, tokens.type_ids, tokens.mask
         cut = max(0, len(ids) - len(gone) - limits.max_length) if limits.max_length else 0
         if cut:
@@ -574,11 +607,13 @@ class Rendering:
             cut=len(gone),
             error=error,
             marks=_marks(tokens.marks, gone) if tokens.marks else _NO_MARKS,
+            noted=() if error else (*shown.noted, *(self._cut_notes(shown, tokens, kind, gone) if gone else ())),
         )
 
 
-def _with_notes(encoded: Encoded, shown: _Shown) -> Encoded:
-    return replace(encoded, noted=shown.noted) if shown.noted and encoded.error is None else encoded
+def _stands_in(text: str, written: str) -> bool:
+    """Whether a template wrote all of a text, with white space as it likes."""
+    return text.strip() in written or "".join(text.split()) in "".join(written.split())
 
 
 _NO_MARKS: Mapping[str, tuple[int | None, ...]] = {}  # one for all that have none
@@ -631,7 +666,7 @@ def choose(tokenizer: Any, template: str | None, limits: Limits, name: str, **ma
         return _checked(Rendering(tokenizer, "plain", limits, **manner), name)
     if template == "pair":
         rendering = _checked(Rendering(tokenizer, "pair", limits, **manner), name)
-        before, _ = rendering.specials
+        before, _ = Rendering(tokenizer, "pair", limits).specials
         if before and tokenizer("a", "b")["input_ids"].count(before[0]) > 1:
             raise ModelError(
                 f"{name}: the tokenizer's text pair has two BOS tokens; choose another --template than pair"

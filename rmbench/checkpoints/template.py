@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -170,7 +171,7 @@ def without_system(messages: Sequence[Message]) -> list[Message]:
     user = rest[at]
     parts = (*system, *user.parts)
     is_text = all(isinstance(part, str) for part in parts)
-    rest[at] = Message("user", "".join(map(str, parts)) if is_text else parts, (), user.tool_call_id, user.name)
+    rest[at] = replace(user, parts=("".join(map(str, parts)),) if is_text else parts)
     return rest
 
 
