@@ -198,7 +198,8 @@ def _content(example: Example) -> bytes:
         for c in example.candidates
         if isinstance(c.response, str) or c.response.messages is not None
     ]
-    content = [[_turn(message) for message in example.prompt], candidates, example.tools]
+    criteria = [[one.text, one.weight] for one in example.criteria]
+    content = [[_turn(message) for message in example.prompt], candidates, example.tools, criteria]
     return _sha256(json.dumps(content, sort_keys=True).encode()).digest()
 
 

@@ -137,6 +137,10 @@ class Row:
         if self.tally is not None:
             self.tally.note(what)
 
+    def peek(self, field: str) -> Any:
+        """The value of a column, which does not count as read."""
+        return dict.get(self.value, field)
+
     def of(self, value: dict[str, Any]) -> Row:
         """An object within this row, as a row of the same place."""
         return replace(self, value=value, tally=None)

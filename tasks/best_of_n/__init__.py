@@ -11,6 +11,7 @@ from rmbench.data.conversation import (
     CHOSEN,
     POLICY,
     PROMPT,
+    REJECTED,
     RESPONSE,
     RESPONSES,
     Reply,
@@ -52,7 +53,7 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
 
 def _group(row: Row) -> object | None:
     """What a row of one candidate is joined by, None of a row that is an example by itself."""
-    if "bon_best" in row.value or row.first((*RESPONSES, *CHOSEN)) or _solutions(row):
+    if "bon_best" in row.value or row.first((*RESPONSES, *CHOSEN, *REJECTED)) or _solutions(row):
         return None
     row.need(PROMPT, _EXPECTED)
     return row.name(_GROUP) or read_prompt(row)
