@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from checkpoints import make
 
 from rmbench.cli import main
 from rmbench.cli._progress import ConsoleProgress
@@ -296,6 +297,23 @@ def test_reasons_cuts_and_empty_responses_are_told_and_written(tmp_path: Path, m
     assert [(one["status"], one["detail"], one["truncated"]) for one in lines(out)][:3] == [
         ("refused", "row 7 is rude", 0), ("error", "took 3.5 s", 0), ("ok", None, 3)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("side", "part"), [("left", "the prompt was cut"), ("right", "the response was cut")])
+def test_what_was_cut_is_told_and_written(tmp_path: Path, side: str, part: str, capsys: Any) -> None:
+    model = make(tmp_path / "tiny", "llama")
+    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "one two " * 9, "response": "six seven " * 9},
+                                              {"prompt": "a", "response": "b"}])  # fmt: skip
+    assert run("score", rows, "-m", model, "--device", "cpu", "-o", tmp_path / "whole.jsonl") == 0
+    longest = max(one["n_tokens"] for one in lines(tmp_path / "whole.jsonl"))
+    length = ["--max-length", longest - 9, "--truncation-side", side, "--device", "cpu"]
+    for command in ("score", "select"):
+        out = tmp_path / f"{command}.jsonl"
+        assert run(command, rows, "-m", model, *length, "-o", out) == 0
+        told = capsys.readouterr().err
+        assert "1 of 2 sequences were cut" in told
+        assert f"1 of 2 requests: {part}" in told
+        assert [part in (one["noted"] or "") for one in lines(out)] == [True, False]
 
 
 # Several models
