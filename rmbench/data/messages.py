@@ -93,9 +93,10 @@ def as_list(value: Any) -> Any:
 def check_media(row: Row, holder: Mapping[str, Any], name: str | None = None) -> None:
     """Raises NoExampleError for a row, or an object within it, with images, documents and the like beside its texts:
     what no model here sees."""
-    for field, what in _MEDIA.items():
-        if holder.get(field):
-            raise row.no_example(_unseen(what), name or field)
+    if _MEDIA.keys() & holder.keys():
+        for field, what in _MEDIA.items():
+            if holder.get(field):
+                raise row.no_example(_unseen(what), name or field)
 
 
 def read_tools(row: Row) -> tuple[Json, ...]:
