@@ -84,6 +84,8 @@ BEFORE = [("user", "one"), ("assistant", "two"), *ASKED]
         (sides(SHARES, key="value"), ASKED),
         (sides({"from": "system", "value": "Be brief."}, SHARES, key="value"), BRIEF),
         (sides(turn("user", [{"type": "text", "text": "?"}])), ASKED),
+        (sides(turn("user", [{"type": "input_text", "text": "?"}, {"text": ""}])), ASKED),
+        (sides(turn("developer", "Be brief."), turn("user", ["?"])), BRIEF),
         ({"prompt": [turn("user", [{"type": "text", "text": "?"}])], **PAIR}, ASKED),
         ({"messages": json.dumps([turn("user", "?")]), **PAIR}, ASKED),
         ({"prompt": str([turn("user", "?")]), **PAIR}, ASKED),
@@ -437,3 +439,17 @@ def test_a_score_file_may_have_a_row_a_pair(names: tuple[str, str], texts: bool,
         with pytest.raises(DataError, match="4 rows without an id, and the data have 3 examples"):
             rmbench.evaluate(f"scores:{path}", ["preference"], data={"preference": rows[:3]})
     assert math.isclose(result.records["reward"].to_pylist()[0], 0)
+
+
+def test_a_score_file_may_be_a_table_of_texts(tmp_path: Path) -> None:
+    rows = [{"id": f"{i}e3", "prompt": f"{i}?", **PAIR} for i in range(3)]
+    rewards = [(i, c, i + 0.5 if c == 0 else 1.5) for i in range(3) for c in (0, 1)]
+    tables = {
+        "pairs.csv": ["id;chosen_score;rejected_score", *(f"{i}e3;{i}.5;1.5" for i in range(3))],
+        "candidates.tsv": ["example_id\tcandidate\treward", *(f"{i}e3\t{c}\t{reward}" for i, c, reward in rewards)],
+    }
+    for name, lines in tables.items():
+        (tmp_path / name).write_text("\n".join(lines))
+        (result,) = rmbench.evaluate(f"scores:{tmp_path / name}", ["preference"], data={"preference": rows})
+        assert result.metric("accuracy").value == pytest.approx(1 / 3)
+        assert result.ties["default"] == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from rmbench.data.dataset import LeftOut, content_id
 from rmbench.data.messages import as_list, check_media, is_turn, read_messages, read_tools, turns_in
@@ -377,18 +377,27 @@ def _joined(row: Row, replies: Sequence[Reply], own: tuple[Message, ...]) -> _Jo
     tools = read_tools(row)
     if own and own[-1].role == "assistant" and any(reply.turns[-1:] == own[-1:] for reply in replies):
         own = own[:-1]  # the row's conversation holds the response too
-    placed = [_placed(row, own, reply) for reply in replies]
-    if any(one.contradicts for one in placed):
-        row.note(CONTRADICTED)
-    is_trajectory = bool(tools) or any(_uses_tools(one.turns[one.start :] or one.turns) for one in placed)
-    taken_apart = _taken_apart(row, placed, is_trajectory=is_trajectory)
-    prompt = taken_apart[0][0]
+    texts = [reply.response for reply in replies if isinstance(reply.response, str) and not reply.prompt]
+    prompt, responses = own, cast("Sequence[str | Response]", texts)
+    if len(texts) < len(replies):
+        prompt, responses = _of_conversations(row, [_placed(row, own, reply) for reply in replies], bool(tools))
     if not prompt:
         raise row.error(f"{NO_PROMPT}; found {listed(row.given)}; expected `prompt`; --columns prompt=COLUMN names "
                         "another column", "prompt", reason=NO_PROMPT, kind=NoExampleError)  # fmt: skip
     if prompt[-1].role == "assistant":
         row.note(PREFILLED)
-    return _Joined(prompt, [_response(turns) for _, turns in taken_apart], tools)
+    return _Joined(prompt, responses, tools)
+
+
+def _of_conversations(
+    row: Row, placed: Sequence[_Placed], with_tools: bool
+) -> tuple[tuple[Message, ...], Sequence[str | Response]]:
+    """The prompt that all conversations share, and the response that each goes on with."""
+    if any(one.contradicts for one in placed):
+        row.note(CONTRADICTED)
+    is_trajectory = with_tools or any(_uses_tools(one.turns[one.start :] or one.turns) for one in placed)
+    taken_apart = _taken_apart(row, placed, is_trajectory=is_trajectory)
+    return taken_apart[0][0], [_response(turns) for _, turns in taken_apart]
 
 
 def _placed(row: Row, own: tuple[Message, ...], reply: Reply) -> _Placed:
