@@ -189,8 +189,8 @@ def one_error(capsys: Any) -> str:
         (["-m", "length", "-t", "best_of_m"], 2, "unknown task 'best_of_m': did you mean 'best_of_n'?"),
         (["-m", "length", "-m", "random", "--name", "x", "-t", "best_of_n"], 2, "--name x would name 2 models alike"),
         (["-m", "length", "-t", "best_of_n", "--data", "preference=x.jsonl"], 2, "preference is not among the tasks"),
-        (["-m", "scores:no.json", "-t", "best_of_n"], 1, "no.json"),
-        (["-m", "length", "-t", "preference", "--data", "preference=no.jsonl"], 1, "no.jsonl: no such file or folder"),
+        (["-m", "scores:no.json", "-t", "best_of_n"], 2, "no.json"),
+        (["-m", "length", "-t", "preference", "--data", "preference=no.jsonl"], 2, "no.jsonl: no such file or folder"),
         (["-m", "length@main", "-t", "best_of_n"], 2, "length is a model by itself, without source or revision"),
         (["-m", "length:x", "-t", "best_of_n"], 2, "length is a model by itself, without source or revision"),
         (["-m", "org/name", "-t", "best_of_n"], 1, "there is no such folder, and on the hub no config.json"),
@@ -293,7 +293,7 @@ def test_one_model_that_fails_leaves_the_others_their_turn(pairs: Path, tmp_path
 
 
 def test_debug_shows_the_traceback(tmp_path: Path, capsys: Any) -> None:
-    assert run("run", "-m", "length", "-t", "preference", "--data", f"preference={tmp_path}/no.jsonl", "--debug") == 1
+    assert run("run", "-m", "length", "-t", "preference", "--data", f"preference={tmp_path}/no.jsonl", "--debug") == 2
     assert "Traceback" in capsys.readouterr().err
 
 

@@ -448,7 +448,7 @@ def test_another_measure_than_the_installed_one_compares_nothing(
     two: tuple[Path, Path], tmp_path: Path, capsys: Any
 ) -> None:
     made = [edit(path, tmp_path / f"{i}" / "preference.json", task={"measure": "other"}) for i, path in enumerate(two)]
-    assert "measured by other; version 1, by comparison, is installed" in refused(capsys, *made)
+    assert "measured by other; version 2, by comparison, is installed" in refused(capsys, *made)
     gone = [edit(path, tmp_path / f"g{i}" / "gone.json", task={"name": "gone"}) for i, path in enumerate(two)]
     assert "task 'gone' is not installed, and only its measure can compare" in refused(capsys, *gone)
 
