@@ -82,6 +82,8 @@ def show_error(error: Exception, what: str = "error") -> None:
     notes = getattr(error, "__notes__", [])
     if isinstance(error, RmbenchError):
         text = str(error)
+    elif isinstance(error, MemoryError):
+        text = "not enough memory for what was given"
     elif notes:  # what a plugin raises is nothing to report to rmbench
         text = f"{notes[0]}: {type(error).__name__}: {error}"
     else:

@@ -8,7 +8,6 @@ its name; a family whose `SOURCE` is "url" takes all behind its colon. What does
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -16,7 +15,7 @@ from pathlib import Path
 from types import FunctionType, MethodType
 from typing import Any, cast
 
-from rmbench import plugins
+from rmbench import bounded, plugins
 from rmbench.checkpoints.fingerprint import locate
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import SHAPES, Model, Opened, Option, subject_of
@@ -302,11 +301,12 @@ def _pairs(tail: str) -> dict[str, Any] | None:
 
 def _file(path: Path, group: PluginGroup, family_of: Callable[[str, str | None], str]) -> Spec:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = bounded.toml(bounded.read_text(path))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path.name} cannot be read as TOML: {error}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path.name} cannot be read as TOML: {reason}") from None
     return _table(table, path.name, group, family_of)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from rmbench import bounded
 from rmbench.errors import ResultError
 from rmbench.results.provenance import short_hash
 from rmbench.results.schema import SCHEMA_VERSION, TaskResult
@@ -112,7 +113,7 @@ def requests_path(path: Path) -> Path:
 def read(path: Path, *, tables: bool = False) -> TaskResult:
     """Reads a result file, and its tables if asked. Raises ResultError naming the field that is wrong."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = bounded.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ResultError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     try:
@@ -162,14 +163,15 @@ def _write_table(table: pa.Table, target: Path) -> None:
 
 def _read_table(path: Path) -> object:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     if not path.exists():
         raise ResultError(f"{path}: missing; a result goes with the records beside it")
     try:
-        return pq.read_table(path, partitioning=None)
+        with bounded.opened(path) as stream:
+            return bounded.table(stream, path.stat().st_size).read()
     except (OSError, pa.ArrowException) as error:
-        raise ResultError(f"{path}: the records of this result cannot be read ({error})") from error
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise ResultError(f"{path}: the records of this result cannot be read ({reason})") from error
 
 
 def atomically(target: Path, write_to: Callable[[Path], object]) -> None:
