@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 MOST_TEXT = 64 << 20  # bytes of a file that is held as a whole and then taken apart: results, settings, small tables
 MOST_ROW = 64 << 20  # bytes of one line of data; its objects take up to thirty times as much
-_TEXT = 16 << 20, 200  # bytes that any packed text may have, and how many times its own size; prompts repeat
+MOST_NAME = 10_000  # characters of an id, which is written with each response
+MOST_RESPONSES = 1 << 14  # to one prompt
+MOST_JUDGED = 1 << 12  # of those, where they are judged: measures look at pairs of them
+_TEXT = 4 << 20, 200  # bytes that any packed text may have, and how many times its own size; prompts repeat
 _TABLE = 64 << 20, 500  # the same of a Parquet file: a dictionary holds what repeats only once
 _ROWS = 100_000, 64  # and of its rows
 _CELL = 16  # bytes that a number and its place take, once read

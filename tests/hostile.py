@@ -107,7 +107,7 @@ def _called(folder: str, arguments: Sequence[str], environment: Mapping[str, str
         child = os.fork()
         if not child:
             _call(folder, arguments, environment, out.fileno(), err.fileno())
-        clock = threading.Timer(SECONDS, os.kill, (child, signal.SIGKILL))
+        clock = threading.Timer(4 * SECONDS, os.kill, (child, signal.SIGKILL))
         clock.start()
         _, status, usage = os.wait4(child, 0)
         clock.cancel()
@@ -134,6 +134,7 @@ def _call(folder: str, arguments: Sequence[str], environment: Mapping[str, str],
         os.dup2(out, 1)
         os.dup2(err, 2)
         resource.setrlimit(resource.RLIMIT_AS, (_CEILING, _CEILING))
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS + 2, SECONDS + 5))
         os.chdir(folder)
         os.environ.update({"RMBENCH_CACHE": str(Path(folder) / ".cache"), "COLUMNS": "100", **environment})
         code = main(arguments)

@@ -18,6 +18,7 @@ from rmbench.errors import RmbenchError
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 1, 2, 3, 130
+_LONGEST = 1500  # characters of a message: it may quote what it is about
 
 
 class _Commands(click.Group):
@@ -88,9 +89,15 @@ def show_error(error: Exception, what: str = "error") -> None:
         text = f"{notes[0]}: {type(error).__name__}: {error}"
     else:
         text = f"unexpected {type(error).__name__}: {error}; --debug shows where (please report it)"
-    click.echo(f"rmbench: {what}: {' '.join(text.split())}", err=True)
+    click.echo(f"rmbench: {what}: {_line(text)}", err=True)
 
 
 def _one_line_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if issubclass(category, UserWarning):
-        click.echo(f"rmbench: warning: {' '.join(str(message).split())}", err=True)
+        click.echo(f"rmbench: warning: {_line(str(message))}", err=True)
+
+
+def _line(text: str) -> str:
+    """A message as one line, without the middle of what is too long to be read."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"

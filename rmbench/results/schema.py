@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from rmbench.types import NullVerdict
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION: Final = 3
 WORSE: Final = "worse than rewards as they are: its log loss out of fold is higher"  # in the note of such a map
+
+
+# What a float counts exactly; of a larger number a library makes an error, or never an end
+Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class _Part(BaseModel):
@@ -29,7 +33,7 @@ class TaskInfo(_Part):
     """
 
     name: str
-    version: int
+    version: Count
     kind: str
     measure: str
     headline: str
@@ -49,7 +53,7 @@ class Source(_Part):
     split: str | None = None
     facets: dict[str, str] = {}
     sha256: str
-    rows: int | None = None
+    rows: Count | None = None
 
 
 class DatasetInfo(_Part):
@@ -67,10 +71,10 @@ class DatasetInfo(_Part):
     sha256: str
     examples_sha256: str
     responses_sha256: str | None
-    examples: int
-    candidates: int
-    excluded: dict[str, int]
-    noted: dict[str, int]
+    examples: Count
+    candidates: Count
+    excluded: dict[str, Count]
+    noted: dict[str, Count]
 
     @property
     def source(self) -> str:
@@ -141,8 +145,8 @@ class Bootstrap(_Part):
     """How clusters were drawn for intervals and signs for tests: by `rule`, so many `draws`, from `seed`."""
 
     rule: str
-    draws: int
-    seed: int
+    draws: Count
+    seed: Count
 
 
 class Config(_Part):
@@ -172,8 +176,8 @@ class Figure(_Part):
     value: float | None
     ci_low: float | None
     ci_high: float | None
-    n: int
-    clusters: int
+    n: Count
+    clusters: Count
     clusters_effective: float | None = None
     n_effective: float | None = None
 
@@ -205,7 +209,7 @@ class ReliabilityBin(_Part):
     observed: float
     ci_low: float
     ci_high: float
-    n: int
+    n: Count
 
 
 class MapFit(_Part):
@@ -254,8 +258,8 @@ class Calibration(_Part):
     kind: Literal["softmax", "pooled"]
     map: Literal["temperature", "isotonic"]
     view: str
-    folds: int
-    clusters: int
+    folds: Count
+    clusters: Count
     maps: list[CalibrationMap]
 
     def of(self, scope: str, how: str) -> CalibrationMap:
@@ -269,12 +273,12 @@ class Calibration(_Part):
 class Scale(_Part):
     """The rewards of the primary view as numbers: how many, how many of them differ, and how many stand at an end."""
 
-    rewards: int
-    distinct: int
+    rewards: Count
+    distinct: Count
     minimum: float | None
     maximum: float | None
-    at_minimum: int
-    at_maximum: int
+    at_minimum: Count
+    at_maximum: Count
 
 
 class Timing(_Part):
@@ -285,14 +289,14 @@ class Timing(_Part):
 
     seconds: float
     scoring_seconds: float
-    requests: int
-    unique: int
-    stored: int
-    scored: int
-    batches: int
-    tokens: int
-    token_budget: int | None
-    ways: dict[str, int] = {}
+    requests: Count
+    unique: Count
+    stored: Count
+    scored: Count
+    batches: Count
+    tokens: Count
+    token_budget: Count | None
+    ways: dict[str, Count] = {}
 
 
 class TaskResult(_Part):
@@ -318,13 +322,13 @@ class TaskResult(_Part):
     statistics: dict[str, Definition]
     metrics: list[Metric]
     bootstrap: Bootstrap
-    left_out: dict[str, dict[str, int]]
-    statuses: dict[str, int]
-    reasons: dict[str, dict[str, int]]
-    noted: dict[str, int] = {}
-    truncated: int
-    ties: dict[str, int]
-    same_tokens: int
+    left_out: dict[str, dict[str, Count]]
+    statuses: dict[str, Count]
+    reasons: dict[str, dict[str, Count]]
+    noted: dict[str, Count] = {}
+    truncated: Count
+    ties: dict[str, Count]
+    same_tokens: Count
     scale: Scale | None
     calibration: Calibration | None
     calibration_reason: str | None
