@@ -100,7 +100,9 @@ class Fuzz:
         (folder / "pairs.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in PAIRS))
         models = ("-m", "length", "-m", "random")
         self.check("the plain run", ("run", *models, "-t", "best_of_n", "--limit", "12", "--out", "results"))
-        self.check("pairs", ("run", *models, "-t", "preference", "--data", "preference=pairs.jsonl", "--out", "results"))
+        self.check(
+            "pairs", ("run", *models, "-t", "preference", "--data", "preference=pairs.jsonl", "--out", "results")
+        )
         self.results = sorted((folder / "results").rglob("*.json"))
         self.places = {}
         for path in self.results:
@@ -122,8 +124,8 @@ class Fuzz:
 
     def copied(self) -> tuple[Path, Path]:
         """A folder of results, and one of them in it, to be changed."""
-        target = self.folder / "changed"
-        shutil.rmtree(target, ignore_errors=True)
+        target = self.folder / "changed" / "results"  # where a board has them
+        shutil.rmtree(target.parent, ignore_errors=True)
         shutil.copytree(self.folder / "results", target)
         path = self.drawn.choice(self.results)
         return target, target / path.relative_to(self.folder / "results")
@@ -135,7 +137,7 @@ class Fuzz:
             ("show", path), ("compare", folder), ("compare", folder, "--json"), ("view", folder, "--all", "--no-browser"),
             ("leaderboard", "add", path, "--folder", "board"), ("select", "--result", path),
             ("correlate", "--results", folder), ("score", "pairs.jsonl", "-m", "length", "--calibrator", path, "-o", "o.csv"),
-            ("list", "tasks"),
+            ("leaderboard", "build", "--folder", folder.parent), ("leaderboard", "check", "--folder", folder.parent),
         ]  # fmt: skip
 
     def result(self) -> None:
@@ -173,7 +175,12 @@ class Fuzz:
         elif form == "bytes":
             path.write_bytes(damaged(text.encode(), self.drawn))
         elif form == "csv":
-            cells = [json.dumps(str(value).replace('"', "'")) for row in rows if isinstance(row, dict) for value in row.values()]
+            cells = [
+                json.dumps(str(value).replace('"', "'"))
+                for row in rows
+                if isinstance(row, dict)
+                for value in row.values()
+            ]
             path.write_text(f"prompt,chosen,rejected\n{','.join(cells)}\n", errors="replace")
         else:
             path.write_text(text if form == "jsonl" else json.dumps(rows))
@@ -208,10 +215,12 @@ class Fuzz:
 
     def tables(self) -> None:
         kind = self.drawn.choice(["metrics", "policy-results"])
-        heading = "model,benchmark,metric,value,source" if kind == "metrics" else "model,policy,benchmark,method,value,source"
+        heading = (
+            "model,benchmark,metric,value,source" if kind == "metrics" else "model,policy,benchmark,method,value,source"
+        )
         cells = ["a", "b", "c", "0.5", "d", "e"][: heading.count(",") + 1]
         for row in range(1, 5):
-            cells[self.drawn.randrange(len(cells))] = str(self.drawn.choice(VALUES))[: 10**self.drawn.randrange(1, 6)]
+            cells[self.drawn.randrange(len(cells))] = str(self.drawn.choice(VALUES))[: 10 ** self.drawn.randrange(1, 6)]
         path = self.folder / "table.csv"
         path.write_text(f"{heading}\n{','.join(cells)}\n", errors="replace")
         self.check(f"table {kind} {[cell[:20] for cell in cells]}", ("correlate", f"--{kind}", path))
@@ -248,7 +257,8 @@ PAIRS: Sequence[Mapping[str, Any]] = [
     for n in range(8)
 ]  # fmt: skip
 GROUPS: Sequence[Mapping[str, Any]] = [
-    {"id": f"g{n}", "prompt": f"Say {n}.", "responses": ["a", "bb", "ccc"], "labels": [1, 0, 0], "policy": "p"} for n in range(4)
+    {"id": f"g{n}", "prompt": f"Say {n}.", "responses": ["a", "bb", "ccc"], "labels": [1, 0, 0], "policy": "p"}
+    for n in range(4)
 ]
 CHATS: Sequence[Mapping[str, Any]] = [
     {"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "t"}]}],

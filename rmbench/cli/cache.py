@@ -29,7 +29,7 @@ def clear() -> int:
     from rmbench.scoring import Store
 
     path = cache_folder() / "rewards.sqlite"
-    with Store(path) as store:
+    with Store(path, anew=True) as store:
         before = store.size
         store.clear()
         click.echo(f"{(before - store.size) / 2**20:,.1f} MiB given back in {path.parent}")

@@ -375,7 +375,11 @@ def _parquet(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
             for value in batch.to_pylist():
                 number += 1
                 yield number, value
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (
+        pa.ArrowException,
+        ArithmeticError,
+        ValueError,
+    ) as error:  # a date beyond what Python has, a text that is none
         raise DataError(f"{name}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
 
 

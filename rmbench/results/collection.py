@@ -52,7 +52,7 @@ def read_checked(path: Path) -> TaskResult:
     try:
         agrees = data_hashes(result.records).examples == result.dataset.examples_sha256
         columns = provenance.columns_of(result.records, result.requests)
-    except (AttributeError, LookupError, TypeError, ValueError, NotImplementedError) as error:
+    except (AttributeError, ArithmeticError, LookupError, TypeError, ValueError, NotImplementedError) as error:
         raise ResultError(f"{records}: no records of a result ({error})") from error
     if not agrees:
         raise ResultError(f"{records}: its examples or labels are not those of {path.name}")

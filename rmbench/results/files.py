@@ -128,6 +128,8 @@ def read(path: Path, *, tables: bool = False) -> TaskResult:
         field, first = [*places.items()][-1]
         raise ResultError(f"{path}: no result file: {field}: {first['msg']}") from error
     _check_finite(path, result)
+    if unknown := {metric.name for metric in result.metrics} - set(result.statistics):
+        raise ResultError(f"{path}: metrics has {min(unknown)!r:.80}, and statistics do not say what it is")
     if tables:
         result._records = _read_table(path.with_suffix(".parquet"))
         result._requests = _read_table(requests_path(path)) if requests_path(path).exists() else None

@@ -146,7 +146,7 @@ class Bootstrap(_Part):
 
     rule: str
     draws: Count
-    seed: Count
+    seed: int = Field(ge=0)
 
 
 class Config(_Part):

@@ -23,6 +23,7 @@ _MARK = 0x726D6265  # "rmbe", by which SQLite files say whose they are
 _BUSY_SECONDS = 60
 _AT_ONCE = 333  # rows a statement: SQLite allowed 999 variables until 3.32
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # of a damaged schema SQLite quotes bytes that are no text
 _Done = TypeVar("_Done")
 
 
@@ -32,10 +33,13 @@ class Store:
     Threads may take turns with it.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Opens or makes the store. Raises ResultError where the folder cannot be written or the file is no store."""
+    def __init__(self, path: Path, *, anew: bool = False) -> None:
+        """Opens or makes the store; `anew` makes a damaged one anew.
+
+        Raises ResultError where the folder cannot be written or the file is no store.
+        """
         self.path = path
-        self._open()
+        self._open(anew=anew)
 
     def get(self, keys: Iterable[bytes]) -> dict[bytes, Any]:
         """The values that are here for `keys`. Raises ResultError where the file is damaged."""
@@ -52,7 +56,7 @@ class Store:
             try:
                 query = f"SELECT key, CAST(value AS BLOB), checksum FROM answers WHERE key IN ({marks})"  # noqa: S608
                 rows = self._connection.execute(query, some).fetchall()
-            except sqlite3.Error as error:
+            except _ERRORS as error:
                 raise self._unusable(error) from error
             whole = [(key, text) for key, text, checksum in rows if _is_whole(key, text, checksum)]
             damaged += len(rows) - len(whole)
@@ -83,14 +87,14 @@ class Store:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             raise self._unusable(error) from error
 
     def count(self) -> int:
         """How many values are kept. Raises ResultError where the file is damaged."""
         try:
             count: int = self._connection.execute("SELECT count(*) FROM answers").fetchone()[0]
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             raise self._unusable(error) from error
         return count
 
@@ -118,27 +122,38 @@ class Store:
             self._connection.execute("DELETE FROM answers")
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             if not _is_damage(error):
                 raise self._unusable(error) from error
-            self.close()
-            for file in self._files:
-                file.unlink(missing_ok=True)
+            self._remove()
             self._open()
 
     @property
     def _files(self) -> list[Path]:
         return [self.path, *(self.path.with_name(f"{self.path.name}-{part}") for part in ("wal", "shm"))]
 
-    def _open(self) -> None:
+    def _open(self, *, anew: bool = False) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
                 self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             self._prepare()
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, *_ERRORS) as error:
+            if anew and _is_damage(error) and self._is_marked():
+                self._remove()
+                return self._open()
             raise self._unusable(error) from error
+
+    def _remove(self) -> None:
+        self.close()
+        for file in self._files:
+            file.unlink(missing_ok=True)
+
+    def _is_marked(self) -> bool:
+        """Whether the file says that it is a store, however damaged it is otherwise."""
+        with self.path.open("rb") as file:
+            return file.read(72)[68:] == _MARK.to_bytes(4, "big")
 
     def _prepare(self) -> None:
         execute = self._connection.execute
@@ -222,7 +237,7 @@ def _is_busy(error: Exception) -> bool:
 
 
 def _is_damage(error: Exception) -> bool:
-    return _code(error) == sqlite3.SQLITE_CORRUPT
+    return isinstance(error, UnicodeDecodeError) or _code(error) == sqlite3.SQLITE_CORRUPT
 
 
 def _code(error: Exception) -> int:
