@@ -130,7 +130,10 @@ def test_conversations_are_answered_from_before_their_last_answer(tmp_path: Path
     source = write(tmp_path / "talk.jsonl", [{"messages": turns}, {"messages": [*turns, turns[0]]}, {"prompt": "3"}])
     written = write_responses(Writer(), str(source), Sampling(cap=9))
     assert [row["prompt"] for row in written.table.to_pylist()] == [turns[:1], [*turns, turns[0]]]
-    assert written.notes == ["1 rows give no prompt to answer: another row of the same prompt, which is asked once"]
+    assert written.notes == [
+        "1 rows give no prompt to answer: another row of the same prompt, which is asked once",
+        "noted: conversations that end with an answer, which is no part of the prompt: 1",
+    ]
 
 
 def test_prompts_that_a_file_of_outputs_lacks_are_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

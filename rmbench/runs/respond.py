@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rmbench.cache import cache_folder
 from rmbench.data.dataset import prompt_hash
+from rmbench.data.rows import told
 from rmbench.errors import IncompleteRunError, UsageError
 from rmbench.kinds.base import Task
 from rmbench.kinds.generation import Generation, Prompt
@@ -146,6 +147,7 @@ def write_responses(
     written = [sample for sample in samples if sample.response is not None]
     prompts = [sample.example.prompt for sample in written]
     counts = [f"{count:,} rows give no prompt to answer: {reason}" for reason, count in item.data.excluded.items()]
+    counts += [f"noted: {line}" for line in told(item.data.noted)]
     return Written(_table(written, prompts, subject_of(opened).id), len(item.data.examples),
                    len(samples) - len(written), counts if task.name == "lengths" else [])  # fmt: skip
 
