@@ -1,5 +1,5 @@
-"""Reward models in training, from memory in a callback and from the checkpoints that they save, against transformers one
-text at a time. TRL's RewardTrainer makes them (whole, in mixed precision, LoRA), and transformers' Trainer (five labels).
+"""Reward models in training, from memory in a callback and from the checkpoints that they save, against transformers
+one text at a time. TRL's RewardTrainer makes them (whole, in mixed precision, LoRA), or transformers' (five labels).
 
     pip install trl; python benchmarks/trainers.py
 
