@@ -151,7 +151,9 @@ def checkpointed(model: Any) -> Any:
     return model
 
 
-@pytest.mark.parametrize("wrapped", [in_data_parallel, compiled, wrapped_by_accelerate, checkpointed])
+@pytest.mark.parametrize(
+    "wrapped", [in_data_parallel, pytest.param(compiled, marks=pytest.mark.prove), wrapped_by_accelerate, checkpointed]
+)
 def test_what_training_wraps_a_model_in_is_taken_off(
     wrapped: Callable[[Any], Any], folder: Path, lent: tuple[Any, Any]
 ) -> None:
