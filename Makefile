@@ -24,6 +24,8 @@ prove: .venv/ready
 # hours: the same checks with the repetitions whose figures benchmarks/RESULTS.md holds; never part of CI
 prove-full: .venv/ready
 	$(BIN)/python benchmarks/coverage.py --full
+	$(BIN)/pip install -q -c constraints.txt trl
+	$(BIN)/python benchmarks/trainers.py
 
 bench: .venv/bench
 	$(BIN)/python benchmarks/startup.py

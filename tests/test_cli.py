@@ -375,7 +375,7 @@ def test_two_reasons_are_two_lines(pairs: Path, tmp_path: Path, capsys: Any, mon
     printed = " ".join(capsys.readouterr().out.split())
     assert "1 rewards are error, first at" in printed
     assert "KeyError: 'It is 6.'" in printed
-    assert "could not convert string to float: 'x'" in printed
+    assert "the function returned a str, expected a number or None: 'x'" in printed
 
 
 def test_ctrl_c_says_that_nothing_is_lost(tmp_path: Path) -> None:

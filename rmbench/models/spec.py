@@ -179,7 +179,7 @@ def with_options(spec: Spec, group: PluginGroup = MODELS, **options: Any) -> Spe
 
     What its family does not declare goes to those of its members that do. Raises UsageError for an option that nobody
     declares, for a value that means nothing, and where the spec says otherwise, and what a family that has a
-    `check(source)` finds wrong with the source before anything is run.
+    `check(source, revision)` finds wrong with these before anything is run.
     """
     revision, members = options.pop("revision", None), options.pop("members", None)
     if revision and _source(spec.family, group) != "required":
@@ -187,7 +187,7 @@ def with_options(spec: Spec, group: PluginGroup = MODELS, **options: Any) -> Spe
     if revision and spec.revision and revision != spec.revision:
         raise UsageError(f"{spec.text!r} asks for revision {spec.revision!r}, the option for {revision!r}")
     if (check := getattr(plugins.load(group, spec.family), "check", None)) is not None:
-        check(spec.source)
+        check(spec.source, spec.revision)
     own = _options_of(spec.family, group)
     theirs = {name for member in spec.members for name in declared(member)} - own.keys()
     of_members = {name: options.pop(name) for name in theirs & options.keys()}
