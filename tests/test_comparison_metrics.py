@@ -289,6 +289,53 @@ def test_official_figures_of_pairwise_judges(official, name, figures):
     assert percent(outcomes, "accuracy", "mrr") == figures
 
 
+# JudgeBench: +1 for the right one, -1 for the wrong one, 0 for a tie or no verdict; right where the sum is above 0.
+
+VERDICTS = {"win": (1.0, 0.0), "loss": (0.0, 1.0), "tie": (0.5, 0.5), "null": None}
+POINTS = {"win": 1, "loss": -1, "tie": 0, "null": 0}
+
+
+def both_orders(first, second, null_verdict="nought"):
+    """The first of two responses is right; each verdict is of that one, whichever place it was shown in."""
+    answers = []
+    for verdict, shown in ((first, (0, 1)), (second, (1, 0))):
+        masses = VERDICTS[verdict] or (np.nan, np.nan)
+        answers.append(Answer(shown, tuple(masses[i] for i in shown), "ok" if VERDICTS[verdict] else "refused"))
+    labels = np.array([1.0, 0.0])
+    beats = comparison.beats_of_masses(labels, answers, null_verdict)
+    return Outcome("e", {}, "e", labels, {"default": View(None, beats, ["ok"] * 2)}, answers=answers)
+
+
+@pytest.mark.parametrize("first", VERDICTS)
+@pytest.mark.parametrize("second", VERDICTS)
+def test_one_null_of_two_orders_drops_no_pair_where_a_null_is_nought(first, second):
+    total = POINTS[first] + POINTS[second]
+    found = values(both_orders(first, second))
+    assert (found["accuracy"], found["accuracy_ties"]) == (float(total > 0), float(total >= 0))
+    dropped = comparison.left_out([both_orders(first, second, "no answer")], "default")
+    assert dropped == ({"no answer": 1} if "null" in (first, second) else {})
+
+
+def test_a_made_set_of_nulls_ties_and_flips_has_the_accuracy_of_a_plain_loop():
+    rng = np.random.default_rng(0)
+    pairs = [tuple(rng.choice(list(VERDICTS), 2)) for _ in range(200)]
+    right = sum(POINTS[first] + POINTS[second] > 0 for first, second in pairs)
+    assert values(*(both_orders(*pair) for pair in pairs))["accuracy"] == pytest.approx(right / 200)
+
+
+def test_the_official_file_of_a_judge_of_pairs(rmbench_data):
+    [path] = (rmbench_data / "judgebench" / "outputs").glob("*judge_model=o1-mini*.jsonl")
+    turned = {"A>B": "B>A", "B>A": "A>B"}
+    outcomes = []
+    for row in map(json.loads, path.read_text().splitlines()):
+        first, second = (judgment["decision"] for judgment in row["judgments"])
+        second = turned.get(second, second)  # the second order shows B first
+        told = ["win" if one == row["label"] else "loss" if one in turned else "tie" for one in (first, second)]
+        outcomes.append(both_orders(*told))
+    found = estimate(comparison.statistics(outcomes, "default"), range(len(outcomes)), draws=2)[0]
+    assert (found.value * 350, found.n) == (pytest.approx(230), 350)
+
+
 # A judge that names the best of k and says nothing of the others.
 
 
