@@ -409,3 +409,32 @@ def test_length_says_nothing_of_pairs_that_a_pick_did_not_decide():
     found = {e.name: e for e in estimate(summary.statistics(outcomes, "default"), range(10), draws=2)}
     assert found["accuracy_right_shorter"].n == 0
     assert (found["accuracy_always_shorter"].value, found["accuracy_always_shorter"].n) == (1, 10)
+
+
+# Beside the mean over examples, the mean over categories.
+
+
+@pytest.mark.parametrize("sizes", [{"a": 30, "b": 5}, {"a": 4, "b": 40, "c": 10}])
+def test_where_a_facet_has_categories_the_mean_over_them_stands_beside_that_over_examples(sizes):
+    rng = np.random.default_rng(8)
+    outcomes = [
+        replace(scored([1, 0], [rng.random() + (section == "a"), rng.random()]), cluster=f"{section} {i}",
+                facets={"section": section, "language": "en"})
+        for section, n in sizes.items() for i in range(n)
+    ]  # fmt: skip
+    found = {e.name: e for e in estimate(summary.statistics(outcomes, "default"), [o.cluster for o in outcomes])}
+    won = {
+        section: [o.views["default"].scores.argmax() == 0
+                  for o in outcomes if o.facets["section"] == section]
+        for section in sizes
+    }  # fmt: skip
+    assert found["accuracy"].value == pytest.approx(np.mean(np.concatenate(list(won.values()))))
+    macro = found["accuracy_macro_section"]
+    assert macro.value == pytest.approx(np.mean([np.mean(part) for part in won.values()]))
+    assert macro.ci_low < macro.value < macro.ci_high
+    assert "accuracy_macro_language" not in found  # one category alone
+
+
+def test_a_facet_that_names_every_example_is_no_division_into_categories():
+    outcomes = [replace(scored([1, 0], [1, 0]), cluster=str(i), facets={"name": str(i)}) for i in range(60)]
+    assert not [one for one in summary.statistics(outcomes, "default") if one.name.startswith("accuracy_macro")]
