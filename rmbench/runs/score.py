@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rmbench.cache import cache_folder
-from rmbench.calibration.maps import Kind, probabilities
+from rmbench.calibration.maps import Kind, probabilities, unlike_fit
 from rmbench.data.conversation import Responses, read_responses
 from rmbench.data.files import read_rows
 from rmbench.errors import UsageError
@@ -104,6 +104,7 @@ def score_file(
     notes = [f"{count:,} rewards are {status}" for status, count in statuses.items()]
     table = _table(rows, given)
     if calibration is not None:
+        notes += filter(None, [unlike_fit(calibration, [len(row.responses) for row in rows])])
         for name, kind in _columns(calibration).items():
             known = _probabilities(calibration, kind, rows, given)
             table = table.append_column(name, [[None if math.isnan(p) else p for p in known.tolist()]])
