@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -155,6 +155,12 @@ def device_of(module: Any) -> Device:
     return next((device for device in (_stand_ins or {}).values() if device.place == place), None) or _at(place)
 
 
+def ran_on(module: Any) -> str:
+    """What a result says of the device of a torch module: its kind, and its name where it has one of its own."""
+    device = device_of(module)
+    return device.kind if device.kind == "cpu" else f"{device.kind}: {device.described()}"
+
+
 def full_name(given: str) -> str:
     """The name of a device: a number is a GPU's, as in CUDA_VISIBLE_DEVICES, and `cuda` the first of them."""
     return f"cuda:{given}" if given.isdecimal() else "cuda:0" if given == "cuda" else given
@@ -171,6 +177,18 @@ def picked(asked: str | None) -> str:
     if name not in there:
         raise UsageError(f"device {asked!r} is not there; here are {', '.join(there)}")
     return there[name].place
+
+
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    """Forwards in the dtype that weights have, whatever the training around them runs in."""
+    import torch
+
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def release() -> None:

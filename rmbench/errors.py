@@ -17,7 +17,24 @@ class UsageError(RmbenchError):
 
 
 class DataError(RmbenchError):
-    """Data that cannot be read as what it was given as. The message names file, row and field."""
+    """Data that cannot be read as what it was given as. The message names file, row and field.
+
+    `reason` is the same without the place and the value, under which rows are counted that are left out for it.
+    """
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason or message
+
+
+class WrongFileError(DataError):
+    """A file that cannot be what was meant: it is not there, of no format that is read, or has other columns."""
+
+    exit_code = 2
+
+
+class NoExampleError(DataError):
+    """A row that can be read and makes no example all the same; it is left out and counted by `reason`."""
 
 
 class ModelError(RmbenchError):

@@ -12,12 +12,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from importlib import import_module
+from importlib import import_module, reload
 from importlib.metadata import entry_points
+from pathlib import Path
 from pkgutil import iter_modules
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from rmbench.errors import ModelError, UsageError
@@ -56,6 +59,7 @@ MODELS = PluginGroup("rmbench.models", "model family", "families", "rmbench.mode
 POLICIES = PluginGroup("rmbench.policies", "policy", "policies", "rmbench.policies", "", ("OPTIONS", "open"))
 
 _JUDGED = ("questions", "outcome", "measure")  # what a task has besides where a reward model is asked
+_OWN: dict[str, bytes] = {}  # the files of users' modules, as they were imported
 _SUITES = "suites"  # the package beside the tasks that is none
 
 
@@ -161,7 +165,9 @@ def module_of(name: str) -> str:
 def own_code(source: str) -> Any:
     """What `module:attribute` names, found in the working folder or among what is installed.
 
-    Raises UsageError where there is no such thing, ModelError with the reason where its module cannot be imported.
+    A file that changed since it was imported here is imported again: what it gives is known by what stands in it. What
+    it prints meanwhile is no result, and goes to standard error. Raises UsageError where there is no such thing,
+    ModelError with the reason where its module cannot be imported.
     """
     module_name, colon, attribute = source.partition(":")
     if not colon or not module_name or not attribute:
@@ -169,7 +175,8 @@ def own_code(source: str) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        value: Any = import_module(module_name)
+        with redirect_stdout(sys.stderr):
+            value: Any = _imported(module_name)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise UsageError(f"python:{source}: no module {module_name!r} here or among what is installed") from error
@@ -179,6 +186,17 @@ def own_code(source: str) -> Any:
             raise UsageError(f"python:{source}: module {module_name!r} has no {attribute!r}")
         value = getattr(value, part)
     return value
+
+
+def _imported(name: str) -> ModuleType:
+    module = import_module(name)
+    file = getattr(module, "__file__", None)
+    if file is not None and Path(file).is_file():
+        content = Path(file).read_bytes()
+        if _OWN.get(name, content) != content:
+            module = reload(module)
+        _OWN[name] = content
+    return module
 
 
 def summary(plugin: object) -> str:

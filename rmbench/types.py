@@ -49,13 +49,18 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Message:
-    """One turn of a conversation. `parts` are texts and images; a text given for them is the only one."""
+    """One turn of a conversation. `parts` are texts and images; a text given for them is the only one.
+
+    `extras` are what else its data say of it and a chat template may write, as `reasoning_content`: the name of each
+    field and its value as JSON text, by name.
+    """
 
     role: str
     parts: tuple[Part, ...]
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
+    extras: tuple[tuple[str, str], ...] = ()
 
     def __init__(
         self,
@@ -64,6 +69,7 @@ class Message:
         tool_calls: Sequence[ToolCall] = (),
         tool_call_id: str | None = None,
         name: str | None = None,
+        extras: Sequence[tuple[str, str]] = (),
     ) -> None:
         put = object.__setattr__
         put(self, "role", role)
@@ -71,6 +77,7 @@ class Message:
         put(self, "tool_calls", tuple(tool_calls))
         put(self, "tool_call_id", tool_call_id)
         put(self, "name", name)
+        put(self, "extras", tuple(sorted(extras)))
 
     @property
     def text(self) -> str:
@@ -95,6 +102,7 @@ class Message:
             and not self.tool_calls
             and self.tool_call_id is None
             and self.name is None
+            and not self.extras
         )
 
 
@@ -297,7 +305,8 @@ class Reward:
     the response that a judge named as the best without rating the others: of several samples the one that most named,
     None where these tie, and `values` are the shares of samples that named each. `n_tokens` is the length the model
     read, `truncated` how many tokens were cut before that, and `read` tells apart what it read (a hash of the tokens,
-    "" where the model takes text). `status` is of `values`; a nan elsewhere makes only that view or step nan.
+    "" where the model takes text). `noted` are short reasons why what the model was shown is not quite what was asked.
+    `status` is of `values`; a nan elsewhere makes only that view or step nan.
 
     >>> Reward((0.7, 0.3), spread=(0.1, 0.1)).value
     0.7
@@ -316,6 +325,7 @@ class Reward:
     read: str = ""
     vectors: tuple[tuple[float, ...], ...] = ()
     pick: int | None = None
+    noted: tuple[str, ...] = ()
 
     @property
     def value(self) -> float:

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from rmbench.data.conversation import facets, read_prompt
+from rmbench.data.conversation import PREFILLED, attempt, facets, read_asked
 from rmbench.data.dataset import LeftOut
-from rmbench.data.files import Row
+from rmbench.data.messages import read_tools
+from rmbench.data.rows import NO_PROMPT, Row
 from rmbench.kinds.generation import Generation, Prompt
 
 
 def read(rows: Iterable[Row]) -> Iterator[Prompt | LeftOut]:
-    """One example a prompt, named by its content; an answer that stands behind a prompt is no part of it."""
+    """One example a prompt, named by its content; an answer that ends a conversation is no part of it."""
     seen = set()
     for row in rows:
-        turns = read_prompt(row)
-        if not turns:
-            row.need(("prompt",), "a row has its prompt in `prompt`, `instruction`, `question`, `messages`, ...")
-        prompt = turns[:-1] if turns and turns[-1].role == "assistant" else turns
-        if not prompt:
-            yield LeftOut("no prompt")
-        elif prompt in seen:
+        prompt = attempt(row, _prompt)
+        if not isinstance(prompt, Prompt):
+            yield prompt
+        elif (prompt.prompt, str(prompt.tools)) in seen:
             yield LeftOut("another row of the same prompt, which is asked once")
         else:
-            seen.add(prompt)
-            yield Prompt("", prompt, (), facets=facets(row, ("subset", "category", "dataset")))
+            seen.add((prompt.prompt, str(prompt.tools)))
+            yield prompt
+
+
+def _prompt(row: Row) -> Prompt:
+    turns = read_asked(row)
+    if not turns:
+        row.need(("prompt",), "a row has its prompt in `prompt`, `instruction`, `question`, `messages`, ...")
+        raise row.no_example(NO_PROMPT)
+    if turns[-1].role == "assistant":
+        row.note(PREFILLED)
+    return Prompt("", turns, (), read_tools(row), facets=facets(row, ("subset", "category", "dataset")))
 
 
 TASK = Generation(

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from rmbench.data.conversation import read_reply, to_example
+from rmbench.data.conversation import attempt, read_answers, to_example
 from rmbench.data.dataset import LeftOut
-from rmbench.data.files import Row
+from rmbench.data.rows import Row
 from rmbench.kinds.comparison import Comparison
 from rmbench.types import Example
 
 _EXPECTED = (
-    "a preference row has `chosen` and `rejected` (or `reject`), each a text, an object with `answer`, or messages, "
-    "and may have `prompt`"
+    "a preference row has `chosen` and `rejected` (or `reject`), each a text, an object with `answer`, messages, or a "
+    "list of these, or `messages` and `rejected_response`, beside a `prompt`; responses with ratings are for ratings"
 )
 
 
 def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
-    """One example a row: candidate 0 is the chosen response, candidate 1 the rejected one."""
+    """One example a row: the chosen responses first (most rows have one), then the rejected ones."""
     for row in rows:
-        sides = row.need(("chosen",), _EXPECTED), row.need(("rejected", "reject"), _EXPECTED)
-        replies = [read_reply(row, side, row.value[side]) for side in sides]
-        yield to_example(row, replies, (True, False), ids=("pair_uid", "pair_id", "id", "uid"))
+        yield attempt(row, _example)
+
+
+def _example(row: Row) -> Example:
+    answers = read_answers(row)
+    if not answers.chosen or answers.chosen == len(answers.replies):
+        raise row.lacks("rejected" if answers.chosen else "chosen", _EXPECTED)
+    return to_example(row, answers.replies, [place < answers.chosen for place in range(len(answers.replies))])
 
 
 TASK = Comparison(
     name="preference",
-    version=1,
+    version=2,
     summary="Preference pairs of your own (chosen, rejected): --data preference=FILE",
     card="preference",
     read=read,

@@ -73,7 +73,8 @@ def test_a_started_model_is_of_the_fingerprint_that_was_opened_and_is_freed(llam
         assert model.fingerprint == one.fingerprint
         assert model.facts == {
             "layout": "causal",
-            "pooling": "last",
+            "pooling": "hf",
+            "beside": "last",
             "labels": ["LABEL_0"],
             "reward": "LABEL_0",
             "attention": "sdpa",
@@ -101,7 +102,7 @@ def test_a_policy_is_started_and_freed_alike(tmp_path: Path) -> None:
 def test_options_that_a_family_does_not_declare_are_refused(llama: Path) -> None:
     with pytest.raises(UsageError, match="classifier has no option 'max_lenght': did you mean 'max_length'"):
         classifier.open(str(llama), {"max_lenght": 4})
-    with pytest.raises(UsageError, match="pooling='first': expected one of last, hf"):
+    with pytest.raises(UsageError, match="pooling='first': expected one of auto, last, hf"):
         classifier.open(str(llama), {"pooling": "first"})
 
 
@@ -250,7 +251,7 @@ def test_an_adapter_stays_beside_quantised_weights(llama: Path, tmp_path: Path) 
     """bitsandbytes is not here: what the weights are is not changed, only said to be quantised."""
     adapter(llama, tmp_path / "adapter")
     merged = start_classifier(tmp_path / "adapter")
-    with patch("rmbench.checkpoints.weights.is_quantised", lambda _: True):
+    with patch("rmbench.checkpoints.adapters.is_quantised", lambda _: True):
         beside = start_classifier(tmp_path / "adapter")
     names = [name for name, _ in beside.backbone.named_parameters()]
     assert any("lora_A" in name for name in names)

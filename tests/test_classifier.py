@@ -17,11 +17,18 @@ from checkpoints import ARCHITECTURES, SENTENCES, bert_wordpiece, bytes_bpe, mak
 from safetensors.torch import load_file, save_file
 from started import start_classifier
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.modeling_outputs import SequenceClassifierOutput
 
+import rmbench
 from rmbench.checkpoints.fingerprint import sources
-from rmbench.errors import ModelError, UsageError
+from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT
+from rmbench.errors import ModelError, ResultError, UsageError
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.models.classifier import Classifier
+from rmbench.plugins import load_task
+from rmbench.results import files
+from rmbench.results.verify import verify
+from rmbench.runs.score import score_file
 from rmbench.types import Message, Request, Response, Reward
 
 ENCODERS = {"bert", "roberta", "xlm-roberta", "electra", "deberta-v2", "modernbert"}
@@ -93,7 +100,7 @@ def test_rewards_are_transformers_own(tmp_path: Path, architecture: str) -> None
     assert isinstance(model, TokenModel)
     assert values(model) == approx(transformers_own(folder)[:, 0])
     assert model.layout == ("causal" if architecture in DECODERS else "encoder")
-    assert model.pool == ("last" if architecture in DECODERS else "first")
+    assert model.pool == ("hf" if architecture in DECODERS else "first")
 
 
 def test_modernbert_that_pools_by_mean(tmp_path: Path) -> None:
@@ -138,7 +145,7 @@ def albert(folder: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("build", "pool", "layout"),
-    [(gpt2, "last", "causal"), (distilbert, "first", "encoder"), (albert, "whole", "encoder")],
+    [(gpt2, "hf", "causal"), (distilbert, "first", "encoder"), (albert, "whole", "encoder")],
 )
 def test_other_architectures(tmp_path: Path, build: Callable[[Path], Path], pool: str, layout: str) -> None:
     folder = build(tmp_path / "rm")
@@ -261,20 +268,31 @@ def ends_with_eos(tmp_path: Path) -> str:
     return str(file)
 
 
-def test_pad_that_is_eos_or_missing_moves_no_reward(llama: Path, ends_with_eos: str) -> None:
-    with_pad = values(start_classifier(llama, template=ends_with_eos))
+def test_pooling_last_reads_the_last_token_whatever_is_pad(llama: Path, ends_with_eos: str) -> None:
+    with_pad = values(start_classifier(llama, template=ends_with_eos, pooling="last"))
     for pad in (3, None):
         change_config(llama, pad_token_id=pad)
-        assert values(start_classifier(llama, template=ends_with_eos)) == with_pad
+        assert values(start_classifier(llama, template=ends_with_eos, pooling="last")) == with_pad
 
 
-def test_hf_pooling_reads_where_transformers_does(llama: Path, ends_with_eos: str) -> None:
+def test_a_choice_of_position_reads_one_and_auto_both(llama: Path) -> None:
     change_config(llama, pad_token_id=3)
     (llama / "chat_template.jinja").write_text(ENDS_WITH_EOS)
-    published, true = start_classifier(llama, pooling="hf"), start_classifier(llama)
-    assert values(published) == approx(transformers_own(llama)[:, 0])
-    assert values(published) != approx(values(true))
-    assert published.fingerprint != true.fingerprint
+    auto, hf, last = (start_classifier(llama, pooling=pooling) for pooling in ("auto", "hf", "last"))
+    rewards = one_at_a_time(auto)
+    assert [reward.value for reward in rewards] == values(hf) == approx(transformers_own(llama)[:, 0])
+    assert [reward.heads["last"][0] for reward in rewards] == approx(values(last))
+    assert values(hf) != approx(values(last))
+    assert not any(reward.heads for model in (hf, last) for reward in one_at_a_time(model))
+    assert len({model.fingerprint for model in (auto, hf, last)}) == 3
+    assert (auto.facts["pooling"], auto.facts["beside"], last.facts["pooling"]) == ("hf", "last", "last")
+
+
+def test_an_encoder_has_no_choice_of_position(tmp_path: Path) -> None:
+    folder = make(tmp_path / "rm", "bert")
+    with pytest.warns(UserWarning, match="pooling=last changes nothing: BertForSequenceClassification reads"):
+        model = start_classifier(folder, pooling="last")
+    assert values(model) == approx(transformers_own(folder)[:, 0])
 
 
 def test_every_label_is_a_head(tmp_path: Path) -> None:
@@ -287,9 +305,15 @@ def test_every_label_is_a_head(tmp_path: Path) -> None:
         assert [reward.heads[name][0] for reward in rewards] == approx(own[:, i])
 
 
-def test_the_first_label_is_the_reward_unless_one_is_called_so(tmp_path: Path) -> None:
+def test_several_labels_are_no_reward_until_one_is_named(tmp_path: Path) -> None:
     folder = make(tmp_path / "rm", "bert", num_labels=2)
-    reward = one_at_a_time(start_classifier(folder))[0]
+    with pytest.raises(UsageError, match=r"2 labels \(LABEL_0, LABEL_1\), and none is called reward: \?head=NAME"):
+        start_classifier(folder)
+    with pytest.raises(UsageError, match=r"head='helpful': local/rm has the labels LABEL_0, LABEL_1"):
+        start_classifier(folder, head="helpful")
+    reward = one_at_a_time(start_classifier(folder, head="1"))[0]
+    assert reward.heads == {"LABEL_0": reward.heads["LABEL_0"], "LABEL_1": (reward.value,)}
+    reward = one_at_a_time(start_classifier(folder, head="LABEL_0"))[0]
     assert reward.heads == {"LABEL_0": (reward.value,), "LABEL_1": reward.heads["LABEL_1"]}
 
 
@@ -298,8 +322,10 @@ def test_single_positions_and_means_of_one_position_are_read_alike(llama: Path, 
     model = start_classifier(llama, dtype=dtype)
     encoded = model.encode(REQUESTS[:3])
     states = list(torch.randn(3, 1, 64, dtype=getattr(torch, dtype)))
-    twice = [states[0], states[1], states[2].repeat(2, 1)]  # one sequence of two positions: all are averaged
-    assert [one.value for one in model.read(states, encoded)] == [one.value for one in model.read(twice, encoded)]
+    single = [one.value for one in model.read(states, encoded)]
+    model.pool = "mean"
+    twice = [states[0], states[1], states[2].repeat(2, 1)]
+    assert [one.value for one in model.read(twice, encoded)] == single
 
 
 def test_one_label_is_no_head(llama: Path) -> None:
@@ -401,7 +427,10 @@ def test_weights_that_are_no_part_of_the_model_warn(llama: Path) -> None:
 def test_only_safetensors_are_read(llama: Path) -> None:
     torch.save(load_file(llama / "model.safetensors"), llama / "pytorch_model.bin")
     (llama / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"local/llama: no model\.safetensors; weights are read from safetensors only"):
+    with pytest.raises(
+        ModelError,
+        match=r"local/llama: no model\.safetensors, only pytorch_model.bin; weights are read from safetensors only",
+    ):
         start_classifier(llama)
 
 
@@ -417,6 +446,69 @@ def test_remote_code_only_by_flag(llama: Path) -> None:
     change_config(llama, model_type="own", auto_map={"AutoConfig": "configuration_own.OwnConfig"})
     with pytest.raises(ModelError, match=r"contains custom code.*; --trust-remote-code runs it"):
         start_classifier(llama)
+
+
+# Each reads at a place of its own, which is known to nobody but its forward
+OWN_FORWARDS = {
+    "the last of the mask, without a label axis": "hidden[rows, mask.sum(-1) - 1, :], (len(ids),)",
+    "the very last column": "hidden[:, -1], (len(ids), 1)",
+    "the first eos": "hidden[rows, (ids == 3).int().argmax(-1)], (len(ids), 1)",
+    "the last assistant turn's begin": "hidden[rows, ids.shape[1] - 1 - (ids == 6).flip(1).int().argmax(-1)], (-1, 1)",
+    "a mean over the mask": "(hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), (len(ids), 1)",
+    "the last, without any axis": "hidden[rows, mask.sum(-1) - 1], () if len(ids) == 1 else (len(ids),)",
+}
+OWN_FORWARD = """
+import torch
+from transformers import LlamaForSequenceClassification
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class OwnForward(LlamaForSequenceClassification):
+    def __init__(self, config):
+        super().__init__(config)
+        self.score = torch.nn.Linear(config.hidden_size, 1, bias=False)
+
+    def forward(self, input_ids=None, attention_mask=None, **others):
+        ids, mask, rows = input_ids, attention_mask, torch.arange(len(input_ids))
+        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        states, shape = PLACE
+        return SequenceClassifierOutput(logits=self.score(states).reshape(shape))
+"""
+
+
+@pytest.mark.parametrize("place", OWN_FORWARDS)
+def test_a_forward_that_a_checkpoint_brings_reads_where_it_does(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    if place == "the very last column":  # a config that says nothing of labels has two of them to transformers
+        config = json.loads((llama / "config.json").read_text())
+        config = {name: value for name, value in config.items() if name not in ("num_labels", "id2label", "label2id")}
+        (llama / "config.json").write_text(json.dumps(config))
+    (llama / "modeling_own.py").write_text(OWN_FORWARD.replace("PLACE", OWN_FORWARDS[place]))
+    change_config(llama, pad_token_id=3, auto_map={"AutoModelForSequenceClassification": "modeling_own.OwnForward"})
+    (llama / "chat_template.jinja").write_text(
+        "{{ bos_token }}{% for turn in messages %}<|{{ turn.role }}|>{{ turn.content }}{{ eos_token }}{% endfor %}"
+    )
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in [name for name in sys.modules if name.startswith("transformers_modules")]:
+        monkeypatch.delitem(sys.modules, name)
+    model = start_classifier(llama, trust_remote_code=True)
+    own = AutoModelForSequenceClassification.from_pretrained(llama, trust_remote_code=True)
+    assert (model.pool, model.beside) == ("whole", False)
+    assert [reward.value for reward in score(model, REQUESTS)] == approx(
+        [logits.flatten()[0] for logits in transformers_own(llama, OneText(own))]
+    )
+
+
+class OneText:
+    """A model whose logits of a text are one row, whatever axes it leaves out."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model.eval()
+
+    def eval(self) -> Any:
+        return lambda **inputs: SequenceClassifierOutput(logits=self.model(**inputs).logits.reshape(1, -1))
 
 
 OWN_CODE = """
@@ -452,7 +544,9 @@ def own_code(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def test_remote_code_is_in_the_fingerprint(own_code: Path, tmp_path: Path) -> None:
-    without, trusted = (start_classifier(own_code, trust_remote_code=trust) for trust in (False, True))
+    with pytest.warns(UserWarning, match=r"LlamaForSequenceClassification of transformers is read; config\.json names"):
+        without = start_classifier(own_code)
+    trusted = start_classifier(own_code, trust_remote_code=True)
     assert values(trusted) == approx([-value for value in values(without)])
     assert trusted.subject.settings == without.subject.settings
     assert trusted.fingerprint != without.fingerprint
@@ -470,7 +564,8 @@ def test_the_sources_of_a_class_are_its_file_and_what_that_imports(own_code: Pat
 
 def test_code_of_another_repository_is_refused(llama: Path) -> None:
     change_config(llama, auto_map={"AutoModelForSequenceClassification": "other/repo--modeling.Own"})
-    assert start_classifier(llama).pool == "last"
+    with pytest.warns(UserWarning, match=r"names other/repo--modeling\.Own, code .*: --trust-remote-code runs it"):
+        assert start_classifier(llama).pool == "hf"
     with pytest.raises(
         ModelError, match=r"local/llama: auto_map names other/repo--modeling\.Own.* no revision pins it"
     ):
@@ -604,7 +699,9 @@ def test_requests_that_cannot_be_read_keep_their_place(llama: Path) -> None:
 def test_a_checkpoint_with_missing_or_broken_files_is_one_line_or_a_warning(llama: Path, tmp_path: Path) -> None:
     config = json.loads((llama / "config.json").read_text())
     (llama / "config.json").write_text(json.dumps(config | {"hidden_size": 32}))
-    with pytest.raises(ModelError, match="tensors do not have the shapes that its config.json describes"):
+    with pytest.raises(
+        ModelError, match=r"weight has the shape \[500, 64\], and config.json describes \[500, 32\]; 20 more"
+    ):
         start_classifier(llama)
     (llama / "config.json").write_text(json.dumps(config))
     (llama / "tokenizer_config.json").unlink()
@@ -616,3 +713,83 @@ def test_a_checkpoint_with_missing_or_broken_files_is_one_line_or_a_warning(llam
     (tmp_path / "template.jinja").write_bytes(b"\xff")
     with pytest.raises(UsageError, match="not UTF-8, so no Jinja template"):
         start_classifier(make(tmp_path / "whole", "llama"), template=str(tmp_path / "template.jinja"))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "options", "place"),
+    [
+        ("llama", {"pad_token_id": 3}, {}, "at 'o', 1 before the last token, and beside it at '</s>', the last token"),
+        ("llama", {"pad_token_id": 3}, {"pooling": "hf"}, "at 'o', 1 before the last token"),
+        ("llama", {}, {}, "at '</s>', the last token"),
+        ("bert", {}, {}, "at the first token"),
+        ("modernbert", {"classifier_pooling": "mean"}, {}, "as a mean over all tokens"),
+    ],
+)
+def test_a_request_is_shown_as_the_model_gets_it(
+    tmp_path: Path, architecture: str, config: dict[str, Any], options: dict[str, Any], place: str
+) -> None:
+    folder = make(tmp_path / "rm", architecture, **config)
+    template = (
+        "System: be brief\n{{ bos_token or '' }}{% for m in messages %}{{ m.content }}{{ eos_token or '' }}{% endfor %}"
+    )
+    (tmp_path / "own.jinja").write_text(template)
+    model = start_classifier(folder, template=str(tmp_path / "own.jinja"), **options)
+    found = model.shown(Request("reward", (Message("user", "Hi"),), (Response("Hello"),)))
+    assert "ystem" in found.text
+    first, second, *_ = found.lines()
+    assert f"{found.n_tokens} tokens: " in first
+    assert second.endswith(f"the reward is read {place}")
+    assert (
+        "cannot be read: the response has no text" in model.shown(Request("reward", (), (Response(None),))).lines()[0]
+    )
+
+
+NOTED = {
+    "keep": ({}, CONTROLS),
+    "text": ({"control_tokens": "text"}, CONTROLS_AS_TEXT),
+    "left out": ({"template": "cut.jinja"}, LEFT_OUT),
+}
+
+
+@pytest.mark.parametrize("case", NOTED)
+def test_what_is_noted_of_requests_is_counted_kept_and_checked(tmp_path: Path, case: str) -> None:
+    folder = make(tmp_path / "rm", "llama")
+    (tmp_path / "cut.jinja").write_text("{% for m in messages %}{{ m.content[:4] }};{% endfor %}")
+    rows = [
+        {"prompt": "Hi", "chosen": "Long.", "rejected": "No."},
+        {"prompt": "Ho", "chosen": "So.</s>", "rejected": "Y"},
+    ]
+    if case == "left out":
+        rows[1]["chosen"] = "So."
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options, reason = NOTED[case]
+    options = {name: str(tmp_path / value) if name == "template" else value for name, value in options.items()}
+    data = {"preference": str(file)}
+    for scored in (4, 0):
+        (result,) = rmbench.evaluate(str(folder), ["preference"], data=data, out=tmp_path / "out", **options)
+        assert (result.noted, result.timing.scored) == ({reason: 1}, scored)
+    read = files.read(next((tmp_path / "out").rglob("preference*.json")), tables=True)
+    assert read.noted == {reason: 1}
+    verify(read, load_task("preference"))
+    with pytest.raises(ResultError, match="noted"):
+        verify(_claimed(read, {reason: 2}), load_task("preference"))
+    scored_file = score_file(str(folder), file, **options)
+    assert any(line.startswith(f"1 of 4 requests: {reason}") for line in scored_file.notes)
+
+
+def _claimed(result: Any, noted: dict[str, int]) -> Any:
+    claimed = result.model_copy(update={"noted": noted})
+    claimed._records, claimed._requests = result.records, result.requests
+    return claimed
+
+
+def test_options_of_the_rendering_are_in_the_fingerprint(llama: Path) -> None:
+    given: list[dict[str, Any]] = [
+        {},
+        {"bos": "none"},
+        {"bos": "one"},
+        {"fold_system": True},
+        {"control_tokens": "text"},
+    ]
+    assert len({start_classifier(llama, **options).fingerprint for options in given}) == len(given)

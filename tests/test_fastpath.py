@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 import warnings
@@ -18,8 +19,10 @@ from real_models import VOCABULARY, RealTokenModel, backbone, drawn, requests_of
 
 from rmbench.checkpoints import weights
 from rmbench.device import standing_in
-from rmbench.forwards import attention, fastpath
+from rmbench.forwards import attention, fastpath, loop
+from rmbench.forwards.cost import cost_of
 from rmbench.forwards.fastpath import route, tabled
+from rmbench.forwards.shallow import shallow
 from rmbench.types import Request
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -230,6 +233,176 @@ def test_the_check_runs_once_for_a_model() -> None:
         count = runs.call_count
         assert route(model, encoded) is first
     assert 0 < count == runs.call_count
+
+
+def long_conversations(tokens: int, groups: int = 8) -> list[Request]:
+    """Prompts of so many tokens with three responses each, which begin alike."""
+    some = random.Random(1)
+    made = []
+    for _ in range(groups):
+        prompt = some.choices(range(4, VOCABULARY), k=tokens)
+        for _ in range(3):
+            made += requests_of(prompt, some.choices(range(4, VOCABULARY), k=some.randint(2, 40)), ("reward",))
+    return made
+
+
+def late_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = loop.positions
+    monkeypatch.setattr(loop, "positions", lambda tree, network: own(tree, network).clip(max=220))
+
+
+def late_merges(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = attention._flash
+
+    def flash(*given: Any, causal: bool) -> Any:
+        out, log = own(*given, causal=causal)
+        start, stop = given[4]
+        return out, log - (0 if causal or stop - start < 200 else 1)  # a long prefix weighs too little
+
+    monkeypatch.setattr(attention, "_flash", flash)
+
+
+def late_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = attention.packed_attention
+
+    def forgetful(module: Any, query: Any, key: Any, value: Any, mask: Any, **given: Any) -> Any:
+        out, weights = own(module, query, key, value, mask, **given)
+        places = torch.from_numpy(given["packed"].positions)
+        return torch.where((places > 210)[None, :, None, None], 0.9 * out, out), weights
+
+    monkeypatch.setattr(attention, "packed_attention", forgetful)
+
+
+@pytest.mark.parametrize("plant", [late_positions, late_merges, late_keys])
+def test_a_fault_that_only_long_sequences_show_is_caught(plant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
+    message, _ = with_warning(RealTokenModel(backbone("llama")), long_conversations(240))
+    assert "hidden states are off by" in message
+
+
+def test_longer_sequences_later_have_the_check_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    late_keys(monkeypatch)
+    model = RealTokenModel(backbone("llama"))
+    assert "shared" in route(model, model.encode(conversations())).ways  # nothing of these is long enough to show it
+    with pytest.warns(UserWarning, match="packed forwards are not used"):
+        assert route(model, model.encode(long_conversations(240))).ways == {"padded"}
+
+
+@pytest.mark.parametrize(("tokens", "most"), [(900, 2 * 160 + 2 * 1024), (30, 3 * 160)])
+def test_a_check_has_an_end_however_long_the_sequences_are(tokens: int, most: int) -> None:
+    model = RealTokenModel(backbone("llama", max_position_embeddings=4096))
+    encoded = model.encode(long_conversations(tokens))
+    with patch.object(fastpath, "hidden_states", wraps=fastpath.hidden_states) as runs:
+        route(model, [*encoded, *model.encode(long_conversations(3 * tokens, groups=1))])
+    alone = [call.args[1][0] for call in runs.call_args_list if call.args[2].way == "padded"]
+    assert sum(len(one.ids) for one in alone) <= most
+    assert max(len(one.ids) for one in alone) <= 1024
+
+
+def deep(layers: int = 12, **values: Any) -> Any:
+    return backbone("llama", num_hidden_layers=layers, **values)
+
+
+def test_a_check_runs_a_few_layers_and_leaves_the_model_as_it_was() -> None:
+    network = deep()
+    layers = list(network.layers)
+    model = RealTokenModel(network)
+    ran: list[int] = []
+    for place, layer in enumerate(layers):
+        layer.register_forward_pre_hook(lambda *_, place=place: ran.append(place))
+    assert "shared" in route(model, model.encode(conversations())).ways
+    assert set(ran) == {0, 1}
+    assert list(network.layers) == layers
+    assert network.config._attn_implementation == "sdpa"
+    requests = conversations(1)
+    score(model, requests)
+    assert max(ran) == 11
+    assert model.worst(requests) <= 1e-5
+
+
+@pytest.mark.parametrize("place", [1, 5, 11])
+def test_a_layer_unlike_the_others_is_part_of_the_check(place: int) -> None:
+    """Settings, code or a hook of its own: each makes it another kind of layer."""
+    network = deep()
+    own = network.layers[place].self_attn.forward
+
+    def leaking(hidden_states: Any, *given: Any, **more: Any) -> Any:
+        out, weights = own(hidden_states, *given, **more)
+        return out + (hidden_states.mean(1, keepdim=True) if "packed" in more else 0), weights
+
+    network.layers[place].self_attn.forward = leaking
+    with pytest.warns(UserWarning, match="hidden states are off by"):
+        route(RealTokenModel(network), RealTokenModel(network).encode(conversations()))
+
+
+def test_kinds_of_layers_are_told_apart_by_settings_shapes_and_types() -> None:
+    assert shallow(deep(), "causal").share == 2 / 12
+    other = deep()
+    other.layers[6].self_attn.scaling *= 2
+    assert shallow(other, "causal").share == 7 / 12
+    types = ["full_attention"] * 3 + ["sliding_attention"] + ["full_attention"] * 8
+    mixed = backbone("qwen2", num_hidden_layers=12, layer_types=types, use_sliding_window=True, sliding_window=8)
+    assert shallow(mixed, "causal").share == 4 / 12
+    nested = shallow(backbone("bert", num_hidden_layers=6), "encoder")
+    assert (nested.share, len(nested.backbone.encoder.layer)) == (2 / 6, 2)
+    assert shallow(backbone("gpt2", num_hidden_layers=6), "causal").share == 2 / 6
+    assert shallow(torch.nn.Linear(2, 2), "causal").share == 1.0
+
+
+def small_and_large() -> tuple[list[Request], list[Request]]:
+    return conversations()[:2], long_conversations(300, groups=40)
+
+
+def test_what_is_too_little_to_pay_for_a_check_is_run_plainly_and_the_rest_is_checked() -> None:
+    model = RealTokenModel(deep(hidden_size=256, intermediate_size=512))
+    cost = cost_of(model.backbone)
+    little, much = small_and_large()
+    with patch.object(fastpath, "hidden_states", wraps=fastpath.hidden_states) as runs:
+        path = route(model, model.encode(little), cost)
+        assert (path.ways, runs.call_count) == ({"padded"}, 0)
+        assert "too little" in path.reason
+        assert "shared" in route(model, model.encode(much), cost).ways
+        assert runs.call_count > 0
+
+
+def test_on_a_gpu_a_check_is_always_made() -> None:
+    model = RealTokenModel(backbone("llama"))
+    with standing_in({"cuda:0": Card(2**30, attention="flash")}):
+        assert "shared" in route(model, model.encode(conversations()[:2]), cost_of(model.backbone)).ways
+
+
+class Kept:
+    """A place for verdicts, as a store is."""
+
+    def __init__(self) -> None:
+        self.verdict: Any = None
+
+    def get(self) -> Any:
+        return self.verdict
+
+    def put(self, verdict: Any) -> None:
+        self.verdict = json.loads(json.dumps(verdict))
+
+
+def test_a_verdict_is_kept_good_or_bad(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Kept()
+    first, second = (RealTokenModel(backbone("llama")) for _ in range(2))
+    checked = route(first, first.encode(conversations()), None, kept)
+    with patch.object(fastpath, "hidden_states", side_effect=AssertionError("checked again")):
+        assert route(second, second.encode(conversations()), None, kept) == checked
+    late_merges(monkeypatch)
+    bad, third, fourth = Kept(), RealTokenModel(backbone("llama")), RealTokenModel(backbone("llama"))
+    with pytest.warns(UserWarning, match="packed forwards are not used"):
+        route(third, third.encode(long_conversations(240)), None, bad)
+    with pytest.warns(UserWarning, match="packed forwards are not used"):  # told each time
+        assert route(fourth, fourth.encode(long_conversations(240)), None, bad).ways == {"padded"}
+
+
+def test_a_kept_verdict_opens_no_way_that_the_table_closes() -> None:
+    kept = Kept()
+    kept.put({"ways": ["packed", "padded", "shared"], "reason": "", "reach": 160, "rate": 1.0})
+    model = RealTokenModel(backbone("mistral", sliding_window=8))
+    assert route(model, model.encode(conversations()), None, kept).ways == {"padded"}
 
 
 def test_a_model_s_own_attention_is_back_after_an_error() -> None:

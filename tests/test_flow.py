@@ -430,7 +430,7 @@ def test_score_refuses_what_is_no_conversation(conversation: Any, message: str) 
         ({"seed": -1}, "expected a seed from 0"),
         ({"token_budget": 0}, "a budget from 1"),
         ({"data": "x.json"}, "data='x.json': expected a mapping"),
-        ({"pooling": "mean"}, "pooling='mean' of family 'classifier': expected one of last, hf"),
+        ({"pooling": "mean"}, "pooling='mean' of family 'classifier': expected one of auto, last, hf"),
         ({"truncation_side": "middle"}, "truncation_side='middle' of family 'classifier': expected one of left, right"),
         ({"max_length": "long"}, "max_length='long' of family 'classifier': expected a whole number"),
     ],
@@ -457,7 +457,7 @@ def test_one_of_two_orders_that_a_score_file_does_not_know_is_missing_and_the_ot
 
 def test_options_have_defaults_that_change_no_reward() -> None:
     defaults = {name: option.default for name, option in OPTIONS.items()}
-    assert (defaults["head_dtype"], defaults["truncation_side"], defaults["pooling"]) == ("float32", "left", "last")
+    assert (defaults["head_dtype"], defaults["truncation_side"], defaults["pooling"]) == ("float32", "left", "auto")
 
 
 def test_a_result_states_its_command_without_a_path(tmp_path: Path) -> None:

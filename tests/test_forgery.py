@@ -50,7 +50,8 @@ def examples(count: int = 24, *, steps: bool = False) -> list[Example]:
             Candidate(response, j == 0, step_labels=(1, 0, -1) if steps else None, tags={"source": f"s{i % 3}"})
             for j, response in enumerate(responses)
         )
-        facets = {"subset": "even" if i % 2 else "odd", "level": str(i % 3)}
+        # with steps there are ten views, each of which states every metric of every facet
+        facets = {"subset": "even" if i % 2 else "odd"} | ({} if steps else {"level": str(i % 3)})
         prompt = (Message("user", f"prompt {i}"),)
         made.append(Example(f"e{i}", prompt, candidates, facets=facets, cluster=f"c{i // 2}"))
     return made

@@ -129,7 +129,10 @@ def test_conversations_are_answered_from_before_their_last_answer(tmp_path: Path
     turns = [{"role": "user", "content": "3"}, {"role": "assistant", "content": "x"}]
     source = write(tmp_path / "talk.jsonl", [{"messages": turns}, {"messages": [*turns, turns[0]]}, {"prompt": "3"}])
     written = write_responses(Writer(), str(source), Sampling(cap=9))
-    assert [row["prompt"] for row in written.table.to_pylist()] == [turns[:1], [*turns, turns[0]]]
+    assert [row["prompt"] for row in [{"prompt": p} for p in written.columns["prompt"].to_pylist()]] == [
+        turns[:1],
+        [*turns, turns[0]],
+    ]
     assert written.notes == ["1 rows give no prompt to answer: another row of the same prompt, which is asked once"]
 
 

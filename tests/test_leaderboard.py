@@ -289,6 +289,138 @@ def test_models_that_cannot_be_told_apart_share_a_tier(tmp_path: Path) -> None:
     assert found == {"best": ("1", ""), "near": ("1", "1.000000"), "worst": ("2", "")}
 
 
+def fails(prompt: str) -> float:
+    raise ValueError("no reward")
+
+
+def answers_some(how: str, pairs: list[dict[str, str]], path: Path) -> Any:
+    """A model that is right on the first three pairs and does not answer the others, in one of the ways there are."""
+    if how == "not in its score file":
+        scores = [{"example_id": f"e{i}", "candidate": c, "reward": 1.0 - c} for i in range(3) for c in (0, 1)]
+        path.write_text("".join(json.dumps(score) + "\n" for score in scores))
+        return f"scores:{path}"
+    if how == "half a pair":
+        scores = [{"example_id": f"e{i}", "candidate": 0, "reward": 1.0} for i in range(len(pairs))]
+        scores += [{"example_id": f"e{i}", "candidate": 1, "reward": 0.0} for i in range(3)]
+        path.write_text("".join(json.dumps(score) + "\n" for score in scores))
+        return f"scores:{path}"
+    answered = {row["prompt"]: row["chosen"] for row in pairs[:3]}
+    given = {"nan": lambda: float("nan"), "an error": lambda: fails("")}[how]
+    return lambda prompt, text: float(text == answered[prompt]) if prompt in answered else given()
+
+
+@pytest.mark.parametrize("how", ["not in its score file", "half a pair", "nan", "an error"])
+def test_what_a_model_left_unanswered_helps_it_nowhere_and_moves_nobody(how: str, tmp_path: Path) -> None:
+    out, pairs = tmp_path / "results", [row | {"id": f"e{i}"} for i, row in enumerate(rows(40))]
+    evaluate(out, longest, name="best", pairs=pairs)
+    evaluate(out, lambda _, text: -len(text), name="worst", pairs=pairs)
+    rmbench.evaluate("length", ["best_of_n"], out=out, name="best")
+    build(out, tmp_path)
+    board, summary = (
+        {row["model"]: row for row in cells(tmp_path / f"{name}.csv")} for name in ("preference", "summary")
+    )
+    evaluate(out, answers_some(how, pairs, tmp_path / "scores.jsonl"), name="some", pairs=pairs)
+    build(out, tmp_path)
+    after = {row["model"]: row for row in cells(tmp_path / "preference.csv")}
+    assert list(after) == ["best", "worst", "some"]
+    for name in ("best", "worst"):
+        assert board[name].items() <= after[name].items()
+    some = after["some"]
+    assert (some["tier"], some["p"], some["predicted_Arena"]) == ("", "", "")
+    assert (float(some["accuracy"]), some["n"], some["examples_unanswered"]) == (1.0, "3", "37")
+    assert float(some["these_counted_as_lost"]) == pytest.approx(3 / 40)
+    assert "| 7.5 % |" in " ".join((tmp_path / "preference.md").read_text().split())
+    after = {row["model"]: row for row in cells(tmp_path / "summary.csv")}
+    assert list(after) == ["best", "worst", "some"]
+    for name in ("best", "worst"):
+        assert summary[name].items() == after[name].items()
+    assert (after["some"]["mean"], after["some"]["unanswered"]) == ("", "preference: 37 of 40, at least 7.5")
+    assert inert("preference: 37 of 40, at least 7.5") in (tmp_path / "summary.md").read_text()
+    assert check(out, tmp_path) == []
+
+
+def test_a_task_that_nobody_answered_whole_takes_no_mean_away(board: Path) -> None:
+    pairs = [row | {"id": f"e{i}"} for i, row in enumerate(rows(40))]
+    before = {row["model"]: row["mean"] for row in cells(board / "summary.csv")}
+    assert all(before.values())
+    out = board / "results"
+    rmbench.evaluate(lambda prompt, text: float("nan"), ["best_of_n"], out=out, name="some", limit=5)
+    rmbench.evaluate("length", ["rewardmath_mini"], out=out, name="some", limit=5)
+    evaluate(out, answers_some("nan", pairs, board / "scores.jsonl"), name="some", pairs=pairs)
+    build(out, board)
+    after = {row["model"]: row["mean"] for row in cells(board / "summary.csv")}
+    assert before.items() <= after.items()
+    assert after["some"] == ""
+
+
+def test_alone_on_a_board_a_model_that_answered_three_examples_has_no_rank(tmp_path: Path) -> None:
+    pairs = [row | {"id": f"e{i}"} for i, row in enumerate(rows(40))]
+    evaluate(tmp_path / "results", answers_some("nan", pairs, tmp_path / "s"), name="some", pairs=pairs)
+    build(tmp_path / "results", tmp_path)
+    (row,) = cells(tmp_path / "preference.csv")
+    assert (row["tier"], row["examples_unanswered"]) == ("", "37")
+    (row,) = cells(tmp_path / "summary.csv")
+    assert row["mean"] == ""
+
+
+def test_where_less_is_better_what_was_not_answered_counts_as_the_worst(tmp_path: Path) -> None:
+    for name, model in (("whole", "random"), ("some", lambda p, text: len(text) if len(p) % 2 else float("nan"))):
+        rmbench.evaluate(model, ["appetite"], out=tmp_path / "results", name=name)
+    build(tmp_path / "results", tmp_path)
+    whole, some = cells(tmp_path / "appetite.csv")
+    assert (whole["model"], whole["tier"], whole["these_counted_as_lost"]) == ("whole", "1", "")
+    lost = int(some["examples_unanswered"])
+    share = float(some["overflow_preferred"])
+    due = (share * int(some["n"]) + lost) / (int(some["n"]) + lost)
+    assert some["tier"] == ""
+    assert lost > 0
+    assert float(some["these_counted_as_lost"]) == pytest.approx(due, abs=1e-6)
+
+
+def test_an_infinity_and_a_verdict_that_the_task_says_the_worth_of_are_answers(tmp_path: Path) -> None:
+    evaluate(tmp_path / "results", lambda p, text: float("inf") if p == "p0" and "x" in text else len(text), name="inf")
+    build(tmp_path / "results", tmp_path)
+    (row,) = cells(tmp_path / "preference.csv")
+    assert (row["tier"], row["unanswered"]) == ("1", "1")
+    ranked = {row["model"]: row["tier"] for row in cells(COMMITTED / "rewardmath.csv") if row["unanswered"] == "621"}
+    assert list(ranked.values()) == ["5"]
+
+
+@pytest.mark.parametrize("easy", [3, 12])
+def test_easy_examples_that_more_models_answered_do_not_become_the_summarys(easy: int, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        evaluate(tmp_path / "results", longest, name=name, pairs=rows(40))
+    for name in ("three", "four", "five", "six"):
+        evaluate(tmp_path / "results", longest, name=name, pairs=rows(easy, start=100))
+    build(tmp_path / "results", tmp_path)
+    assert [row["model"] for row in cells(tmp_path / "summary.csv")] == ["one", "two"]
+    summary = (tmp_path / "summary.md").read_text()
+    assert ", 40 examples, 2 models" in summary
+    assert "not counted here: preference: 1" in summary
+
+
+@pytest.mark.parametrize("kind", ["a model that answers more", "one model often", "tries", "models that answer some"])
+def test_neither_do_other_examples_of_less_weight(kind: str, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    for name in ("one", "two"):
+        evaluate(out, longest, name=name, pairs=rows(40))
+    match kind:
+        case "a model that answers more":
+            evaluate(out, longest, name="more", pairs=rows(41, start=100))
+        case "one model often":
+            for seed in range(4):
+                evaluate(out, longest, name="often", pairs=rows(30, start=100), seed=seed)
+        case "tries":
+            for name in ("a", "b", "c"):
+                evaluate(out, longest, name=name, pairs=rows(60), limit=39)
+        case _:
+            pairs = rows(60, start=100)
+            for name in ("a", "b", "c"):
+                evaluate(out, answers_some("nan", pairs, tmp_path / "s"), name=name, pairs=pairs)
+    build(out, tmp_path)
+    assert [row["model"] for row in cells(tmp_path / "summary.csv")] == ["one", "two"]
+
+
 def test_other_examples_are_a_section_of_their_own(board: Path) -> None:
     evaluate(board / "results", "length", pairs=rows(10, start=100))
     made = tables(board / "results")
@@ -463,3 +595,97 @@ def test_five_models_in_common_predict_nothing() -> None:
     figures = [(name, i / 10) for i, (_, name) in enumerate(ARENA[:5])]
     assert predict([*figures, ("org/new", 0.55)], "Chatbot Arena") == [None] * 6
     assert "| predicted Arena |" in " ".join((COMMITTED / "rewardmath.md").read_text().split())
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("subject.facts", float("nan")),
+        ("config.model", float("nan")),
+        ("config.data", float("inf")),
+        ("config.task", float("-inf")),
+        ("config.run", 1e999),
+        ("config.command", {"deep": [0.5, float("nan")]}),
+        ("fitted.measure", float("nan")),
+    ],
+)
+def test_a_number_that_is_none_is_refused_where_anything_may_stand(place: str, value: Any, board: Path) -> None:
+    (path, _) = sorted((board / "results").rglob("*.json"))
+    content = json.loads(path.read_text())
+    part, name = place.split(".")
+    content[part][name]["x"] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(ResultError, match=r"expected a finite number") as raised:
+        files.read(path)
+    assert str(raised.value).startswith(f"{path}: {place}.x")
+    with pytest.raises(ResultError, match=r"expected a finite number"):
+        tables(board / "results")
+
+
+def spoilt(path: Path, folder: Path, **changes: Any) -> Path:
+    """A copy of a result in which parts of its JSON are others."""
+    folder.mkdir()
+    for table in path.parent.glob("*.parquet"):
+        shutil.copy(table, folder)
+    (folder / path.name).write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return folder / path.name
+
+
+@pytest.mark.parametrize("how", ["view", "headline", "twice", "twice with another value", "at"])
+def test_what_would_break_a_table_is_not_added(how: str, board: Path, tmp_path: Path, capsys: Any) -> None:
+    (path, _) = sorted((board / "results").rglob("*.json"))
+    content = json.loads(path.read_text())
+    first = content["metrics"][0]
+    changes = {
+        "view": {"primary_view": "other"},
+        "headline": {"task": content["task"] | {"headline": "mrr"}},
+        "twice": {"metrics": [*content["metrics"], first]},
+        "twice with another value": {"metrics": [*content["metrics"], first | {"value": 1.0}]},
+        "at": {"metrics": [*content["metrics"], first | {"at": 2.0}]},
+    }[how]
+    assert run("leaderboard", "add", spoilt(path, tmp_path / "spoilt", **changes), "--folder", tmp_path / "new") == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_result_is_not_replaced_unasked(tmp_path: Path, capsys: Any) -> None:
+    folder, old = tmp_path / "board", evaluate(tmp_path / "out", longest, name="mine")
+    assert run("leaderboard", "add", old, "--folder", folder) == 0
+    assert run("leaderboard", "add", old, "--folder", folder) == 0
+    (there,) = (folder / "results").rglob("*.json")
+    new = spoilt(old, tmp_path / "new", created="2031-01-01T00:00:00+00:00")
+    capsys.readouterr()
+    assert run("leaderboard", "add", new, "--folder", folder) == 1
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert f"made {files.read(old).created}; {new} was made 2031-01-01T00:00:00+00:00; --replace puts it" in line
+    assert there.read_text() == old.read_text()
+    assert run("leaderboard", "add", new, "--folder", folder, "--replace") == 0
+    assert files.read(there).created.startswith("2031")
+    assert run("leaderboard", "add", old, new, "--folder", tmp_path / "other") == 1
+    assert "both belong at" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    "ids", [("a/b", "a__b"), ("a/b c", "a/b_c"), ("a_/b", "a/_b"), ("a/b/c", "a__b/c"), ("bb:c", "bb?c")]
+)
+def test_ids_that_would_lie_in_one_folder_are_told_apart(ids: tuple[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    paths = {evaluate(out, longest, name="model")}
+    content = json.loads(next(iter(paths)).read_text())
+    shutil.rmtree(out)
+    results = []
+    for name in ids:
+        result = TaskResult.model_validate(content | {"subject": content["subject"] | {"id": name}})
+        results.append(files.result_path(result))
+    assert len({path.parent.parent for path in results}) == 2
+
+
+def test_a_result_of_another_model_is_never_written_over(tmp_path: Path) -> None:
+    path = evaluate(tmp_path / "results", longest, name="Org/model")
+    result = files.read(path, tables=True)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"subject": content["subject"] | {"id": "org/Model"}}))  # as on a Mac
+    with pytest.raises(ResultError, match=r"holds a result of 'org/Model'; expected one of 'Org/model'"):
+        files.write(result, tmp_path / "results")

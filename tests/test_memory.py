@@ -12,14 +12,17 @@ from unittest.mock import patch
 import pytest
 import torch
 from ask_models import score
+from cards import Card
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_models import VOCABULARY, RealTokenModel, backbone, requests_of, watched
 
 from rmbench import scoring
+from rmbench.device import standing_in
 from rmbench.forwards import memory
-from rmbench.forwards.budget import TokenBudget
+from rmbench.forwards.budget import Pace, TokenBudget
 from rmbench.forwards.cost import Cost, cost_of
+from rmbench.forwards.estimate import budget_of
 from rmbench.forwards.loop import run
 from rmbench.forwards.memory import held
 from rmbench.forwards.plan import plan
@@ -171,6 +174,93 @@ def test_a_size_that_fails_again_is_tried_ever_more_rarely() -> None:
     waits = [after - before for before, after in pairwise(tries)]
     assert len(tries) < 12
     assert waits[:4] == [9, 17, 33, 65]
+
+
+def paced(limit: int, speed: Any, forwards: int = 40) -> tuple[Pace, list[tuple[int, float]]]:
+    """A pace and the tokens and seconds of each forward, on a machine that does `speed(tokens)` tokens a second."""
+    pace, ran = Pace(limit), []
+    for _ in range(forwards):
+        tokens = pace.size
+        seconds = tokens / speed(tokens)
+        ran.append((tokens, seconds))
+        pace.ran(tokens, 10.0 * tokens, seconds)
+    return pace, ran
+
+
+@pytest.mark.parametrize("speed", [30.0, 100.0, 400.0, 900.0, 3000.0])
+def test_forwards_start_small_and_grow_until_they_last_seconds(speed: float) -> None:
+    pace, ran = paced(10**6, lambda _: speed)
+    assert ran[0][0] == 512
+    assert all(2.0 <= seconds <= 5.0 for _, seconds in ran[8:])
+    assert all(after <= 2 * before for (before, _), (after, _) in pairwise(ran))
+    assert pace.most == pytest.approx(5 * speed, rel=0.5)
+
+
+def test_forwards_grow_no_further_than_the_limit() -> None:
+    _, ran = paced(8192, lambda _: 1e6)
+    assert [tokens for tokens, _ in ran[:6]] == [512, 1024, 2048, 4096, 8192, 8192]
+
+
+def test_a_size_that_is_slower_than_its_half_is_given_up() -> None:
+    _, ran = paced(10**6, lambda tokens: 2000.0 if tokens <= 2048 else 1500.0)
+    assert max(tokens for tokens, _ in ran) == 4096
+    assert {tokens for tokens, _ in ran[6:]} == {2048}
+
+
+def test_one_slow_forward_is_no_verdict() -> None:
+    pace = Pace(8192)
+    pace.ran(512, 5120.0, 0.5)
+    pace.ran(1024, 10240.0, 1.6)  # a neighbour worked
+    for _ in range(6):
+        pace.ran(pace.size, 10.0 * pace.size, pace.size / 1000)
+    assert pace.size == 4096
+
+
+def test_a_machine_that_becomes_slow_gets_smaller_forwards_and_larger_ones_when_it_is_free_again() -> None:
+    slow = {True: 100.0, False: 1000.0}
+    pace, sizes = Pace(8192), []
+    for forward in range(40):
+        pace.ran(pace.size, 10.0 * pace.size, pace.size / slow[10 <= forward < 20])
+        sizes.append(pace.size)
+    assert sizes[9] == 4096
+    assert max(sizes[10:19]) <= 500
+    assert sizes[-1] > 2000
+
+
+def test_short_forwards_at_the_end_teach_nothing() -> None:
+    pace = Pace(8192)
+    for _ in range(5):
+        pace.ran(pace.size, 1.0 * pace.size, pace.size / 1000)
+    size = pace.size
+    assert not pace.ran(10, 10.0, 0.5)
+    assert pace.size == size
+
+
+def test_only_a_cpu_has_a_pace_and_only_where_no_budget_was_asked_for() -> None:
+    model = RealTokenModel(network())
+    encoded = model.encode(conversations(1))
+    with standing_in({"cuda:0": Card(10**9)}):
+        assert budget_of(model, None, encoded).pace is None
+    assert budget_of(model, 300, encoded).pace is None
+    pace = budget_of(model, None, encoded).pace
+    assert pace is not None
+    assert pace.size == 512
+
+
+def test_a_run_replans_what_is_left_when_its_forwards_may_be_larger() -> None:
+    model = RealTokenModel(network())
+    encoded = [Encoded([4 + i % 30] * 10, [9], note=1) for i in range(600)]
+    budget = TokenBudget(8192, pace=Pace(8192, size=40))
+    padded: frozenset[Any] = frozenset({"padded"})
+
+    def planned(some: Any, tokens: int) -> Any:
+        return plan(some, Cost(1, 0, 0, 0), tokens, padded, budget.pace)
+
+    clock = iter(range(0, 10**6, 2))
+    with patch("rmbench.forwards.loop.time", SimpleNamespace(perf_counter=lambda: next(clock) / 10**4)):
+        done = [one for one, _ in run(model, encoded, planned, budget)]
+    assert sorted(i for one in done for i in one.members) == list(range(600))
+    assert [one.tokens for one in done[:5]] == [40, 80, 160, 320, 640]
 
 
 def test_halving_more_than_once_is_not_failing_again() -> None:

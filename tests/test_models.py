@@ -136,7 +136,7 @@ def test_a_callable_gets_a_conversation_as_messages() -> None:
 def test_a_callable_that_returns_no_number_is_an_error_with_its_reason() -> None:
     (reward,) = score(lambda prompt, response: "high", [("p", "r")])
     assert reward.status == "error"
-    assert "could not convert string to float" in (reward.detail or "")
+    assert reward.detail == "the function returned a str, expected a number or None: 'high'"
 
 
 def test_a_policy_has_a_protocol() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import binomtest
 from statsmodels.stats.contingency_tables import mcnemar
@@ -17,8 +18,8 @@ from statsmodels.stats.multitest import multipletests
 
 from rmbench.metrics import draws
 from rmbench.metrics.interval import Kind, Statistic, estimate, mean, mean_interval, percentiles, wilson_interval
-from rmbench.metrics.paired import Difference, difference, difference_of, holm, mcnemar_p, overlap, ranks, tiers
-from rmbench.metrics.sign_flip import sign_flip_p
+from rmbench.metrics.paired import Difference, apart, difference, difference_of, holm, mcnemar_p, overlap, ranks, tiers
+from rmbench.metrics.sign_flip import sign_flip_p, sign_flip_ps
 from rmbench.types import Array
 
 
@@ -66,23 +67,58 @@ def test_holm_is_that_of_statsmodels(count: int) -> None:
     assert holm(p.tolist()) == pytest.approx(multipletests(p, method="holm")[1])
 
 
-def test_a_null_model_is_told_apart_no_more_often_than_stated() -> None:
-    rng = np.random.default_rng(0)
-    alone = np.arange(200)
-    apart = sum(tiers([*rng.binomial(1, 0.6, (4, 200)).astype(float)], alone)[0][0] > 1 for _ in range(200))
-    assert apart / 200 < 0.08
+def placed(values: Sequence[Array], clusters: NDArray[np.integer]) -> list[tuple[int, float | None]]:
+    return tiers([float(one.mean()) for one in values], apart([one[:, None] for one in values], clusters))
+
+
+@pytest.mark.parametrize("models", [5, 20])
+def test_equal_models_share_a_tier_in_95_of_100_tables(models: int) -> None:
+    rng, alone, trials = np.random.default_rng(0), np.arange(200), 100
+    tables = (rng.binomial(1, 0.6, (models, 200)).astype(float) for _ in range(trials))
+    told = sum(max(tier for tier, _ in placed([*table], alone)) > 1 for table in tables)
+    assert told / trials <= 0.10
 
 
 def test_tiers_of_three_levels() -> None:
     rng = np.random.default_rng(3)
     level = rng.random(1000)
     wins = [(level + 0.05 * rng.random(1000) < p).astype(float) for p in (0.5, 0.9, 0.5, 0.9, 0.2)]
-    assert [tier for tier, _ in tiers(wins, np.arange(1000))] == [2, 1, 2, 1, 3]
+    assert [tier for tier, _ in placed(wins, np.arange(1000))] == [2, 1, 2, 1, 3]
 
 
-def test_a_pair_is_compared_where_both_count() -> None:
-    always, sometimes = np.ones(40), np.where(np.arange(40) < 30, np.nan, 1.0)
-    assert tiers([always, sometimes], np.arange(40)) == [(1, None), (1, 1.0)]
+def test_a_leader_that_was_chosen_by_looking_is_tested_as_such() -> None:
+    wins = np.zeros((3, 100))  # the first wins nine examples of each other, and loses one to it
+    wins[0, :18], wins[1, 9:19], wins[2, :9], wins[2, 19] = 1, 1, 1, 1
+    p = 2 * 11 / 2**10
+    assert max(holm([p, p])) < 0.05  # as if it had been the leader before anybody looked
+    assert placed(wins, np.arange(100)) == [(1, None), (1, pytest.approx(3 * p)), (1, pytest.approx(3 * p))]
+    assert [tier for tier, _ in placed(wins[:2], np.arange(100))] == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["whole", "shares"])
+def test_forty_models_can_still_be_told_apart(kind: str) -> None:
+    rng = np.random.default_rng(7)
+    wins = rng.random((40, 483)) * (0.9 if kind == "shares" else 1) < 0.3
+    values = wins.astype(float) if kind == "whole" else wins * rng.random((40, 483))
+    values[17] = values[17].clip(min=0.7) if kind == "shares" else np.maximum(values[17], rng.random(483) < 0.5)
+    found = placed(values, np.arange(483))
+    assert [i for i, (tier, _) in enumerate(found) if tier == 1] == [17]
+
+
+def test_what_is_open_is_told_from_nothing() -> None:
+    values = [np.ones(30), np.zeros(30), np.full(30, np.nan)]
+    found = apart([one[:, None] for one in values], np.arange(30))
+    assert found[0, 1] < 0.001
+    assert found[2].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_several_tests_at_once_are_each_alone_and_go_below_what_draws_can_tell() -> None:
+    rng = np.random.default_rng(8)
+    some = [rng.normal(0.1, 1, 90) * (rng.random(90) < share) for share in (0.9, 0.5, 0.7)]
+    some += [rng.normal(size=12), rng.binomial(2, 0.5, 40) - 1.0, np.zeros(3)]
+    assert sign_flip_ps(some) == [sign_flip_p(one) for one in some]
+    (told,) = sign_flip_ps([np.full(100, 0.5)])
+    assert 2.0**-99 <= told < 1e-9 < sign_flip_p(np.full(100, 0.5))
 
 
 def test_a_mean_of_one_is_itself_and_of_equals_is_narrower() -> None:

@@ -20,10 +20,14 @@ from real_models import VOCABULARY, RealTokenModel, backbone, requests_of, watch
 from started import start_classifier
 from transformers import AutoTokenizer
 
+import rmbench
+from rmbench.checkpoints.notes import BEFORE_PADS
 from rmbench.forwards import attention, fastpath, loop
 from rmbench.forwards.fastpath import Route
 from rmbench.forwards.plan import Bin, plan
 from rmbench.models.base import Encoded
+from rmbench.plugins import load_task
+from rmbench.results.verify import verify
 from rmbench.types import Message, Request, Response
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -85,22 +89,112 @@ def test_an_encoder_s_padding_is_masked(architecture: str) -> None:
         assert off(model, {"padded"}) > WRONG
 
 
-def test_rewards_are_pooled_by_length_and_not_by_pad_id(tmp_path: Path) -> None:
-    """Guard: `Classifier._reads` takes the last position. `--pooling hf` looks for pads, and pad==eos moves it."""
-    folder = make(tmp_path / "rm", "llama", pad_token_id=3)  # </s>
+ENDS_IN_EOS = "{% for turn in messages %}{{ turn.content }}{{ eos_token }}{% endfor %}"
+PADS = {"eos": 3, "unk": 1, "its own": 0, "none": None}
+# of which texts pad tokens are at the end, at several places, inside, or everything there is
+TEXTS = (
+    ("Why?", "So."),
+    ("Why?", "So.</s></s>"),
+    ("Why?", "So <unk> so"),
+    ("Why? Why?", "<unk></s>So <pad>"),
+    ("", "</s>"),
+)
+
+
+def asked(texts: Sequence[tuple[str, str]]) -> list[Request]:
+    return [Request("reward", (Message("user", prompt),), (Response(response),)) for prompt, response in texts]
+
+
+def classifier(folder: Path, architecture: str, **config: Any) -> tuple[Path, Any]:
+    """A checkpoint whose template ends in eos, as many do, and what transformers loads of it."""
+    import transformers
+
+    make(folder, architecture, **config)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = "{% for message in messages %}{{ message.content }}{{ eos_token }}{% endfor %}"
+    tokenizer.chat_template, tokenizer.padding_side = ENDS_IN_EOS, "left"  # the side is a batch's, never a reward's
     tokenizer.save_pretrained(folder)
-    last, hf = (start_classifier(folder, pooling=pooling) for pooling in ("last", "hf"))
-    requests = [Request("reward", (Message("user", "Why? " * n),), (Response("So."),)) for n in range(1, 5)]
-    encoded = last.encode(requests)
-    assert all(one.ids[-1] == last.pad_id == 3 for one in encoded)
+    return folder, transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+
+
+@pytest.mark.parametrize("pad", PADS)
+@pytest.mark.parametrize("architecture", ["qwen2", "llama", "gpt2", "gemma2"])
+def test_a_reward_is_read_where_the_checkpoint_s_own_class_reads_that_text_alone(
+    tmp_path: Path, architecture: str, pad: str
+) -> None:
+    """Guard: `heads.split` measures what a class does about its pad token, and `Classifier._reads` does the same.
+
+    Neither batch nor way, padding side nor neighbours move it; the view `last` has the very last token.
+    """
+    folder, own = classifier(tmp_path / "rm", architecture, pad_token_id=PADS[pad])
+    model, requests = start_classifier(folder), asked(TEXTS)
+    rows = [torch.tensor([list(one.ids)]) for one in model.encode(requests)]
     with torch.inference_mode():
-        hidden = [last.backbone(input_ids=torch.tensor([list(one.ids)])).last_hidden_state[0] for one in encoded]
-        expected = [last.head(states[-1:][None].float()).item() for states in hidden]
-    found, moved = ([reward.value for reward in score(one, requests)] for one in (last, hf))
-    assert found == pytest.approx(expected, abs=1e-5)
-    assert all(abs(one - other) > WRONG for one, other in zip(moved, expected, strict=True))
+        expected = [own(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.item() for ids in rows]
+        at_end = [own.score(own.base_model(input_ids=ids).last_hidden_state[0, -1]).item() for ids in rows]
+    ways = {
+        "alone": [score(model, [one])[0] for one in requests],
+        "one a forward": score(model, requests, token_budget=1),
+        "backwards": score(model, requests[::-1])[::-1],
+    }
+    with watched() as taken:
+        ways["shared or packed"] = score(model, requests)
+    assert ("shared" in taken) == (architecture != "gemma2")
+    with patch("rmbench.scoring.windows.route", lambda *_: PADDED):
+        ways["padded"] = score(model, requests)
+    for rewards in ways.values():
+        assert [reward.value for reward in rewards] == pytest.approx(expected, abs=1e-5)
+    passed_over = [own.config.pad_token_id is not None and ids[0, -1] == own.config.pad_token_id for ids in rows]
+    for rewards in [ways["backwards"], ways["shared or packed"], ways["padded"]]:
+        found = [reward.heads["last"][0] if reward.heads else reward.value for reward in rewards]
+        assert found == pytest.approx(at_end, abs=1e-5)
+        assert [bool(reward.noted) for reward in rewards] == passed_over
+    if pad == "eos":  # and without the guard it would not be
+        assert min(abs(one - other) for one, other in zip(at_end[:4], expected, strict=False)) > WRONG
+        end = [reward.value for reward in score(start_classifier(folder, pooling="last"), requests)]
+        assert end == pytest.approx(at_end, abs=1e-5)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_peers_that_pad_a_batch_with_eos_read_the_same(tmp_path: Path, side: str) -> None:
+    """What TRL, sentence-transformers and the incumbent do: a padded batch through the checkpoint's own forward."""
+    folder, own = classifier(tmp_path / "rm", "llama", pad_token_id=3)
+    tokenizer = AutoTokenizer.from_pretrained(folder, pad_token="</s>", padding_side=side)
+    requests = asked(TEXTS)
+    turns = [[{"role": "user", "content": p}, {"role": "assistant", "content": r}] for p, r in TEXTS]
+    texts = [tokenizer.bos_token + text for text in tokenizer.apply_chat_template(turns, tokenize=False)]
+    batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+    with torch.inference_mode():
+        expected = own(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, 0].tolist()
+    assert [reward.value for reward in score(start_classifier(folder), requests)] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "views", "counted"),
+    [
+        ({"pad_token_id": 3}, {"default", "last"}, 12),
+        (
+            {"pad_token_id": 3, "num_labels": 2, "id2label": {0: "last", 1: "reward"}},
+            {"default", "last", "reward", "last@last", "reward@last"},
+            12,
+        ),
+        ({"pad_token_id": 0}, {"default"}, None),
+        ({"pad_token_id": None}, {"default"}, None),
+    ],
+)
+def test_a_result_has_the_view_of_the_last_token_where_it_differs(
+    tmp_path: Path, config: dict[str, Any], views: set[str], counted: int | None
+) -> None:
+    folder, _ = classifier(tmp_path / "rm", "llama", **config)
+    (result,) = rmbench.evaluate(str(folder), ["best_of_n"], limit=3)
+    assert set(result.views) == views
+    assert result.noted == ({} if counted is None else {BEFORE_PADS: counted})
+    if counted is not None:
+        verify(result, load_task("best_of_n"))
+        head = "last@last" if "reward" in views else "last"
+        base = "last" if "reward" in views else "default"
+        assert result.metric("margin_sd", view=head).value != result.metric("margin_sd", view=base).value
+    (again,) = rmbench.evaluate(str(folder), ["best_of_n"], limit=3)
+    assert (again.noted, again.timing.scored) == (result.noted, 0)
 
 
 def test_a_model_without_pad_id_is_batched(tmp_path: Path) -> None:

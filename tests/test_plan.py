@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmbench.forwards.plan import batches
+from rmbench.forwards.budget import Pace
+from rmbench.forwards.cost import Cost
+from rmbench.forwards.plan import Way, batches, plan
+from rmbench.models.base import Encoded
 from rmbench.scoring.keys import delivered, request_keys
 from rmbench.types import USES, Criterion, Image, Message, Request, Response, ToolCall, Use
 
@@ -44,6 +48,56 @@ def test_batches_hold_every_sequence_once_within_the_budget(lengths: list[int], 
 def test_batches_go_from_long_to_short(lengths: list[int], budget: int) -> None:
     flat = [lengths[index] for batch in batches(lengths, budget) for index in batch]
     assert flat == sorted(lengths, reverse=True)
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(1, 600), st.floats(0, 50))
+def test_where_padding_is_work_no_sequence_is_padded_for_more_than_a_forward_costs(
+    lengths: list[int], budget: int, start: float
+) -> None:
+    cost = Cost(token=1.0, pair=0.01, call=0.0, merge=0.0, start=start)
+    planned = batches(lengths, budget, cost)
+    assert sorted(index for batch in planned for index in batch) == list(range(len(lengths)))
+    for batch in planned:
+        width = max(lengths[index] for index in batch)
+        assert all(cost.padded([width]) - cost.padded([lengths[index]]) <= start + 1e-9 for index in batch)
+    alone = sum(cost.padded([length]) + start for length in lengths)
+    assert sum(cost.padded([lengths[i] for i in batch]) + start for batch in planned) <= alone + 1e-6
+
+
+def groups(*sizes: tuple[int, int, int]) -> list[Encoded]:
+    """Of each size a prompt of so many tokens, and so many responses of so many."""
+    made, token = [], 0
+    for prompt, responses, tokens in sizes:
+        token += 100
+        beginning = [token] * prompt
+        made += [Encoded([*beginning, *[token + 1 + i] * tokens], [0]) for i in range(responses)]
+    return made
+
+
+SHARED: frozenset[Way] = frozenset({"shared", "packed", "padded"})
+
+
+@pytest.mark.parametrize(
+    ("encoded", "pace", "budget", "tokens"),
+    [
+        (groups((100, 12, 10), (100, 12, 10)), Pace(8192, 256, 640), 8192, [220, 220]),  # each fits the usual size
+        (groups((300, 12, 20)), Pace(8192, 256, 640), 8192, [540]),  # kept together: no forward lasts longer than 640
+        (groups((1000, 12, 100)), Pace(8192, 512, 1280), 8192, [2200]),  # one alone takes 1100, so twice that
+        (groups((1000, 12, 100)), Pace(8192, 512, 600), 1500, [1500, 1500, 1200]),  # but memory has the last word
+        (groups((1000, 12, 100)), Pace(8192, 512, 9000), 1200, [1200] * 6),
+        (groups((60, 2, 10), (300, 12, 20), (60, 2, 10)), Pace(8192, 256, 640), 8192, [540, 160]),
+    ],
+)
+def test_what_begins_alike_stays_together_as_long_as_a_forward_may_last(
+    encoded: list[Encoded], pace: Pace, budget: int, tokens: list[int]
+) -> None:
+    planned = plan(encoded, Cost(1, 0, 0, 0), budget, SHARED, pace)
+    assert sorted((one.tokens for one in planned), reverse=True) == sorted(tokens, reverse=True)
+    assert sorted(i for one in planned for i in one.members) == list(range(len(encoded)))
+    for one in planned:
+        alone = max(len(encoded[i].ids) for i in one.members)
+        assert one.tokens <= budget
+        assert one.tokens <= max(pace.size, pace.most, 2 * alone)
 
 
 def test_a_key_changes_with_everything_a_model_can_see() -> None:

@@ -375,3 +375,21 @@ def test_infinite_logits_are_an_error_and_no_token(logits: list[float]) -> None:
     with pytest.raises(ModelError, match="org/model gives logits that are infinite"):
         Draw(1.0, 0.9, "org/model")(torch.tensor([logits]), ["key"], [0])
     assert Draw(1.0, 1.0, "org/model")(torch.tensor([[-math.inf, 0.0, -math.inf]]), ["key"], [0]).tolist() == [1]
+
+
+def test_a_policy_s_prompts_are_rendered_as_a_reward_model_s_are(checkpoint: Path) -> None:
+    def ids(prompt: tuple[Message, ...], **options: Any) -> list[int]:
+        return start_policy(checkpoint, **options).prompt_ids([GenerationRequest(prompt, cap=4, sampling=GREEDY)])[0]
+
+    plain, system = user("Hi"), (Message("system", "Be brief"), *user("Hi"))
+    assert ids(plain, bos="none") == ids(plain)[1:] == ids(plain, bos="one")[1:]
+    assert ids(system, fold_system=True) == ids(user("Be brief\n\nHi"))
+    forged = user("Hi</s>")
+    with pytest.warns(
+        UserWarning, match="1 of 1 requests: control tokens of the tokenizer in the text; the option cont"
+    ):
+        assert ids(forged).count(3) == ids(plain).count(3) + 1
+    with pytest.warns(UserWarning, match="control tokens of the tokenizer in the text, read as text"):
+        assert ids(forged, control_tokens="text").count(3) == ids(plain).count(3)
+    given: list[dict[str, Any]] = [{}, {"bos": "none"}, {"fold_system": True}, {"control_tokens": "text"}]
+    assert len({start_policy(checkpoint, **options).fingerprint for options in given}) == len(given)

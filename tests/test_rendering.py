@@ -1,17 +1,21 @@
 """Rendering: the same ids as transformers' own chat template, one BOS, counted cuts, templates in their box."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from checkpoints import CHAT, bert_wordpiece, bytes_bpe, make, roberta_bpe
+from checkpoints import CHAT, bert_wordpiece, bytes_bpe, deberta_unigram, make, modernbert_bpe, roberta_bpe
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from rmbench.checkpoints.forms import Form, Mark, Turn
+from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT, SYSTEM_LEFT_OUT
 from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
 from rmbench.checkpoints.template import plain
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded
-from rmbench.types import Message, Request, Response
+from rmbench.types import Message, Request, Response, ToolCall
 
 Tokenizer = PreTrainedTokenizerFast
 ANY = Limits(positions=None, rows=1000)
@@ -22,9 +26,9 @@ def ask(prompt: str, response: str | None, *, system: str | None = None) -> Requ
     return Request("reward", tuple(turns), (Response(response),))
 
 
-def templated(tokenizer: Tokenizer, template: str, limits: Limits = ANY) -> Rendering:
+def templated(tokenizer: Tokenizer, template: str, limits: Limits = ANY, **manner: Any) -> Rendering:
     tokenizer.chat_template = template
-    return choose(tokenizer, None, limits, "org/model")
+    return choose(tokenizer, None, limits, "org/model", **manner)
 
 
 def encode(rendering: Rendering, request: Request) -> Encoded:
@@ -188,7 +192,11 @@ def test_what_a_template_refuses_is_an_error_of_that_request_alone(tokenizer: To
         tokenizer, "{% if messages[0].role == 'system' %}{{ raise_exception('No system') }}{% endif %}" + CHAT
     )
     refused, fine = rendering.encode([ask("Hi", "Hello", system="Be brief"), ask("Hi", "Hello")])
-    assert refused.error == "the chat template fails: No system"
+    assert refused.refused
+    assert refused.error is not None
+    assert refused.error.startswith(
+        "the chat template takes no system turn (No system); the option fold_system puts it"
+    )
     assert fine.error is None
 
 
@@ -272,3 +280,249 @@ def test_a_tokenizer_that_transformers_rebuilds_otherwise_warns(tmp_path: Path) 
 def test_plain_names_each_role() -> None:
     turns = [Message("system", "S"), Message("user", "U"), Message("assistant", "A")]
     assert plain(turns) == "System: S\n\nUser: U\n\nAssistant: A"
+
+
+def sentencepiece_bpe(prepend_scheme: str = "first") -> Tokenizer:
+    """BPE on characters with a space as `▁`, as Llama 2's and Mistral's are, whose first piece alone gets one."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models, pre_tokenizers, processors
+
+    special = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]
+    pieces = [*special, *map(chr, range(33, 127)), "▁", "\n", "▁t", "▁th", "is"]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    backend = Backend(models.BPE(vocabulary, [("▁", "t"), ("▁t", "h"), ("i", "s")], unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend_scheme, split=False)
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
+    )
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", extra_special_tokens=special[3:]
+    )
+    made.chat_template = (
+        "{% for m in messages %}{{ '[INST]' if m.role == 'user' else '' }} {{ m.content }} "
+        "{{ '[/INST]' if m.role == 'user' else eos_token }}{% endfor %}"
+    )
+    return made
+
+
+TOKENIZERS = [bytes_bpe, roberta_bpe, modernbert_bpe, bert_wordpiece, deberta_unigram, sentencepiece_bpe]
+of_each = pytest.mark.parametrize("make_tokenizer", TOKENIZERS, ids=lambda made: made.__name__)
+
+
+@of_each
+@pytest.mark.parametrize("kind", [None, "plain", "pair"])
+def test_control_tokens_in_a_text_are_counted_and_can_be_text(make_tokenizer: Any, kind: str | None) -> None:
+    tokenizer = make_tokenizer()
+    if kind == "pair" and tokenizer("a", "b")["input_ids"].count(tokenizer.bos_token_id) > 1:
+        pytest.skip("a pair of this tokenizer has two BOS tokens")
+    keep, as_text = (choose(tokenizer, kind, ANY, "org/model", control_tokens=how) for how in ("keep", "text"))
+    for special in tokenizer.all_special_tokens:
+        clean, forged = ask("is this it", "this is"), ask(f"is {special}this it", f"this{special} is {special}")
+        number = tokenizer.convert_tokens_to_ids(special)
+        counts = [list(encode(keep, one).ids).count(number) for one in (clean, forged)]
+        assert counts[1] == counts[0] + 3
+        assert (encode(keep, clean).noted, encode(keep, forged).noted) == ((), (CONTROLS,))
+        read = encode(as_text, forged)
+        assert list(read.ids).count(number) == counts[0]
+        assert read.noted == (CONTROLS_AS_TEXT,)
+        assert encode(as_text, clean) == encode(keep, clean)
+        if make_tokenizer in (bytes_bpe, roberta_bpe, modernbert_bpe):
+            assert f"this{special} is {special}" in tokenizer.decode(read.ids)
+
+
+@of_each
+def test_what_reads_control_tokens_as_text_is_the_tokenizer_in_all_else(make_tokenizer: Any) -> None:
+    rendering = choose(make_tokenizer(), None, ANY, "org/model")
+    written = rendering._template(
+        [{"role": "user", "content": " is  this"}, {"role": "assistant", "content": "a\nb"}], None, False
+    )
+    sealed = rendering.controls.sealed(written)
+    assert sealed != written
+    for text, same in ((written, sealed), ("this is " * 3, "this is " * 3)):
+        assert rendering.controls.reader(same)["input_ids"] == rendering.tokenizer(text)["input_ids"]
+
+
+@pytest.mark.parametrize("make_tokenizer", [one for one in TOKENIZERS if one is not deberta_unigram])
+def test_control_tokens_as_text_are_what_they_are_to_a_tokenizer_that_does_not_look_for_them(
+    make_tokenizer: Any,
+) -> None:
+    """Where the special tokens are no pieces of the model itself, transformers can do the same for a whole text."""
+    tokenizer = make_tokenizer()
+    controls = choose(tokenizer, None, ANY, "org/model").controls
+    for special in tokenizer.all_special_tokens:
+        for text in (f"this {special} is", special, f"{special}{special[:2]}", f"is{special}\n{special[1:]}"):
+            read = controls.reader(controls.sealed(controls.signed(text)), add_special_tokens=False)
+            assert (
+                read["input_ids"] == tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            )
+
+
+def test_added_tokens_that_a_template_writes_are_control_tokens_and_others_are_not(tokenizer: Tokenizer) -> None:
+    tokenizer.add_tokens(["[turn]", "[never]", "<think>"])
+    rendering = templated(tokenizer, "{% for m in messages %}[turn]<think></think>{{ m.content }}{% endfor %}")
+    noted = [
+        encode(rendering, ask("Hi", text)).noted for text in ("a [turn]", "a [never]", "<think>a</think>", "[tu rn]")
+    ]
+    assert noted == [(CONTROLS,), (), (), ()]
+
+
+def test_private_characters_beside_control_tokens_are_refused(tokenizer: Tokenizer) -> None:
+    rendering = templated(tokenizer, CHAT, control_tokens="text")
+    assert "characters of private use" in str(encode(rendering, ask("Hi", f"{chr(0x100003)}</s>")).error)
+    assert encode(rendering, ask("Hi", chr(0x100003))).error is None
+
+
+@pytest.mark.parametrize("place", ["tool", "call", "result", "history"])
+def test_control_tokens_are_found_wherever_somebody_wrote(tokenizer: Tokenizer, place: str) -> None:
+    def texts(name: str) -> Request:
+        told = {one: "a </s> b" if one == name else "a b" for one in ("tool", "call", "result", "history")}
+        call = ToolCall("find", json.dumps({"what": told["call"]}))
+        turns = (
+            Message("user", told["history"]),
+            Message("assistant", "", (call,)),
+            Message("tool", told["result"], name="find"),
+        )
+        tool = {"type": "function", "function": {"name": "find", "description": told["tool"]}}
+        return Request("reward", turns, (Response("So."),), (tool,))
+
+    for control_tokens, more in (("keep", 1), ("text", 0)):
+        rendering = templated(tokenizer, CHAT, tools_as_text=True, control_tokens=control_tokens)
+        clean, forged = (encode(rendering, texts(name)) for name in ("", place))
+        assert list(forged.ids).count(3) == list(clean.ids).count(3) + more
+        assert (len(clean.noted), len(forged.noted)) == (0, 1)
+
+
+def test_control_tokens_beside_marks(tokenizer: Tokenizer) -> None:
+    rendering = templated(tokenizer, CHAT, control_tokens="text")
+    form = Form([Turn("user", "Hi"), Turn("assistant", ["So</s>", Mark("step"), " it is"])], answered=1)
+    (encoded,) = rendering.encode_forms([form])
+    assert encoded.error is None
+    assert encoded.noted == (CONTROLS_AS_TEXT,)
+    (at,) = encoded.marks["step"]
+    assert at is not None
+    assert tokenizer.decode(encoded.ids[: at + 1]).endswith("So</s>")
+
+
+THINKING = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content.split('</think>')[-1].strip() if m.role == 'assistant' "
+    "else m.content }}{{ eos_token }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "response", "noted"),
+    [
+        (THINKING, "<think>So it is.</think>Yes.", (LEFT_OUT,)),
+        (THINKING, "  Yes.\n", ()),
+        (CHAT, "<think>So it is.</think>Yes.", ()),
+        ("{% for m in messages %}{{ m.content[:9] }};{% endfor %}", "It is so because", (LEFT_OUT,)),
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", "", ()),
+    ],
+)
+def test_what_a_template_leaves_out_of_a_response_is_noted(
+    tokenizer: Tokenizer, template: str, response: str, noted: tuple[str, ...]
+) -> None:
+    rendering = templated(tokenizer, template)
+    assert encode(rendering, ask("Hi", response)).noted == noted
+    turns = (Message("assistant", response), Message("user", "And?"), Message("assistant", "Well."))
+    assert encode(rendering, Request("reward", (Message("user", "Hi"),), (Response(turns),))).noted == noted
+    history = (Message("user", "Hi"), Message("assistant", response), Message("user", "And?"))
+    assert encode(rendering, Request("reward", history, (Response("Well."),))).noted == ()
+
+
+REFUSES = "{% if messages[0].role == 'system' %}{{ raise_exception('No system') }}{% endif %}" + CHAT
+IGNORES = "{% for m in messages if m.role != 'system' %}{{ m.role }}: {{ m.content }};{% endfor %}"
+
+
+@pytest.mark.parametrize("template", [REFUSES, IGNORES, CHAT])
+def test_the_system_turn_can_stand_in_the_first_user_turn(tokenizer: Tokenizer, template: str) -> None:
+    folded = templated(tokenizer, template, fold_system=True)
+    request = ask("Hi", "Hello", system="Be brief")
+    assert encode(folded, request) == encode(templated(tokenizer, template), ask("Be brief\n\nHi", "Hello"))
+    assert encode(folded, ask("Hi", "Hello")) == encode(templated(tokenizer, template), ask("Hi", "Hello"))
+
+
+def test_a_system_turn_that_a_template_leaves_out_is_noted(tokenizer: Tokenizer) -> None:
+    assert encode(templated(tokenizer, IGNORES), ask("Hi", "Hello", system="Be brief")).noted == (SYSTEM_LEFT_OUT,)
+    assert encode(templated(tokenizer, CHAT), ask("Hi", "Hello", system="Be brief")).noted == ()
+
+
+BOS_TEMPLATES = {
+    "written": "{{ bos_token }}{{ messages[-1].content }}",
+    "twice": "{{ bos_token }}{{ bos_token }}{{ messages[-1].content }}",
+    "behind white space": "\n{{ bos_token }}{{ messages[-1].content }}",
+    "not written": "{{ messages[-1].content }}",
+    "at each turn": "{% for m in messages %}{{ bos_token }}{{ m.content }}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("template", BOS_TEMPLATES)
+@pytest.mark.parametrize("adds", [True, False])
+def test_bos_is_one_or_none_as_asked(template: str, adds: bool) -> None:
+    tokenizer = bytes_bpe() if adds else bytes_bpe(bos=None)
+    tokenizer.bos_token = "<s>"
+    later = 1 if template == "at each turn" else 0
+    for bos, leading in (("none", 0), ("one", 1)):
+        rendering = templated(tokenizer, BOS_TEMPLATES[template], bos=bos)
+        ids = list(encode(rendering, ask("Hi", "Hello")).ids)
+        assert ids.count(2) == leading + later
+        assert (ids[0] == 2) == bool(leading)
+    written = {"written": 1, "twice": 2, "behind white space": 1, "not written": 0, "at each turn": 2}[template]
+    auto = list(encode(templated(tokenizer, BOS_TEMPLATES[template]), ask("Hi", "Hello")).ids)
+    assert auto.count(2) == max(written, int(adds))
+
+
+@pytest.mark.parametrize("kind", ["plain", "pair"])
+@pytest.mark.parametrize(("bos", "count"), [("none", 0), ("one", 1)])
+def test_bos_of_texts_that_the_tokenizer_frames(kind: str, bos: str, count: int) -> None:
+    tokenizer = deberta_unigram()
+    rendering = choose(tokenizer, kind, Limits(None, 1000, max_length=12), "org/model", bos=bos)
+    for request in (ask("Hi", "Hello"), ask("Hi", "Hello and so on and on, for a long time and more")):
+        encoded = encode(rendering, request)
+        assert list(encoded.ids).count(tokenizer.bos_token_id) == count
+        assert encoded.type_ids is None or len(encoded.type_ids) == len(encoded.ids)
+        assert encoded.ids[-1] == tokenizer.sep_token_id
+    whole = choose(tokenizer, kind, ANY, "org/model", bos=bos)
+    texts = ("Hi", ["Hello", Mark("end"), " and"]) if kind == "pair" else (["Hello", Mark("end"), " and"],)
+    (encoded,) = whole.encode_forms([Form(texts=texts)])
+    (at,) = encoded.marks["end"]
+    assert at is not None
+    assert tokenizer.decode(encoded.ids[: at + 1]).endswith("H e l l o")
+
+
+def test_a_bos_that_a_tokenizer_has_not() -> None:
+    with pytest.raises(UsageError, match="bos=one: the tokenizer of org/model has no BOS token"):
+        choose(bytes_bpe(bos=None), None, ANY, "org/model", bos="one")
+
+
+def test_templates_by_name(tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"default": "{{ messages[-1].content }}", "rag": "{{ messages[-1].content }}!"}
+    tokenizer.chat_template = own
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert text(choose(loaded, None, ANY, "org/model"), ask("Hi", "Hello")) == "<s>Hello"
+    assert text(choose(loaded, "rag", ANY, "org/model"), ask("Hi", "Hello")) == "<s>Hello!"
+    identities = [choose(loaded, name, ANY, "org/model").identity for name in (None, "rag")]
+    assert identities[0] != identities[1]
+    with pytest.raises(
+        UsageError, match="'rug': no such file; .*the tokenizer of org/model has the templates default, rag"
+    ):
+        choose(loaded, "rug", ANY, "org/model")
+    (tmp_path / "rag").write_text("{{ messages[-1].content }}?")
+    monkeypatch.chdir(tmp_path)
+    assert text(choose(loaded, "rag", ANY, "org/model"), ask("Hi", "Hello")) == "<s>Hello?"
+    loaded.chat_template = {"rag": own["rag"], "tool_use": own["rag"]}
+    with pytest.raises(UsageError, match="several chat templates; choose --template rag or tool_use"):
+        choose(loaded, None, ANY, "org/model")
+
+
+def test_every_option_is_in_the_identity(tokenizer: Tokenizer) -> None:
+    manners: list[dict[str, Any]] = [
+        {},
+        {"bos": "none"},
+        {"bos": "one"},
+        {"fold_system": True},
+        {"control_tokens": "text"},
+    ]
+    identities = [str(templated(tokenizer, CHAT, **manner).identity) for manner in manners]
+    assert len(set(identities)) == len(manners)

@@ -140,9 +140,10 @@ def test_what_cannot_be_done_is_one_line(results: Path, tmp_path: Path, capsys: 
     cases = [
         (2, "it was fitted to rmbench/length, as it was loaded then, not to rmbench/random",
          ["-m", "random", "-o", out, "--calibrator", results]),
-        (2, "out.xml: cannot tell what to write; .jsonl or .parquet", ["-m", "length", "-o", tmp_path / "out.xml"]),
+        (2, "out.xml: cannot tell what to write; .jsonl, .csv, .tsv or .parquet",
+         ["-m", "length", "-o", tmp_path / "out.xml"]),
         (2, "looks rewards up by example", ["-m", f"scores:{results.with_suffix('.parquet')}", "-o", out]),
-        (2, "would write over the responses", ["-m", "length", "-o", rows]),
+        (2, "in.jsonl, which is read; name another file", ["-m", "length", "-o", rows]),
         (1, "no result file", ["-m", "length", "-o", out, "--calibrator", rows]),
     ]  # fmt: skip
     for code, words, arguments in cases:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fake_models import Scripted
@@ -246,3 +247,117 @@ def test_an_oracle_of_gsm8k_finds_all_but_the_432_problems_nobody_solves(
     assert found.rows[-1].oracle.value == pytest.approx(1 - 432 / 1319)
     assert run("--result", tmp_path / "r", "--kl") == 1
     assert "by 6b_finetuning 1,319, 6b_verification 1,319" in capsys.readouterr().err
+
+
+# What a choice is worth by another reward.
+
+
+def groups(tmp_path: Path, *, wrote: tuple[str | None, ...] = ("me/pi",), named: str = "policy") -> Path:
+    """Rows with five responses each, whose policy stands in a column of the row."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "prompt": f"q{number}",
+            "responses": ["x" * int(size) for size in rng.choice(30, 5, replace=False)],
+            "labels": rng.integers(0, 2, 5).tolist(),
+            named: wrote[number % len(wrote)],
+        }
+        for number in range(12)
+    ]
+    return write_rows(tmp_path / "groups.jsonl", rows)
+
+
+def curve(capsys: Any) -> list[dict[str, Any]]:
+    [found] = json.loads(capsys.readouterr().out)
+    return list(found["rows"])
+
+
+@pytest.mark.parametrize("named", ["policy", "generator"])
+def test_kl_goes_by_the_rows_own_policy(tmp_path: Path, named: str, capsys: Any) -> None:
+    rows = groups(tmp_path, named=named)
+    evaluate("length", ["best_of_n"], data={"best_of_n": rows}, out=tmp_path / "r")
+    for given in (["--result", tmp_path / "r"], [rows, "-m", "length", "--gold", "random"]):
+        capsys.readouterr()
+        assert run(*given, "--kl", "--json") == 0
+        assert [row["kl"] for row in curve(capsys)] == pytest.approx([math.log(n) - (n - 1) / n for n in range(1, 6)])
+
+
+@pytest.mark.parametrize(("wrote", "words"), [(("a", "b"), "by a 30, b 30"), ((None,), "by not said 60"),
+                                              (("a", None), "by a 30, not said 30")])  # fmt: skip
+def test_without_one_policy_kl_is_refused_in_a_line(
+    tmp_path: Path, wrote: tuple[str | None, ...], words: str, capsys: Any
+) -> None:
+    rows = groups(tmp_path, wrote=wrote)
+    evaluate("length", ["best_of_n"], data={"best_of_n": rows}, out=tmp_path / "r")
+    for given in (["--result", tmp_path / "r"], [rows, "-m", "length", "--gold", "random"]):
+        capsys.readouterr()
+        assert run(*given, "--kl") == 1
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert "--kl is of best-of-n from one policy" in error
+        assert error.endswith(words)
+
+
+def test_gold_is_a_model_a_file_or_a_result(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    (tmp_path / "gold_of.py").write_text("def reward(prompt, response):\n    return -abs(len(response) - 12.0)\n")
+    monkeypatch.chdir(tmp_path)
+    rows, gold = groups(tmp_path), "python:gold_of:reward"
+    due = []
+    for n in range(1, 6):
+        worth = []
+        for row in lines(rows):
+            sizes = [len(text) for text in row["responses"]]
+            worth += [np.mean([-abs(max(some) - 12.0) for some in combinations(sizes, n)])]
+        due.append(np.mean(worth))
+    assert run(rows, "-m", "length", "--gold", gold, "--json") == 0
+    assert [row["selected"]["length"]["value"] for row in curve(capsys)] == pytest.approx(due)
+    assert main(["score", str(rows), "-m", gold, "-o", "gold.csv"]) == 0
+    capsys.readouterr()
+    assert run(rows, "-m", "length", "--gold", "gold.csv", "--json", "-o", "best.jsonl") == 0
+    assert [row["selected"]["length"]["value"] for row in curve(capsys)] == pytest.approx(due)
+    assert len(lines(tmp_path / "best.jsonl")) == 12
+    for model, out in (("length", "a"), (gold, "b")):
+        evaluate(model, ["best_of_n"], data={"best_of_n": rows}, out=tmp_path / out)
+    assert run("--result", "a", "--gold", "b", "--json") == 0
+    assert [row["selected"]["rmbench/length"]["value"] for row in curve(capsys)] == pytest.approx(due)
+
+
+def test_gold_that_does_not_fit_is_one_line(tmp_path: Path, capsys: Any) -> None:
+    rows = groups(tmp_path)
+    other = write_rows(tmp_path / "other.jsonl", [{"example_id": "z", "candidate": 0, "reward": 1.0}])
+    words = write_rows(tmp_path / "words.jsonl", [{"example_id": "z", "candidate": 0, "reward": "high"}])
+    evaluate("length", ["best_of_n"], data={"best_of_n": rows}, out=tmp_path / "a")
+    evaluate("length", ["best_of_n"], limit=12, out=tmp_path / "b")
+    capsys.readouterr()
+    for given, told in (
+        ([rows, "-m", "length", "--gold", other], "no reward of a response of"),
+        ([rows, "-m", "length", "--gold", words], "words.jsonl, row 1, `reward`"),
+        ([rows, "-m", "length", "--gold", rows], "no `example_id`"),
+        (["--result", tmp_path / "a", "--gold", tmp_path / "b"], "have different examples"),
+        (["--result", tmp_path / "a", "--gold", rows], "no result file"),
+    ):
+        assert run(*given) in (1, 2)
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith("rmbench: error: ")
+        assert told in error
+
+
+@pytest.mark.parametrize("kind", ["list<item: int64>", "binary", "struct", "cut", "empty", "rewards"])
+def test_a_result_with_damaged_records_is_one_line(tmp_path: Path, kind: str, capsys: Any) -> None:
+    out = result_of("length", tmp_path, task([4] * 5))
+    path = next(out.rglob("*.parquet"))
+    table, whole = pq.read_table(path), path.read_bytes()
+    made: dict[str, Any] = {"list<item: int64>": [[1]], "binary": [b"\xff"], "struct": [{"a": 1}]}
+    if kind in made:
+        column = pa.array(made[kind] * len(table))
+        pq.write_table(table.set_column(table.column_names.index("example_id"), "example_id", column), path)
+    elif kind == "rewards":
+        at = table.column_names.index("reward")
+        pq.write_table(table.set_column(at, "reward", pa.array(range(len(table)), pa.float64())), path)
+    else:
+        path.write_bytes(whole[: len(whole) // 2] if kind == "cut" else b"")
+    capsys.readouterr()
+    assert run("--result", out) == 1
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert "unexpected" not in error
+    assert path.name in error

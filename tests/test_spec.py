@@ -162,7 +162,7 @@ def test_a_spec_says_as_a_word_what_it_was_read_from(
         ("toy:x?betta=1", "unknown option 'betta' of family 'toy': did you mean 'beta'?; expected one of beta, file"),
         ("toy:x?beta=1&gamma=2", "unknown option 'gamma' of family 'toy'"),
         ("length?beta=1", "unknown option 'beta' of family 'length'; it has no options"),
-        ("python:json:loads?x=1", "unknown option 'x' of family 'python'; it has no options"),
+        ("python:json:loads?x=1", "unknown option 'x' of family 'python'; expected one of batch, concurrency, give_up"),
         ("toy:x?beta=much", "beta='much' of family 'toy': expected a number"),
         ("toy:x?norm=perhaps", "norm='perhaps' of family 'toy': expected true or false"),
         ("toy:x?side=top", "side='top' of family 'toy': expected one of left, right"),
@@ -207,7 +207,7 @@ def test_a_family_is_opened_with_what_it_declares() -> None:
         ("toy:x", {"tools": "perhaps"}, "expected yes or no, got 'perhaps'"),
         ("toy:x", {"top": True}, "top=true of family 'toy': expected how many"),
         (len, {"device": "cpu"}, "device='cpu' cannot change a model that is loaded already"),
-        (3, {}, "a model is a spec, an object with a protocol's methods or a callable, not int"),
+        (3, {}, "a model is a spec, a Path, a function, an object with a protocol's methods, (model, tokenizer)"),
     ],
 )
 def test_an_option_that_means_nothing_is_refused_by_name(model: Any, options: dict[str, Any], message: str) -> None:

@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import subprocess
+import sys
+import threading
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ask_models import score
+from fake_models import Scripted
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rmbench.cache import cache_folder
+from rmbench.cli import main
 from rmbench.errors import ResultError
 from rmbench.scoring import Store
 from rmbench.scoring.answers import from_json, lasts, to_json
-from rmbench.types import STATUSES, Reward
+from rmbench.types import STATUSES, Message, Request, Response, Reward
 
 NUMBERS = st.lists(st.floats(), max_size=4).map(tuple)
 HEADS = st.dictionaries(st.text(max_size=5), NUMBERS, max_size=3)
@@ -79,8 +88,12 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
     content = bytearray((tmp_path / "s.sqlite").read_bytes())
     content[4096:] = b"\xff" * (len(content) - 4096)
     (tmp_path / "s.sqlite").write_bytes(content)
-    with pytest.raises(ResultError, match="cannot keep rewards in .*malformed"):
-        Store(tmp_path / "s.sqlite").get([b"1", b"400"])
+    with Store(tmp_path / "s.sqlite") as store:
+        with pytest.raises(ResultError, match="cannot keep rewards in .*damaged.*`rmbench cache clear` makes it anew"):
+            store.get([b"1", b"400"])
+        store.clear()
+        store.put([(b"a", 1)])
+        assert store.count() == 1
 
 
 def test_a_file_that_is_no_store_is_one_clear_error(tmp_path: Path) -> None:
@@ -99,7 +112,7 @@ def test_a_newer_store_is_refused(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "s.sqlite")
     connection.execute("PRAGMA user_version=99")
     connection.close()
-    with pytest.raises(ResultError, match="newer rmbench .store version 99 > 1"):
+    with pytest.raises(ResultError, match="newer rmbench .store version 99 > 2"):
         Store(tmp_path / "s.sqlite")
 
 
@@ -128,3 +141,156 @@ def test_without_wal_it_says_so_and_works(tmp_path: Path, monkeypatch: pytest.Mo
         store.put([(b"a", 1)])
         assert store._connection.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
         assert store.get([b"a"]) == {b"a": 1}
+
+
+AT_ONCE = """
+import os, sys
+from pathlib import Path
+from rmbench.scoring import Store
+
+failed = 0
+for turn in range(2):
+    folder, (ready, go) = Path(sys.argv[1]) / str(turn), os.pipe()
+    children = []
+    for number in range(8):
+        child = os.fork()
+        if child == 0:
+            os.close(go)
+            os.read(ready, 1)  # until all are there
+            with Store(folder / "s.sqlite") as store:
+                store.put([(str(number).encode(), number)])
+            os._exit(0)
+        children.append(child)
+    os.close(ready), os.close(go)
+    failed += sum(os.waitpid(child, 0)[1] != 0 for child in children)
+    with Store(folder / "s.sqlite") as store:
+        assert failed or store.count() == 8
+print(failed)
+"""
+
+
+def test_processes_that_open_a_new_store_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", AT_ONCE, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+class Contended(sqlite3.Connection):
+    """A connection that finds the file taken the first time that it asks for `statement`."""
+
+    statement = ""
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        if statement == Contended.statement:
+            Contended.statement = ""
+            taken = sqlite3.OperationalError("database is locked")
+            taken.sqlite_errorcode = sqlite3.SQLITE_BUSY_RECOVERY
+            raise taken
+        return super().execute(statement, *values)
+
+
+@pytest.mark.parametrize("statement", ["PRAGMA journal_mode=WAL", "BEGIN IMMEDIATE", "BEGIN"])
+def test_where_sqlite_does_not_wait_by_itself_the_store_does(
+    statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, **options, factory=Contended))
+    monkeypatch.setattr(Contended, "statement", statement)
+    with Store(tmp_path / "s.sqlite") as store:
+        assert not Contended.statement
+        assert store._connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+
+
+def test_a_store_that_another_process_holds_for_a_while_is_waited_for(tmp_path: Path) -> None:
+    holder = sqlite3.connect(tmp_path / "s.sqlite", isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN EXCLUSIVE")
+    release = threading.Timer(0.3, lambda: holder.execute("ROLLBACK"))
+    release.start()
+    with Store(tmp_path / "s.sqlite") as store:
+        store.put([(b"a", 1)])
+    release.join()
+    holder.close()
+
+
+_NOT_JSON = "[1.5"
+_FLIPPED = bytes([0x5B, 0xFF, 0x5D])  # no UTF-8
+
+
+@pytest.mark.parametrize(
+    ("change", "values"),
+    [
+        ("UPDATE answers SET value = replace(value, '2.0', '9.0') WHERE key = ?", ()),  # a wrong value, in good JSON
+        ("UPDATE answers SET value = ? WHERE key = ?", (_NOT_JSON,)),
+        ("UPDATE answers SET value = ? WHERE key = ?", (_FLIPPED,)),
+        ("UPDATE answers SET value = CAST(? AS TEXT) WHERE key = ?", (_FLIPPED,)),
+        ("UPDATE answers SET value = '', checksum = 0 WHERE key = ?", ()),
+        ("UPDATE answers SET checksum = 'none' WHERE key = ?", ()),
+        ("UPDATE answers SET value = 7, checksum = NULL WHERE key = ?", ()),  # JSON, and no reward
+        ("UPDATE answers SET value = '{', checksum = NULL WHERE key = ?", ()),  # of before there were checksums
+    ],
+)
+def test_a_row_that_is_not_as_it_was_written_is_asked_for_again_and_said(
+    change: str, values: tuple[Any, ...], tmp_path: Path
+) -> None:
+    asked = [Request("reward", (Message("user", "Why?"),), (Response("x" * n),)) for n in (1, 2, 3)]
+    model = Scripted(lambda request: len(request.responses[0].text))
+    with Store(tmp_path / "s.sqlite") as store:
+        rewards = score(model, asked, store=store)
+        (key,) = (key for key, value in store._connection.execute("SELECT key, value FROM answers") if "2.0" in value)
+        store._connection.execute(change, (*values, key))
+        with pytest.warns(UserWarning, match="s.sqlite: 1 damaged rows are asked for again"):
+            assert score(model, asked, store=store) == rewards
+        assert len(model.seen) == 4
+        assert score(model, asked, store=store) == rewards
+        assert len(model.seen) == 4
+
+
+def test_a_store_of_before_there_were_checksums_is_read_and_written_on(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "s.sqlite", isolation_level=None)
+    connection.execute("CREATE TABLE answers (key BLOB PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+    connection.execute("INSERT INTO answers VALUES (?, '[1.5]')", (b"a",))
+    connection.execute("PRAGMA user_version=1")
+    connection.close()
+    with Store(tmp_path / "s.sqlite") as store:
+        store.put([(b"b", 2)])
+        assert store.get([b"a", b"b"]) == {b"a": [1.5], b"b": 2}
+        assert [*store._connection.execute("SELECT checksum FROM answers ORDER BY key")] == [
+            (None,),
+            (zlib.crc32(b"2", zlib.crc32(b"b")),),
+        ]
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["CREATE TABLE moz_places (id INTEGER PRIMARY KEY)"],
+        ["CREATE TABLE answers (id INTEGER)", "CREATE TABLE users (id INTEGER)", "PRAGMA user_version=1"],
+        ["CREATE TABLE answers (question TEXT, answer TEXT)"],
+        ["CREATE TABLE answers (question TEXT, answer TEXT)", "PRAGMA user_version=1"],
+        ["PRAGMA application_id=252006674"],
+        ["CREATE TABLE notes (text TEXT)", "PRAGMA user_version=99", "PRAGMA application_id=7"],
+    ],
+)
+def test_the_sqlite_file_of_another_program_is_refused_and_left_as_it_is(statements: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "s.sqlite"
+    connection = sqlite3.connect(file, isolation_level=None)
+    for statement in statements:
+        connection.execute(statement)
+    connection.close()
+    before = file.read_bytes()
+    with pytest.raises(ResultError, match="SQLite file of another program, and is left alone; RMBENCH_CACHE names"):
+        Store(file)
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["s.sqlite"]
+
+
+def test_clear_gives_the_space_back_and_the_command_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with Store(cache_folder() / "rewards.sqlite") as store:
+        store.put((str(i).encode(), "x" * 1000) for i in range(5000))
+    assert main(["cache"]) == 0
+    assert capsys.readouterr().out.startswith("5,000 answers, ")
+    assert main(["cache", "clear"]) == 0
+    assert "MiB given back in " in capsys.readouterr().out
+    files = [*cache_folder().glob("rewards.sqlite*")]
+    assert sum(file.stat().st_size for file in files) < 100_000
+    assert main(["cache"]) == 0
+    assert capsys.readouterr().out.startswith("0 answers, 0.0 MiB, in ")

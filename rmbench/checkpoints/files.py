@@ -9,12 +9,24 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from rmbench.checkpoints.fingerprint import Checkpoint
+from rmbench.checkpoints.fingerprint import Checkpoint, first_line
 from rmbench.errors import ModelError
 
 # Taken by whatever tokenizer finds no file of its own names
 _VOCABULARIES = ("tekken.json", "tokenizer.model", "tokenizer.model.v3", "tiktoken.model")
-_CONFIGS = ("config.json", "generation_config.json", "adapter_config.json", "adapter_model.safetensors")
+SAFE_INDEX = "model.safetensors.index.json"
+_PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth", "model.pt", "model.ckpt")
+_CONVERT = (
+    "weights are read from safetensors only, because .bin, .pt and .pkl files can execute code: load it where you trust"
+    " it and convert it with save_pretrained"
+)
+_CONFIGS = (
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "value_head.safetensors",
+)
 
 _watches: list[Callable[[str], None]] = []
 _hooked = False
@@ -32,28 +44,90 @@ def config_files(checkpoint: Checkpoint) -> set[str]:
 
 
 def weight_files(checkpoint: Checkpoint) -> set[str]:
-    """Names of the safetensors files with the model's weights, wherever the index says they lie, and of the index.
+    """Names of the safetensors files with the model's weights, wherever the index says they lie, and of the index."""
+    names = {os.path.relpath(path, checkpoint.source) for path in weight_paths(checkpoint)}
+    return names | _present(checkpoint, {_named_weights(checkpoint) or "", SAFE_INDEX})
 
-    Nothing where there are none: that is for loading to tell.
-    """
+
+def weight_paths(checkpoint: Checkpoint) -> list[Path]:
+    """The files with the model's weights. Raises ModelError where there are none, or one is no safetensors file."""
     from transformers.modeling_utils import _get_resolved_checkpoint_files
-    from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
-    named = (checkpoint.json("config.json") or {}).get("transformers_weights")
+    named = _named_weights(checkpoint)
+    index = named if named and named.endswith(".index.json") else None
+    for file in ([named] if named and not index else []) + _shards(checkpoint, index or SAFE_INDEX):
+        _check_format(checkpoint, file)
     try:
-        found, sharded = _get_resolved_checkpoint_files(
+        paths, _ = _get_resolved_checkpoint_files(
             pretrained_model_name_or_path=checkpoint.source,
             variant=None,
             gguf_file=None,
             use_safetensors=True,
             user_agent=None,
-            is_remote_code=False,
+            is_remote_code=True,  # which asks nobody to convert the files of the hub
             transformers_explicit_filename=named,
+            download_kwargs=None if checkpoint.commit is None else {"revision": checkpoint.commit},
         )
-    except (OSError, ValueError):
-        return set()
-    names = {os.path.relpath(file, checkpoint.source) for file in found or ()}
-    return names | ({named or SAFE_WEIGHTS_INDEX_NAME} if sharded else set())
+    except (OSError, ValueError) as error:
+        if named is not None:
+            raise ModelError(f"{checkpoint.id}: transformers_weights {named!r}: {first_line(error)}") from None
+        others = [name for name in _PICKLED if checkpoint.file(name) is not None]
+        raise ModelError(
+            f"{checkpoint.id}: no model.safetensors{f', only {others[0]}' if others else ''}; {_CONVERT}"
+        ) from None
+    for path in map(Path, paths or ()):
+        if not path.is_file():
+            what = "no file" if path.exists() else "not there"
+            raise ModelError(f"{checkpoint.id}: {_relative(path, checkpoint)}, which holds weights, is {what}")
+    return [Path(path) for path in paths or ()]
+
+
+def has_weights(checkpoint: Checkpoint) -> bool:
+    """Whether a local folder has weights of a whole model."""
+    return bool(_present(checkpoint, {"model.safetensors", SAFE_INDEX, _named_weights(checkpoint) or ""}))
+
+
+def shapes_of(checkpoint: Checkpoint, paths: Iterable[Path]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors in safetensors files by name. Raises ModelError, which names a broken one."""
+    from safetensors import SafetensorError, safe_open
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in paths:
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{checkpoint.id}: {_relative(path, checkpoint)}: {first_line(error)}") from None
+    return shapes
+
+
+def _named_weights(checkpoint: Checkpoint) -> str | None:
+    named = (checkpoint.json("config.json") or {}).get("transformers_weights")
+    if named is not None and not isinstance(named, str):
+        raise ModelError(f"{checkpoint.id}: config.json has transformers_weights {named!r}; expected a file's name")
+    return named
+
+
+def _shards(checkpoint: Checkpoint, index: str) -> list[str]:
+    """The files that an index of shards names. Raises ModelError where it is none."""
+    content = checkpoint.json(index)
+    if content is None or (index == SAFE_INDEX and checkpoint.file("model.safetensors") is not None):
+        return []
+    named = content.get("weight_map")
+    if not isinstance(named, dict) or not all(isinstance(file, str) for file in named.values()):
+        raise ModelError(f"{checkpoint.id}: {index} has no weight_map from names of tensors to names of files")
+    if not isinstance(content.get("metadata"), dict):
+        raise ModelError(f"{checkpoint.id}: {index} has metadata {content.get('metadata')!r}; expected an object")
+    return sorted(set(named.values()))
+
+
+def _check_format(checkpoint: Checkpoint, file: str) -> None:
+    if not file.endswith((".safetensors", ".safetensors.index.json")):
+        raise ModelError(f"{checkpoint.id}: {file} is named as a file of weights; {_CONVERT}")
+
+
+def _relative(path: Path, checkpoint: Checkpoint) -> str:
+    return path.name if checkpoint.commit else os.path.relpath(path, checkpoint.source)
 
 
 def tokenizer_files(checkpoint: Checkpoint, tokenizer: Any) -> set[str]:

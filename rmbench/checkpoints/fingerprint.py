@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rmbench.errors import ModelError, UsageError
+from rmbench.errors import ModelError, RmbenchError, UsageError
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _REMOTE = "transformers_modules"  # the package in which transformers loads code that came with a checkpoint
 _NAMED_BY_VERSION = ("transformers", "torch")
+_MOST_JSON = 1 << 27  # bytes of a JSON file: indices of shards and tokenizers take some tens of MB
+PANIC = "PanicException"  # of the Rust libraries, which is no Exception
 
 
 def digest(parts: Mapping[str, Any]) -> str:
@@ -55,9 +60,11 @@ class Checkpoint:
         if path is None:
             return None
         try:
+            if (size := path.stat().st_size) > _MOST_JSON:
+                raise ModelError(f"{self.id}: {name} has {size:,} bytes; expected at most {_MOST_JSON:,}")
             content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ModelError(f"{self.id}: {name} is not JSON: {error}") from None
+        except (ValueError, RecursionError, OSError) as error:
+            raise ModelError(f"{self.id}: {name} is not JSON: {first_line(error)}") from None
         if not isinstance(content, dict):
             raise ModelError(f"{self.id}: {name} holds a {type(content).__name__}, not an object")
         return content
@@ -80,7 +87,9 @@ def locate(source: str, revision: str | None = None) -> Checkpoint:
     if Path(source).is_dir():
         if revision is not None:
             raise UsageError(f"revision {revision!r}: {source} is a folder, and only models on the hub have revisions")
-        return Checkpoint(source, None)
+        folder = Checkpoint(source, None)
+        _check_regular(folder)
+        return folder
     if not _HUB_ID.fullmatch(source) or source.startswith("."):
         raise ModelError(f"{source}: there is no such folder, and a hub id has the form org/name")
     from huggingface_hub import hf_hub_download
@@ -98,6 +107,33 @@ def locate(source: str, revision: str | None = None) -> Checkpoint:
         f"{source}: there is no such folder, and on the hub no config.json is found under this name"
         " (offline, it would have to be in the cache)"
     )
+
+
+def _check_regular(folder: Checkpoint) -> None:
+    """Raises ModelError for a pipe, a device or a socket, whose reading need not end."""
+    with os.scandir(folder.source) as entries:
+        for entry in sorted(entries, key=lambda one: one.name):
+            try:
+                kind = entry.stat().st_mode
+            except OSError:  # a link to nothing is no file, and its lack is for loading to tell
+                continue
+            if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+                raise ModelError(f"{folder.id}: {entry.name} is a pipe, device or socket; expected files")
+
+
+@contextmanager
+def told_of(name: str) -> Iterator[None]:
+    """Whatever a library raises about the files of a checkpoint becomes one line that begins with `name`."""
+    try:
+        yield
+    except (RmbenchError, Warning):  # a warning is raised where somebody wants it so
+        raise
+    except Exception as error:
+        raise ModelError(f"{name}: {type(error).__name__}: {first_line(error)}") from error
+    except BaseException as error:
+        if type(error).__name__ != PANIC:
+            raise
+        raise ModelError(f"{name}: {first_line(error)}") from error
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
@@ -138,7 +174,7 @@ def class_name(one: type) -> str:
     return f"{module.rpartition('.')[2] if module.startswith(_REMOTE + '.') else module}.{one.__qualname__}"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error of another library, for an error message of one line; with the next after a colon."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     while len(lines) > 1 and lines[0].endswith(":"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,24 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmbench.checkpoints.files import check_opened, code_files, config_files, noted, tokenizer_files, weight_files
-from rmbench.checkpoints.fingerprint import Checkpoint, class_name, locate, sources
+from rmbench.checkpoints.adapters import base_of, brought, check_adapter, revision_of, with_adapter
+from rmbench.checkpoints.averages import averaged
+from rmbench.checkpoints.files import (
+    check_opened,
+    code_files,
+    config_files,
+    has_weights,
+    noted,
+    shapes_of,
+    tokenizer_files,
+    weight_files,
+    weight_paths,
+)
+from rmbench.checkpoints.fingerprint import Checkpoint, class_name, locate, sources, told_of
+from rmbench.checkpoints.quantise import check_quantise, describes_quantised, is_quantised
 from rmbench.checkpoints.weights import (
-    averaged,
-    brought,
     check_code,
-    is_quantised,
+    code_not_run,
     listed,
     named_dtype,
     own_dtype,
@@ -26,7 +36,6 @@ from rmbench.checkpoints.weights import (
     read_config,
     read_tokenizer,
     read_weights,
-    with_adapter,
 )
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Option
@@ -52,6 +61,7 @@ OPTIONS: Mapping[str, Option] = {
     "average": Option("ID@REV of a checkpoint whose weights are averaged with these; several by commas", _names, ()),
     "weight": Option("the share of each averaged checkpoint (default: all alike, the first included)", _numbers, ()),
     "adapter": Option("ID@REV or folder of a PEFT adapter that is put on the weights"),
+    "base": Option("ID@REV or folder of an adapter's base (default: the one that its adapter_config.json names)"),
     "quantise": Option("bits of the weights, by bitsandbytes", choices=("nf4", "int8")),
     "trust_remote_code": Option("run code that comes with the checkpoint", bool, False),
 }
@@ -156,7 +166,7 @@ class OpenedCheckpoint:
         classes = [type(self.config), type(self.tokenizer), *self._model_classes()]
         libraries = ["transformers", "tokenizers"]
         libraries += ["peft"] if self.adapter or any(part.adapter for part in self.parts) else []
-        libraries += ["bitsandbytes"] if self.asked["quantise"] or _is_quantised(self.config) else []
+        libraries += ["bitsandbytes"] if self.asked["quantise"] or describes_quantised(self.config) else []
         return {
             "weights": [[part.share, pinned(part.base), pinned(part.adapter)] for part in self.parts],
             "adapter": pinned(self.adapter),
@@ -166,47 +176,69 @@ class OpenedCheckpoint:
             "libraries": {name: _version(name) for name in libraries},
         }
 
-    def load(self, device: str | None, prepared: Callable[[Any, Mapping[str, int]], None], harm: str) -> Any:
+    def load(
+        self,
+        device: str | None,
+        prepared: Callable[[Any, Mapping[str, int]], None],
+        harm: str,
+        apart: frozenset[str] = frozenset(),
+    ) -> Any:
         """The model with all of its weights from files, on its device, ready for inference.
 
-        `prepared` is given the config of each part and the weights that adapters bring, and may change the config;
-        `harm` says in an error what missing weights would do. Raises ModelError.
+        `apart` are names of weights in its files that the family reads by itself.
+        `prepared` is given the config of each part and, by name, the rows of weights that decide what the config leaves
+        open, and may change the config; `harm` says in an error what missing weights would do. Raises ModelError.
         """
         place = pick_device(device)
-        with quiet(), noted(self.files) as opened:
-            model = self._part(self.parts[0], place, prepared, harm)
+        with quiet(), told_of(self.checkpoint.id), noted(self.files) as opened:
+            model = self._part(self.parts[0], place, prepared, harm, apart)
             whole = self.parts[0].share
             for part in self.parts[1:]:
                 whole += part.share
-                other = self._part(part, place, prepared, harm)
+                other = self._part(part, place, prepared, harm, apart)
                 averaged(model, other, part.share / whole, (self.checkpoint.id, part.named.id))
             if self.adapter is not None:
                 model = with_adapter(model, self.adapter)
-        check_opened(opened, self.files)
-        model.config.return_dict = True  # a checkpoint may ask for tuples
-        if place != "auto" and not is_quantised(model):
-            model.to(place)
-        return model.eval().requires_grad_(False)
+            check_opened(opened, self.files)
+            model.config.return_dict = True  # a checkpoint may ask for tuples
+            if place != "auto" and not is_quantised(model):
+                model.to(place)
+            return model.eval().requires_grad_(False)
 
-    def _part(self, part: Part, device: str, prepared: Callable[[Any, Mapping[str, int]], None], harm: str) -> Any:
+    def _part(
+        self,
+        part: Part,
+        device: str,
+        prepared: Callable[[Any, Mapping[str, int]], None],
+        harm: str,
+        apart: frozenset[str],
+    ) -> Any:
         config = read_config(part.base, trust_remote_code=self.trusted)
-        own: dict[str, int] = {}
+        shapes = shapes_of(part.base, weight_paths(part.base))
+        own: dict[str, tuple[int, ...]] = {}
         for adapter in (part.adapter, self.adapter):
             own |= {} if adapter is None else brought(adapter)
-        prepared(config, own)
-        model, found = read_weights(
+        labelled = {"num_labels", "id2label"} & (part.base.json("config.json") or {}).keys()
+        deciding = own if labelled else {**shapes, **own}
+        prepared(config, {name: shape[0] for name, shape in deciding.items() if shape})
+        model, loaded = read_weights(
             self.auto,
             part.base,
             config,
             self.dtype,
+            shapes,
             device=device,
             trust_remote_code=self.trusted,
             quantise=self.asked["quantise"],
         )
-        missing = sorted(set(found["missing_keys"]) - set(own))
+        missing = sorted(set(loaded["missing_keys"]) - set(own))
+        unused = sorted(set(loaded["unexpected_keys"]) - {"lm_head.weight"} - apart)
+        passed = None if self.trusted else code_not_run(part.base, self.auto.__name__)
         if missing:
-            raise ModelError(f"{part.named.id}: {listed(missing)} not in the checkpoint; {harm}")
-        unused = sorted(set(found["unexpected_keys"]) - {"lm_head.weight"})
+            spare = f", which has {listed(unused).rpartition(' ')[0]} to spare" if unused else ""
+            raise ModelError(f"{part.named.id}: {listed(missing)} not in the checkpoint{spare}; {passed or harm}")
+        if passed:
+            warnings.warn(f"{part.base.id}: {type(model).__name__} of transformers is read; {passed}", stacklevel=5)
         if unused:
             warnings.warn(f"{part.base.id}: {listed(unused)} in the checkpoint but no part of the model", stacklevel=5)
         return model if part.adapter is None else with_adapter(model, part.adapter)
@@ -232,32 +264,52 @@ def open_checkpoint(auto: Any, source: str, asked: Mapping[str, Any], revision: 
 
     Raises ModelError where it cannot be what `auto` loads, and UsageError for options that cannot be.
     """
-    parts = _shared([_part_of(source, revision), *(_part_of(*_revision(one)) for one in asked["average"])], asked)
-    adapter = None if asked["adapter"] is None else locate(*_revision(asked["adapter"]))
+    with told_of(f"local/{Path(source).resolve().name}" if Path(source).is_dir() else source):
+        return _open(auto, source, asked, revision)
+
+
+def _open(auto: Any, source: str, asked: Mapping[str, Any], revision: str | None) -> OpenedCheckpoint:
+    task = _TASKS.get(auto.__name__)
+    first = _part_of(source, revision, task, asked["base"])
+    if asked["base"] is not None and first.adapter is None:
+        raise UsageError(f"base={asked['base']}: {first.base.id} is no adapter, and has no base")
+    others = [_part_of(*revision_of(one), task, None) for one in asked["average"]]
+    parts = _shared([first, *others], asked)
+    adapter = None if asked["adapter"] is None else locate(*revision_of(asked["adapter"]))
     if adapter is not None:
-        _check_adapter(adapter, adapter.json("adapter_config.json"))
+        check_adapter(adapter, adapter.json("adapter_config.json"), task)
     first = parts[0]
     worded = [one for one in (adapter, first.adapter) if one is not None and one.file("tokenizer_config.json")]
     words = worded[0] if worded else first.base
-    if asked["trust_remote_code"]:
+    trusted = bool(asked["trust_remote_code"])
+    if trusted:
         for part in parts:
             check_code(part.base, "config.json", "AutoConfig", auto.__name__, "AutoTokenizer")
         check_code(words, "tokenizer_config.json", "AutoConfig", auto.__name__, "AutoTokenizer")
-    trusted = bool(asked["trust_remote_code"])
     with quiet(), noted({first.base, words}) as read:
         config = read_config(first.base, trust_remote_code=trusted)
         named_dtype("dtype", asked["dtype"] or own_dtype(config))
         tokenizer = read_tokenizer(words, trust_remote_code=trusted)
-    _check_quantise(asked["quantise"], first.base, config, len(parts))
+    check_quantise(asked["quantise"], first.base, config, len(parts))
     opened = OpenedCheckpoint(parts, adapter, auto, config, tokenizer, words, asked)
     check_opened(read, opened.files)
     return opened
 
 
-def _part_of(source: str, revision: str | None) -> Part:
+# PEFT's names for what the classes of transformers are made for
+_TASKS = {"AutoModelForSequenceClassification": "SEQ_CLS"}
+
+
+def _part_of(source: str, revision: str | None, task: str | None, base: str | None) -> Part:
+    """A checkpoint, or an adapter with its base: the folder itself where that holds a whole model as well."""
     checkpoint = locate(source, revision)
     config = checkpoint.json("adapter_config.json")
-    return Part(checkpoint, None) if config is None else Part(_base_of(checkpoint, config), checkpoint)
+    if config is None:
+        return Part(checkpoint, None)
+    check_adapter(checkpoint, config, task)
+    if base is None and checkpoint.commit is None and checkpoint.file("config.json") and has_weights(checkpoint):
+        return Part(checkpoint, checkpoint)
+    return Part(base_of(checkpoint, config, base), checkpoint)
 
 
 def _shared(parts: Sequence[Part], asked: Mapping[str, Any]) -> tuple[Part, ...]:
@@ -274,55 +326,11 @@ def _shared(parts: Sequence[Part], asked: Mapping[str, Any]) -> tuple[Part, ...]
     return tuple(Part(part.base, part.adapter, share) for part, share in zip(parts, shares, strict=True))
 
 
-def _check_quantise(asked: str | None, base: Checkpoint, config: Any, parts: int) -> None:
-    quantised = _is_quantised(config)
-    if asked is not None and quantised:
-        raise UsageError(f"quantise={asked}: the weights of {base.id} are quantised already")
-    if asked is not None and importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError(f"quantise={asked} needs bitsandbytes: pip install bitsandbytes")
-    if parts > 1 and (asked is not None or quantised):
-        raise UsageError(f"average: weights that are quantised, as those of {base.id}, cannot be averaged")
-
-
-def _is_quantised(config: Any) -> bool:
-    return getattr(config, "quantization_config", None) is not None
-
-
 def _version(library: str) -> str | None:
     try:
         return version(library)
     except PackageNotFoundError:  # for loading to tell
         return None
-
-
-def _base_of(adapter: Checkpoint, config: dict[str, Any]) -> Checkpoint:
-    _check_adapter(adapter, config)
-    name = config.get("base_model_name_or_path")
-    if not isinstance(name, str):
-        raise ModelError(f"{adapter.id}: adapter_config.json has base_model_name_or_path {name!r}, not a model's name")
-    revision = config.get("revision")
-    if revision is not None and Path(name).is_dir():
-        raise ModelError(
-            f"{adapter.id}: adapter_config.json asks for revision {revision!r} of its base, which is a folder here;"
-            " only models on the hub have revisions"
-        )
-    return locate(name, revision)
-
-
-def _check_adapter(adapter: Checkpoint, config: dict[str, Any] | None) -> None:
-    if config is None:
-        raise ModelError(f"{adapter.id}: no adapter_config.json, so it is no PEFT adapter")
-    if importlib.util.find_spec("peft") is None:
-        raise ModelError(f"{adapter.id} is a PEFT adapter: pip install 'rmbench[peft]' to load it")
-    if adapter.file("adapter_model.safetensors") is None:
-        raise ModelError(f"{adapter.id}: adapter_model.safetensors is missing; no other format is read")
-
-
-def _revision(text: str) -> tuple[str, str | None]:
-    if "@" not in text or Path(text).exists():
-        return text, None
-    source, _, revision = text.rpartition("@")
-    return source, revision or None
 
 
 def _at(checkpoint: Checkpoint) -> str:

@@ -6,7 +6,9 @@ are otherwise tokenised as one text, never apart unless a form says so, because 
 
 Special tokens: what the tokenizer puts around a text by its own rule (a BOS or CLS in front, an EOS or SEP behind) is
 there whether the template writes it or not, and is never put there a second time: `choose` sees on a short conversation
-whether the template writes it, be it behind or before white space.
+whether the template writes it, be it behind or before white space. The option `bos` has exactly one BOS, or none.
+
+What a template leaves out and which texts hold control tokens of the tokenizer is noted, request by request.
 """
 
 from __future__ import annotations
@@ -15,14 +17,17 @@ import hashlib
 import warnings
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from rmbench.checkpoints.controls import Controls, PrivateCharacterError
 from rmbench.checkpoints.fingerprint import first_line
 from rmbench.checkpoints.forms import Form, MisplacedError, Turn, marked, places, signs_for, without_marks
+from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT, SYSTEM_LEFT_OUT
 from rmbench.checkpoints.template import (
     FROZEN_DATE,
     PLAIN_ROLES,
@@ -32,17 +37,29 @@ from rmbench.checkpoints.template import (
     plain,
     takes_calls,
     takes_results,
+    takes_system,
     takes_tools,
     turns_of,
+    without_system,
 )
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Encoded
+from rmbench.models.base import Encoded, Option
 from rmbench.types import Json, Message, Request
 
 # digits, runs of spaces, case, contractions, accents and a superscript: where pre-tokenizers and normalisers differ
 _PROBE = "Total:  1,234.50 + 20% \n\n\tdon't say «naïve» x² AGAIN"
 
 Kind = Literal["template", "plain", "pair"]
+
+# What every family that renders takes, beside its template
+OPTIONS: Mapping[str, Option] = {
+    "tools_as_text": Option("put tools into the system turn as text", bool, False),
+    "fold_system": Option("put the system turn into the first user turn", bool, False),
+    "bos": Option("auto: one BOS where the tokenizer adds one; none: without; one: exactly one", default="auto",
+                  choices=("auto", "none", "one")),
+    "control_tokens": Option("of the tokenizer in texts. keep: as such; text: read as text", default="keep",
+                             choices=("keep", "text")),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +72,26 @@ class Limits:
     side: Literal["left", "right"] = "left"
 
 
+class _Shown(NamedTuple):
+    """One text or two. `sealed`: for the tokenizer that reads control tokens as text."""
+
+    texts: tuple[str, str]
+    sealed: bool = False
+    noted: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class _Written:
     """A form as text. `marks` are a name, which of the texts, and a character in it."""
 
-    texts: tuple[str, str]
+    shown: _Shown
     kind: Kind
     form: Form
     marks: tuple[tuple[str, int, int], ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        return self.shown.texts
 
 
 class _Tokens(NamedTuple):
@@ -80,7 +109,8 @@ class Rendering:
     """How requests become ids for one tokenizer.
 
     `source` is the text of the template where there is one; `writes` is whether it writes what the tokenizer puts
-    before and after a text itself. `tools_as_text` puts tools into the system turn, calls and results into turns.
+    before and after a text itself. `tools_as_text` puts tools into the system turn, calls and results into turns;
+    `fold_system`, `bos` and `control_tokens` are as in `OPTIONS`.
     """
 
     tokenizer: Any
@@ -89,6 +119,9 @@ class Rendering:
     source: str | None = None
     writes: tuple[bool, bool] = (False, False)
     tools_as_text: bool = False
+    fold_system: bool = False
+    bos: str = "auto"
+    control_tokens: str = "keep"
 
     def encode(self, requests: Sequence[Request], forms: Sequence[Form | None] | None = None) -> list[Encoded]:
         """One `Encoded` per request, without reads, of its form or else of its prompt and response as they are.
@@ -100,7 +133,7 @@ class Rendering:
         if forms is not None:
             return self.encode_forms(forms)
         # most requests are turns of plain text, and there are many: they go without forms
-        texts: dict[int, tuple[str, str]] = {}
+        shown: dict[int, _Shown] = {}
         others: dict[int, Form | None] = {}
         encoded: dict[int, Encoded] = {}
         for i, request in enumerate(requests):
@@ -109,11 +142,14 @@ class Rendering:
                 others[i] = form_of(request)
                 continue
             try:
-                texts[i] = self._rendered((*request.prompt, *response))
+                shown[i] = self._shown((*request.prompt, *response), len(response))
             except _UnreadableError as error:
                 encoded[i] = Encoded(ids=(), reads=(), error=str(error), refused=error.refused)
-        tokens = self._tokenize(list(texts.values()), self.kind, False)
-        encoded.update((i, self._fitted(one, self.kind, False)) for i, one in zip(texts, tokens, strict=True))
+        tokens = self._tokenize_all(list(shown.values()), self.kind, False)
+        encoded.update(
+            (i, _with_notes(self._fitted(one, self.kind, False), shown[i]))
+            for i, one in zip(shown, tokens, strict=True)
+        )
         encoded.update(zip(others, self.encode_forms(list(others.values())), strict=True))
         return [encoded[i] for i in range(len(requests))]
 
@@ -132,21 +168,32 @@ class Rendering:
                 alike.setdefault((one.kind, one.form.due), []).append(i)
                 continue
             try:
-                encoded[i] = self._cut_pieces(one, self._located(one))
+                encoded[i] = _with_notes(self._cut_pieces(one, self._located(one)), one.shown)
             except (_UnreadableError, MisplacedError) as error:
                 encoded[i] = Encoded(ids=(), reads=(), error=str(error))
         for (kind, due), members in alike.items():
-            tokens = self._tokenize([written[i].texts for i in members], kind, due)
-            encoded.update((i, self._fitted(one, kind, due)) for i, one in zip(members, tokens, strict=True))
+            tokens = self._tokenize_all([written[i].shown for i in members], kind, due)
+            encoded.update(
+                (i, _with_notes(self._fitted(one, kind, due), written[i].shown))
+                for i, one in zip(members, tokens, strict=True)
+            )
         return [encoded[i] for i in range(len(forms))]
 
     @cached_property
     def specials(self) -> tuple[list[int], list[int]]:
-        """The ids that the tokenizer puts before and after a text by its own rule."""
+        """The ids that stand before and after a text: the tokenizer's own, and a BOS as it was asked for."""
         bare = self.tokenizer("a", add_special_tokens=False)["input_ids"]
         full = self.tokenizer("a", add_special_tokens=True)["input_ids"]
         start = _place_of(bare, full)
-        return ([], []) if start is None else (full[:start], full[start + len(bare) :])
+        before, after = ([], []) if start is None else (full[:start], full[start + len(bare) :])
+        if self.bos != "auto":
+            before = [*self._bos, *(token for token in before if token != self.tokenizer.bos_token_id)]
+        return before, after
+
+    @property
+    def _bos(self) -> list[int]:
+        """The BOS that was asked for."""
+        return [self.tokenizer.bos_token_id] if self.bos == "one" else []
 
     @property
     def least(self) -> int:
@@ -166,6 +213,9 @@ class Rendering:
             "max_length": self.limits.max_length,
             "truncation_side": self.limits.side,
             **({"tools": "as text"} if self.tools_as_text else {}),
+            **({"system": "in the first user turn"} if self.fold_system else {}),
+            **({"bos": self.bos} if self.bos != "auto" else {}),
+            **({"control_tokens": self.control_tokens} if self.control_tokens != "keep" else {}),
         }
 
     @cached_property
@@ -180,6 +230,19 @@ class Rendering:
     @cached_property
     def _takes_results(self) -> bool:
         return self.kind != "template" or takes_results(self._template)
+
+    @cached_property
+    def _takes_system(self) -> bool:
+        return self.kind != "template" or takes_system(self._template)
+
+    @cached_property
+    def controls(self) -> Controls:
+        """The control tokens of the tokenizer."""
+        written = ""
+        if self.kind == "template":
+            with suppress(Exception):  # what a template refuses it does not write
+                written = self._template(turns_of((*_ASKED, Message("assistant", "A"))), None, True)
+        return Controls(self.tokenizer, written)
 
     @cached_property
     def _template(self) -> Template:
@@ -201,11 +264,12 @@ class Rendering:
             raise _UnreadableError("the response has no text")
         kind: Kind = self.kind if form.messages else "pair" if len(form.texts) == 2 else "plain"
         marks = form.marks
+        shown = self._texts(without_marks(form) if marks else form, iter(()))
         if not marks:
-            return _Written(self._texts(form, iter(())), kind, form)
-        read = self._texts(without_marks(form), iter(()))
+            return _Written(shown, kind, form)
+        read = shown.texts
         signs = signs_for(marks, "".join(read))
-        signed = self._texts(form, iter(signs))
+        signed = self._texts(form, iter(signs)).texts
         writer = "the chat template" if kind == "template" else "the text"
         try:
             found = places("".join(read), "".join(signed), signs, marks, writer)
@@ -216,23 +280,59 @@ class Rendering:
             (mark.name, int(in_second), place - in_second * len(read[0]))
             for mark, in_second, place in zip(marks, second, found, strict=True)
         )
-        return _Written(read, kind, form, at)
+        return _Written(shown, kind, form, at)
 
-    def _texts(self, form: Form, signs: Iterator[str]) -> tuple[str, str]:
+    def _texts(self, form: Form, signs: Iterator[str]) -> _Shown:
         """What is tokenised: one text or two, with the next of `signs` in place of each mark."""
         if form.texts:
-            first, *second = (marked(text, signs) for text in form.texts)
-            return first, "".join(second)
+            turns, _, sealed, noted = self._watched([Message("user", marked(text, signs)) for text in form.texts])
+            first, *second = (self.controls.sealed(turn.text) if sealed else turn.text for turn in turns)
+            return _Shown((first, "".join(second)), sealed, noted)
         messages = [
             Message(message.role, marked(message.text, signs)) if isinstance(message, Turn) else message
             for message in form.messages
         ]
         if not form.tools and _is_usual(messages):
-            return self._rendered(messages, (), form.due)
+            return self._shown(messages, form.answered, (), form.due)
         try:
-            return self._rendered(*self._taken(messages, form.tools), form.due)
+            return self._shown(messages, form.answered, form.tools, form.due)
         except (ValueError, _UnreadableError) as error:  # a ValueError is of an image
             raise _UnreadableError(str(error), refused=True) from None
+
+    def _shown(
+        self, messages: Sequence[Message], answered: int, tools: Sequence[Json] = (), due: bool = False
+    ) -> _Shown:
+        """The text or texts of messages, the last `answered` of which are the response, and what is noted of them."""
+        if self.fold_system:
+            messages = without_system(messages)
+        messages, tools, sealed, noted = self._watched(messages, tools)
+        taken = messages
+        if tools or not _is_usual(messages):
+            taken, tools = self._taken(list(messages), tools)
+        texts = self._rendered(taken, tools, due)
+        if self.kind == "template":
+            response = messages[len(messages) - answered :]
+            if any(turn.role == "assistant" and turn.text.strip() not in texts[0] for turn in response):
+                noted = (*noted, LEFT_OUT)
+            if messages[0].role == "system" and messages[0].text.strip() not in texts[0]:
+                noted = (*noted, SYSTEM_LEFT_OUT)
+        if sealed:
+            texts = self.controls.sealed(texts[0]), self.controls.sealed(texts[1])
+        return _Shown(texts, sealed, noted)
+
+    def _watched(
+        self, messages: Sequence[Message], tools: Sequence[Json] = ()
+    ) -> tuple[Sequence[Message], Sequence[Json], bool, tuple[str, ...]]:
+        """The messages, with signs in their control tokens where these are to be read as text, and whether they are."""
+        controls = self.controls
+        if not controls.are_among(messages, tools):
+            return messages, tools, False, ()
+        if self.control_tokens == "keep":
+            return messages, tools, False, (CONTROLS,)
+        try:
+            return controls.signed_turns(messages), [*map(controls.signed_tool, tools)], True, (CONTROLS_AS_TEXT,)
+        except PrivateCharacterError as error:
+            raise _UnreadableError(str(error)) from None
 
     def _rendered(self, messages: Sequence[Message], tools: Sequence[Json] = (), due: bool = False) -> tuple[str, str]:
         """The text or texts of messages that the template takes. Raises ValueError at an image."""
@@ -241,6 +341,12 @@ class Rendering:
             try:
                 return self._template(turns, list(tools) or None, due), ""
             except Exception as error:  # a template is a program: it may raise anything
+                if any(message.role == "system" for message in messages) and not self._takes_system:
+                    raise _UnreadableError(
+                        f"the chat template takes no system turn ({first_line(error)}); the option fold_system puts it"
+                        " into the first user turn",
+                        refused=True,
+                    ) from None
                 raise _UnreadableError(f"the chat template fails: {first_line(error)}") from None
         if self.kind == "plain" or due:
             return plain(messages) + ("\n\nAssistant:" if due else ""), ""
@@ -267,7 +373,19 @@ class Rendering:
             )
         return messages, tools
 
-    def _tokenize(self, texts: Sequence[tuple[str, str]], kind: Kind, due: bool) -> list[_Tokens]:
+    def _tokenize_all(self, shown: Sequence[_Shown], kind: Kind, due: bool) -> list[_Tokens]:
+        """The tokens of each, read by the tokenizer that it is for."""
+        tokens: dict[int, _Tokens] = {}
+        for sealed in (False, True):
+            places = [at for at, one in enumerate(shown) if one.sealed == sealed]
+            made = self._tokenize([shown[at].texts for at in places], kind, due, sealed)
+            tokens.update(zip(places, made, strict=True))
+        return [tokens[at] for at in range(len(shown))]
+
+    def _reader(self, sealed: bool) -> Any:
+        return self.controls.reader if sealed else self.tokenizer
+
+    def _tokenize(self, texts: Sequence[tuple[str, str]], kind: Kind, due: bool, sealed: bool = False) -> list[_Tokens]:
         """Ids, type ids and a mask of the special tokens that the tokenizer added, where they are wanted."""
         if not texts:
             return []
@@ -275,7 +393,7 @@ class Rendering:
         bare = kind == "template" or due
         typed = kind == "pair" and self._has_type_ids
         masked = not bare and self.limits.max_length is not None
-        tokens = self.tokenizer(
+        tokens = self._reader(sealed)(
             firsts,
             seconds if kind == "pair" else None,
             add_special_tokens=not bare,
@@ -291,12 +409,34 @@ class Rendering:
         ids = tokens["input_ids"]
         if bare:
             ids = [self._with_specials(one, due) for one in ids]
-        return [_Tokens(*one) for one in zip(ids, type_ids, masks, strict=True)]
+        made = [_Tokens(*one) for one in zip(ids, type_ids, masks, strict=True)]
+        return made if bare or self.bos == "auto" else [self._with_bos(one) for one in made]
 
     def _with_specials(self, ids: list[int], due: bool) -> list[int]:
         before, after = self.specials
         start, end = self._around(ids)
-        return [*([] if start is not None else before), *ids, *([] if due or end is not None else after)]
+        closing = [] if due or end is not None else after
+        if self.bos == "auto":
+            return [*([] if start is not None else before), *ids, *closing]
+        rest, others = self._without_bos(ids), before[len(self._bos) :]
+        return [*self._bos, *([] if rest[: len(others)] == others else others), *rest, *closing]
+
+    def _without_bos(self, ids: list[int]) -> list[int]:
+        """The ids of a template's text without any BOS that it begins with, be it behind white space."""
+        bos = self.tokenizer.bos_token_id
+        at = next((at for at, token in enumerate(ids) if token == bos), len(ids))
+        if at == len(ids) or self.tokenizer.decode(ids[:at]).strip():
+            return ids
+        return self._without_bos([*ids[:at], *ids[at + 1 :]])
+
+    def _with_bos(self, tokens: _Tokens) -> _Tokens:
+        """A text to which the tokenizer added special tokens, with the BOS that was asked for instead of its own."""
+        bos, ids = self._bos, tokens.ids
+        own = next((at for at, token in enumerate(ids) if token != self.tokenizer.bos_token_id), len(ids))
+        type_ids = tokens.type_ids and [*[0] * len(bos), *tokens.type_ids[own:]]
+        return tokens._replace(
+            ids=[*bos, *ids[own:]], type_ids=type_ids, mask=tokens.mask and [*[1] * len(bos), *tokens.mask[own:]]
+        )
 
     def _around(self, ids: list[int]) -> tuple[int | None, int | None]:
         """Where in the ids of a template's text stands what the tokenizer puts before and after one, if it does.
@@ -321,19 +461,20 @@ class Rendering:
     def _located(self, written: _Written) -> _Tokens:
         """The tokens of a form with marks or pieces, and where in them the marks are."""
         kind, due, apart = written.kind, written.form.due, written.form.apart
+        sealed = written.shown.sealed
         if kind == "pair" and not due:
             return self._located_pair(written)
         text, at = written.texts[0], [place for _, _, place in written.marks]
         if apart:
             pieces = [text[start:stop] for start, stop in pairwise([0, *at, len(text)])]
-            tokenised = [self._bare(piece) for piece in pieces]
+            tokenised = [self._bare(piece, sealed) for piece in pieces]
             bare = [token for piece in tokenised for token in piece]
             lasts = [count - 1 for count in accumulate(map(len, tokenised[:-1]))]
             ids = self._with_specials(bare, due)
             tokens = _Tokens(ids)
         else:
-            bare, lasts = self._lasts(text, at)
-            (tokens,) = self._tokenize([written.texts], kind, due)
+            bare, lasts = self._lasts(text, at, sealed)
+            (tokens,) = self._tokenize([written.texts], kind, due, sealed)
         first = _place_of(bare, tokens.ids, len(self.specials[0]))
         if first is None:
             raise _UnreadableError("the tokenizer gives other tokens where special ones stand around them")
@@ -341,16 +482,17 @@ class Rendering:
         marks = tuple((name, 0, first + last) for name, last in zip(names, lasts, strict=True))
         return tokens._replace(spans=((first, first + len(bare)),), marks=marks)
 
-    def _bare(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    def _bare(self, text: str, sealed: bool = False) -> list[int]:
+        ids: list[int] = self._reader(sealed)(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
-    def _lasts(self, text: str, at: Sequence[int]) -> tuple[list[int], list[int]]:
+    def _lasts(self, text: str, at: Sequence[int], sealed: bool) -> tuple[list[int], list[int]]:
         """The tokens of a text by itself, and the last that begins before each of the characters `at` (-1: none)."""
         if not self.tokenizer.is_fast:
             bare = self._bare(text)
             return bare, [self._last_by_prefix(bare, text[:place]) for place in at]
-        tokens = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        reader = self._reader(sealed)
+        tokens = reader(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         starts = self._starts(tokens.tokens(0), tokens["offset_mapping"])
         return tokens["input_ids"], [bisect_left(starts, place) - 1 for place in at]
 
@@ -370,18 +512,20 @@ class Rendering:
     def _located_pair(self, written: _Written) -> _Tokens:
         if not self.tokenizer.is_fast:
             raise _UnreadableError("marks in a pair of texts need a fast tokenizer")
-        (tokens,) = self._tokenize([written.texts], "pair", False)
-        one = self.tokenizer(*written.texts, return_offsets_mapping=True, verbose=False)
+        sealed = written.shown.sealed
+        (tokens,) = self._tokenize([written.texts], "pair", False, sealed)
+        one = self._reader(sealed)(*written.texts, return_offsets_mapping=True, verbose=False)
         starts = self._starts(one.tokens(0), one["offset_mapping"])
         members: list[list[int]] = [[], []]
+        moved = len(tokens.ids) - len(one["input_ids"])  # by a BOS that was asked for
         for i, side in enumerate(one.sequence_ids(0)):
             if side is not None:
-                members[side].append(i)
+                members[side].append(i + moved)
         # an empty text has no tokens: it lies behind what opens the first, or before what closes the second
         empty = (len(self.specials[0]), len(tokens.ids) - len(self.specials[1]))
         spans = tuple((m[0], m[-1] + 1) if m else (e, e) for m, e in zip(members, empty, strict=True))
         marks = tuple(
-            (name, side, spans[side][0] + bisect_left([starts[i] for i in members[side]], place) - 1)
+            (name, side, spans[side][0] + bisect_left([starts[i - moved] for i in members[side]], place) - 1)
             for name, side, place in written.marks
         )
         return tokens._replace(spans=spans, marks=marks)
@@ -433,6 +577,10 @@ class Rendering:
         )
 
 
+def _with_notes(encoded: Encoded, shown: _Shown) -> Encoded:
+    return replace(encoded, noted=shown.noted) if shown.noted and encoded.error is None else encoded
+
+
 _NO_MARKS: Mapping[str, tuple[int | None, ...]] = {}  # one for all that have none
 
 
@@ -457,7 +605,7 @@ class _UnreadableError(Exception):
 def form_of(request: Request) -> Form | None:
     """Prompt and response as they are; None where nobody knows the response's text."""
     response = request.responses[0].messages
-    return Form((*request.prompt, *response), tools=request.tools) if response else None
+    return Form((*request.prompt, *response), tools=request.tools, answered=len(response)) if response else None
 
 
 def _is_usual(messages: Iterable[Message]) -> bool:
@@ -471,35 +619,31 @@ def _place_of(few: Sequence[int], many: Sequence[int], likely: int = 0) -> int |
     return next((i for i in (likely, *starts) if i in starts and many[i : i + len(few)] == few), None)
 
 
-def choose(
-    tokenizer: Any, template: str | None, limits: Limits, name: str, *, tools_as_text: bool = False
-) -> Rendering:
-    """The rendering that `template` asks for: "plain", "pair", a Jinja file, or None, the tokenizer's own template.
+def choose(tokenizer: Any, template: str | None, limits: Limits, name: str, **manner: Any) -> Rendering:
+    """The rendering that `template` asks for: "plain", "pair", a Jinja file, one of several that the tokenizer has by
+    name, or None, its own; `manner` has some of `OPTIONS`.
 
-    Raises UsageError for a file that is not there, and ModelError where the tokenizer has no template, or the template
-    fails on a conversation of two turns or leaves the response out, or a pair would have two BOS tokens.
+    Raises UsageError for a file that is not there and a BOS that the tokenizer has not, and ModelError where the
+    tokenizer has no template, or the template fails on a conversation of two turns or leaves the response out, or a
+    pair would have two BOS tokens.
     """
     if template == "plain":
-        return Rendering(tokenizer, "plain", limits, tools_as_text=tools_as_text)
+        return _checked(Rendering(tokenizer, "plain", limits, **manner), name)
     if template == "pair":
-        rendering = Rendering(tokenizer, "pair", limits, tools_as_text=tools_as_text)
+        rendering = _checked(Rendering(tokenizer, "pair", limits, **manner), name)
         before, _ = rendering.specials
         if before and tokenizer("a", "b")["input_ids"].count(before[0]) > 1:
             raise ModelError(
                 f"{name}: the tokenizer's text pair has two BOS tokens; choose another --template than pair"
             )
         return rendering
-    if template is not None:
-        source = read_template(template, "plain, pair or a Jinja file")
-    else:
-        try:
-            source = tokenizer.get_chat_template()
-        except ValueError:
-            raise ModelError(
-                f"{name}: the tokenizer has no chat template; choose --template plain, pair (prompt and response as"
-                " a text pair) or a Jinja file"
-            ) from None
-    rendering = templated(tokenizer, source, limits, name, tools_as_text=tools_as_text)
+    source = source_of(tokenizer, template, name, "plain, pair or a Jinja file")
+    if source is None:
+        raise ModelError(
+            f"{name}: the tokenizer has no chat template; choose --template plain, pair (prompt and response as"
+            " a text pair) or a Jinja file"
+        )
+    rendering = templated(tokenizer, source, limits, name, **manner)
     one, other = (rendering._template(turns_of((*_ASKED, Message("assistant", text))), None, False) for text in "AB")
     if one == other:
         raise ModelError(f"{name}: the chat template leaves the response out; choose another with --template")
@@ -509,9 +653,9 @@ def choose(
 _ASKED = (Message("user", "Hi"),)
 
 
-def templated(tokenizer: Any, source: str, limits: Limits, name: str, *, tools_as_text: bool = False) -> Rendering:
+def templated(tokenizer: Any, source: str, limits: Limits, name: str, **manner: Any) -> Rendering:
     """A rendering by the template `source`. Raises ModelError where it fails on a conversation of two turns."""
-    rendering = Rendering(tokenizer, "template", limits, source, tools_as_text=tools_as_text)
+    rendering = _checked(Rendering(tokenizer, "template", limits, source, **manner), name)
     try:
         text = rendering._template(turns_of((*_ASKED, Message("assistant", "A"))), None, False)
     except Exception as error:  # a template is a program: it may raise anything
@@ -522,15 +666,41 @@ def templated(tokenizer: Any, source: str, limits: Limits, name: str, *, tools_a
     return replace(rendering, writes=writes)
 
 
-def read_template(file: str, choices: str) -> str:
-    """The text of a Jinja file. Raises UsageError."""
-    path = Path(file)
+def _checked(rendering: Rendering, name: str) -> Rendering:
+    """Raises UsageError for what this tokenizer cannot do."""
+    tokenizer = rendering.tokenizer
+    if rendering.bos != "auto" and tokenizer.bos_token_id is None:
+        raise UsageError(f"bos={rendering.bos}: the tokenizer of {name} has no BOS token")
+    if rendering.control_tokens == "text" and getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise UsageError(f"control_tokens=text: {type(tokenizer).__name__} of {name} is no fast tokenizer")
+    return rendering
+
+
+def source_of(tokenizer: Any, asked: str | None, name: str, choices: str) -> str | None:
+    """The text of the template that was asked for: a Jinja file, one of those that the tokenizer names, or, for None,
+    its own, None where it has none. Raises UsageError for one that is not there.
+    """
+    own = tokenizer.chat_template
+    named: Mapping[str, str] = own if isinstance(own, Mapping) else {}
+    if asked is None:
+        if named and "default" not in named:
+            raise UsageError(f"{name}: the tokenizer has several chat templates; choose --template {_or(named)}")
+        return named["default"] if named else own
+    path = Path(asked)
+    if asked in named and not path.is_file():
+        return named[asked]
     if not path.is_file():
-        raise UsageError(f"template {file!r}: no such file; give {choices}")
+        ours = f"; the tokenizer of {name} has the templates {', '.join(named)}" if named else ""
+        raise UsageError(f"template {asked!r}: no such file; give {choices}{ours}")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"template {file!r}: not UTF-8, so no Jinja template") from error
+        raise UsageError(f"template {asked!r}: not UTF-8, so no Jinja template") from error
+
+
+def _or(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def warn_if_rebuilt(tokenizer: Any, file: Path | None, name: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from rmbench.checkpoints.sandbox import bounded
 from rmbench.types import Json, Message, ToolCall, turn_text
 
 # Templates that ask for today get this day, the one that Llama 3.1's own template falls back to.
@@ -20,7 +21,7 @@ Template = Callable[[Sequence[Mapping[str, Any]], Sequence[Json] | None, bool], 
 
 
 def compiled(source: str, specials: Mapping[str, Any]) -> Template:
-    """Compiles a chat template in a sandbox that offers what transformers offers, but with a frozen date.
+    """Compiles a chat template in a sandbox that offers what transformers offers, but with a frozen date and bounds.
 
     `specials` are the names and texts of the tokenizer's special tokens. Raises jinja2.TemplateError where `source` is
     no template; so does the result where the template breaks out, raises, or cannot be rendered.
@@ -28,7 +29,6 @@ def compiled(source: str, specials: Mapping[str, Any]) -> Template:
     import jinja2
     from jinja2 import nodes
     from jinja2.ext import Extension, loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
         """`{% generation %}` marks what the assistant wrote, for training; here it only shows its body."""
@@ -66,15 +66,13 @@ def compiled(source: str, specials: Mapping[str, Any]) -> Template:
         # the filter of Jinja itself would escape for HTML
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = tojson
+    environment, made = bounded([Generation, loopcontrols], tojson=tojson)
     environment.globals.update(raise_exception=raise_exception, strftime_now=FROZEN_DATE.strftime, namespace=Namespace)
-    template = environment.from_string(source)
+    template = made(source)
 
     def render(turns: Sequence[Mapping[str, Any]], tools: Sequence[Json] | None = None, due: bool = False) -> str:
-        return template.render(messages=turns, tools=tools, documents=None, add_generation_prompt=due, **specials)
+        text: str = template(messages=turns, tools=tools, documents=None, add_generation_prompt=due, **specials)
+        return text
 
     return render
 
@@ -94,7 +92,7 @@ def _turn(message: Message) -> dict[str, Any]:
         turn["tool_call_id"] = message.tool_call_id
     if message.name is not None:
         turn["name"] = message.name
-    return turn
+    return turn | {name: json.loads(value) for name, value in message.extras}
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
@@ -146,6 +144,32 @@ def _differs(template: Template, made: Sequence[tuple[Any, Any]], shown: str) ->
     except Exception:  # a template is a program: it may raise anything
         return False
     return one != other and shown in other
+
+
+def takes_system(template: Template) -> bool:
+    """Whether the template renders a conversation that begins with a system turn, and does not refuse it."""
+    turns = turns_of((Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello")))
+    try:
+        template(turns, None, False)
+    except Exception:  # a template is a program: it may raise anything
+        return False
+    return True
+
+
+def without_system(messages: Sequence[Message]) -> list[Message]:
+    """The same conversation with the system turns that it begins with at the head of the first user turn."""
+    first = next((at for at, message in enumerate(messages) if message.role != "system"), len(messages))
+    system, rest = [part for message in messages[:first] for part in (*message.parts, "\n\n")], list(messages[first:])
+    if not system:
+        return rest
+    at = next((at for at, message in enumerate(rest) if message.role == "user"), None)
+    if at is None:
+        return [Message("user", "".join(map(str, system[:-1]))), *rest]
+    user = rest[at]
+    parts = (*system, *user.parts)
+    is_text = all(isinstance(part, str) for part in parts)
+    rest[at] = Message("user", "".join(map(str, parts)) if is_text else parts, (), user.tool_call_id, user.name)
+    return rest
 
 
 def plain(messages: Sequence[Message]) -> str:

@@ -1,14 +1,18 @@
-"""What loading any transformers checkpoint takes: config, tokenizer, dtype, device, positions."""
+"""What loading any transformers checkpoint takes: config, weights, tokenizer, dtype, device, positions."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rmbench.checkpoints.fingerprint import Checkpoint, first_line
+from rmbench.checkpoints.bounds import bounded, check_normalizer, check_numbers
+from rmbench.checkpoints.files import weight_paths
+from rmbench.checkpoints.fingerprint import PANIC, Checkpoint, first_line
+from rmbench.checkpoints.quantise import quantisation
 from rmbench.device import picked
 from rmbench.errors import ModelError, UsageError
 
@@ -16,6 +20,15 @@ if TYPE_CHECKING:
     import torch
 
 _STEADY_ROPES = frozenset({"default", "linear", "llama3", "yarn"})
+# What reads a tokenizer's file, by the names to install and to import
+_READERS = {
+    "tokenizer.model": {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"},
+    "spiece.model": {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"},
+    "sentencepiece.bpe.model": {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"},
+    "spm.model": {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"},
+    "tiktoken.model": {"tiktoken": "tiktoken"},
+    "qwen.tiktoken": {"tiktoken": "tiktoken"},
+}
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
@@ -23,6 +36,7 @@ def read_config(checkpoint: Checkpoint, *, trust_remote_code: bool) -> Any:
     """The config of a checkpoint. Raises ModelError."""
     from transformers import AutoConfig
 
+    check_numbers(checkpoint)
     try:
         return AutoConfig.from_pretrained(
             checkpoint.source, revision=checkpoint.commit, trust_remote_code=trust_remote_code
@@ -48,11 +62,21 @@ def check_code(checkpoint: Checkpoint, file: str, *classes: str) -> None:
                 )
 
 
+def code_not_run(checkpoint: Checkpoint, auto: str) -> str | None:
+    """What to say of a class that the checkpoint brings for its model, where transformers has one of that type."""
+    named = (checkpoint.json("config.json") or {}).get("auto_map")
+    reference = named.get(auto) if isinstance(named, dict) else None
+    if reference is None:
+        return None
+    return f"config.json names {reference}, code that comes with the checkpoint: --trust-remote-code runs it"
+
+
 def read_weights(
     auto: Any,
     checkpoint: Checkpoint,
     config: Any,
     dtype: torch.dtype,
+    shapes: Mapping[str, Sequence[int]],
     *,
     device: str,
     trust_remote_code: bool,
@@ -60,109 +84,53 @@ def read_weights(
 ) -> tuple[Any, dict[str, Any]]:
     """A model of the class that `auto` finds, and what its files lacked or had to spare. Raises ModelError.
 
-    Only safetensors are read; with `device` auto the model is spread over the devices there are. Quantised weights are
-    put on their device here, since nothing may move them later.
+    `shapes` are those of the tensors in its files. With `device` auto the model is spread over the devices there are.
+    Quantised weights are put on their device here, since nothing may move them later.
     """
-    from safetensors import SafetensorError
-
     placed: Any = "auto" if device == "auto" else None
     if quantise is not None:
         placed = placed or {"": device}
-    quantised = {} if quantise is None else {"quantization_config": _quantisation(quantise, dtype)}
+    quantised = {} if quantise is None else {"quantization_config": quantisation(quantise, dtype)}
+    size = sum(path.stat().st_size for path in weight_paths(checkpoint))
     try:
-        model, found = auto.from_pretrained(
-            checkpoint.source,
-            config=config,
-            revision=checkpoint.commit,
-            dtype=dtype,
-            device_map=placed,
-            use_safetensors=True,
-            output_loading_info=True,
-            trust_remote_code=trust_remote_code,
-            **quantised,
-        )
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        if "file named model.safetensors" in str(error):
-            raise ModelError(
-                f"{checkpoint.id}: no model.safetensors; weights are read from safetensors only, because .bin files can"
-                " execute code: convert them with save_pretrained"
-            ) from None
-        if "ignore_mismatched_sizes" in str(error):
-            raise ModelError(
-                f"{checkpoint.id}: its tensors do not have the shapes that its config.json describes"
-            ) from None
+        with bounded(checkpoint, "config.json", shapes, size), no_adapter_of_its_own():
+            model, loaded = auto.from_pretrained(
+                checkpoint.source,
+                config=config,
+                revision=checkpoint.commit,
+                dtype=dtype,
+                device_map=placed,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told below, with their shapes
+                trust_remote_code=trust_remote_code,
+                **quantised,
+            )
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ModelError(f"{checkpoint.id}: {first_line(error)}{about_code(error)}") from None
-    return model, found
-
-
-def _quantisation(quantise: str, dtype: torch.dtype) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    heads = ["score", "classifier", "lm_head"]
-    if quantise == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=heads)
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=heads
-    )
-
-
-def is_quantised(model: Any) -> bool:
-    return getattr(model.config, "quantization_config", None) is not None
-
-
-def with_adapter(model: Any, adapter: Checkpoint) -> Any:
-    """The model with the adapter merged into its weights, or beside them where they are quantised.
-
-    Merging rounds the sum to 4 or 8 bit again, and moves rewards by half of their spread. Raises ModelError.
-    """
-    from peft import PeftModel
-
-    put = PeftModel.from_pretrained(model, adapter.source, revision=adapter.commit)
-    if not is_quantised(model):
-        return put.merge_and_unload()
-    if put.active_peft_config.is_prompt_learning:
+    for name, held, described in sorted(loaded["mismatched_keys"])[:1]:
         raise ModelError(
-            f"{adapter.id}: a {put.active_peft_config.peft_type} adapter cannot stand on quantised weights"
+            f"{checkpoint.id}: {name} has the shape {list(held)}, and config.json describes {list(described)}"
+            + (f"; {len(loaded['mismatched_keys']) - 1} more differ" if len(loaded["mismatched_keys"]) > 1 else "")
         )
-    return put.base_model.model
+    return model, loaded
 
 
-def brought(adapter: Checkpoint) -> dict[str, int]:
-    """The names of the weights that an adapter brings whole, as the model calls them, with their number of rows."""
-    from safetensors import SafetensorError, safe_open
+@contextmanager
+def no_adapter_of_its_own() -> Iterator[None]:
+    """transformers puts an adapter that lies beside the weights on the model by itself; here one rule puts them on."""
+    from transformers.integrations import peft
+    from transformers.models.auto import auto_factory
 
+    places = (auto_factory, peft)
+    finding = peft.find_adapter_config_file
+    for place in places:
+        place.find_adapter_config_file = lambda *args, **options: None
     try:
-        with safe_open(str(adapter.file("adapter_model.safetensors")), framework="pt") as file:
-            return {
-                name.removeprefix("base_model.model."): file.get_slice(name).get_shape()[0]
-                for name in file.keys()  # noqa: SIM118
-            }
-    except SafetensorError as error:
-        raise ModelError(f"{adapter.id}: adapter_model.safetensors: {first_line(error)}") from None
-
-
-def averaged(model: Any, other: Any, share: float, names: tuple[str, str]) -> None:
-    """Puts `share` of `other` and the rest of `model` in the place of the model's weights, summed in float32 at least.
-
-    Raises ModelError where they do not have the same tensors; `names` are what the two are called.
-    """
-    import torch
-
-    if is_quantised(other):
-        raise ModelError(f"{names[1]}: its weights are quantised, and cannot be averaged")
-    own, others = model.state_dict(), other.state_dict()
-    differing = sorted(own.keys() ^ others.keys())
-    differing = differing or [name for name, tensor in own.items() if tensor.shape != others[name].shape]
-    if differing:
-        raise ModelError(f"{names[1]}: {listed(differing)} not alike in {names[0]}; an average takes like tensors")
-    with torch.no_grad():
-        seen: set[int] = set()  # tied weights are one tensor under two names
-        for name, tensor in own.items():
-            if tensor.is_floating_point() and tensor.data_ptr() not in seen:
-                seen.add(tensor.data_ptr())
-                wide = torch.promote_types(tensor.dtype, torch.float32)
-                part = others[name].to(tensor.device, wide)
-                tensor.copy_(tensor.to(wide) * (1 - share) + part * share)
+        yield
+    finally:
+        for place in places:
+            place.find_adapter_config_file = finding
 
 
 def read_tokenizer(words: Checkpoint, *, trust_remote_code: bool) -> Any:
@@ -175,14 +143,62 @@ def read_tokenizer(words: Checkpoint, *, trust_remote_code: bool) -> Any:
             " differ from those of the complete checkpoint",
             stacklevel=3,
         )
+    check_normalizer(words)
     try:
-        return AutoTokenizer.from_pretrained(words.source, revision=words.commit, trust_remote_code=trust_remote_code)
-    except Exception as error:  # the tokenizers library raises bare Exceptions for broken files
-        cause = f"{type(error).__name__}: {first_line(error)}{about_code(error)}"
+        with without_panics():
+            return AutoTokenizer.from_pretrained(
+                words.source, revision=words.commit, trust_remote_code=trust_remote_code
+            )
+    except BaseException as error:  # the tokenizers library raises bare Exceptions for broken files, and panics
+        if not isinstance(error, Exception) and type(error).__name__ != PANIC:
+            raise
+        cause = _lacking(words) or f"{type(error).__name__}: {first_line(error)}{about_code(error)}"
         raise ModelError(f"{words.id}: no tokenizer can be loaded: {cause}") from None
 
 
+def _lacking(words: Checkpoint) -> str | None:
+    """What has to be installed for a tokenizer that is not in tokenizer.json; transformers names another library."""
+    if words.file("tokenizer.json") is not None:
+        return None
+    for file, libraries in _READERS.items():
+        missing = [name for name, module in libraries.items() if not _installed(module)]
+        if words.file(file) is not None and missing:
+            return f"{file} is read with {' and '.join(libraries)}: pip install {' '.join(missing)}"
+    return None
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # its package is not there
+        return False
+
+
+@contextmanager
+def without_panics() -> Iterator[None]:
+    """Without what Rust writes to standard error before it raises."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def positions(model: Any) -> int | None:
+    """How many tokens a model takes, without those that an adapter puts before them; None: any number."""
+    most = _positions(model)
+    adapter = getattr(model, "active_peft_config", None)
+    return most if most is None else most - (getattr(adapter, "num_virtual_tokens", None) or 0)
+
+
+def _positions(model: Any) -> int | None:
     import torch
 
     positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -249,5 +265,5 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:3])}{rest} {'is' if len(names) == 1 else 'are'}"
 
 
-def about_code(error: Exception) -> str:
+def about_code(error: BaseException) -> str:
     return "; --trust-remote-code runs it" if "trust_remote_code" in str(error) else ""

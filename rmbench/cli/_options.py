@@ -13,6 +13,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 MODEL_HELP = "demo, length, random, a hub id, a folder, scores:FILE, python:module:attribute, ..."
 
+OUT_HELP = "A .jsonl, .csv, .tsv or .parquet file, or - for standard output."
+
 OF_FORWARDS = ("token_budget", "devices")  # options of a run, for models that forwards are run for
 
 
@@ -24,6 +26,22 @@ def _tokens(_: click.Context, __: click.Parameter, value: str | None) -> int | N
     return int(value)
 
 
+RENDERING = (
+    click.option(
+        "--template",
+        metavar="FILE|NAME",
+        help="A Jinja chat template, one of the tokenizer's by name, plain, or pair. [default: the tokenizer's]",
+    ),
+    click.option("--bos", type=click.Choice(["auto", "none", "one"]), help="auto: as the tokenizer. [default: auto]"),
+    click.option(
+        "--fold-system", is_flag=True, default=None, help="Put the system turn into the first user turn, as text."
+    ),
+    click.option(
+        "--control-tokens",
+        type=click.Choice(["keep", "text"]),
+        help="text: the tokenizer's control tokens inside of texts are read as text. [default: keep]",
+    ),
+)
 _MODEL = (
     click.option(
         "--device", help="cpu, cuda, cuda:N, mps, or auto to spread over all GPUs. [default: the best one here]"
@@ -36,16 +54,56 @@ _MODEL = (
     click.option(
         "--truncation-side", type=click.Choice(["left", "right"]), help="The end that is cut. [default: left]"
     ),
-    click.option("--pooling", type=click.Choice(["last", "hf"]), help="hf: as transformers. [default: last]"),
     click.option(
-        "--template", metavar="FILE", help="A Jinja chat template, or plain, or pair. [default: the tokenizer's]"
+        "--pooling",
+        type=click.Choice(["auto", "last", "hf"]),
+        help="auto: as the checkpoint's class; hf: the last token that is no pad; last: the last. [default: auto]",
     ),
+    *RENDERING,
     click.option("--trust-remote-code", is_flag=True, default=None, help="Run code that comes with the checkpoint."),
     click.option(
         "--token-budget", metavar="N|auto", callback=_tokens, help="Padded tokens in a batch. [default: auto]"
     ),
     click.option("--seed", type=click.IntRange(min=0), help="Seed of random, and of draws. [default: 0]"),
 )
+
+
+def form_option(command: _Command) -> _Command:
+    """In what format a table is written, where its name does not say it."""
+    formats = click.Choice(["jsonl", "csv", "tsv", "parquet"])
+    told = "What OUT is written as. [default: as its suffix says; jsonl of standard output]"
+    return click.option("--format", "form", type=formats, help=told)(command)
+
+
+def _columns(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:
+    columns: dict[str, str] = {}
+    for pair in (pair for value in values for pair in value.split(",")):
+        ours, equals, theirs = (part.strip() for part in pair.partition("="))
+        if not (ours and equals and theirs):
+            raise click.BadParameter(f"{pair!r} is not NAME=COLUMN, as in prompt=question,chosen=good")
+        if ours in columns:
+            raise click.BadParameter(f"{ours} is given twice, {columns[ours]} and {theirs}")
+        columns[ours] = theirs
+    return columns or None
+
+
+_READING = (
+    click.option(
+        "--columns",
+        multiple=True,
+        metavar="NAME=COLUMN,...",
+        callback=_columns,
+        help="Read COLUMN of your data as what is called NAME here, as in prompt=question,chosen=good,rejected=bad.",
+    ),
+    click.option("--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be read, and count them by reason."),
+)
+
+
+def reading_options(command: _Command) -> _Command:
+    """How data of the user's own are read: `columns` and `skip_bad_rows`."""
+    for option in reversed(_READING):
+        command = option(command)
+    return command
 
 
 def model_options(command: _Command) -> _Command:

@@ -36,6 +36,7 @@ def _json(explanations: Sequence[Explanation]) -> str:
                 "same_tokens": found.same,
                 "token_budget": found.token_budget,
                 "reason": found.reason,
+                "first": list(found.first),
                 "ways": {
                     way: {
                         "sequences": share.sequences,
@@ -68,7 +69,7 @@ def _lines(found: Explanation) -> list[str]:
         lines.append(f"  predicted: {_seconds(found, *found.ways)} at {found.token_budget:,} tokens a forward")
     if found.reason and found.left:
         lines.append(f"  not packed: {found.reason}" if found.ways else f"  {found.reason}")
-    return lines
+    return [*lines, *(f"  {line}" for line in found.first)]
 
 
 def _seconds(found: Explanation, *ways: Way) -> str:

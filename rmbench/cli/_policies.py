@@ -25,8 +25,8 @@ from rmbench.results.schema import Metric, TaskResult
 def print_policies(results: Sequence[TaskResult]) -> None:
     """One table for each task, in the order of the results, with effects and what is left open below it."""
     console = _console()
-    for task in dict.fromkeys(result.task.name for result in results):
-        some = [result for result in results if result.task.name == task]
+    for task in dict.fromkeys(result.label for result in results):
+        some = [result for result in results if result.label == task]
         console.print(f"\n[bold]{plain(task)}[/]  {plain(_data_line(some[0]))}", highlight=False)
         found = digest(some)
         rows = [(result, view) for result in some for view in result.views]

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_UNTOLD = 2.0
 
 
 class ConsoleProgress:
@@ -20,6 +33,29 @@ class ConsoleProgress:
         self._task = TaskID(0)
         self._total = self._done = 0
         self._started = self._told = 0.0
+
+    @contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Tells that `what` goes on, with the seconds that it takes so far, and how long it took if that was long."""
+        started = time.monotonic()
+        if sys.stderr.isatty():
+            column = TimeElapsedColumn()
+            with Progress(
+                SpinnerColumn(), TextColumn("{task.description}", markup=False), column,
+                console=Console(stderr=True), transient=True,
+            ) as waiting:  # fmt: skip
+                waiting.add_task(f"{self.model}: {what}", total=None)
+                yield
+            return
+        late = threading.Timer(_SECONDS_UNTOLD, self._say, [f"{what} ..."])
+        late.daemon = True
+        late.start()
+        try:
+            yield
+        finally:
+            late.cancel()
+        if time.monotonic() - started >= _SECONDS_UNTOLD:
+            self._say(f"{what} took {time.monotonic() - started:,.1f} s")
 
     def begin(self, total: int, known: int) -> None:
         self._total, self._done = total, 0

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rmbench.checkpoints.notes import lines
+from rmbench.data.rows import told
 from rmbench.errors import UsageError
 from rmbench.plugins import did_you_mean
 from rmbench.results.digest import (
@@ -42,8 +44,8 @@ Cell = Callable[[TaskResult, str], str]
 def print_results(results: Sequence[TaskResult]) -> None:
     """One table for each task, in the order of the results, with what a reader must know below it."""
     console = _console()
-    for task in dict.fromkeys(result.task.name for result in results):
-        _print_task(console, task, [result for result in results if result.task.name == task])
+    for task in dict.fromkeys(result.label for result in results):
+        _print_task(console, task, [result for result in results if result.label == task])
 
 
 def print_details(result: TaskResult, names: Sequence[str] = ()) -> None:
@@ -346,8 +348,8 @@ def _print_notes(console: Console, results: Sequence[TaskResult]) -> None:
     data = results[0].dataset
     if data.excluded:
         console.print(f"  rows left out: {plain(_counts(data.excluded))}", highlight=False)
-    if data.noted:
-        console.print(f"  noted: {plain(_counts(data.noted))}", highlight=False)
+    for line in told(data.noted):
+        console.print(f"  noted: {plain(line)}", highlight=False)
     reasons = dict.fromkeys(result.calibration_reason for result in results)
     shared = reasons.popitem()[0] if len(reasons) == 1 else None
     for result in results:
@@ -359,6 +361,8 @@ def _print_notes(console: Console, results: Sequence[TaskResult]) -> None:
             console.print(f"  {name}: {plain(line)}", highlight=False)
         for problem in result.problems:
             console.print(f"  [yellow]{name}: {plain(problem)}[/]", highlight=False)
+        for line in lines(result.noted, sum(result.statuses.values())):
+            console.print(f"  {name}: {plain(line)}", highlight=False)
         labels = result.config.model.get("labels") or ()
         if len(labels) > 1:
             reward = f"the reward is the head {result.config.model['reward']!r} of {', '.join(map(repr, labels))}"

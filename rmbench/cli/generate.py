@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from rmbench.cli import EXIT_INCOMPLETE, debug_option
-from rmbench.cli._options import _tokens, allotted
+from rmbench.cli._options import OUT_HELP, RENDERING, _tokens, allotted, form_option
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -30,7 +32,7 @@ _SAMPLING = (
 _LOADING = (
     click.option("--device", help="cpu, cuda, cuda:N, mps, or auto. [default: the best one here]"),
     click.option("--dtype", help="float32, bfloat16 or float16. [default: the checkpoint's own]"),
-    click.option("--template", metavar="FILE", help="A Jinja chat template, or plain. [default: the tokenizer's]"),
+    *RENDERING,
     click.option("--trust-remote-code", is_flag=True, default=None, help="Run code that comes with the checkpoint."),
     click.option("--token-budget", metavar="N|auto", callback=_tokens,
                  help="Tokens in a batch, prompt and cap together. [default: auto]"),
@@ -53,16 +55,20 @@ def _loading_options(command: _Command) -> _Command:
 
 @click.command()
 @click.argument("source", metavar="FILE|TASK")
-@click.option("-p", "--policy", required=True, metavar="POLICY", help=f"{POLICY_HELP}.")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A .jsonl or .parquet file.")
+@click.option(
+    "-p", "--policy", "policies", required=True, multiple=True, metavar="POLICY", help=f"{POLICY_HELP} (repeatable)."
+)
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, allow_dash=True), help=OUT_HELP)
+@form_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N prompts.")
 @sampling_options
 @_loading_options
 @debug_option
 def command(
     source: str,
-    policy: str,
+    policies: tuple[str, ...],
     out: Path,
+    form: str | None,
     limit: int | None,
     samples: int | None,
     cap: int | None,
@@ -71,24 +77,33 @@ def command(
     seed: int,
     **options: Any,
 ) -> int:
-    """Have a POLICY answer every prompt of FILE (JSON, JSON lines, CSV, Parquet, a folder) or of a generation TASK.
+    """Have a POLICY answer every prompt of FILE (JSON, JSON lines, CSV, Parquet, a folder, - for standard input) or of
+    a generation TASK.
 
-    OUT has a row a response: prompt, response, sample, tokens, finish, cap, policy. outputs:OUT reads it again, and so
-    does rmbench score.
+    OUT has a row a response: the columns of FILE, prompt, response, sample, tokens, finish, cap, policy. outputs:OUT
+    reads it again, and so does rmbench score. Of several policies a row is a sample, with columns response:NAME, ...;
+    NAME=POLICY names one.
     """
+    from rmbench.cli._names import columns_of
     from rmbench.cli._progress import ConsoleProgress
-    from rmbench.policies.spec import declared
-    from rmbench.results import files
+    from rmbench.policies.spec import declared, parse
+    from rmbench.results.tables import target
     from rmbench.runs.respond import Sampling, write_responses
 
-    files.check_table(out)
     sampling = Sampling(samples, cap, temperature, top_p, seed)
-    [options] = allotted(options, [(policy, declared(policy))])
-    written = write_responses(policy, source, sampling, limit=limit, progress=ConsoleProgress(policy), **options)
-    files.write_table(written.table, out)
-    for line in written.notes:
-        click.echo(f"rmbench: {line}", err=True)
+    specs = columns_of(policies, parse)
+    read = [Path(one.source) for one in map(parse, specs.values()) if one.family == "outputs"]
+    place = target(out, [Path(source), *read], form=form)
+    given = allotted(options, [(spec, declared(spec)) for spec in specs.values()])
+    asked = {name: (spec, own) for (name, spec), own in zip(specs.items(), given, strict=True)}
+    with redirect_stdout(sys.stderr):  # what a policy's code prints is no result
+        written = write_responses(asked, source, sampling, limit=limit, progress=ConsoleProgress)
+    lines = [*written.notes, *place.write(written.columns)]
     if written.missing:
-        click.echo(f"rmbench: {written.missing:,} responses are missing", err=True)
-    click.echo(f"{written.table.num_rows:,} responses to {written.prompts:,} prompts are in {out}")
+        lines.append(f"{written.missing:,} responses are missing")
+    for line in lines:
+        click.echo(f"rmbench: {line}", err=True)
+    responses = len(written.columns["sample"])
+    rows = "responses" if len(specs) == 1 else f"samples of {len(specs)} policies"
+    click.echo(f"{responses:,} {rows} to {written.prompts:,} prompts are in {place}", err=place.path is None)
     return EXIT_INCOMPLETE if written.missing else 0

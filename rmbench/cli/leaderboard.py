@@ -76,13 +76,15 @@ def check(folder: Path, tasks: tuple[str, ...]) -> int:
 
 @command.command()
 @click.argument("results", metavar="RESULT.json...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--replace", is_flag=True, help="Put a result in the place of an older one of the same model and settings."
+)
 @_folder_option
 @_task_option
 @debug_option
-def add(results: tuple[Path, ...], folder: Path, tasks: tuple[str, ...]) -> None:
+def add(results: tuple[Path, ...], replace: bool, folder: Path, tasks: tuple[str, ...]) -> None:
     """Check each RESULT and copy it, with its records, into FOLDER/results."""
-    from rmbench.leaderboard.entries import read_result
-    from rmbench.results import files
+    from rmbench.leaderboard.add import add
 
-    for result in [read_result(path, finder(tasks)[1]) for path in results]:
-        click.echo(files.write(result, folder / "results"))
+    for path in add(results, folder / "results", finder(tasks)[1], replace=replace):
+        click.echo(path)

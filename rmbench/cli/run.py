@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rmbench.cli import EXIT_FAILED, EXIT_INCOMPLETE, debug_option, show_error
-from rmbench.cli._options import MODEL_HELP, OF_FORWARDS, allotted, model_options, model_options_of
+from rmbench.cli._options import MODEL_HELP, OF_FORWARDS, allotted, model_options, model_options_of, reading_options
 from rmbench.cli.generate import POLICY_HELP, sampling_options
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
     for value in given:
         task, equals, path = value.partition("=")
         if not (task and equals and path):
-            raise click.BadParameter(f"{value!r} is not TASK=PATH, as in rewardmath=scores.json")
+            expected = "TASK=PATH, as in rewardmath=scores.json, or NAME=TASK:PATH"
+            raise click.BadParameter(f"{value!r} is not {expected}")
         if task in paths:
             raise click.BadParameter(f"{task} is given twice, {paths[task]} and {path}; a run reads one of them")
         paths[task] = path
@@ -55,11 +56,20 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
     metavar="TASK",
     help="A task, python:module:TASK or suite:NAME; see rmbench list tasks and suites (repeatable).",
 )
-@click.option("--data", multiple=True, metavar="TASK=PATH", callback=_files, help="Run TASK on a file or folder.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N examples of each task.")
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="TASK=PATH",
+    callback=_files,
+    help="Run TASK on a file or folder; NAME=TASK:PATH on several, each with results under its NAME (repeatable).",
+)
+@reading_options
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="The first N examples of each task, of every file alike."
+)
 @click.option("--deduplicate", is_flag=True, help="Drop repeated examples and count them.")
 @click.option("--out", type=click.Path(path_type=Path), default="results", show_default=True, help="Result folder.")
-@click.option("--name", help="The model's id in results; with one model only.")
+@click.option("--name", "names", multiple=True, help="The model's id in results; of several models one for each.")
 @sampling_options
 @model_options
 @click.option("--devices", metavar="0,1", help="Share the forwards among CUDA devices, a process on each.")
@@ -75,10 +85,12 @@ def command(
     policies: tuple[str, ...],
     tasks: tuple[str, ...],
     data: dict[str, str],
+    columns: dict[str, str] | None,
+    skip_bad_rows: bool,
     limit: int | None,
     deduplicate: bool,
     out: Path,
-    name: str | None,
+    names: tuple[str, ...],
     samples: int | None,
     cap: int | None,
     temperature: float | None,
@@ -101,23 +113,24 @@ def command(
     seed = options["seed"] or 0
     sampling = Sampling(samples, cap, temperature, top_p, seed)
     specs, writers = list(dict.fromkeys(models)), list(dict.fromkeys(policies))
-    if name is not None and len(specs) + len(writers) > 1:
-        raise UsageError(f"--name {name} would name {len(specs) + len(writers)} models alike; give one, or no name")
+    _check_names(names, specs, writers)
     if not specs:
         _check_no_options_of_reward_models(options)
     if not writers and (count_with, sampling) != (None, Sampling(seed=sampling.seed)):
         raise UsageError("--samples, --max-new-tokens, --temperature, --top-p and --count-with are for a policy (-p)")
     _check_plan(devices, explain_plan, writers)
-    loaded, failures = _read(tasks, data=data, limit=limit, deduplicate=deduplicate)
+    reading = {"columns": columns, "skip_bad_rows": skip_bad_rows}
+    loaded, failures = _read(tasks, data=data, limit=limit, deduplicate=deduplicate, **reading)
     judged = [item for item in loaded if item.task.subject == "reward_model"]
     answered = [item for item in loaded if item.task.subject == "policy"]
     _check_subjects(specs, writers, [item.task.name for item in judged], [item.task.name for item in answered])
     given = _given({**options, "count_with": count_with, "devices": devices}, specs, writers)
-    _check_name(name, specs, writers)
+    called = _names(names, specs, writers)
 
     def score(spec: str) -> list[TaskResult]:
         progress, results = ConsoleProgress(spec), []
         options = given["-m", spec]
+        name = called["-m", spec]
         for one in evaluations(spec, judged, out=out, name=name, seed=seed, fresh=fresh, progress=progress, **options):
             if isinstance(one, TaskResult):
                 results.append(one)
@@ -129,7 +142,7 @@ def command(
         return results
 
     def write(spec: str) -> list[TaskResult]:
-        progress = ConsoleProgress(spec)
+        progress, name = ConsoleProgress(spec), called["-p", spec]
         return evaluate_policy(spec, answered, sampling, out=out, name=name, progress=progress, **given["-p", spec])
 
     if explain_plan:
@@ -211,17 +224,37 @@ def _check_no_options_of_reward_models(options: dict[str, Any]) -> None:
             raise UsageError(f"{given} is for a reward model (-m); --max-new-tokens caps a policy")
 
 
-def _check_name(name: str | None, models: list[str], policies: list[str]) -> None:
-    """Raises UsageError where --name and the spec name the model differently."""
+def _check_names(names: Sequence[str], models: list[str], policies: list[str]) -> None:
+    """Raises UsageError where there is not one --name for each subject, where two are alike, and where a spec names its
+    model differently."""
     from rmbench.errors import UsageError
     from rmbench.models import spec as model_spec
     from rmbench.policies import spec as policy_spec
 
-    if name is None:
-        return
-    for spec in [*map(model_spec.parse, models), *map(policy_spec.parse, policies)]:
+    subjects = [*models, *policies]
+    if names and len(names) != len(subjects):
+        told = f"--name {' --name '.join(names)}"
+        problem = f"would name {len(subjects)} models alike" if len(names) == 1 else f"are names of {len(names)} models"
+        raise UsageError(f"{told} {problem}; expected one for each of {len(subjects)}, or none")
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"--name {name} would name {names.count(name)} models alike; give each its own")
+    parsed = [*map(model_spec.parse, models), *map(policy_spec.parse, policies)] if names else []
+    for name, spec in zip(names, parsed, strict=bool(names)):
         if spec.name not in (None, name):
             raise UsageError(f"{spec.text!r} is named {spec.name!r} there and {name!r} by --name")
+
+
+def _names(names: Sequence[str], models: list[str], policies: list[str]) -> dict[tuple[str, str], str | None]:
+    """What each subject is called in results, None where its own id does."""
+    from rmbench.cli._names import named
+    from rmbench.models import spec as model_spec
+    from rmbench.policies import spec as policy_spec
+
+    of_models = named(models, names[: len(models)], model_spec.parse)
+    of_policies = named(policies, names[len(models) :], policy_spec.parse)
+    return {**{("-m", spec): name for spec, name in of_models.items()},
+            **{("-p", spec): name for spec, name in of_policies.items()}}  # fmt: skip
 
 
 def _given(flags: dict[str, Any], models: list[str], policies: list[str]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -266,7 +299,7 @@ def _write_page(results: list[TaskResult], loaded: list[TaskData], out: Path, *,
     """Whether it could be written."""
     from rmbench.report import page
 
-    texts = {item.task.name: {example.id: example for example in item.data.examples} for item in loaded}
+    texts = {item.name: {example.id: example for example in item.data.examples} for item in loaded}
     try:
         page.write(results, texts, out / "report.html")
     except Exception as error:  # the results are safe, and a page can be had later

@@ -10,40 +10,67 @@ from typing import Any
 import click
 
 from rmbench.cli import EXIT_INCOMPLETE, debug_option
-from rmbench.cli._options import MODEL_HELP, allotted, model_options, model_options_of
+from rmbench.cli._options import (
+    MODEL_HELP,
+    OUT_HELP,
+    allotted,
+    form_option,
+    model_options,
+    model_options_of,
+    reading_options,
+)
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("-m", "--model", required=True, metavar="MODEL", help=MODEL_HELP)
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A .jsonl or .parquet file.")
+@click.option(
+    "-m", "--model", "models", required=True, multiple=True, metavar="MODEL", help=f"{MODEL_HELP} (repeatable)."
+)
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, allow_dash=True), help=OUT_HELP)
+@form_option
 @click.option(
     "--calibrator",
     type=click.Path(path_type=Path),
     metavar="RESULT.json",
     help="A result of the same model: its calibration gives each reward a probability.",
 )
+@reading_options
 @model_options
 @debug_option
-def command(file: Path, model: str, out: Path, calibrator: Path | None, **options: Any) -> int:
-    """Score every response in FILE: JSON, JSON lines, CSV or Parquet, or a folder of them.
+def command(
+    file: Path,
+    models: tuple[str, ...],
+    out: Path,
+    form: str | None,
+    calibrator: Path | None,
+    columns: dict[str, str] | None,
+    skip_bad_rows: bool,
+    **options: Any,
+) -> int:
+    """Score every response in FILE: JSON, JSON lines, CSV or Parquet, a folder of them, or - for standard input.
 
     A row is a conversation that ends with the assistant's turn (`messages`), or a `prompt` with a `response`, with a
-    list of `responses`, or with `chosen` and `rejected`.
+    list of `responses`, or with `chosen` and `rejected`. OUT has a row a response in the order of FILE: its own
+    columns, `response`, and what was found. Of several models columns are called reward:NAME; NAME=MODEL names one.
     """
+    from rmbench.cli._names import columns_of
     from rmbench.cli._progress import ConsoleProgress
-    from rmbench.errors import UsageError
-    from rmbench.results import files
+    from rmbench.models.spec import parse
+    from rmbench.results.tables import target
+    from rmbench.runs.rows import check_input
     from rmbench.runs.score import score_file
 
-    files.check_table(out)
-    if out.resolve() == file.resolve() or file.resolve() in out.resolve().parents:
-        raise UsageError(f"-o {out} would write over the responses; name another file")
-    [options] = allotted(options, [(model, model_options_of(model))])
+    place = target(out, [file, *([calibrator] if calibrator else [])], form=form)
+    check_input(file)
+    specs = columns_of(models, parse)
+    given = allotted(options, [(spec, model_options_of(spec)) for spec in specs.values()])
+    asked = {name: (spec, own) for (name, spec), own in zip(specs.items(), given, strict=True)}
     with redirect_stdout(sys.stderr):  # what a user's code prints is no result
-        scored = score_file(model, file, calibrator=calibrator, progress=ConsoleProgress(model), **options)
-    files.write_table(scored.table, out)
-    for line in scored.notes:
+        reading: dict[str, Any] = {"columns": columns, "skip_bad_rows": skip_bad_rows}
+        scored = score_file(asked, file, calibrator=calibrator, progress=ConsoleProgress, **reading)
+    lines = [*scored.notes, *place.write(scored.columns)]
+    for line in lines:
         click.echo(f"rmbench: {line}", err=True)
-    click.echo(f"{scored.table.num_rows:,} rewards of {scored.prompts:,} prompts are in {out}")
+    rewards = sum(map(len, scored.rewards.values()))
+    click.echo(f"{rewards:,} rewards of {scored.rows.prompts:,} prompts are in {place}", err=place.path is None)
     return EXIT_INCOMPLETE if scored.failed else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -13,30 +13,49 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rmbench.cli import EXIT_INCOMPLETE, debug_option
-from rmbench.cli._options import MODEL_HELP, allotted, model_options, model_options_of
+from rmbench.cli._options import (
+    MODEL_HELP,
+    OUT_HELP,
+    allotted,
+    form_option,
+    model_options,
+    model_options_of,
+    reading_options,
+)
 
 if TYPE_CHECKING:
     from rmbench.compare.selection import AtN, TaskSelection
     from rmbench.metrics.interval import Estimate
+    from rmbench.results.tables import Target
+    from rmbench.runs.select import Selected
 
 _PIPED_WIDTH = 120
-_OF_RESULTS = {"results", "up_to", "view", "kl", "as_json"}
-_OF_BOTH = {"seed", "debug"}
+_OF_RESULTS = {"results", "view"}
+_OF_WORTH = {"up_to", "kl", "as_json"}  # of what a choice is worth, by a result or by gold
+_OF_BOTH = {"seed", "debug", "gold"}
+_GOLD = "gold"  # the name of the model that is only to judge
 
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("-m", "--model", metavar="MODEL", help=MODEL_HELP)
+@click.option("-m", "--model", "models", multiple=True, metavar="MODEL", help=f"{MODEL_HELP} (repeatable).")
 @click.option("-k", "--best", "k", type=click.IntRange(min=1), default=1, show_default=True, help="How many a prompt.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="A .jsonl or .parquet file.")
+@click.option("-o", "--out", type=click.Path(path_type=Path, allow_dash=True), help=OUT_HELP)
+@form_option
+@click.option(
+    "--gold", metavar="MODEL|FILE",
+    help="What the choice of the best of n is worth by another model, or by a file that rmbench score wrote; with "
+    "--result, by another result.",
+)  # fmt: skip
 @click.option(
     "--result", "results", multiple=True, type=click.Path(path_type=Path), metavar="RESULT",
     help="A result file, or a folder of them, instead of FILE (repeatable).",
 )  # fmt: skip
-@click.option("--up-to", type=click.IntRange(min=1), metavar="N", help="With --result: leave prompts with fewer out.")
+@click.option("--up-to", type=click.IntRange(min=1), metavar="N", help="Of the worth: leave prompts with fewer out.")
 @click.option("--view", help="With --result: a head or step aggregator. [default: each model's primary one]")
-@click.option("--kl", is_flag=True, help="With --result: the KL divergence of best-of-n; for samples of one policy.")
-@click.option("--json", "as_json", is_flag=True, help="With --result: print JSON and nothing else.")
+@click.option("--kl", is_flag=True, help="Of the worth: the KL divergence of best-of-n; for samples of one policy.")
+@click.option("--json", "as_json", is_flag=True, help="Of the worth: print JSON and nothing else.")
+@reading_options
 @model_options
 @debug_option
 @click.pass_context
@@ -44,37 +63,72 @@ def command(
     context: click.Context,
     /,
     file: Path | None,
-    model: str | None,
+    models: tuple[str, ...],
     k: int,
     out: Path | None,
+    form: str | None,
+    gold: str | None,
     results: tuple[Path, ...],
     up_to: int | None,
     view: str | None,
     kl: bool,
     as_json: bool,
+    columns: dict[str, str] | None,
+    skip_bad_rows: bool,
     **options: Any,
 ) -> int:
     """Write the K responses in FILE that MODEL rewards most, for each prompt, best first, to OUT.
 
-    FILE is what `rmbench score` reads; rows of one prompt are joined. Equal rewards go by their order in FILE, and a
-    response without a finite reward is never selected.
+    FILE is what `rmbench score` reads, and OUT has its columns too; rows of one prompt are joined. Equal rewards go by
+    their order in FILE, and a response without a finite reward is never selected. Of several models the first selects.
 
-    With --result, print instead what the choice among n by the rewards of a result is worth (selection_at_n): how often
-    what it takes of a random n is right, beside chance, the majority's answer and an oracle.
+    With --gold, print what the choice among n is worth by another reward. With --result, print what the choice among n
+    by the rewards of a result is worth (selection_at_n): how often what it takes of a random n is right, beside chance,
+    the majority's answer and an oracle.
     """
     from rmbench.errors import UsageError
 
     given = _given(context)
-    foreign = given - _OF_RESULTS - _OF_BOTH if results else given & _OF_RESULTS
+    worth = set() if results or gold else _OF_WORTH
+    foreign = given - _OF_RESULTS - _OF_WORTH - _OF_BOTH if results else given & (_OF_RESULTS | worth)
     if foreign:
         named = " and ".join(_named(context, foreign))
         raise UsageError(f"{named} {'with' if results else 'without'} --result; select FILE writes, --result judges")
+    seed = options["seed"] or 0
     if results:
-        return _judge(results, up_to=up_to, view=view, kl=kl, seed=options["seed"] or 0, as_json=as_json)
-    if file is None or model is None or out is None:
-        missing = ", ".join(_named(context, {"file", "model", "out"} - given))
+        from rmbench.compare.selection import select
+
+        truth = None if gold is None else Path(gold)
+        _show(select(results, up_to=up_to, view=view, kl=kl, gold=truth, seed=seed), as_json=as_json)
+        return 0
+    needed = {"file", "models"} if gold else {"file", "models", "out"}
+    if file is None or not models or (out is None and gold is None):
+        missing = ", ".join(_named(context, needed - given))
         raise UsageError(f"missing {missing}; select FILE -m MODEL -o OUT, or --result RESULT.json")
-    return _write(file, model, k, out, options)
+    selected, place = _select(file, models, k, out, form, gold, options, columns=columns, skip_bad_rows=skip_bad_rows)
+    lines = [*selected.notes, *(place.write(selected.columns) if place else [])]
+    for line in lines:
+        click.echo(f"rmbench: {line}", err=True)
+    if place is not None:
+        count = f"{selected.count:,} of {selected.responses:,} responses to {selected.prompts:,} prompts"
+        click.echo(f"{count} are in {place}", err=as_json or place.path is None)
+    if gold is not None:
+        from rmbench.compare.selection import judged
+
+        _show(
+            [
+                judged(
+                    f"{file.name} by gold {Path(gold).name}",
+                    selected.by,
+                    selected.outcomes,
+                    up_to=up_to,
+                    kl=kl,
+                    seed=seed,
+                )
+            ],
+            as_json=as_json,
+        )
+    return EXIT_INCOMPLETE if selected.failed else 0
 
 
 def _given(context: click.Context) -> set[str]:
@@ -89,35 +143,49 @@ def _named(context: click.Context, names: set[str]) -> list[str]:
     return [parameter.opts[0] if parameter.opts[0].startswith("-") else "FILE" for parameter in known]
 
 
-def _write(file: Path, model: str, k: int, out: Path, options: Mapping[str, Any]) -> int:
+def _select(
+    file: Path,
+    models: tuple[str, ...],
+    k: int,
+    out: Path | None,
+    form: str | None,
+    gold: str | None,
+    options: Mapping[str, Any],
+    **reading: Any,
+) -> tuple[Selected, Target | None]:
+    """What is selected, and where it is to be written."""
+    from rmbench.cli._names import columns_of
     from rmbench.cli._progress import ConsoleProgress
-    from rmbench.results import files
+    from rmbench.models.spec import parse
+    from rmbench.results.tables import target
+    from rmbench.runs.rows import check_input
     from rmbench.runs.select import select_file
 
-    files.check_table(out)
-    [given] = allotted(options, [(model, model_options_of(model))])
+    judge = None if gold is None else Path(gold) if _is_table(Path(gold)) else gold
+    read = [file, *([judge] if isinstance(judge, Path) else [])]
+    place = None if out is None else target(out, read, form=form)
+    check_input(file)
+    specs = columns_of(models, parse)
+    if isinstance(judge, str):
+        specs = {**specs, parse(judge).name or _GOLD: judge}
+        judge = [*specs][-1]
+    given = allotted(options, [(spec, model_options_of(spec)) for spec in specs.values()])
+    asked = {name: (spec, own) for (name, spec), own in zip(specs.items(), given, strict=True)}
     with redirect_stdout(sys.stderr):  # what a user's code prints is no result
-        selected = select_file(model, file, k, progress=ConsoleProgress(model), **given)
-    files.write_table(selected.table, out)
-    for line in selected.notes:
-        click.echo(f"rmbench: {line}", err=True)
-    count = f"{selected.table.num_rows:,} of {selected.responses:,} responses to {selected.prompts:,} prompts"
-    click.echo(f"{count} are in {out}")
-    return EXIT_INCOMPLETE if selected.failed else 0
+        return select_file(asked, file, k, gold=judge, progress=ConsoleProgress, **reading), place
 
 
-def _judge(
-    results: tuple[Path, ...], *, up_to: int | None, view: str | None, kl: bool, seed: int, as_json: bool
-) -> int:
-    from rmbench.compare.selection import select
+def _is_table(path: Path) -> bool:
+    """Whether it is a file of rewards, and no model."""
+    return path.suffix in (".json", ".jsonl", ".csv", ".tsv", ".parquet") and path.is_file()
 
-    found = select(results, up_to=up_to, view=view, kl=kl, seed=seed)
+
+def _show(found: Sequence[TaskSelection], *, as_json: bool) -> None:
     if as_json:
         click.echo("[" + ",\n".join(task.json() for task in found) + "]")
     else:
         for task in found:
             _print(task)
-    return 0
 
 
 def _print(task: TaskSelection) -> None:
@@ -136,7 +204,8 @@ def _print(task: TaskSelection) -> None:
         table.add_column(plain(heading), justify="right", overflow="fold")
     for row in task.rows:
         table.add_row(*(plain(cell(row)) for cell in columns.values()))
-    name = f"\n[bold]{plain(task.task)}[/] v{task.version}  selection_at_n, {task.examples:,} examples"
+    version = f" v{task.version}" if task.version else ""
+    name = f"\n[bold]{plain(task.task)}[/]{version}  selection_at_n, {task.examples:,} examples"
     console.print(name, highlight=False)
     console.print(table)
     for model, gain in task.rows[-1].gain.items():

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from rmbench.compare.entrants import Side, unknown
 from rmbench.errors import ResultError, UsageError
-from rmbench.metrics.interval import Statistic, cluster_codes, is_mean, values_without, whole_value
+from rmbench.metrics.interval import Statistic, cluster_codes, is_mean, whole_value
 from rmbench.metrics.measure import Measure
-from rmbench.metrics.paired import Difference, Rank, difference, difference_of, is_binary, ranks
+from rmbench.metrics.paired import Difference, Rank, cluster_parts, difference, difference_of, is_binary, ranks
 from rmbench.results.figures import subsets_of
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import TaskResult
@@ -171,7 +171,8 @@ class Common:
         """What tests of several runs or models are over: rows of a mean, else the clusters' parts; [units, runs]."""
         if self._are_means:
             return self._values
-        return [np.column_stack([_parts(one, self.codes) for one in runs]) for runs in self.models]
+        each = len(np.unique(self.codes)) / self.n  # so that the mean over clusters is the value
+        return [np.column_stack([each * cluster_parts(one, self.codes) for one in runs]) for runs in self.models]
 
     @property
     def _unit_clusters(self) -> NDArray[np.intp]:
@@ -212,15 +213,3 @@ def _check_stated(what: str, result: TaskResult, view: str, made: Statistic, clu
     due = value if np.isfinite(value) and made.counts(len(clusters)).any() else None
     if stated != due and (stated is None or due is None or not np.isclose(stated, due, rtol=1e-6, atol=1e-9)):
         raise ResultError(f"{what} is {stated}, its records give {due}")
-
-
-def _parts(statistic: Statistic, codes: NDArray[np.intp]) -> Array:
-    """Each cluster's part [c] in a statistic, whose mean is its value: jackknife pseudo-values, as `difference_of` has.
-
-    For a mean over clusters of one row they are the rows.
-    """
-    rows = np.bincount(codes).astype(float)
-    n, value = rows.sum(), whole_value(statistic, codes)
-    parts = n * value - (n - rows) * values_without(statistic, codes)
-    shifted: Array = (parts + rows * (value - parts.sum() / n)) * len(rows) / n
-    return shifted

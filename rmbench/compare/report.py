@@ -152,7 +152,7 @@ def _compared(sides: Sequence[Side], find: Find, wanted: str | None, view: str |
     said = first[0].whole[0]
     ranking = _ranking(first, seed) if len(sides) > 2 and said.better is not None else []
     return TaskComparison(
-        first_result.task.name,
+        first_result.label,
         first_result.task.version,
         metric,
         said.better == "lower",

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from rmbench.compare.entrants import unknown
 from rmbench.errors import ResultError
 from rmbench.metrics import selection
 from rmbench.metrics.interval import Estimate, estimate
-from rmbench.results import collection
-from rmbench.results.collection import check_comparable, read_checked, result_files
+from rmbench.results import collection, files
+from rmbench.results.collection import check_comparable, read_checked, result_files, why_not
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import TaskResult
 from rmbench.types import Outcome
@@ -59,45 +59,123 @@ class TaskSelection:
 
 
 def select(
-    paths: Sequence[Path], *, up_to: int | None = None, view: str | None = None, kl: bool = False, seed: int = 0
+    paths: Sequence[Path],
+    *,
+    up_to: int | None = None,
+    view: str | None = None,
+    kl: bool = False,
+    gold: Path | None = None,
+    seed: int = 0,
 ) -> list[TaskSelection]:
     """`selection_at_n` of the results in `paths`, result files or folders of them; one entry a task.
 
     Every n is over the same examples. n goes to the smallest number of candidates of an example, or to `up_to`, and
     then examples with fewer candidates are left out. An example without a reward by one of the models is left out for
     all. `view` is each model's primary one unless told. With `kl` each n has the KL divergence of best-of-n from its
-    policy. Raises ResultError where results did not judge the same examples, where a model only compared, where no
-    example counts, and, with `kl`, where the responses are not all by one policy.
+    policy. What a response is worth is its label, or its reward in the result `gold` of the same examples. Raises
+    ResultError where results did not judge the same examples, where a model only compared, where no example counts,
+    and, with `kl`, where the responses are not all by one policy.
     """
     tasks: dict[str, list[tuple[Path, TaskResult]]] = {}
     for path in _result_files(paths):
         result = read_checked(path)
         tasks.setdefault(result.task.name, []).append((path, result))
-    return [_select(task, results, up_to, view, kl, seed) for task, results in tasks.items()]
+    truths = {result.task.name: (path, result) for path, result in map(_read, _result_files([gold]) if gold else ())}
+    if gold and not truths.keys() >= tasks.keys():
+        lacking = ", ".join(tasks.keys() - truths.keys())
+        raise ResultError(f"{gold}: no result of {lacking}; gold is a result of the same examples")
+    return [_select(task, results, truths.get(task), up_to, view, kl, seed) for task, results in tasks.items()]
+
+
+def judged(
+    name: str, model: str, outcomes: Sequence[Outcome], *, up_to: int | None = None, kl: bool = False, seed: int = 0
+) -> TaskSelection:
+    """The same of outcomes that no result is of: what `model` chooses by their view `default`, by their labels, which
+    are no shares, whatever their range.
+
+    `name` stands for the task, which has no version (0). Raises ResultError as `select` does.
+    """
+    found = _figured(name, 0, [model], ["default"], [outcomes], name, up_to=up_to, kl=kl, seed=seed)
+    rows = [
+        replace(
+            row,
+            selected={one: _number(figure) for one, figure in row.selected.items()},
+            oracle=_number(row.oracle),
+            majority=row.majority and _number(row.majority),
+        )
+        for row in found.rows
+    ]
+    return replace(found, random=_number(found.random), rows=rows)
+
+
+def _number(figure: Estimate) -> Estimate:
+    return replace(figure, kind="number")
+
+
+def _read(path: Path) -> tuple[Path, TaskResult]:
+    return path, read_checked(path)
 
 
 def _select(
-    task: str, results: Sequence[tuple[Path, TaskResult]], up_to: int | None, view: str | None, kl: bool, seed: int
+    task: str,
+    results: Sequence[tuple[Path, TaskResult]],
+    gold: tuple[Path, TaskResult] | None,
+    up_to: int | None,
+    view: str | None,
+    kl: bool,
+    seed: int,
 ) -> TaskSelection:
     (first_path, first), *others = results
     for other in others:
         check_comparable(results[0], other)
     names = collection.names([result for _, result in results])
     views = [_view(path, result, view) for path, result in results]
-    seen = [outcomes_of(result) for _, result in results]
-    seen, left_out = _counted(seen, views, up_to)
-    if not seen[0]:
+    seen: Sequence[Sequence[Outcome]] = [outcomes_of(result) for _, result in results]
+    if gold is not None:
+        seen = [_with_gold(outcomes, path, gold) for outcomes, (path, _) in zip(seen, results, strict=True)]
+    return _figured(task, first.task.version, names, views, seen, str(first_path), up_to=up_to, kl=kl, seed=seed)
+
+
+def _with_gold(outcomes: Sequence[Outcome], path: Path, gold: tuple[Path, TaskResult]) -> list[Outcome]:
+    """The outcomes with the rewards of another result for their labels."""
+    where, result = gold
+    reason = why_not(result, files.read(path, tables=True))
+    if reason is not None and not reason.startswith("different orders"):
+        raise ResultError(f"{path} and {where} have {reason}; gold is a result of the same examples")
+    view = _view(where, result, None)
+    scores = {one.example_id: one.views[view].scores for one in outcomes_of(result) if view in one.views}
+    unknown = [np.full(len(outcome.labels), np.nan) for outcome in outcomes]
+    return [
+        replace(outcome, labels=nans if (found := scores.get(outcome.example_id)) is None else found)
+        for outcome, nans in zip(outcomes, unknown, strict=True)
+    ]
+
+
+def _figured(
+    task: str,
+    version: int,
+    names: Sequence[str],
+    views: Sequence[str],
+    seen: Sequence[Sequence[Outcome]],
+    where: str,
+    *,
+    up_to: int | None,
+    kl: bool,
+    seed: int,
+) -> TaskSelection:
+    counted, left_out = _counted(seen, views, up_to)
+    if not counted[0]:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in left_out.items())
-        raise ResultError(
-            f"{task}: no example of {first_path} says anything of a selection: {reasons or 'it has none'}"
-        )
+        raise ResultError(f"{task}: no example of {where} says anything of a selection: {reasons or 'it has none'}")
     if kl:
-        _check_one_policy(task, first_path, seen[0])
-    sizes = _sizes(up_to or min(len(outcome.labels) for outcome in seen[0]))
-    found = {name: _figures(outcomes, one, sizes, seed) for name, outcomes, one in zip(names, seen, views, strict=True)}
+        _check_one_policy(task, where, counted[0])
+    sizes = _sizes(up_to or min(len(outcome.labels) for outcome in counted[0]))
+    found = {
+        name: _figures(outcomes, one, sizes, seed) for name, outcomes, one in zip(names, counted, views, strict=True)
+    }
     rows = [_at(n, found, kl) for n in sizes]
     random = found[names[0]]["selection_random"]
-    return TaskSelection(task, first.task.version, names, len(seen[0]), left_out, random, rows)
+    return TaskSelection(task, version, names, len(counted[0]), left_out, random, rows)
 
 
 def _result_files(paths: Sequence[Path]) -> list[Path]:
@@ -136,14 +214,14 @@ def _counted(
     return [[some[name] for name in kept] for some in by_id], dict(left_out)
 
 
-def _check_one_policy(task: str, path: Path, outcomes: Sequence[Outcome]) -> None:
+def _check_one_policy(task: str, where: str, outcomes: Sequence[Outcome]) -> None:
     wrote = selection.policies(outcomes)
     if len(wrote) == 1 and None not in wrote:
         return
     told = ", ".join(f"{policy or 'not said'} {count:,}" for policy, count in wrote.most_common(4))
     more = ", ..." if len(wrote) > 4 else ""
     raise ResultError(
-        f"{task}: {path}: --kl is of best-of-n from one policy, tag `policy`; these responses are by {told}{more}"
+        f"{task}: {where}: --kl is of best-of-n from one policy, tag `policy`; these responses are by {told}{more}"
     )
 
 

@@ -3,49 +3,58 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from rmbench.data.dataset import LeftOut, content_id
-from rmbench.data.files import Row, shown
-from rmbench.data.messages import read_messages, read_tools
+from rmbench.data.messages import as_list, check_media, is_turn, read_messages, read_tools, turns_in
+from rmbench.data.rows import NO_PROMPT, Row, listed, shown
+from rmbench.errors import DataError, NoExampleError
 from rmbench.types import Candidate, Example, Json, Message, Response
 
+_T = TypeVar("_T")
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
-_TEXT = ("text", "answer", "response", "content", "solution", "completion", "output", "messages")
+_TEXT = ("text", "answer", "response", "content", "solution", "completion", "output", "value", "messages")
 _UNTAGGED: Mapping[str, Any] = {}  # one for all: most responses have no tags
 _SUBSET = ("subset", "category_path", "category")
 _REFERENCE = ("reference", "ground_truth")
+_SYSTEM = ("system", "system_prompt", "system_message")
+_ASKER, _ANSWERER = ("user", "human", "question", "prompt", "instruction"), ("assistant", "gpt", "answer", "response")
 
 POLICY = ("policy", "llm_name", "model", "model_name", "generator")
-PROMPT = (
-    "prompt",
-    "question",
-    "problem",
-    "instruction",
-    "query",
-    "conversation_input",
-    "conversation",
-    "messages",
-    "input",
-)
-
-
+CONVERSATION = ("conversation", "conversations", "messages")  # these may hold the response too
+PROMPT = ("prompt", "question", "problem", "instruction", "query", "conversation_input", *CONVERSATION, "input",
+          "context")  # fmt: skip
 RESPONSE = ("response", "completion", "candidate", "solution", "output", "text", "answer")
 RESPONSES = ("candidates", "responses", "completions", "answers", "solutions", "outputs")
-_IDS = ("id", "example_id", "pair_uid", "pair_id", "bon_uid", "uid")
+CHOSEN = ("chosen",)
+REJECTED = ("rejected", "reject", "rejected_response", "rejected_messages")
+IDS = ("id", "example_id", "pair_uid", "pair_id", "bon_uid", "uid")
+
+PREFILLED = "prompts that end with a turn of the assistant, which stays a turn before the response"
+ANSWERED = "conversations that end with an answer, which is no part of the prompt"
+SEVERAL = "rows of several chosen or rejected responses, each read as one example of n"
+_PROMPTS_DIFFER = "prompts differ"
+_NO_RESPONSE = "no response"
+_ANOTHER_PROMPT = "its prompt is not how its conversation begins"
+_ANOTHER_SYSTEM = "two system messages that differ"
 
 
 @dataclass(frozen=True, slots=True)
 class Responses:
-    """The responses of a row that answer one prompt. `id` is the row's own, else a hash of prompt and responses."""
+    """The responses of a row that answer one prompt. `id` is the row's own, else a hash of prompt and responses.
+
+    `fields` are the columns of `row` that the responses stand in.
+    """
 
     id: str
     prompt: tuple[Message, ...]
     responses: tuple[Response, ...]
-    tools: tuple[Json, ...] = ()
+    tools: tuple[Json, ...]
+    row: Row
+    fields: tuple[str, ...]
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -57,12 +66,13 @@ class Responses:
 class Reply:
     """A response with the prompt it brings along, if any. `response` is None where there is no response in it.
 
-    `tags` holds `policy`, the name of the model that wrote it, where the data say so.
+    `tags` holds `policy`, the name of the model that wrote it, where the data say so; `field` is where it stands.
     """
 
     prompt: tuple[Message, ...]
     response: str | Response | None
     tags: dict[str, str] = field(default_factory=dict)
+    field: str = "response"
 
     @property
     def text(self) -> str | None:
@@ -70,114 +80,170 @@ class Reply:
         return self.response.text if isinstance(self.response, Response) else self.response
 
     @property
-    def messages(self) -> tuple[Message, ...]:
-        """Every turn of its conversation, () of a text alone."""
-        return self.prompt + (self.response.messages or () if isinstance(self.response, Response) else ())
+    def turns(self) -> tuple[Message, ...]:
+        """Every turn of its conversation."""
+        if isinstance(self.response, Response):
+            return self.prompt + (self.response.messages or ())
+        return self.prompt if self.response is None else (*self.prompt, Message("assistant", self.response))
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a row holds of responses; `chosen` counts those at the beginning that are preferred, None where it is not
+    said."""
+
+    replies: Sequence[Reply]
+    chosen: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """Responses to one prompt."""
+
+    prompt: tuple[Message, ...]
+    responses: Sequence[str | Response]
+    tools: tuple[Json, ...]
+
+
+# reading rows
+
+
+def attempt(row: Row, read: Callable[[Row], _T]) -> _T | LeftOut:
+    """What is read of a row; why it is left out, where it makes no example, or is bad and such rows are skipped."""
+    try:
+        return read(row)
+    except DataError as error:
+        if isinstance(error, NoExampleError):
+            reason = error.reason
+        elif row.tally is not None and row.tally.skip_bad_rows:
+            reason = f"bad row: {error.reason}"
+        else:
+            raise
+    if reason != NO_PROMPT:  # which the columns that are there may explain
+        row.leave_out()
+    return LeftOut(reason)
+
+
+def read_all(rows: Iterable[Row]) -> Iterator[Responses | LeftOut]:
+    """What each row holds to be scored, or why it is left out, in the order of the rows. Raises DataError."""
+    for row in rows:
+        yield attempt(row, read_responses)
 
 
 def read_prompt(row: Row) -> tuple[Message, ...]:
-    """The prompt in the first of the fields `PROMPT` that holds one, () where none does.
+    """The prompt: a system message of its own column, the turns of `history`, and the first of the fields `PROMPT` that
+    holds something; () where none does.
 
-    It is a text, an hh-rlhf transcript or a list of messages. An `instruction` goes on with the `input` beside it,
-    after an empty line, as in Alpaca's rows. Raises DataError for anything else.
+    It is a text, an hh-rlhf transcript, a list of messages or the JSON text of one. An `instruction` goes on with the
+    `input` beside it, after an empty line, as in Alpaca's rows. Raises NoExampleError where the row has what no model
+    here sees or contradicts itself, DataError for anything else.
     """
+    check_media(row, row.value)
     name = row.filled(PROMPT)
-    if name is None:
-        return ()
-    value = row.value[name]
-    if name == "instruction" and row.filled(("input",)):
-        value = f"{row.text('instruction')}\n\n{row.text('input')}"
-    if not isinstance(value, str):
-        return read_messages(row, name, value)
-    turns = _transcript(value) or (Message("user", value),)
-    # a transcript up to where the response is due ends with "Assistant:" and nothing after it
-    return turns[:-1] if turns[-1] == Message("assistant", "") else turns
+    asked = () if name is None else _asked(row, name)
+    asked = _with_history(row, asked)
+    system = row.filled(_SYSTEM)
+    if system is None:
+        return asked
+    told = Message("system", row.text(system))
+    if not asked or asked[0].role != "system":
+        return (told, *asked)
+    if not _same(told, asked[0]):
+        raise row.no_example(_ANOTHER_SYSTEM, system)
+    return asked
+
+
+def read_asked(row: Row) -> tuple[Message, ...]:
+    """What a policy is asked: the prompt, without the answer that ends a conversation (`CONVERSATION`).
+
+    A turn of the assistant that ends any other prompt stays a turn of it.
+    """
+    turns = read_prompt(row)
+    if turns and turns[-1].role == "assistant" and row.filled(PROMPT) in CONVERSATION:
+        row.note(ANSWERED)
+        return turns[:-1]
+    return turns
 
 
 def read_reply(row: Row, name: str, value: Any) -> Reply:
     """The response in `value`, found in field `name`.
 
-    It is a text, a conversation that ends with the assistant's turn (a list of messages or a transcript as in hh-rlhf,
-    "\\n\\nHuman: ...\\n\\nAssistant: ..."), or an object that holds one of these (`text`, `answer`, `messages`, ...).
-    Raises DataError for anything else.
+    It is a text, a conversation that ends with the assistant's turn (a list of messages, JSON text of one, or a
+    transcript as in hh-rlhf, "\\n\\nHuman: ...\\n\\nAssistant: ..."), a message, or an object that holds one of these
+    (`text`, `answer`, `messages`, ...). Raises DataError for anything else.
     """
     if value is None:
-        return Reply((), None)
+        return Reply((), None, field=name)
     if isinstance(value, str):
         turns = _transcript(value)
-        return _last_turn(turns) if turns else Reply((), value)
-    if isinstance(value, dict):
-        holder = Row(value, row.file, row.number)
+        written = None if turns else turns_in(value)
+        if written is not None:
+            return _last_turn(read_messages(row, name, written), name)
+        return _last_turn(turns, name) if turns else Reply((), value, field=name)
+    if isinstance(value, dict) and not is_turn(value):
+        holder = row.of(value)
+        check_media(holder, value, name)
         reply = read_reply(row, name, value[holder.need(_TEXT, f"`{name}` is a text or an object that holds one")])
         policy = holder.name(POLICY)
         return replace(reply, tags={"policy": policy} if policy else {})
-    return _last_turn(read_messages(row, name, value))
+    return _last_turn(read_messages(row, name, [value] if isinstance(value, dict) else value), name)
+
+
+def read_answers(row: Row) -> Answers:
+    """The responses that a row holds: chosen and rejected ones, the last turn of `messages` against the
+    `rejected_response`s, a list, or one; none where it has only a conversation."""
+    if (chosen := row.first(CHOSEN)) is not None:
+        beside = [name for name in REJECTED if name in row.value]
+        beside = [name for name in beside if row.value[name] is not None] or beside[:1]
+        return _sides(row, _several(row, chosen), [one for name in beside for one in _several(row, name)])
+    if (rejected := row.filled(REJECTED)) is not None and (name := row.filled(CONVERSATION)) is not None:
+        return _sides(row, [_last_turn(read_messages(row, name, row.value[name]), name)], _several(row, rejected))
+    if (several := row.filled(RESPONSES)) is not None and isinstance(row.value[several], list):
+        return Answers([read_reply(row, several, value) for value in row.value[several]], None)
+    single = next((name for name in RESPONSE if row.value.get(name) is not None), None)  # an empty one is one
+    return Answers([] if single is None else _several(row, single), None)
 
 
 def read_responses(row: Row) -> Responses:
-    """Every response of a row: that of a conversation, one, a list, or chosen and rejected, as `to_example` reads them.
+    """Every response of a row, as `read_answers` finds them, else the last turn of its conversation.
 
-    Raises DataError for a row without a response or without a prompt, and for responses to different prompts.
+    Raises NoExampleError for a row that makes no example, as `to_example` does, DataError for one without a response.
     """
-    asked = read_prompt(row)
-    listed = row.filled(RESPONSES)
-    single = next((name for name in RESPONSE if row.value.get(name) is not None), None)  # an empty one is one
-    if asked and asked[-1].role == "assistant":
-        replies = [_last_turn(asked)]
-    elif listed is not None and isinstance(row.value[listed], list):
-        replies = [read_reply(row, listed, value) for value in row.value[listed]]
-    elif row.first(("chosen",)):
-        replies = [
-            read_reply(row, side, row.value[side]) for side in ("chosen", "rejected", "reject") if side in row.value
-        ]
-    elif single is not None:
-        replies = [read_reply(row, single, row.value[single])]
-    else:
-        replies = [Reply((), None)]
-    tools = read_tools(row)
-    replies = list(_whole(replies, tools))
-    found = f"found {', '.join(f'`{name}`' for name in list(row.value)[:12]) or 'nothing'}"
-    if any(reply.response is None for reply in replies):
-        raise row.error(f"no response; {found}; expected `messages` that end with the assistant's turn, or a `prompt` "
-                        "and a `response`, or a list of `responses`, or `chosen` and `rejected`")  # fmt: skip
-    if any(reply.prompt != replies[0].prompt for reply in replies):
-        raise row.error("its responses answer different prompts; give them rows of their own")
-    prompt = replies[0].prompt or asked
-    if not prompt:
-        raise row.error(f"no prompt; {found}; expected `prompt`", "prompt")
-    if any(message.images for reply in replies for message in reply.messages[len(reply.prompt) :]):
-        raise row.error("expected responses that are texts, got one with an image")
-    responses = [one if isinstance(one, Response) else Response(one) for one in (reply.response for reply in replies)]
-    name = row.name(_IDS) or content_id(Example("", prompt, tuple(map(Candidate, responses)), tools))
-    return Responses(name, prompt, tuple(responses), tools)
+    answers = read_answers(row)
+    replies, own = (answers.replies, read_prompt(row)) if answers.replies else _conversation(row)
+    joined = _joined(row, replies, own)
+    if any(message.images for one in joined.responses if isinstance(one, Response) for message in one.messages or ()):
+        raise row.no_example("a response with an image")
+    responses = tuple(one if isinstance(one, Response) else Response(one) for one in joined.responses)
+    name = row.name(IDS) or content_id(Example("", joined.prompt, tuple(map(Candidate, responses)), joined.tools))
+    fields = tuple(dict.fromkeys(reply.field for reply in replies))
+    return Responses(name, joined.prompt, responses, joined.tools, row, fields)
 
 
 def to_example(
-    row: Row, replies: Sequence[Reply], labels: Sequence[bool | float | None], ids: tuple[str, ...]
-) -> Example | LeftOut:
+    row: Row, replies: Sequence[Reply], labels: Sequence[bool | float | None], ids: tuple[str, ...] = IDS
+) -> Example:
     """The example of a row's responses, named by the first of the fields `ids` that has a value, else not at all.
 
-    Its prompt is what came before each response in its own conversation, else the row's own (`read_prompt`), else
-    empty. The response is the last turn of a conversation; where the row has tools, or a conversation uses some, it is
-    all from the first turn of the assistant on. Left out are responses to different prompts, which no reward compares,
-    and rows where a response is missing.
+    A conversation that a response stands in goes on from the row's own prompt (`read_prompt`), or begins with it, whose
+    system message stays. The response is the last turn of a conversation; where the row has tools, or a conversation
+    uses some, it is all from the first turn of the assistant on. Raises NoExampleError for fewer than two responses,
+    for responses to different prompts, which no reward compares, and for a row without a prompt; DataError where a
+    response is missing. The row's own policy is that of a response that names none.
     """
     if len(replies) < 2:
-        return LeftOut("fewer than two responses")
-    tools = read_tools(row)
-    replies = list(_whole(replies, tools))
-    if any(reply.response is None for reply in replies):
-        return LeftOut("no response")
-    if any(reply.prompt != replies[0].prompt for reply in replies):
-        return LeftOut("prompts differ")
+        raise row.no_example("fewer than two responses")
+    joined = _joined(row, replies, read_prompt(row))
+    policy = row.name(POLICY)
+    wrote = {} if policy is None else {"policy": policy}
     return Example(
         row.name(ids) or "",
-        replies[0].prompt or read_prompt(row),
+        joined.prompt,
         tuple(
-            Candidate(reply.response or "", label, tags=reply.tags or _UNTAGGED)
-            for reply, label in zip(replies, labels, strict=True)
+            Candidate(response, label, tags={**wrote, **reply.tags} if wrote else reply.tags or _UNTAGGED)
+            for response, reply, label in zip(joined.responses, replies, labels, strict=True)
         ),
-        tools=tools,
+        tools=joined.tools,
         facets=facets(row, _SUBSET),
         cluster=row.name(("cluster",)),
         reference=row.name(_REFERENCE),
@@ -196,6 +262,59 @@ def facets(row: Row, subset: tuple[str, ...]) -> dict[str, str]:
     }
 
 
+# the prompt
+
+
+def _asked(row: Row, name: str) -> tuple[Message, ...]:
+    value = row.value[name]
+    if name == "instruction" and row.filled(("input",)):
+        value = f"{row.text('instruction')}\n\n{row.text('input')}"
+    if isinstance(value, str):
+        turns = _transcript(value)
+        if not turns and (written := turns_in(value)) is None:
+            return (Message("user", value),)
+        # a transcript up to where the response is due ends with "Assistant:" and nothing after it
+        return (turns[:-1] if turns[-1] == Message("assistant", "") else turns) if turns else _read(row, name, written)
+    return _read(row, name, value)
+
+
+def _read(row: Row, name: str, value: Any) -> tuple[Message, ...]:
+    return read_messages(row, name, [value] if is_turn(value) else value)
+
+
+def _with_history(row: Row, asked: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The turns of `history` before what is asked, and behind its system message."""
+    value = row.value.get("history")
+    if value is None or value in ("", [], "[]"):
+        return asked
+    if isinstance(value, str) and not value.lstrip().startswith("["):
+        if asked:
+            raise row.no_example("`history` is a text beside a prompt", "history")
+        return _transcript(value) or (Message("user", value),)
+    system = _systems(asked)
+    return (*system, *_history(row, value), *asked[len(system) :])
+
+
+def _history(row: Row, value: Any) -> tuple[Message, ...]:
+    """Earlier turns: messages, or pairs of what was asked and what was answered."""
+    pairs = as_list(value)
+    if not isinstance(pairs, list) or any(map(is_turn, pairs)):
+        return read_messages(row, "history", value)
+    turns: list[Message] = []
+    for given in pairs:
+        pair = given
+        if isinstance(given, dict):
+            pair = [_value_of(given, keys) for keys in (_ASKER, _ANSWERER)]
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(one, str) for one in pair):
+            raise row.error(f"expected messages, or pairs of a question and its answer, got {shown(pair)}", "history")
+        turns += (Message("user", pair[0]), Message("assistant", pair[1]))
+    return tuple(turns)
+
+
+def _value_of(holder: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    return next((holder[key] for key in keys if holder.get(key) is not None), None)
+
+
 def _transcript(text: str) -> tuple[Message, ...]:
     """The turns of an hh-rlhf transcript, () for any other text."""
     if not text.startswith(("\n\nHuman:", "Human:")) or "\n\nAssistant:" not in text:
@@ -204,30 +323,132 @@ def _transcript(text: str) -> tuple[Message, ...]:
     return tuple(Message(_ROLES[speaker], content) for speaker, content in zip(parts[::2], parts[1::2], strict=True))
 
 
-def _last_turn(messages: tuple[Message, ...]) -> Reply:
+# the responses
+
+
+def _sides(row: Row, chosen: Sequence[Reply], rejected: Sequence[Reply]) -> Answers:
+    if len(chosen) + len(rejected) > 2:
+        row.note(SEVERAL)
+    return Answers([*chosen, *rejected], len(chosen))
+
+
+def _several(row: Row, name: str) -> list[Reply]:
+    """The responses in a field: one, or a list of texts, of conversations or of objects that are no turns."""
+    value = row.value[name]
+    listed_apart = isinstance(value, list) and value and not any(map(is_turn, value))
+    return [read_reply(row, name, one) for one in (value if listed_apart else [value])]
+
+
+def _conversation(row: Row) -> tuple[list[Reply], tuple[Message, ...]]:
+    """The response that ends the row's own conversation, in its prompt or beside it, and what is prompt for certain."""
+    prompt, whole = row.filled(PROMPT), row.filled(CONVERSATION)
+    asked = read_prompt(row)
+    if prompt is not None and asked and asked[-1].role == "assistant":
+        return [_last_turn(asked, prompt)], ()
+    if whole is not None and whole != prompt:
+        return [_last_turn(read_messages(row, whole, row.value[whole]), whole)], asked
+    raise row.lacks("response", "expected `messages` that end with the assistant's turn, or a `prompt` and a "
+                    "`response`, or a list of `responses`, or `chosen` and `rejected`")  # fmt: skip
+
+
+def _last_turn(messages: tuple[Message, ...], name: str) -> Reply:
     if not messages or messages[-1].role != "assistant":
-        return Reply(messages, None)
+        return Reply(messages, None, field=name)
     last = messages[-1]
-    return Reply(messages[:-1], last.text if last.is_plain else Response(messages[-1:]))
+    return Reply(messages[:-1], last.text if last.is_plain else Response(messages[-1:]), field=name)
 
 
-def _whole(replies: Sequence[Reply], tools: Sequence[Json]) -> list[Reply]:
-    """Where tools are offered or used, each reply as a trajectory."""
-    return [*map(_trajectory, replies)] if tools or any(map(_uses_tools, replies)) else list(replies)
+def _joined(row: Row, replies: Sequence[Reply], own: tuple[Message, ...]) -> _Joined:
+    """The responses behind the one prompt that they all answer. Raises NoExampleError, DataError."""
+    for reply in replies:
+        if reply.response is None and not reply.prompt:
+            raise row.error("no response: expected a text or messages that end with the assistant's turn, got null",
+                            reply.field)  # fmt: skip
+    tools = read_tools(row)
+    if own and own[-1].role == "assistant" and any(reply.turns[-1:] == own[-1:] for reply in replies):
+        own = own[:-1]  # the row's conversation holds the response too
+    placed = [_placed(row, own, reply) for reply in replies]
+    taken_apart = _taken_apart(row, placed, is_trajectory=bool(tools) or any(_uses_tools(turns[start:] or turns)
+                                                                            for turns, start in placed))  # fmt: skip
+    prompt = taken_apart[0][0]
+    if not prompt:
+        raise row.error(f"{NO_PROMPT}; found {listed(row.given)}; expected `prompt`; --columns prompt=COLUMN names "
+                        "another column", "prompt", reason=NO_PROMPT, kind=NoExampleError)  # fmt: skip
+    if prompt[-1].role == "assistant":
+        row.note(PREFILLED)
+    return _Joined(prompt, [_response(turns) for _, turns in taken_apart], tools)
 
 
-def _uses_tools(reply: Reply) -> bool:
-    return any(message.tool_calls or message.role == "tool" for message in reply.messages)
+def _placed(row: Row, own: tuple[Message, ...], reply: Reply) -> tuple[tuple[Message, ...], int]:
+    """The whole conversation that a reply ends, and how many of its turns are the row's own prompt for certain."""
+    turns = reply.turns
+    system, asked = _systems(own), own[len(_systems(own)) :]
+    told, said = _systems(turns), turns[len(_systems(turns)) :]
+    if system and told and not _alike(system, told):
+        raise row.no_example(_ANOTHER_SYSTEM, reply.field)
+    system = told or system
+    if not asked or _alike(asked, said[: len(asked)]):
+        return system + said, len(system) + len(asked) if asked else 0
+    if _continues(asked, said) or any(_alike(asked, said[at : at + len(asked)]) for at in range(len(said))):
+        return system + said, 0
+    if not said or said[0].role in ("assistant", "tool") or asked[-1].role == "assistant":
+        return system + asked + said, len(system) + len(asked)
+    raise row.no_example(_ANOTHER_PROMPT, reply.field)
 
 
-def _trajectory(reply: Reply) -> Reply:
+def _continues(asked: tuple[Message, ...], said: tuple[Message, ...]) -> bool:
+    """Whether a conversation begins with what is asked, and goes on in the very turn that this ends with."""
+    *before, last = asked
+    at = len(before)
+    if len(said) <= at or not _alike(before, said[:at]) or said[at].role != last.role:
+        return False
+    return not last.images and not said[at].images and said[at].text.startswith(last.text)
+
+
+def _taken_apart(
+    row: Row, placed: Sequence[tuple[tuple[Message, ...], int]], *, is_trajectory: bool
+) -> list[tuple[tuple[Message, ...], tuple[Message, ...]]]:
+    """The prompt and the response of each conversation; the prompts are the same."""
+    apart = [_trajectory(turns, start) if is_trajectory else (turns[:-1], turns[-1:]) for turns, start in placed]
+    if any(not answer or (not is_trajectory and answer[-1].role != "assistant") for _, answer in apart):
+        raise row.no_example(_NO_RESPONSE)
+    if any(prompt != apart[0][0] for prompt, _ in apart):
+        # turns of the user differ too: what goes on from the row's own prompt is the response
+        apart = [(turns[:start], turns[start:]) for turns, start in placed]
+        if any(not start for _, start in placed) or any(not _alike(prompt, apart[0][0]) for prompt, _ in apart):
+            raise row.no_example(_PROMPTS_DIFFER)
+        return [(apart[0][0], answer) for _, answer in apart]
+    return apart
+
+
+def _trajectory(turns: tuple[Message, ...], start: int) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
     """All turns from the assistant's first one on as the response, whoever has the last one."""
-    turns = reply.messages
-    if isinstance(reply.response, str) and reply.prompt:
-        turns = (*turns, Message("assistant", reply.response))
-    first = next((at for at, turn in enumerate(turns) if turn.role == "assistant"), None)
-    if first is None:
-        return reply
-    only = turns[first] if first == len(turns) - 1 else None
-    response = only.text if only and only.is_plain else Response(turns[first:])
-    return replace(reply, prompt=turns[:first], response=response)
+    places = range(start, len(turns))
+    first = next((at for at in places if turns[at].role in ("assistant", "tool")), len(turns))
+    return turns[:first], turns[first:]
+
+
+def _response(turns: tuple[Message, ...]) -> str | Response:
+    return turns[0].text if len(turns) == 1 and turns[0].is_plain and turns[0].role == "assistant" else Response(turns)
+
+
+def _uses_tools(turns: Sequence[Message]) -> bool:
+    return any(message.tool_calls or message.role == "tool" for message in turns)
+
+
+def _systems(turns: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The system messages that a conversation begins with."""
+    count = next((at for at, turn in enumerate(turns) if turn.role != "system"), len(turns))
+    return turns[:count]
+
+
+def _alike(some: Sequence[Message], others: Sequence[Message]) -> bool:
+    return len(some) == len(others) and all(map(_same, some, others))
+
+
+def _same(one: Message, other: Message) -> bool:
+    """Whether two turns say the same, but for white space around it."""
+    if one == other:
+        return True
+    texts = not one.images and not other.images and one.tool_calls == other.tool_calls
+    return texts and one.role == other.role and one.text.strip() == other.text.strip()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from hashlib import sha256 as _sha256
 
+from rmbench.data.rows import NO_PROMPT, told
 from rmbench.errors import DataError
 from rmbench.types import Candidate, Example, Image, Message, Response
 
@@ -41,8 +42,8 @@ class Dataset:
     """Examples and their provenance.
 
     `sha256` stands for these very examples: it covers what was read from all `sources` and changes when some examples
-    are dropped. `excluded` counts what is no example by reason, `noted` what is one but odd. `renamed` are the ids that
-    were made because the data's own stood before.
+    are dropped. `excluded` counts what is no example by reason, `noted` what is one but odd, and what of the rows
+    nobody read (`of_rows`, whatever is dropped). `renamed` are ids made because the data's own stood before.
     """
 
     sources: Sequence[Source]
@@ -51,6 +52,7 @@ class Dataset:
     excluded: Mapping[str, int] = field(default_factory=dict)
     noted: Mapping[str, int] = field(default_factory=dict)
     renamed: Set[str] = frozenset()
+    of_rows: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def source(self) -> str:
@@ -82,11 +84,14 @@ class Dataset:
         if len(examples) == len(self.examples):
             return self
         sha256 = _sha256(f"{self.sha256}|{how}".encode()).hexdigest()
-        return replace(self, sha256=sha256, examples=examples, excluded=excluded, noted=_noted(examples, self.renamed))
+        noted = {**_noted(examples, self.renamed), **self.of_rows}
+        return replace(self, sha256=sha256, examples=examples, excluded=excluded, noted=noted)
 
 
-def collect(items: Iterable[Example | LeftOut], sources: Sequence[Source]) -> Dataset:
-    """The data set of what a task read from its `sources`.
+def collect(
+    items: Iterable[Example | LeftOut], sources: Sequence[Source], of_rows: Mapping[str, int] | None = None
+) -> Dataset:
+    """The data set of what a task read from its `sources`; `of_rows` is what is noted of their rows.
 
     An example whose id is "" is named by its content (`content_id`), never by its place, so that nothing recorded for
     other data joins it. An id that stood before gets `#2`, `#3`, ... An example without a cluster gets its
@@ -115,11 +120,18 @@ def collect(items: Iterable[Example | LeftOut], sources: Sequence[Source]) -> Da
         cluster = item.cluster or (prompt_hash(item.prompt) if item.prompt else name)
         examples[name] = replace(item, id=name, cluster=cluster)
     if not examples:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in excluded.items()) or "nothing in it"
-        raise DataError(f"{source}: no usable example ({reasons})")
-    kept = tuple(examples.values())
-    noted = _noted(kept, renamed)
-    return Dataset(tuple(sources), _sources_sha256(sources), kept, dict(excluded), noted, frozenset(renamed))
+        raise nothing_left(source, excluded, of_rows or {})
+    kept, read = tuple(examples.values()), dict(of_rows or {})
+    noted = {**_noted(kept, renamed), **read}
+    return Dataset(tuple(sources), _sources_sha256(sources), kept, dict(excluded), noted, frozenset(renamed), read)
+
+
+def nothing_left(source: str, excluded: Mapping[str, int], of_rows: Mapping[str, int]) -> DataError:
+    """The error of data of which every row is left out: why, and which columns nobody read."""
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in excluded.items()) or "nothing in it"
+    lines = [line for line in told(of_rows) if line.startswith("columns")]
+    option = "; --columns prompt=COLUMN reads another column as the prompt" if NO_PROMPT in excluded else ""
+    return DataError(f"{source}: no usable example ({'; '.join([reasons, *lines])}){option}")
 
 
 def _sources_sha256(sources: Sequence[Source]) -> str:
@@ -147,7 +159,8 @@ def _turn(message: Message) -> list[object]:
         return [message.role, message.text]
     parts = [{"image": part.sha256} if isinstance(part, Image) else part for part in message.parts]
     calls = [[call.name, call.arguments, call.id] for call in message.tool_calls]
-    return [message.role, parts, calls, message.tool_call_id, message.name]
+    turn: list[object] = [message.role, parts, calls, message.tool_call_id, message.name]
+    return [*turn, message.extras] if message.extras else turn
 
 
 def _response(candidate: Candidate) -> object:
@@ -185,7 +198,8 @@ def _content(example: Example) -> bytes:
         for c in example.candidates
         if isinstance(c.response, str) or c.response.messages is not None
     ]
-    content = [[_turn(message) for message in example.prompt], candidates, example.tools]
+    criteria = [[one.text, one.weight] for one in example.criteria]
+    content = [[_turn(message) for message in example.prompt], candidates, example.tools, criteria]
     return _sha256(json.dumps(content, sort_keys=True).encode()).digest()
 
 
@@ -200,7 +214,7 @@ def _noted(examples: Sequence[Example], renamed: Set[str]) -> dict[str, int]:
     noted = {
         "copies of an example before": len(written) - len(set(map(_content, written))),
         "empty prompts": sum(not any(_says_something(m) for m in example.prompt) for example in examples),
-        "empty responses": sum(of_one.count("") for of_one in responses),
+        "empty responses": sum(isinstance(one, str) and not one.strip() for of_one in responses for one in of_one),
         "examples with identical responses": sum(len(set(of_one)) < len(of_one) for of_one in told),
         "repeated ids": sum(example.id in renamed for example in examples),
         "tool calls whose arguments are not JSON": sum(map(_broken_calls, examples)),

@@ -9,108 +9,165 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
-from rmbench.errors import DataError
+from rmbench.data.rows import Row, Tally, listed, shown
+from rmbench.data.saved import SPLITS, is_saved, read_saved, with_images_as_bytes
+from rmbench.errors import DataError, UsageError, WrongFileError
+
+__all__ = ["Row", "Rows", "file_sha256", "read_rows", "rows_of", "rows_sha256", "shown", "stem"]
+
+_T = TypeVar("_T")
+_OPEN_AT_ONCE = 200
+_HEADER = 1 << 20  # characters that the first line of a table may have
 
 # an escaped half of a surrogate pair: legal in JSON, but no character, so no tokenizer and no hash takes it
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SPACE = re.compile(r"\s*")
 _DECODER = json.JSONDecoder()
-_SHOWN = 40
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One object of a file. `file` is a name, relative to the folder read; `number` counts from 1 in each file.
+class Rows:
+    """The rows of a file, of every data file under a folder, or given as objects; read anew at each turn.
 
-    `number` is the line in JSON lines, the element of a JSON list, the record of a CSV file or Parquet table.
+    `columns` and `skip_bad_rows` are those of a `Tally`; `spread` takes a row of each file of a folder in turn, so that
+    the first few are of all. `count` are the rows of the last turn, `skipped` those that could not be read by reason.
     """
 
-    value: dict[str, Any]
-    file: str
-    number: int
+    def __init__(
+        self,
+        source: Path | Iterable[Any],
+        *,
+        columns: Mapping[str, str] | None = None,
+        skip_bad_rows: bool = False,
+        spread: bool = False,
+    ) -> None:
+        self.path = source if isinstance(source, Path) else None
+        self.name = "rows" if self.path is None else self.path.resolve().name
+        self.spread = spread
+        self._given: Iterable[Any] = () if isinstance(source, Path) else source
+        self._choice = columns, skip_bad_rows
+        self._start()
 
-    def error(self, problem: str, field: str | None = None) -> DataError:
-        """A DataError that names file, row and field."""
-        place = f"{self.file}, row {self.number}" + (f", `{field}`" if field else "")
-        return DataError(f"{place}: {problem}")
+    def _start(self) -> None:
+        columns, skip_bad_rows = self._choice
+        self.tally = Tally(columns, skip_bad_rows=skip_bad_rows)
+        self.count, self.skipped = 0, Counter[str]()
 
-    def first(self, fields: tuple[str, ...]) -> str | None:
-        """The first of `fields` that the row has."""
-        for field in fields:
-            if field in self.value:
-                return field
-        return None
+    def __iter__(self) -> Iterator[Row]:
+        self._start()
+        places: Iterator[tuple[int, Any, str]]
+        if self.path is None:
+            places = ((number, _plain(value), self.name) for number, value in enumerate(self._given, 1))
+        elif self.spread and len(files := _files(self.path)) > 1:
+            places = _in_turn([_rows_of(file, self.path) for file in files])
+        else:
+            places = (place for file in _files(self.path) for place in _rows_of(file, self.path))
+        for number, value, file in places:
+            self.count += 1
+            if isinstance(value, dict):
+                yield Row(self.tally.fields(value), file, number, self.tally)
+                continue
+            error = value if isinstance(value, DataError) else _no_object(value, file, number)
+            if not self.tally.skip_bad_rows:
+                raise error
+            self.skipped[f"bad row: {error.reason}"] += 1
+        if self.path is None and not self.count:
+            raise DataError(f"{self.name}: no rows in it")
 
-    def need(self, fields: tuple[str, ...], expected: str) -> str:
-        """The first of `fields` that the row has. Raises DataError that lists what is there and what was `expected`."""
-        field = self.first(fields)
-        if field is None:
-            found = ", ".join(f"`{name}`" for name in list(self.value)[:12]) or "nothing"
-            raise self.error(f"no `{fields[0]}`; found {found}; {expected}")
-        return field
+    def sha256(self) -> str:
+        """What stands for these rows, in this order and read by these columns."""
+        digest = rows_sha256(map(_plain, self._given)) if self.path is None else file_sha256(self.path)
+        columns, _ = self._choice
+        of_several = self.spread and self.path is not None and len(_files(self.path)) > 1
+        told = [json.dumps(dict(columns), sort_keys=True) if columns else "", "spread" if of_several else ""]
+        return sha256("|".join([digest, *told]).encode()).hexdigest() if any(told) else digest
 
-    def objects(self, field: str, expected: str) -> list[dict[str, Any]]:
-        """The objects listed in `field`. Raises DataError where it is no such list."""
-        self.need((field,), expected)
-        value = self.value[field]
-        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-            raise self.error(f"expected a list of objects, got {shown(value)}; {expected}", field)
-        return value
-
-    def filled(self, fields: tuple[str, ...]) -> str | None:
-        """The first of `fields` that is neither null nor empty."""
-        for field in fields:
-            if self.value.get(field) not in (None, "", []):
-                return field
-        return None
-
-    def name(self, fields: tuple[str, ...]) -> str | None:
-        """The value of the first of `fields` that is neither null nor empty, as text."""
-        field = self.filled(fields)
-        return None if field is None else str(self.value[field])
-
-    def text(self, field: str) -> str:
-        """The text in `field`. Raises DataError where it is none."""
-        value = self.value.get(field)
-        if not isinstance(value, str):
-            raise self.error(f"expected a text, got {shown(value)}", field)
-        return value
+    def noted(self) -> dict[str, int]:
+        """What of the rows nobody read (`Tally.noted`). Raises UsageError for a column that no row has, and for one
+        that is named as what no reader asks for."""
+        columns, _ = self._choice
+        names = self.tally.names()
+        for ours, theirs in (columns or {}).items():
+            if theirs not in names:
+                raise UsageError(f"--columns {ours}={theirs}: {self.name} has no column `{theirs}`; "
+                                 f"found {listed(names)}")  # fmt: skip
+            if ours not in self.tally.asked:
+                known = ", ".join(sorted(self.tally.asked))
+                raise UsageError(f"--columns {ours}={theirs}: nothing here reads `{ours}`; expected one of {known}")
+        return self.tally.noted()
 
 
-def shown(value: object) -> str:
-    """`value` as an error message quotes it: on one line, cut."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+def rows_of(
+    source: object, *, columns: Mapping[str, str] | None = None, skip_bad_rows: bool = False, spread: bool = False
+) -> Rows:
+    """The rows of a path, of a list of mappings, or of a `datasets.Dataset`. Raises UsageError for anything else."""
+    if isinstance(source, str | Path):
+        given: Path | Iterable[Any] = Path(source)
+    elif type(source).__module__.partition(".")[0] == "datasets" and hasattr(source, "column_names"):
+        given = with_images_as_bytes(source)
+    elif isinstance(source, Iterable) and not isinstance(source, Mapping | bytes):
+        given = [*source]
+        if not all(isinstance(one, Mapping) for one in given):
+            source = next(one for one in given if not isinstance(one, Mapping))
+            raise UsageError(f"data: expected a path, a list of mappings or a datasets.Dataset, got a list with "
+                             f"{shown(source)}")  # fmt: skip
+    else:
+        kind = type(source).__qualname__
+        raise UsageError(f"data: expected a path, a list of mappings or a datasets.Dataset, got {kind}")
+    return Rows(given, columns=columns, skip_bad_rows=skip_bad_rows, spread=spread)
 
 
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a file, or of every data file under a folder in the order of their names.
 
-    The suffix says the format; a `.json` may hold a list of objects or one object a line. Raises DataError for a
-    missing or unreadable file, another suffix, text that is not UTF-8, JSON or CSV that does not parse, a row that is
-    no object, and a file without rows.
+    The suffix says the format; a `.json` may hold a list of objects or one object a line, and a folder may be one of
+    `datasets`' `save_to_disk`. Raises DataError for a missing or unreadable file, another suffix, text that is not
+    UTF-8, JSON or CSV that does not parse, a row that is no object, and a file without rows.
     """
-    for file in _files(path):
-        name, number = _name(file, path), 0
-        try:
+    yield from Rows(path)
+
+
+def _rows_of(file: Path, given: Path) -> Iterator[tuple[int, Any, str]]:
+    """Number, value and file name of each row; a value that cannot be read, where the next one can, is its error."""
+    name, number = _name(file, given), 0
+    try:
+        if file.is_dir():
+            for number, value in read_saved(file):
+                yield number, value, name
+        else:
             with _open(file) as stream:
-                for number, value in _READERS[_format(file)](stream, name):
-                    if not isinstance(value, dict):
-                        raise DataError(
-                            f"{name}, row {number}: expected an object with named fields, got {shown(value)}"
-                        )
-                    yield Row(value, name, number)
-        except (OSError, EOFError, zlib.error) as error:
-            cause = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-            raise DataError(f"{name}: cannot be read: {cause}") from error
-        if not number:
-            raise DataError(f"{name}: no rows in it")
+                for number, value in _READERS[_format(file)](_as_utf8(stream, name), name):
+                    yield number, value, name
+    except (OSError, EOFError, zlib.error) as error:
+        cause = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise DataError(f"{name}: cannot be read: {cause}") from error
+    if not number:
+        raise DataError(f"{name}: no rows in it")
+
+
+def _in_turn(files: Sequence[Iterator[_T]]) -> Iterator[_T]:
+    """One of each, then the next of each; of more than can be open at once each is read whole first."""
+    left = [iter([*file]) for file in files] if len(files) > _OPEN_AT_ONCE else [*files]
+    while left:
+        for one in [*left]:
+            try:
+                yield next(one)
+            except StopIteration:
+                left.remove(one)
+
+
+def _no_object(value: Any, file: str, number: int) -> DataError:
+    expected = "expected an object with named fields"
+    return DataError(f"{file}, row {number}: {expected}, got {shown(value)}", reason=expected)
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def file_sha256(path: Path) -> str:
@@ -118,8 +175,17 @@ def file_sha256(path: Path) -> str:
     files = _files(path)
     if not path.is_dir():
         return _bytes_sha256(path)
+    files = [inner for file in files for inner in ([*file.glob("*.arrow")] if file.is_dir() else [file])]
     listing = "".join(f"{_name(file, path)}\0{_bytes_sha256(file)}\n" for file in files)
     return sha256(listing.encode()).hexdigest()
+
+
+def rows_sha256(values: Iterable[Any]) -> str:
+    """Hex sha256 of rows that are in no file."""
+    digest = sha256()
+    for value in values:
+        digest.update(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def stem(path: Path) -> str:
@@ -130,18 +196,28 @@ def stem(path: Path) -> str:
 
 def _files(path: Path) -> list[Path]:
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
+        raise WrongFileError(f"{path}: no such file or folder")
     if not path.is_dir():
         _format(path)
         return [path]
+    if is_saved(path):
+        return [path]
+    if (path / SPLITS).is_file():
+        splits = [inner for inner in sorted(path.iterdir()) if is_saved(inner)]
+        if len(splits) == 1:
+            return splits
+        names = ", ".join(inner.name for inner in splits) or "none"
+        raise WrongFileError(
+            f"{path.name}: a saved DatasetDict with the splits {names}; give one, as {path.name}/SPLIT"
+        )
     found = sorted(file for file in path.rglob("*") if file.is_file() and _suffix(file) and not _hidden(file, path))
     if not found:
-        raise DataError(f"{path.name}: no data file in this folder; expected {_KNOWN}")
+        raise WrongFileError(f"{path.name}: no data file in this folder; expected {_KNOWN}")
     return found
 
 
 def _name(file: Path, given: Path) -> str:
-    return file.relative_to(given).as_posix() if given.is_dir() else file.name
+    return file.relative_to(given).as_posix() if given.is_dir() and file != given else file.resolve().name
 
 
 def _hidden(file: Path, folder: Path) -> bool:
@@ -157,7 +233,7 @@ def _suffix(path: Path) -> str:
 def _format(path: Path) -> str:
     suffix = _suffix(path)
     if not suffix:
-        raise DataError(f"{path.name}: unsupported format {path.suffix or '(no suffix)'}; expected {_KNOWN}")
+        raise WrongFileError(f"{path.name}: unsupported format {path.suffix or '(no suffix)'}; expected {_KNOWN}")
     return suffix.removesuffix(".gz")
 
 
@@ -202,13 +278,19 @@ def _json_list(text: str, name: str) -> Iterator[tuple[int, Any]]:
 
 def _json_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(stream, 1):
-        place = f"{name}, row {number}"
-        text = _decoded(line, place).strip()
-        if text:
-            value, end = _element(text, 0, place)
-            if end < len(text):
-                raise DataError(f"{place}: invalid JSON: more text after the object")
-            yield number, value
+        try:
+            text = _decoded(line, f"{name}, row {number}").strip()
+            if text:
+                yield number, _line(text, f"{name}, row {number}")
+        except DataError as error:
+            yield number, error
+
+
+def _line(text: str, place: str) -> Any:
+    value, end = _element(text, 0, place)
+    if end < len(text):
+        raise DataError(f"{place}: invalid JSON: more text after the object", reason="invalid JSON")
+    return value
 
 
 def _element(text: str, start: int, place: str) -> tuple[Any, int]:
@@ -218,9 +300,11 @@ def _element(text: str, start: int, place: str) -> tuple[Any, int]:
         if _SURROGATE.search(text, start, end):
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        raise DataError(f"{place}: invalid JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
+        where = f"line {error.lineno}, column {error.colno}"
+        raise DataError(f"{place}: invalid JSON: {error.msg} at {where}", reason="invalid JSON") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{place}: JSON that holds no usable value: {error}") from error
+        problem = "JSON that holds no usable value"
+        raise DataError(f"{place}: {problem}: {error}", reason=problem) from error
     return value, end
 
 
@@ -235,13 +319,13 @@ def _decoded(data: bytes, place: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         where = f"offset {error.start}" if line == 1 else f"line {line}"
-        raise DataError(f"{place}: not UTF-8: byte {data[error.start]:#04x} at {where}") from error
+        raise DataError(f"{place}: not UTF-8: byte {data[error.start]:#04x} at {where}", reason="not UTF-8") from error
 
 
 def _csv(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(2**31 - 1)  # the default, 128 KiB, is shorter than a long response
-    number = 0
-    records = csv.reader(io.StringIO(_decoded(stream.read(), name), newline=""), strict=True)
+    number, text = 0, _decoded(stream.read(), name)
+    records = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, name), strict=True)
     try:
         header = next(records, [])
         if len(set(header)) < len(header):
@@ -249,10 +333,34 @@ def _csv(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
         for record in filter(None, records):
             number += 1
             if len(record) != len(header):
-                raise DataError(f"{name}, row {number}: {len(record)} fields; the header has {len(header)}")
-            yield number, dict(zip(header, record, strict=True))
+                problem = f"{name}, row {number}: {len(record)} fields; the header has {len(header)}"
+                yield number, DataError(problem, reason="another number of fields than the header")
+            else:
+                yield number, dict(zip(header, record, strict=True))
     except csv.Error as error:
         raise DataError(f"{name}, row {number + 1}: invalid CSV: {error}") from error
+
+
+def _delimiter(text: str, name: str) -> str:
+    """The one of comma, semicolon and tab that takes the first line apart into the most; where they tie, the usual."""
+    header = text[:_HEADER].splitlines()[:1]
+    usual = "\t,;" if ".tsv" in name.lower() else ",;\t"
+    counts = {delimiter: len(next(csv.reader(header, delimiter=delimiter), [])) for delimiter in usual}
+    return max(counts, key=lambda delimiter: counts[delimiter])
+
+
+def _as_utf8(stream: BinaryIO, name: str) -> BinaryIO:
+    """The same text in UTF-8, where a mark at its beginning says that it is UTF-16."""
+    start = stream.read(2)
+    stream.seek(0)
+    if start not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return stream
+    try:
+        return io.BytesIO(stream.read().decode("utf-16").encode())
+    except UnicodeError as error:
+        raise DataError(
+            f"{name}: not UTF-16, as the mark at its beginning says: {error}", reason="not UTF-16"
+        ) from error
 
 
 def _parquet(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
@@ -275,6 +383,7 @@ _READERS: dict[str, Callable[[BinaryIO, str], Iterator[tuple[int, Any]]]] = {
     ".json": _json,
     ".jsonl": _json_lines,
     ".csv": _csv,
+    ".tsv": _csv,
     ".parquet": _parquet,
 }
 _KNOWN = f"{', '.join(_READERS)}, each also with .gz"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from rmbench.data.dataset import Source
-from rmbench.data.files import Row
+from rmbench.data.files import rows_sha256
+from rmbench.data.rows import Row, Tally
+from rmbench.data.saved import with_images_as_bytes
 from rmbench.errors import DataError
 
 LOCAL = "local"
@@ -26,6 +26,7 @@ class HubRows:
 
     rows: Iterator[Row]
     source: Source
+    tally: Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +63,15 @@ class HubSet:
             if len(loaded) > 1:
                 raise DataError(f"hub set {self.id} has the splits {', '.join(loaded)}; the task names none of them")
             (loaded,) = loaded.values()
-        # an image as a decoded object has neither a hash nor its bytes
-        loaded = loaded.cast(_undecoded(loaded.features)) if _has_images(loaded.features) else loaded
+        loaded = with_images_as_bytes(loaded)
         name = Path(self.id).resolve().name if commit == LOCAL else self.id
-        source = Source(name, commit, _rows_sha256(loaded), len(loaded), self.config, self.split, self.facets)
-        return HubRows(self._rows(loaded), source)
+        source = Source(name, commit, rows_sha256(loaded), len(loaded), self.config, self.split, self.facets)
+        tally = Tally()
+        return HubRows(self._rows(loaded, tally), source, tally)
 
-    def _rows(self, values: Iterable[dict[str, Any]]) -> Iterator[Row]:
+    def _rows(self, values: Iterable[dict[str, Any]], tally: Tally) -> Iterator[Row]:
         for number, value in enumerate(values, 1):
-            yield Row(value, Path(self.id).name, number)
+            yield Row(tally.fields(value), Path(self.id).name, number, tally)
 
 
 @cache
@@ -87,32 +88,6 @@ def commit_of(name: str, revision: str | None) -> str | None:
         return revision
 
 
-def _has_images(feature: Any) -> bool:
-    import datasets
-
-    if isinstance(feature, datasets.Image):
-        return True
-    if isinstance(feature, dict):
-        return any(map(_has_images, feature.values()))
-    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
-    return inner is not None and _has_images(inner)
-
-
-def _undecoded(feature: Any) -> Any:
-    """The same features with every image as its bytes."""
-    import datasets
-
-    if isinstance(feature, datasets.Image):
-        return datasets.Image(decode=False)
-    if isinstance(feature, dict):
-        return type(feature)({name: _undecoded(inner) for name, inner in feature.items()})
-    if isinstance(feature, list):
-        return [_undecoded(feature[0])]
-    if getattr(feature, "feature", None) is not None:
-        return type(feature)(_undecoded(feature.feature), length=feature.length)
-    return feature
-
-
 @contextmanager
 def _quiet_client() -> Iterator[None]:
     """Without the hub client's warnings: "Retrying in 1s" is no news beside the one line that says what to do."""
@@ -123,10 +98,3 @@ def _quiet_client() -> Iterator[None]:
         yield
     finally:
         client.setLevel(level)
-
-
-def _rows_sha256(values: Iterable[dict[str, Any]]) -> str:
-    digest = sha256()
-    for value in values:
-        digest.update(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode() + b"\n")
-    return digest.hexdigest()

@@ -11,13 +11,31 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from rmbench.data.files import Row, shown
+from rmbench.data.rows import FIELD, TEMPLATE, Row, shown
+from rmbench.errors import NoExampleError
 from rmbench.types import Image, Json, Message, Part, ToolCall
 
-_ROLES = {role: role for role in ("system", "user", "assistant", "tool")} | {
-    "tool_call": "assistant",
-    "tool_response": "tool",
-}
+_ROLES = {
+    "system": "system", "developer": "system",
+    "user": "user", "human": "user", "prompter": "user",
+    "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
+    "ai": "assistant",
+    "tool": "tool", "tool_response": "tool", "observation": "tool", "function": "tool", "function_response": "tool",
+    "tool_call": "assistant", "function_call": "assistant",
+}  # fmt: skip
+_KIND = 40  # characters of a part in which it says what it is
+_CALLS = ("tool_call", "function_call")  # roles of turns that are one call
+_ROLE, _CONTENT = ("role", "from"), ("content", "value", "text")
+_OF_A_TURN = {*_ROLE, *_CONTENT, "tool_calls", "function_call", "tool_call_id", "name"}
+_MEDIA = {"images": "images", "image": "images", "videos": "videos", "video": "videos", "audios": "audio",
+          "audio": "audio", "documents": "documents"}  # fmt: skip
+# what data say of a turn for themselves: no template writes it, and turns that differ in it alone are the same
+_BOOKKEEPING = {
+    "id", "message_id", "uuid", "parent_id", "timestamp", "time", "date", "created", "created_at",
+    "create_time", "language", "lang", "country", "state", "hashed_ip", "header", "redacted", "toxic", "openai",
+    "turn_identifier", "turn", "index", "idx", "weight", "loss", "train", "mask", "label", "score", "rating",
+    "rank", "source", "model", "model_name", "tokens", "n_tokens", "token_count", "metadata", "info",
+}  # fmt: skip
 _TOOLS = ("tools", "functions")
 _SIGNATURES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"RIFF": "image/webp"}
 
@@ -25,36 +43,67 @@ _SIGNATURES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": 
 def read_messages(row: Row, name: str | None, value: Any) -> tuple[Message, ...]:
     """The turns listed in `value`, found in field `name`.
 
-    A turn has a `role` and a `content`: a text, or parts of type `text` or `image`. Calls of tools are `tool_calls` of
-    an assistant's turn, or turns of their own with the role `tool_call`, whose content is one call; these belong to the
-    turn of the assistant right before them. What a tool said has the role `tool` or `tool_response`. Raises DataError
-    for anything else.
+    A turn has a `role` and a `content`, a text or parts of type `text` or `image`; or, as ShareGPT has them, `from` and
+    `value`. Calls of tools are `tool_calls` of an assistant's turn, or turns of their own with the role `tool_call`,
+    whose content is one call; these belong to the turn of the assistant right before them. What a tool said has the
+    role `tool`, `tool_response` or `observation`. Other fields of a turn are its `extras`, for a template to write. The
+    list may be JSON text. Raises DataError for anything else.
     """
+    value = as_list(value)
     if not isinstance(value, list):
         raise row.error(f"expected a text or a list of messages, got {shown(value)}", name)
     turns: list[Message] = []
     for number, turn in enumerate(value, 1):
-        if not isinstance(turn, dict) or turn.get("role") not in _ROLES:
+        role = _role(turn)
+        if role not in _ROLES:
             raise row.error(
                 f"message {number} is {shown(turn)}; expected an object with `content` and `role`, one of "
                 f"{', '.join(_ROLES)}",
                 name,
             )
-        message = _message(row, name, turn, number)
-        if turn["role"] == "tool_call" and turns and turns[-1].role == "assistant":
+        message = _message(row, name, turn, role, number)
+        if role in _CALLS and turns and turns[-1].role == "assistant":
             before = turns.pop()
-            message = Message("assistant", before.parts, (*before.tool_calls, *message.tool_calls))
+            calls = (*before.tool_calls, *message.tool_calls)
+            message = Message("assistant", before.parts, calls, name=before.name, extras=before.extras)
         turns.append(message)
     return tuple(turns)
+
+
+def is_turn(value: Any) -> bool:
+    """Whether it is an object that says who speaks, as a turn of a conversation does."""
+    return isinstance(value, dict) and ("role" in value or {"from", "value"} <= value.keys())
+
+
+def turns_in(text: str) -> list[Any] | None:
+    """The turns that a text lists as JSON, or as Python writes them; None for any other text."""
+    listed = as_list(text) if text.lstrip().startswith("[") else None
+    return listed if isinstance(listed, list) and listed and all(map(is_turn, listed)) else None
+
+
+def as_list(value: Any) -> Any:
+    """What a text says that is JSON, or a Python literal, of a list; anything else as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    parsed = _parsed(value)
+    return _literal(value) if parsed is value else parsed
+
+
+def check_media(row: Row, holder: Mapping[str, Any], name: str | None = None) -> None:
+    """Raises NoExampleError for a row, or an object within it, with images, documents and the like beside its texts:
+    what no model here sees."""
+    for field, what in _MEDIA.items():
+        if holder.get(field):
+            raise row.no_example(_unseen(what), name or field)
 
 
 def read_tools(row: Row) -> tuple[Json, ...]:
     """The tools that the row offers, in `tools` or `functions`: a list of objects, or the JSON text of one."""
     name = row.filled(_TOOLS)
-    if name is None:
-        return ()
-    value = row.value[name]
+    value = None if name is None else row.value[name]
     tools = _parsed(value)
+    if tools is None:
+        return ()
     tools = [_parsed(tool) for tool in tools] if isinstance(tools, list) else tools
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise row.error(f"expected a list of tools, each an object, got {shown(value)}", name)
@@ -73,28 +122,60 @@ def read_image(row: Row, name: str | None, value: Any) -> Image:
     data = holder if isinstance(holder, bytes) else _decoded(holder) if isinstance(holder, str) else None
     media_type = _media_type(data) if data else None
     if data is None or media_type is None:
-        raise row.error(
-            f"expected an image (PNG, JPEG, GIF or WebP) as bytes, base64 or a data URL, got {shown(value)}", name
-        )
+        expected = "expected an image (PNG, JPEG, GIF or WebP) as bytes, base64 or a data URL"
+        raise row.error(f"{expected}, got {shown(value)}", name, reason=_unseen("images"), kind=NoExampleError)
     return Image(sha256(data).hexdigest(), media_type, _giving(data))
 
 
 _IMAGE = ("bytes", "image_url", "image", "source", "url", "data")
 
 
-def _message(row: Row, name: str | None, turn: Mapping[str, Any], number: int) -> Message:
-    role = _ROLES[turn["role"]]
-    if turn["role"] == "tool_call":
-        return Message(role, "", (_written_call(row, name, turn.get("content"), number),))
+def _role(turn: Any) -> str | None:
+    """Who speaks in a turn, None where it does not say."""
+    role = next((turn[key] for key in _ROLE if turn.get(key) is not None), None) if isinstance(turn, dict) else None
+    return role.lower() if isinstance(role, str) else None
+
+
+def _message(row: Row, name: str | None, turn: Mapping[str, Any], written: str, number: int) -> Message:
+    check_media(row, turn, name)
+    role, content = _ROLES[written], next((turn[key] for key in _CONTENT if turn.get(key) is not None), None)
+    extras = _extras(row, turn)
+    if written in _CALLS:
+        return Message(role, "", (_written_call(row, name, content, number),), extras=extras)
     calls = turn.get("tool_calls") if role == "assistant" else None
     if calls is not None and not isinstance(calls, list):
         raise row.error(f"message {number}: expected a list of `tool_calls`, got {shown(calls)}", name)
+    if role == "assistant" and turn.get("function_call"):
+        calls = [*(calls or ()), turn["function_call"]]
     tool_calls = tuple(_call(row, name, call, number) for call in calls or ())
-    content = turn.get("content")
     parts = "" if content is None and tool_calls else _parts(row, name, content, number)
-    if role != "tool":
-        return Message(role, parts, tool_calls)
-    return Message(role, parts, tool_call_id=_text(turn, "tool_call_id"), name=_text(turn, "name"))
+    tool_call_id = _text(turn, "tool_call_id") if role == "tool" else None
+    return Message(role, parts, tool_calls, tool_call_id, _text(turn, "name"), extras)
+
+
+def _extras(row: Row, turn: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The other fields of a turn as JSON text, and a count of each by whether a template gets it."""
+    extras = []
+    for key, value in turn.items():
+        if key in _OF_A_TURN or value is None or value in ("", [], {}) or not isinstance(key, str):
+            continue
+        text = None if key.lower() in _BOOKKEEPING else _written(value)
+        if text is not None:
+            extras.append((key, text))
+        row.note((FIELD if text is None else TEMPLATE) + key)
+    return extras
+
+
+def _written(value: Any) -> str | None:
+    """A value as JSON text, None where JSON has no word for it."""
+    try:
+        return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _unseen(what: str) -> str:
+    return f"has {what}, which no model here sees"
 
 
 def _parts(row: Row, name: str | None, content: Any, number: int) -> str | Sequence[Part]:
@@ -110,21 +191,19 @@ def _parts(row: Row, name: str | None, content: Any, number: int) -> str | Seque
         elif isinstance(part, dict) and part.get("type") in ("image", "image_url"):
             parts.append(read_image(row, name, part))
         else:
-            raise row.error(f"message {number}: expected parts of type text or image, got {shown(part)}", name)
+            problem = f"message {number}: expected parts of type text or image, got {shown(part)}"
+            what = next(
+                (what for field, what in _MEDIA.items() if field in str(part)[:_KIND]), "parts that are no text"
+            )
+            raise row.error(problem, name, reason=_unseen(what), kind=NoExampleError)
     texts = [part for part in parts if isinstance(part, str)]
     return "".join(texts) if len(texts) == len(parts) else parts
 
 
 def _written_call(row: Row, name: str | None, content: Any, number: int) -> ToolCall:
     """The call that a turn of its own is, as a Python literal or JSON text."""
-    call = content
-    if isinstance(content, str):
-        try:
-            with warnings.catch_warnings(action="ignore"):  # of escapes that Python does not know
-                call = ast.literal_eval(content)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            call = _parsed(content)
-    return _call(row, name, call, number)
+    call = _literal(content) if isinstance(content, str) else content
+    return _call(row, name, _parsed(content) if call is content else call, number)
 
 
 def _call(row: Row, name: str | None, call: Any, number: int) -> ToolCall:
@@ -140,6 +219,15 @@ def _call(row: Row, name: str | None, call: Any, number: int) -> ToolCall:
 
 def _text(holder: Mapping[str, Any], key: str) -> str | None:
     return None if holder.get(key) is None else str(holder[key])
+
+
+def _literal(text: str) -> Any:
+    """What a Python literal says; any other text as it is."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of escapes that Python does not know
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
 
 
 def _parsed(value: Any) -> Any:

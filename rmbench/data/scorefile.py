@@ -1,6 +1,6 @@
 """Score files: what a model answered in an earlier run, RewardMATH's official ones and rmbench's own.
 
-Four formats, each as JSON, JSON lines or Parquet (and gzipped):
+Five formats, each as JSON, JSON lines or Parquet (and gzipped):
 
 - RewardMATH's, one row per problem: `problem`, `solution_reference`, `score`. `score` holds ten numbers (direct), ten
   lists of step rewards (process models), or nine verdicts "A", "B" or null with nine `chosen_position` (pairwise).
@@ -12,6 +12,8 @@ Four formats, each as JSON, JSON lines or Parquet (and gzipped):
 - one row per request: `example_id`, `candidates` in the order shown and `values`, one each, with `pick` where only the
   best was named (its place among those shown) and `heads`, a mapping of names to lists like `values`, where there are
   several. rmbench's records of requests are such rows.
+- one row per pair: `chosen_reward` and `rejected_reward` (or `score_chosen` and `score_rejected`, ...), a number or a
+  list of them. It joins the example of its id, or of its texts where it has them; else row by row, in the data's order.
 """
 
 from __future__ import annotations
@@ -23,13 +25,18 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
+from rmbench.data.conversation import IDS, read_responses
 from rmbench.data.files import Row, shown
 from rmbench.types import STATUSES, Ask, Reward, Status
 
 _EXPECTED = (
     "a score file has `example_id`, `candidate` and `reward` or `steps`; or `example_id`, `candidates` and "
-    "`values`; or `example_id`, `first`, `second` and `win_first`; or RewardMATH's `problem` and `score`"
+    "`values`; or `example_id`, `first`, `second` and `win_first`; or `chosen_reward` and `rejected_reward`, a row an "
+    "example; or RewardMATH's `problem` and `score`"
 )
+_SIDES = [(f"chosen_{what}", f"rejected_{what}") for what in ("reward", "rewards", "score", "scores")] + [
+    (f"{what}_chosen", f"{what}_rejected") for what in ("reward", "rewards", "score", "scores")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,8 @@ class Official:
 @dataclass(frozen=True, slots=True)
 class ScoreEntry:
     """One recorded answer. `candidates` are the indices shown, in order; `group` is how many candidates the example
-    has according to the row, None where the row does not say."""
+    has according to the row, None where the row does not say. `is_nth`: the id is the number of the row, as nothing in
+    it says which example it is of."""
 
     example_id: str
     candidates: tuple[int, ...]
@@ -65,6 +73,7 @@ class ScoreEntry:
     reward: Reward
     row: Row
     group: int | None = None
+    is_nth: bool = False
 
     @property
     def steps_field(self) -> str:
@@ -75,8 +84,10 @@ class ScoreEntry:
 def read_entries(rows: Iterable[Row]) -> Iterator[ScoreEntry]:
     """What a score file recorded. Raises DataError that names file, row and field of what it cannot read."""
     seen: Counter[str] = Counter()
-    for row in rows:
-        if is_official(row):
+    for number, row in enumerate(rows):
+        if (sides := _sides(row)) is not None and "example_id" not in row.value:
+            yield from _pair(row, sides, number, seen)
+        elif is_official(row):
             official = read_official(row, seen)
             candidates = len(official.rewards) + (official.ask == "compare")
             for indices, reward in zip(official.shown, official.rewards, strict=True):
@@ -141,6 +152,28 @@ def _record(row: Row) -> ScoreEntry:
         heads = {name: _steps(row, "step_heads", numbers).steps for name, numbers in _pairs(row, "step_heads")}
         reward = replace(reward, step_heads=heads)
     return ScoreEntry(example, (_whole(row, "candidate"),), "steps" if reward.steps else "reward", reward, row)
+
+
+def _sides(row: Row) -> tuple[str, str] | None:
+    """The fields of a row that hold the rewards of the chosen and of the rejected response."""
+    return next((sides for sides in _SIDES if sides[0] in row.value and sides[1] in row.value), None)
+
+
+def _pair(row: Row, sides: tuple[str, str], number: int, seen: Counter[str]) -> Iterator[ScoreEntry]:
+    """The entries of a row that scores chosen and rejected responses, in the order of the data's candidates."""
+    name = row.name(IDS) or (read_responses(row).id if "chosen" in row.value else None)
+    if name is not None:
+        seen[name] += 1
+        name = name if seen[name] == 1 else f"{name}#{seen[name]}"
+    rewards = [(side, one) for side in sides for one in _listed(row.value[side])]
+    for candidate, (side, one) in enumerate(rewards):
+        reward = Reward((_number(row, side, one),), status="missing" if one is None else "ok")
+        place, is_nth = str(number) if name is None else name, name is None
+        yield ScoreEntry(place, (candidate,), "reward", reward, row, is_nth=is_nth)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _request(row: Row, example: str) -> ScoreEntry:

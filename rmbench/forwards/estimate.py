@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from rmbench.device import Device, device_of, out_of_memory
 from rmbench.errors import UsageError
-from rmbench.forwards.budget import USUAL, TokenBudget
+from rmbench.forwards.budget import USUAL, Pace, TokenBudget
+from rmbench.forwards.cost import cost_of, flops_a_second
 from rmbench.forwards.loop import hidden_states
 from rmbench.forwards.plan import Bin
 from rmbench.models.base import Encoded, TokenModel
@@ -19,13 +20,17 @@ def budget_of(model: TokenModel, asked: int | None, encoded: Sequence[Encoded]) 
     """The budget that was asked for, else what suits the model's device: where it tells its memory, what that holds.
 
     That is measured on one of the sequences `encoded`, so that whatever the model wants of its inputs is there; without
-    any the budget is the usual one. Raises UsageError for a budget that is none.
+    any the budget is the usual one. On a CPU forwards keep a pace besides. Raises UsageError for a budget that is none.
     """
     if asked is not None:
         if asked < 1:
             raise UsageError(f"token_budget={asked}: expected at least 1 token a forward")
         return TokenBudget(asked)
     device = device_of(model.backbone)
+    if device.kind == "cpu":
+        pace = Pace(USUAL["cpu"])
+        pace.expect(flops_a_second(model.backbone) / max(1.0, cost_of(model.backbone).token) / 2)  # it may be slow
+        return TokenBudget(pace.limit, pace=pace)
     if device.memory() is None or not encoded:
         return TokenBudget(USUAL.get(device.kind, USUAL["cpu"]))
     return TokenBudget(_fitting(model, encoded, device))

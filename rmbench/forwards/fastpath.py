@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
 from rmbench.checkpoints.fingerprint import first_line
 from rmbench.checkpoints.weights import unsteady_ropes
 from rmbench.device import device_of, out_of_memory
+from rmbench.forwards.budget import USUAL
 from rmbench.forwards.cost import Cost
 from rmbench.forwards.loop import hidden_states
 from rmbench.forwards.plan import Bin, Way, plan
+from rmbench.forwards.shallow import shallow
 from rmbench.models.base import Encoded, TokenModel, subject_of
+from rmbench.types import Json
 
 # tests/test_packed.py holds each of them to one sequence at a time
 DECODERS = frozenset(
@@ -26,38 +31,106 @@ ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "electra", "modernbert"}
 _TOLERANCE = {"float32": 1e-4, "float64": 1e-4}
 _ROUGH = 3e-2
 _LONG = 160  # tokens that reach over a local window
+_LATE = 1024  # tokens beyond which no kernel, mask or position is known to do anything new
+_WORTH = 1.2  # times its own cost that a check has to save
+_PART = 64  # read positions that are compared by themselves, so that a few late ones count
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`ways` that are open, and why the others are not. `alone`: not even padded together, one sequence a forward."""
+    """`ways` that are open, and why the others are not. `alone`: not even padded together, one sequence a forward.
+
+    `reach` is how many tokens the sequences had that a check ran, 0 where none did, and `rate` how many operations a
+    second it made at best.
+    """
 
     ways: frozenset[Way]
     reason: str = ""
     alone: bool = False
+    reach: int = 0
+    rate: float | None = None
+
+
+class Verdicts(Protocol):
+    """Where the verdict of a check on this model, in these versions and on this device, outlasts the process."""
+
+    def get(self) -> Json | None: ...
+
+    def put(self, verdict: Json) -> None: ...
 
 
 _FREE = Cost(token=1.0, pair=0.0, call=0.0, merge=0.0)  # whatever can be shared is
+_BUDGET = USUAL["cpu"]
 _PADDED: frozenset[Way] = frozenset({"padded"})
 _routes: WeakKeyDictionary[Any, Route] = WeakKeyDictionary()
 
 
-def route(model: TokenModel, encoded: Sequence[Encoded]) -> Route:
-    """How `model` may be run, found once for a model: by the table, and by running a few of `encoded` both ways."""
+def route(
+    model: TokenModel, encoded: Sequence[Encoded], cost: Cost | None = None, verdicts: Verdicts | None = None
+) -> Route:
+    """How `model` may be run, found once for a model: by the table, and by running a few of `encoded` both ways.
+
+    Where that would cost more than it saves, by `cost`, what is left is the plain way, until more is to be run. A check
+    reaches as far as the longest sequence; a longer one has it made again.
+    """
     backbone = model.backbone
     if backbone not in _routes:
-        path = tabled(model)
-        try:
-            failure = _disagreement(model, encoded, path) if len(path.ways) > 1 else None
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            return Route(_PADDED, "memory ran out while packed forwards were tried")  # next time it may not
-        if failure is not None:
-            warnings.warn(f"{subject_of(model).id}: packed forwards are not used: {failure}", stacklevel=2)
-            path = Route(_PADDED, failure)
-        _routes[backbone] = path
-    return _routes[backbone]
+        _routes[backbone] = tabled(model)
+        if (kept := _kept(verdicts)) is not None and kept.ways <= _routes[backbone].ways:
+            _routes[backbone] = kept
+            _warn(model, kept)
+    path = _routes[backbone]
+    longest = max((len(one.ids) for one in encoded), default=0)
+    if len(path.ways) == 1 or not longest or path.reach >= min(longest, _LATE, _positions(model)):
+        return path
+    reach = min(_LATE, max(_LONG, longest if not path.reach else 2 * longest))  # longer ones are checked a few times
+    probe, run = _probe(encoded, reach, _positions(model)), shallow(backbone, model.layout)
+    if not path.reach and cost is not None and _price(probe, cost, run.share) > _saved(encoded, cost, path):
+        return Route(_PADDED, "too little to run for a check of packed forwards to pay")
+    try:
+        failure, rate = _disagreement(cast(TokenModel, run), probe, path, run.share * (cost or _FREE).token)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        return Route(_PADDED, "memory ran out while packed forwards were tried")  # next time it may not
+    found = Route(path.ways if failure is None else _PADDED, failure or "", reach=reach, rate=rate if cost else None)
+    _warn(model, found)
+    if verdicts is not None:
+        verdicts.put({"ways": sorted(found.ways), "reason": found.reason, "reach": found.reach, "rate": found.rate})
+    _routes[backbone] = found
+    return found
+
+
+def _kept(verdicts: Verdicts | None) -> Route | None:
+    kept = None if verdicts is None else verdicts.get()
+    if kept is None:
+        return None
+    return Route(frozenset(kept["ways"]), kept["reason"], reach=kept["reach"], rate=kept["rate"])
+
+
+def _warn(model: TokenModel, path: Route) -> None:
+    if path.reason:
+        warnings.warn(f"{subject_of(model).id}: packed forwards are not used: {path.reason}", stacklevel=3)
+
+
+def _positions(model: TokenModel) -> float:
+    """How many tokens a sequence may have; RoBERTa has two positions fewer than it says."""
+    positions = getattr(model.backbone.config, "max_position_embeddings", None)
+    return math.inf if positions is None else positions - 2
+
+
+def _price(probe: Sequence[Encoded], cost: Cost, share: float) -> float:
+    """What a check costs: each of `probe` alone, and nearly as much packed."""
+    return 1.75 * share * sum(len(one.ids) * cost.token + len(one.ids) ** 2 * cost.pair for one in probe)
+
+
+def _saved(encoded: Sequence[Encoded], cost: Cost, path: Route) -> float:
+    """What a check may save: the plain plan's cost above that of the best one, as far as it pays for the check."""
+    if math.isinf(cost.start):
+        return math.inf
+    plans = [plan(encoded, cost, _BUDGET, ways) for ways in (_PADDED, path.ways)]
+    plain, best = (sum(one.cost + cost.start for one in some) for some in plans)
+    return (plain - best) / _WORTH
 
 
 def tabled(model: TokenModel) -> Route:
@@ -103,13 +176,18 @@ def _locality(backbone: Any, config: Any) -> str | None:
     return None
 
 
-def _disagreement(model: TokenModel, encoded: Sequence[Encoded], path: Route) -> str | None:
-    """Why the packed forward of a few real sequences is not what each gives alone; None where it is.
+def _disagreement(model: TokenModel, probe: Sequence[Encoded], path: Route, token: float) -> tuple[str | None, float]:
+    """Why the packed forward of a few real sequences is not what each gives alone; None where it is. And how many
+    operations a second were made at `token` operations for each, at best.
 
     Raises what a forward of one sequence raises, and what says that memory ran out.
     """
-    probe = _probe(model, encoded)
-    alone = [hidden_states(model, [one], Bin("padded", [0], len(one.ids), 0.0))[0] for one in probe]
+    alone, rate = [], 0.0
+    for one in probe:
+        started = time.perf_counter()
+        alone += hidden_states(model, [one], Bin("padded", [0], len(one.ids), 0.0))
+        device_of(model.backbone).synchronise()
+        rate = max(rate, token * len(one.ids) / (time.perf_counter() - started))
     packed: dict[int, Any] = {}
     try:
         for planned in plan(probe, _FREE, len(probe) * max(len(one.ids) for one in probe), path.ways - _PADDED):
@@ -118,27 +196,43 @@ def _disagreement(model: TokenModel, encoded: Sequence[Encoded], path: Route) ->
     except Exception as error:  # whatever a kernel or an architecture raises, the other way is still there
         if out_of_memory(error):
             raise
-        return f"{type(error).__name__}: {first_line(error)}"
-    off = [float((packed[i] - states).norm() / states.norm().clamp(min=1e-6)) for i, states in enumerate(alone)]
+        return f"{type(error).__name__}: {first_line(error)}", rate
+    off = [one for i, states in enumerate(alone) for one in _off(packed[i], states)]
     tolerance = _TOLERANCE.get(str(alone[0].dtype).removeprefix("torch."), _ROUGH)
     if all(one <= tolerance for one in off):  # no nan is
-        return None
-    return f"hidden states are off by {max(off):.1e} of their size, more than {tolerance:.0e}"
+        return None, rate
+    return f"hidden states are off by {max(off):.1e} of their size, more than {tolerance:.0e}", rate
 
 
-def _probe(model: TokenModel, encoded: Sequence[Encoded]) -> list[Encoded]:
-    """Two short sequences of those there are, and a longer one that begins with half of the first.
+def _off(packed: Any, alone: Any) -> Iterator[float]:
+    """How far hidden states are off, of their size, some neighbouring positions at a time."""
+    for one, other in zip(packed.split(_PART), alone.split(_PART), strict=True):
+        yield float((one - other).norm() / other.norm().clamp(min=1e-6))
+
+
+def _probe(encoded: Sequence[Encoded], reach: int, positions: float) -> list[Encoded]:
+    """The beginnings of the two shortest sequences, and one of `reach` tokens, or as many as there are `positions`,
+    that begins with half of the first; where that is long, another that parts from it late.
 
     They are read at every other position: their own reads would show less, one position each, or none where nothing
     was answered, and at all positions the last layer would not be narrowed.
     """
-    first, *others = sorted(encoded, key=lambda item: len(item.ids))[:2]
-    half = len(first.ids) // 2
-    positions = getattr(model.backbone.config, "max_position_embeddings", None) or _LONG
-    times = max(1, min(_LONG, positions - 2) // len(first.ids))  # RoBERTa has two positions fewer than it says
-    longer = replace(
-        first,
-        ids=[*first.ids[:half], *reversed(first.ids[half:])] * times,
-        type_ids=None if first.type_ids is None else [*first.type_ids] * times,
-    )
-    return [replace(item, reads=range(len(item.ids) - 1, -1, -2)) for item in (first, *others, longer)]
+    first, *others = (_begun(one, _LONG) for one in sorted(encoded, key=lambda item: len(item.ids))[:2])
+    longer = _repeated(first, min(reach, positions), len(first.ids) // 2)
+    probe = [first, *others, longer]
+    if reach > _LONG:
+        probe.append(_repeated(longer, len(longer.ids), len(longer.ids) * 3 // 4))
+    return [replace(item, reads=range(len(item.ids) - 1, -1, -2)) for item in probe]
+
+
+def _begun(item: Encoded, tokens: int) -> Encoded:
+    return replace(item, ids=item.ids[:tokens], type_ids=None if item.type_ids is None else item.type_ids[:tokens])
+
+
+def _repeated(item: Encoded, tokens: float, shared: int) -> Encoded:
+    """`tokens` of the beginning of `item` and what stands behind it backwards, over and over."""
+    length = int(tokens)
+    times = -(-length // len(item.ids))
+    ids = [*item.ids[:shared], *reversed(item.ids[shared:])]
+    types = None if item.type_ids is None else ([*item.type_ids] * times)[:length]
+    return replace(item, ids=(ids * times)[:length], type_ids=types)

@@ -4,6 +4,7 @@ when memory runs out.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -60,17 +61,20 @@ def run(
     """Scores every sequence, a bin at a time: yields bins of indices into `encoded` with their rewards.
 
     Rewards are None for a single sequence that does not fit into memory by itself. What is left is planned anew
-    whenever the budget changes. With `workers` the bins are shared out.
+    whenever the budget changes, and where it has a pace whenever that does. With `workers` the bins are shared out.
     """
     waiting = deque(plan(encoded, budget.now))
+    begun: dict[int, float] = {}  # when each bin was handed out, by its first sequence
 
     def jobs() -> Iterator[Job]:
         while waiting:
             planned = waiting.popleft()
+            begun[planned.members[0]] = time.perf_counter()
             yield planned, [encoded[i] for i in planned.members]
 
     while waiting:  # a worker may hand back what does not fit when the others have nothing left
         for planned, rewards in _here(model, jobs()) if workers is None else workers.work(model, jobs()):
+            seconds = time.perf_counter() - begun.pop(planned.members[0])
             if rewards is None and len(planned.members) > 1:
                 budget.failed(planned.tokens)
                 waiting.appendleft(planned)
@@ -78,10 +82,17 @@ def run(
             else:
                 yield planned, rewards
                 changed = rewards is not None and budget.worked()
+                if rewards is not None and budget.pace is not None:
+                    changed |= budget.pace.ran(planned.tokens, planned.cost, seconds)
             if changed:
                 left = [i for later in waiting for i in later.members]
                 again = plan([encoded[i] for i in left], budget.now)
                 waiting = deque(later.renamed(left) for later in again)
+
+
+def share_turns(one: Any, other: Any) -> None:
+    """Has forwards of two backbones with the same settings take turns, as those of one do."""
+    _turns[one] = _turns.setdefault(other, Lock())
 
 
 def _here(model: TokenModel, bins: Iterator[Job]) -> Iterator[tuple[Bin, list[Reward] | None]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
 from rmbench.data.dataset import Dataset, LeftOut, Source, collect, prompt_hash
-from rmbench.data.files import Row, file_sha256, read_rows
+from rmbench.data.files import Rows
 from rmbench.data.hub import LOCAL, HubSet
+from rmbench.data.rows import Row
 from rmbench.data.steps import split_steps
 from rmbench.errors import DataError, ModelError
 from rmbench.metrics.measure import Measure
@@ -71,7 +73,7 @@ class Task(Protocol):
     @property
     def measure(self) -> Measure: ...
 
-    def load(self, path: Path | None = None) -> Dataset: ...
+    def load(self, data: Path | Rows | None = None) -> Dataset: ...
 
     def questions(
         self, example: Example, answers: frozenset[Ask], dataset: str, most: int | None = None
@@ -101,36 +103,25 @@ class Reading:
     sources: tuple[HubSet, ...] = ()
     bundled: Path | None = None
 
-    def load(self, path: Path | None = None) -> Dataset:
-        """The examples of `path` (file or folder), or of the task's own data. Raises DataError."""
-        file = path or self.bundled
-        if file is not None:
-            rows, name, revision = _Counted(read_rows(file)), "bundled", None
-            if path is not None:
-                name, revision = path.resolve().name, LOCAL
+    def load(self, data: Path | Rows | None = None) -> Dataset:
+        """The examples of `data` (a file, a folder, or rows), or of the task's own. Raises DataError, UsageError."""
+        given = data or self.bundled
+        if given is not None:
+            rows = given if isinstance(given, Rows) else Rows(given)
             items = list(self.read(rows))
-            return collect(items, [Source(name, revision, file_sha256(file), rows.count)])
+            name, revision = ("bundled", None) if data is None else (rows.name, LOCAL)
+            skipped = [LeftOut(reason) for reason in rows.skipped.elements()]
+            return collect([*items, *skipped], [Source(name, revision, rows.sha256(), rows.count)], rows.noted())
         if not self.sources:
             raise DataError(f"{self.name}: no data of its own; give --data {self.name}=FILE")
         every: list[Example | LeftOut] = []
-        sources = []
+        sources, noted = [], Counter[str]()
         for hub in self.sources:
             loaded = hub.load(self.name)
             every += (_of_facets(item, hub.facets) for item in self.read(loaded.rows))
             sources.append(loaded.source)
-        return collect(every, sources)
-
-
-class _Counted:
-    """Rows, of which those that were read are counted."""
-
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self.rows, self.count = rows, 0
-
-    def __iter__(self) -> Iterator[Row]:
-        for row in self.rows:
-            self.count += 1
-            yield row
+            noted.update(loaded.tally.noted())
+        return collect(every, sources, noted)
 
 
 def _of_facets(item: Example | LeftOut, facets: Mapping[str, str]) -> Example | LeftOut:
@@ -161,12 +152,12 @@ class Judging(Reading, ABC):
     def displays(self, example: Example, most: int | None = None) -> list[tuple[int, ...]]:
         """Which candidates are shown to a model that only compares, in the order shown, at most so many at once."""
 
-    def load(self, path: Path | None = None) -> Dataset:
-        """The examples of `path` (file or folder), or of the task's own data. Raises DataError."""
-        data = super().load(path)
-        if not any(map(self.is_usable, data.examples)):
-            raise DataError(f"{data.source}: no usable example: none of {len(data.examples):,} {self.lacks}")
-        return data
+    def load(self, data: Path | Rows | None = None) -> Dataset:
+        """The examples of `data` (a file, a folder, or rows), or of the task's own. Raises DataError, UsageError."""
+        loaded = super().load(data)
+        if not any(map(self.is_usable, loaded.examples)):
+            raise DataError(f"{loaded.source}: no usable example: none of {len(loaded.examples):,} {self.lacks}")
+        return loaded
 
     def is_usable(self, example: Example) -> bool:
         """Whether something can be measured on an example; data without any such are refused."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from rmbench.data.dataset import Dataset
+from rmbench.data.files import Rows
 from rmbench.errors import DataError, UsageError
 from rmbench.kinds.base import Judging
 from rmbench.metrics import grading
@@ -55,18 +56,18 @@ class Grading(Judging):
         """Nothing: nobody is asked to compare."""
         return []
 
-    def load(self, path: Path | None = None) -> Dataset:
-        """The examples of `path` (file or folder), or of the task's own data. Raises DataError."""
-        data = super().load(path)
+    def load(self, data: Path | Rows | None = None) -> Dataset:
+        """The examples of `data` (a file, a folder, or rows), or of the task's own. Raises DataError, UsageError."""
+        loaded = super().load(data)
         if isinstance(self.measure, Grades):
-            for example in data.examples:
+            for example in loaded.examples:
                 for index, candidate in enumerate(example.candidates):
                     if not _fits(candidate, self.measure.positive):
                         raise DataError(
-                            f"{data.source}: example {example.id}, candidate {index}: expected a label that is "
+                            f"{loaded.source}: example {example.id}, candidate {index}: expected a label that is "
                             f"{_expected(self.measure.positive)}, got {candidate.label!r}"
                         )
-        return data
+        return loaded
 
     def primary_view(self, views: Sequence[str]) -> str:
         """The head of the right class where a model has it, else as in all kinds."""

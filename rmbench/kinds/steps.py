@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from rmbench.data.dataset import Dataset
+from rmbench.data.files import Rows
 from rmbench.errors import DataError
 from rmbench.kinds.base import Judging, taken_apart
 from rmbench.metrics import steps
@@ -38,18 +39,18 @@ class Steps(Judging):
         """Nothing: nobody is asked to compare."""
         return []
 
-    def load(self, path: Path | None = None) -> Dataset:
-        """The examples of `path` (file or folder), or of the task's own data. Raises DataError."""
-        data = super().load(path)
-        for example in data.examples:
+    def load(self, data: Path | Rows | None = None) -> Dataset:
+        """The examples of `data` (a file, a folder, or rows), or of the task's own. Raises DataError, UsageError."""
+        loaded = super().load(data)
+        for example in loaded.examples:
             for index, candidate in enumerate(example.candidates):
                 count, labels = taken_apart(candidate).step_count, candidate.step_labels
                 if labels is not None and count is not None and len(labels) != count:
                     raise DataError(
-                        f"{data.source}: example {example.id}, candidate {index}: expected {count} step labels, one a "
-                        f"step, got {len(labels)}"
+                        f"{loaded.source}: example {example.id}, candidate {index}: expected {count} step labels, one "
+                        f"a step, got {len(labels)}"
                     )
-        return data
+        return loaded
 
 
 def until_first_error(steps: int, first: int | None) -> tuple[int, ...]:

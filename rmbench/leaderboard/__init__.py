@@ -1,1 +1,1 @@
-"""Tables from result files alone: `entries` reads them, `columns` says what is shown, `build` and `check` do it."""
+"""Tables from result files alone: `entries` reads them, `columns` says what is shown, `build` makes them."""

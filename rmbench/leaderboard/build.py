@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +17,14 @@ from rmbench.metrics.interval import mean_interval
 from rmbench.plugins import load_task
 from rmbench.results import provenance
 from rmbench.results.digest import digest
-from rmbench.results.schema import Metric
+from rmbench.results.schema import Metric, TaskResult
 
 _NOTE = """\
 [ ] is the 95 % interval. The best model leads tier 1, with every model that a cluster sign-flip test on the
-same examples (p, Holm over what the leader is compared with) cannot tell from it at 5 %; the best of the rest leads
-tier 2, and so on. Models are ranked by their primary view; other views stand below, without a tier. Accuracy is
+same examples cannot tell from it at 5 %; the best of the rest leads tier 2, and so on. p is that of the difference from
+the leader of the tier, by Holm over all pairs of models, so that of equal ones a second tier is seen in at most 5 % of
+tables. Models are ranked by their primary view; other views stand below, without a tier. A model that left examples
+unanswered has no tier and stands behind the others, by name; its figures are over what it answered, `n`. Accuracy is
 strict: a tie is no win. `n` examples count in the headline, in so many independent clusters;
 `unanswered` counts requests without a reward. ECE is the debiased calibration error of reward differences, taken as
 log odds and after a temperature fitted out of fold; at equal length is accuracy with the effect of length taken out.
@@ -33,22 +35,43 @@ fewer than 6. Other columns without a value are not shown.
 _MADE = (
     "Made by `rmbench leaderboard build` from the files in `results/`; `rmbench leaderboard check` finds what differs."
 )
+_TITLE = """\
+# Summary
+
+The headline of each task in %, with its 95 % interval, where it is a share of which more is better; the mean over
+every task that some model here was run whole on and answered whole, for models that did so on all of them. Of a process
+reward model, its primary view.
+"""
+_COUNTED = """\
+A figure is of the section with the most answers, models that answered everything times examples:
+
+"""
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """A row of the summary: a model, and its headline figure on each task that it was run on."""
+    """A row of the summary: a model, and its row on each task that it was run on."""
 
     model: str
     revision: str
     fingerprint: str
-    figures: Mapping[str, Metric | None]
+    rows: Mapping[str, BoardRow]
     mean: Metric | None
 
     @property
     def name(self) -> tuple[str, str, str]:
         """What no other row has."""
         return self.model, self.revision, self.fingerprint
+
+    @property
+    def unanswered(self) -> str:
+        """The tasks with examples that it left unanswered, how many of them, and what its figure is at least."""
+        return "; ".join(
+            f"{task}: {row.standing.lost:,} of {row.result.dataset.examples:,}"
+            + ("" if row.standing.at_least is None else f", at least {100 * row.standing.at_least:.1f}")
+            for task, row in self.rows.items()
+            if row.standing.lost
+        )
 
 
 class ScoredModel(NamedTuple):
@@ -73,8 +96,13 @@ def build(results_folder: Path, out_folder: Path, find: Find = load_task) -> lis
 
 
 def tables(results_folder: Path, find: Find = load_task) -> dict[str, str]:
-    """File name -> content of every table that the results give. Raises ResultError."""
-    tasks = sections(read_results(results_folder, find), find)
+    """File name -> content of every table that the results in a folder give. Raises ResultError."""
+    return tables_of(read_results(results_folder, find), find)
+
+
+def tables_of(results: Sequence[TaskResult], find: Find) -> dict[str, str]:
+    """The same of results that have been read and verified."""
+    tasks = sections(results, find)
     made = {}
     for task, parts in tasks.items():
         made[f"{task}.md"] = "\n".join([f"# {inert(task)}\n", f"{_MADE}\n", _NOTE, *map(_section_markdown, parts)])
@@ -83,13 +111,12 @@ def tables(results_folder: Path, find: Find = load_task) -> dict[str, str]:
     shares = {task: parts for task, parts in tasks.items() if _is_share(parts[0])}
     entrants = _entrants({task: parts[0] for task, parts in shares.items()})
     columns = _summary_columns(list(shares))
-    title = (
-        "# Summary\n\nThe headline of each task in %, with its 95 % interval, where it is a share of which more is "
-        "better;\nthe mean where every task was run, and run whole. Of a process reward model, its primary view.\n"
-    )
+    counted = [f"- {inert(task)}: {_size(part)}\n" for task, (part, *_) in shares.items()]
     others = [f"{task}: {len(parts) - 1}" for task, parts in shares.items() if len(parts) > 1]
-    note = f"\nSections of other examples that are not counted here: {', '.join(others)}.\n" if others else ""
-    made["summary.md"] = f"{title}{note}\n{_MADE}\n\n{_markdown(columns, entrants)}"
+    note = f"{_COUNTED}{''.join(counted)}" if counted else ""
+    note += f"\nSections of other examples that are not counted here: {', '.join(others)}.\n" if others else ""
+    shown = [column for column in columns if column.always or any(column.markdown(one) for one in entrants)]
+    made["summary.md"] = f"{_TITLE}\n{note}\n{_MADE}\n\n{_markdown(shown, entrants)}"
     made["summary.csv"] = _frame_csv(_frame(columns, entrants))
     return made
 
@@ -97,6 +124,11 @@ def tables(results_folder: Path, find: Find = load_task) -> dict[str, str]:
 def _is_share(section: Section) -> bool:
     found = section.definition
     return found is not None and found.kind != "number" and found.better == "higher"
+
+
+def _size(section: Section) -> str:
+    models = f"{section.models:,} model{'' if section.models == 1 else 's'}"
+    return f"{inert(section.name)}, {section.examples:,} examples, {models}"
 
 
 def _section_markdown(section: Section) -> str:
@@ -153,17 +185,21 @@ def _markdown(columns: Sequence[Column], rows: Sequence[Any]) -> str:
 
 def _summary_columns(tasks: Sequence[str]) -> list[Column]:
     return [
-        text("model", lambda entrant: entrant.model),
-        text("revision", lambda entrant: entrant.revision),
-        text("fingerprint", lambda entrant: entrant.fingerprint),
+        replace(text("model", lambda entrant: entrant.model), always=True),
+        replace(text("revision", lambda entrant: entrant.revision), always=True),
+        replace(text("fingerprint", lambda entrant: entrant.fingerprint), always=True),
         *(_task_column(task) for task in tasks),
-        figure("mean", lambda entrant: entrant.mean),
-        count("tasks", lambda entrant: len(entrant.figures)),
+        replace(figure("mean", lambda entrant: entrant.mean), always=True),
+        replace(count("tasks", lambda entrant: len(entrant.rows)), always=True),
+        text("unanswered", lambda entrant: entrant.unanswered),
     ]
 
 
 def _task_column(task: str) -> Column:
-    return figure(inert(task), lambda entrant: entrant.figures.get(task), name=task)
+    def first(entrant: Entrant) -> Metric | None:
+        return entrant.rows[task].first if task in entrant.rows else None
+
+    return replace(figure(inert(task), first, name=task), always=True)
 
 
 def _entrants(parts: Mapping[str, Section]) -> list[Entrant]:
@@ -177,11 +213,18 @@ def _entrants(parts: Mapping[str, Section]) -> list[Entrant]:
         # run twice on one task: each configuration is a row of its own
         revision = row.revision if scored in repeated else row.revision.rpartition("-")[0]
         models.setdefault((scored.model, revision, scored.fingerprint), {})[task] = row
-    entrants = [
-        Entrant(*name, {task: row.first for task, row in rows.items()}, _mean(list(parts), rows))
-        for name, rows in models.items()
-    ]
-    return sorted(entrants, key=lambda e: (*(-_rank(m) for m in (e.mean, *map(e.figures.get, parts))), *e.name))
+    tasks = [task for task, part in parts.items() if any(_is_whole(row) for row in part.rows)]
+    entrants = [Entrant(*name, rows, _mean(tasks, rows)) for name, rows in models.items()]
+    return sorted(entrants, key=lambda e: (-_rank(e.mean), *(-_standing(e.rows.get(task)) for task in parts), *e.name))
+
+
+def _is_whole(row: BoardRow) -> bool:
+    return not row.standing.lost and not row.is_limited
+
+
+def _standing(row: BoardRow | None) -> float:
+    """What a row is ordered by: not by a figure over some of the examples."""
+    return -1.0 if row is None or row.standing.lost else _rank(row.first)
 
 
 def _rank(metric: Metric | None) -> float:
@@ -195,10 +238,10 @@ def _scored(row: BoardRow) -> ScoredModel:
 
 
 def _mean(tasks: Sequence[str], rows: Mapping[str, BoardRow]) -> Metric | None:
-    """Over every task, each counting alike; None where one was not run, not run whole or has no number."""
-    whole = {task: row.first for task, row in rows.items() if not row.result.config.data.get("limit")}
+    """Over `tasks`, each counting alike; None where one was not run, not run or answered whole, or has no number."""
+    whole = {task: row.first for task, row in rows.items() if _is_whole(row)}
     found = [m for task in tasks if (m := whole.get(task)) and m.value is not None]
-    if len(found) < len(tasks):
+    if not found or len(found) < len(tasks):
         return None
     ends = [[m.value, m.ci_low, m.ci_high] for m in found]
     mean, low, high = mean_interval(*np.array(ends, float).T)

@@ -114,6 +114,18 @@ def _with_interval(metric: Figure | None, scale: int) -> str:
     return f"{shown} [{scale * metric.ci_low:.{digits}f}, {scale * metric.ci_high:.{digits}f}]"
 
 
+def counting_lost(heading: str) -> Column:
+    """The headline of a row that left examples unanswered, where these are lost; in percent where it is a share."""
+
+    def shown(row: BoardRow) -> str:
+        value, definition = row.standing.at_least, row.result.statistics.get(row.headline)
+        if value is None or definition is None:
+            return NOTHING
+        return f"{value:.2f}" if definition.kind == "number" else f"{100 * value:.1f} %"
+
+    return Column(heading, shown, lambda row: {_csv_name(heading): _decimals(row.standing.at_least)})
+
+
 def _unanswered(row: BoardRow) -> int:
     return sum(n for status, n in row.result.statuses.items() if status != "ok")
 
@@ -148,8 +160,8 @@ COLUMNS = (
     text("model", lambda row: row.result.subject.id),
     text("revision", lambda row: row.revision),
     text("view", lambda row: row.view),
-    count("tier", lambda row: row.tier),
-    number("p", lambda row: row.p, digits=3),
+    count("tier", lambda row: row.standing.tier),
+    number("p", lambda row: row.standing.p, digits=3),
     metric("accuracy", "accuracy %"),
     metric("mrr", "MRR %"),
     metric("auc", "AUC %"),
@@ -169,5 +181,7 @@ COLUMNS = (
     _with_effective(count("n", lambda row: getattr(row.first, "n", None))),
     count("clusters", lambda row: getattr(row.first, "clusters", None)),
     count("unanswered", _unanswered),
+    count("examples unanswered", lambda row: row.standing.lost or None),
+    counting_lost("these counted as lost"),
     count("truncated", lambda row: row.result.truncated),
 )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rmbench.errors import ResultError, UsageError
 from rmbench.leaderboard.predicted import predict
-from rmbench.leaderboard.ranking import Ranked, tiers
+from rmbench.leaderboard.ranking import Ranked, Standing, standings
 from rmbench.metrics.aggregate import VIEWS
 from rmbench.metrics.measure import Measure
 from rmbench.results import collection, files
@@ -24,18 +24,22 @@ Find = Callable[[str], Any]  # the task of a name
 
 @dataclass(frozen=True)
 class BoardRow:
-    """One view of one result, with its place among the others. `p` is None for the best of a tier.
+    """One view of one result, and where it stands among the others.
 
     `headline` names the metric that its task's measure looks at first. Only the primary view has a tier, and `arena`,
-    the Chatbot Arena score predicted for a policy trained on it.
+    the Chatbot Arena score predicted for a policy trained on it; neither has a model that left examples unanswered.
     """
 
     result: TaskResult
     view: str
     headline: str
-    tier: int | None = None
-    p: float | None = None
+    standing: Standing = field(default_factory=Standing)
     arena: Figure | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether `--limit` cut off the examples that it is of."""
+        return bool(self.result.config.data.get("limit"))
 
     @property
     def revision(self) -> str:
@@ -59,7 +63,8 @@ class BoardRow:
 class Section:
     """The rows of a task that may be compared, best first: same examples, version and orders, no other responses.
 
-    `rows` are the models by their primary views, `others` what else was measured of them, in the same order.
+    `rows` are the models by their primary views, those that left examples unanswered behind the others and by name;
+    `others` is what else was measured of them, in the same order.
     """
 
     task: str
@@ -76,6 +81,21 @@ class Section:
     def results(self) -> list[TaskResult]:
         """Each result once, in the order of the rows."""
         return list({id(row.result): row.result for row in self.rows}.values())
+
+    @property
+    def examples(self) -> int:
+        """How many examples it is of."""
+        return self.results[0].dataset.examples
+
+    @property
+    def models(self) -> int:
+        """How many models, by name, answered all of them."""
+        return len({row.result.subject.id for row in self.rows if not row.standing.lost})
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it is of a part that `--limit` cut off."""
+        return all(row.is_limited for row in self.rows)
 
 
 def read_results(folder: Path, find: Find) -> list[TaskResult]:
@@ -124,11 +144,14 @@ def other_views(result: TaskResult) -> list[str]:
 
 
 def sections(results: Sequence[TaskResult], find: Find) -> dict[str, list[Section]]:
-    """Sections by task; of a task's the one with the most results comes first."""
+    """Sections by task, the one that speaks for the task first: a whole one, with the most answers to its examples.
+
+    These are models times examples, so that neither three easy examples nor one more example makes a task another one.
+    """
     return {
         task: sorted(
             (_section(task, name, some, installed(task, find).measure) for name, some in named.items()),
-            key=lambda section: (-len(section.results), -section.results[0].dataset.examples, section.name),
+            key=lambda one: (one.is_limited, -one.models * one.examples, -one.examples, one.name),
         )
         for task, named in sorted(collection.groups(results).items())
     }
@@ -138,19 +161,24 @@ def _section(task: str, name: str, results: Sequence[TaskResult], measure: Measu
     """Rows with their tiers: the best headline first, then by name."""
     ordered = sorted(results, key=lambda r: (r.subject.id, files.result_folder(r).name, files.result_path(r).name))
     rows = [BoardRow(result, result.primary_view, measure.headline) for result in ordered]
-    ranked = tiers([Ranked(result, measure) for result in ordered])
-    arena = predict([(row.result.subject.id, row.first.value if row.first else None) for row in rows], "Chatbot Arena")
-    rows = [replace(row, tier=t, p=p, arena=a) for row, (t, p), a in zip(rows, ranked, arena, strict=True)]
+    placed = standings([Ranked(result, measure) for result in ordered])
+    rows = [replace(row, standing=standing) for row, standing in zip(rows, placed, strict=True)]
+    whole = [(row.result.subject.id, None if row.standing.lost or not row.first else row.first.value) for row in rows]
+    rows = [replace(row, arena=arena) for row, arena in zip(rows, predict(whole, "Chatbot Arena"), strict=True)]
     rows.sort(key=_order)
     others = [
-        replace(row, view=view, tier=None, p=None, arena=None) for row in rows for view in other_views(row.result)
+        replace(row, view=view, standing=Standing(lost=row.standing.lost), arena=None)
+        for row in rows
+        for view in other_views(row.result)
     ]
     return Section(task, name, rows, others)
 
 
-def _order(row: BoardRow) -> tuple[bool, float]:
+def _order(row: BoardRow) -> tuple[int, float]:
+    if row.standing.lost:
+        return 2, 0.0
     definition = row.result.statistics.get(row.headline)
     value = None if row.first is None else row.first.value
     if value is None or definition is None or definition.better is None:
-        return True, 0.0
-    return False, value if definition.better == "lower" else -value
+        return 1, 0.0
+    return 0, value if definition.better == "lower" else -value

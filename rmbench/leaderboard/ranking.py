@@ -1,4 +1,4 @@
-"""Tiers of models by the headline of their task's measure, each in its primary view."""
+"""Who stands where: tiers of models that answered everything, by the headline of their task's measure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmbench.metrics.interval import LEVEL, Statistic, is_mean
+from rmbench.metrics.interval import Statistic, cluster_codes, is_mean
 from rmbench.metrics.measure import Measure
-from rmbench.metrics.paired import difference_of, holm
+from rmbench.metrics.paired import apart, cluster_parts, tiers
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import TaskResult
-from rmbench.types import Outcome
+from rmbench.types import Array, Outcome
+
+Rows = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a result stands. `tier` is counted from 1, `p` that of its difference from the leader of that tier.
+
+    `lost` counts the examples that were not answered; with any there is no tier, and `at_least` is what the headline
+    is where these are lost, None where nothing bounds that. Where less is better it is the most that it is.
+    """
+
+    tier: int | None = None
+    p: float | None = None
+    lost: int = 0
+    at_least: float | None = None
 
 
 @dataclass(frozen=True)
@@ -33,14 +49,13 @@ class Ranked:
     @cached_property
     def whole(self) -> Statistic:
         """Its headline, over all outcomes."""
-        return self.over(None)
+        return self.over(np.ones(len(self.outcomes), dtype=bool))
 
-    def over(self, rows: NDArray[np.bool_] | None) -> Statistic:
-        """Its headline over the outcomes of `rows` [n], all unless told."""
-        view, outcomes = self.result.primary_view, self.outcomes
-        some = outcomes if rows is None else [outcomes[i] for i in np.flatnonzero(rows)]
+    def over(self, rows: Rows) -> Statistic:
+        """Its headline over the outcomes of `rows` [n]."""
+        view, outcomes = self.result.primary_view, [self.outcomes[i] for i in np.flatnonzero(rows)]
         fitted: Any = self.result.fitted.measure.get(view)
-        made = self.measure.statistics(some, view, fitted)
+        made = self.measure.statistics(outcomes, view, fitted)
         return next(statistic for statistic in made if statistic.name == self.measure.headline)
 
     @property
@@ -52,41 +67,92 @@ class Ranked:
             return np.nan
         return np.nan if value is None else value
 
+    @cached_property
+    def lost(self) -> Rows:
+        """Which examples it did not answer [n]: a request of theirs has no reward, or the view no number.
 
-def tiers(models: Sequence[Ranked]) -> list[tuple[int | None, float | None]]:
-    """Tier (from 1) of each model, and the adjusted p that put it there, None for the best of its tier.
+        What could not be read is an answer where the task says what it is worth, and so is an infinity where it counts.
+        """
+        stands = {"ok", "inf"} if self.result.task.null_verdict == "no answer" else {"ok", "inf", "refused"}
+        failed, is_open = np.zeros((2, len(self.outcomes)), dtype=bool)
+        for row, outcome in enumerate(self.outcomes):
+            statuses = {answer.status for answer in outcome.answers}
+            failed[row] = not statuses <= stands
+            is_open[row] = "inf" in statuses or _is_open(outcome, self.result.primary_view)
+        result: Rows = failed | (is_open & ~self._counts)
+        return result
 
-    The best model leads the first tier, with all that a paired test over the same clusters (Holm over everything it is
-    compared with) cannot tell from it at 5 %; the best of the rest leads the next. Two members of a tier may still
-    differ: what they share is the leader. A pair is compared on the examples that count for both. Without a headline,
-    or where neither more nor less of it is better, there is no tier.
+    @property
+    def at_least(self) -> float | None:
+        """Its headline where what it did not answer is lost; None where that has no bound.
+
+        Of a mean of rows within bounds, or of a share whose rows all have as many parts.
+        """
+        whole = self.whole
+        worst = {"higher": whole.bounds[0], "lower": whole.bounds[1], None: None}[whole.better]
+        if worst is None or whole.columns is None or whole.value is None or whole.columns.shape[1] != 2:
+            return None
+        counted = self._counts & ~self.lost
+        each = np.unique(whole.columns[counted, 1])
+        if not counted.any():
+            return worst
+        if len(each) != 1 or not np.isclose(whole.value(np.array([3.0, 4.0])), 0.75):
+            return None
+        n = np.count_nonzero(counted)
+        mean = float(whole.columns[counted, 0].sum()) / (n * each[0])
+        return float((n * mean + self.lost.sum() * worst) / (n + self.lost.sum()))
+
+    @property
+    def _counts(self) -> Rows:
+        return self.whole.counts(len(self.outcomes))
+
+
+def standings(models: Sequence[Ranked]) -> list[Standing]:
+    """Where each model stands: the tier of those that answered every example, by paired tests over the same clusters.
+
+    p is adjusted by Holm over all pairs of these; see `paired.tiers`. What a model left unanswered moves nobody else. A
+    pair is compared on the examples that count for all. Without a headline, or where neither more nor less of it is
+    better, there is no tier.
     """
-    found: list[tuple[int | None, float | None]] = [(None, None)] * len(models)
-    waiting = [i for i, model in enumerate(models) if np.isfinite(model.value) and model.whole.better is not None]
-    sign = -1 if any(models[i].whole.better == "lower" for i in waiting) else 1
-    waiting.sort(key=lambda i: -sign * models[i].value)
-    tier = 0
-    while waiting:
-        tier += 1
-        leader, *others = waiting
-        found[leader] = tier, None
-        adjusted = holm([_p(models[leader], models[other]) for other in others])
-        waiting = []
-        for other, p in zip(others, adjusted, strict=True):
-            if p >= 1 - LEVEL:
-                found[other] = tier, p
-            else:
-                waiting.append(other)
+    found = [
+        Standing(lost=int(model.lost.sum()), at_least=model.at_least) if model.lost.any() else Standing()
+        for model in models
+    ]
+    whole = [i for i, model in enumerate(models) if not found[i].lost and np.isfinite(model.value)]
+    whole = [i for i in whole if models[i].whole.better is not None]
+    values, clusters = _units([models[i] for i in whole])
+    sign = -1.0 if any(models[i].whole.better == "lower" for i in whole) else 1.0
+    placed = tiers([sign * models[i].value for i in whole], apart(values, clusters))
+    for i, (tier, p) in zip(whole, placed, strict=True):
+        found[i] = Standing(tier, p)
     return found
 
 
-def _p(ours: Ranked, theirs: Ranked) -> float:
-    """p of the difference of two headlines; 1 where nothing can be told."""
-    clusters = [outcome.cluster for outcome in ours.outcomes]
-    first, second = ours.whole, theirs.whole
-    if not (is_mean(first) and is_mean(second)):
-        both = first.counts(len(clusters)) & second.counts(len(clusters))
-        first, second = ours.over(both), theirs.over(both)
-        clusters = [cluster for cluster, counts in zip(clusters, both, strict=True) if counts]
-    p = difference_of(first, second, clusters).p
-    return 1.0 if np.isnan(p) else p
+def _units(models: Sequence[Ranked]) -> tuple[list[Array], NDArray[np.intp]]:
+    """What tests are over: rows of a mean [n, 1] with their clusters, else the clusters' parts [c, 1] each its own.
+
+    All are over the examples that count for every model, of which what is no mean is made anew. Where a part is open,
+    because a value is without one of the clusters, the model is told from no other: its parts are those of none.
+    """
+    if not models:
+        return [], np.zeros(0, np.intp)
+    clusters = np.array([outcome.cluster for outcome in models[0].outcomes], dtype=object)
+    rows = np.ones(len(clusters), dtype=bool)
+    statistics = [model.whole for model in models]
+    while not all((counts := np.all([one.counts(int(rows.sum())) for one in statistics], axis=0)).tolist()):
+        rows[rows] = counts
+        statistics = [model.over(rows) for model in models]
+    codes = cluster_codes(clusters[rows])
+    if all(map(is_mean, statistics)):
+        return [np.asarray(one.columns)[:, :1] for one in statistics], codes
+    parts = [cluster_parts(one, codes)[:, None] for one in statistics]
+    return parts, np.arange(len(np.unique(codes)))
+
+
+def _is_open(outcome: Outcome, view: str) -> bool:
+    """Whether a view has no number of a candidate that was asked about by itself."""
+    seen = outcome.views.get(view)
+    if seen is None or seen.scores is None:
+        return seen is None
+    alone = [answer.candidates[0] for answer in outcome.answers if len(answer.candidates) == 1]
+    return bool(np.isnan(seen.scores[alone]).any())

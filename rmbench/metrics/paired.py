@@ -24,7 +24,7 @@ from rmbench.metrics.interval import (
     values_without,
     whole_value,
 )
-from rmbench.metrics.sign_flip import sign_flip_p
+from rmbench.metrics.sign_flip import sign_flip_p, sign_flip_ps
 from rmbench.types import Array
 
 _POWER = 0.8
@@ -134,8 +134,9 @@ def difference_of(
     macro, the value is taken from the value draw by draw, over the same clusters, and gets the interval of
     `interval.estimate`. p and the smallest detectable difference are those of the clusters' parts, their jackknife
     pseudo-values times their rows (Busing, Meijer and van der Leeden, Statistics and Computing 9, 1999): with v the
-    difference and v_c that without the n_c rows of cluster c, part c is n v - (n - n_c) v_c. For a mean it is the sum
-    of the cluster's rows. The parts' signs are flipped, and their variance gives the standard error.
+    difference and v_c that without the n_c rows of cluster c, part c is n v - (n - n_c) v_c, less what all of these
+    are above n v. For a mean it is the sum of the cluster's rows. The parts' signs are flipped, and their variance
+    gives the standard error.
 
     A row counts where it does for both. What is nan in one, or without one of the clusters, leaves the difference open;
     statistics of the slow form, and macros, are to be made of the outcomes that count for both.
@@ -160,23 +161,46 @@ def _difference_of(
     strata = _common_strata(ours, theirs, codes)
     ours, theirs = (replace(one, strata=None if strata is None else strata[codes]) for one in (ours, theirs))
     our_value, their_value = whole_value(ours, codes), whole_value(theirs, codes)
-    value, without = our_value - their_value, values_without(ours, codes) - values_without(theirs, codes)
+    value = our_value - their_value
     if not np.isfinite(value):
         return Difference(np.nan, np.nan, np.nan, np.nan, None, np.nan, n, c)
-    parts = n * value - (n - rows[there]) * without[there]
+    parts = (_parts(ours, codes, rows) - _parts(theirs, codes, rows))[there]
     freedom = c - (1 if strata is None else len(np.unique(strata[there])))
     if not np.isfinite(parts).all() or c < 2:
         return Difference(value, np.nan, np.nan, np.nan, None, np.nan, n, c)
     our_draws, their_draws = replicates([ours, theirs], codes, draws=draws, seed=seed)
     low, high = percentiles(value, our_draws - their_draws, c, freedom)
-    residuals = parts - rows[there] * (parts.sum() / n)
+    residuals = parts - rows[there] * value
     error = float(np.sqrt(c / (c - 1) * (residuals @ residuals))) / n
     detectable = float(stdtrit(c - 1, 0.5 + LEVEL / 2) + stdtrit(c - 1, _POWER)) * error
-    told = np.abs(parts) > _ROUNDING * n * max(
-        abs(our_value), abs(their_value)
-    )  # or a test would take rounding for one
-    p = sign_flip_p(np.where(told, parts, 0.0), seed=seed)
+    p = sign_flip_p(_unrounded(parts, n * max(abs(our_value), abs(their_value))), seed=seed)
     return Difference(value, low, high, p, None, detectable if error > 0 else np.nan, n, c)
+
+
+def cluster_parts(statistic: Statistic, codes: Codes) -> Array:
+    """Each cluster's part [c] in a statistic over rows that all count; together they are n times its value.
+
+    Jackknife pseudo-values, as `difference_of` has them, less their bias: of a mean the sums of the clusters' rows.
+    """
+    return _parts(statistic, codes, np.bincount(codes).astype(float))
+
+
+def _parts(statistic: Statistic, codes: Codes, rows: Array) -> Array:
+    """The same where of each cluster so many `rows` [c] count."""
+    n, value = rows.sum(), whole_value(statistic, codes)
+    parts = n * value - (n - rows) * values_without(statistic, codes)
+    shifted: Array = parts + rows * (value - parts[rows > 0].sum() / n)
+    return shifted
+
+
+def _unrounded(differences: Array, scale: float) -> Array:
+    """Differences without those that rounding of numbers as large as `scale` makes: a test would take them for some.
+
+    None at all where one is open, which tells nothing.
+    """
+    told = np.isfinite(differences).all() & (np.abs(differences) > _ROUNDING * scale)
+    result: Array = np.where(told, differences, 0.0)
+    return result
 
 
 def _over(statistic: Statistic, counted: NDArray[np.bool_]) -> Statistic:
@@ -245,16 +269,31 @@ def ranks(values: Sequence[Array], clusters: NDArray[np.integer], *, seed: int =
     Shaikh and Wilhelm, Review of Economic Studies 91, 2024).
     """
     means = np.array([float(some.mean()) for some in values])
-    pairs = list(combinations(range(len(values)), 2))
-    found = [paired_p(values[i], values[j], clusters, seed=seed) for i, j in pairs]
-    told = np.zeros((len(values), len(values)), dtype=bool)
-    for (i, j), p in zip(pairs, holm(found), strict=True):
-        told[i, j] = told[j, i] = p < 1 - LEVEL
+    told = apart(values, clusters, seed=seed) < 1 - LEVEL
     above = means > means[:, None] + _ROUNDING
     return [
         Rank(1 + int(higher.sum()), 1 + int((higher & some).sum()), len(means) - int((lower & some).sum()))
         for higher, lower, some in zip(above, above.T, told, strict=True)
     ]
+
+
+def apart(values: Sequence[Array], clusters: NDArray[np.integer], *, seed: int = 0) -> Array:
+    """The p [m, m] that two of m models are equal: `paired_p`, Holm over all pairs; 1 on the diagonal.
+
+    `values` holds one array [n, runs] a model, of the same n rows; what is not finite is told from nothing.
+    """
+    clusters = np.unique(clusters, return_inverse=True)[1]
+    pairs = list(combinations(range(len(values)), 2))
+    if all(some.shape[1] == 1 for some in values):
+        sums = [_summed(some[:, 0], clusters) for some in values]
+        scale = max((float(np.abs(some).max(initial=0.0)) for some in values), default=0.0)
+        p_values = sign_flip_ps([_unrounded(sums[i] - sums[j], scale) for i, j in pairs], seed=seed)
+    else:
+        p_values = [paired_p(values[i], values[j], clusters, seed=seed) for i, j in pairs]
+    found: Array = np.ones((len(values), len(values)))
+    for (i, j), p in zip(pairs, holm(p_values), strict=True):
+        found[i, j] = found[j, i] = p
+    return found
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -266,36 +305,24 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def tiers(wins: Sequence[Array], clusters: NDArray[np.integer]) -> list[tuple[int, float | None]]:
-    """Tier (from 1) of each of m models, and the adjusted p that put it there, None for the best of its tier.
+def tiers(values: Sequence[float], apart: Array) -> list[tuple[int, float | None]]:
+    """Tier (from 1) of each of m models, and the p that put it there, None for the best of its tier.
 
-    `wins` holds one array [n] a model: 1 where it won an example, 0 where not, nan where the example does not count for
-    it; `clusters` [n] numbers the examples' clusters. The best model leads the first tier, with all that the sign-flip
-    test (Holm over everything it is compared with) cannot tell from it at 5 %; the best of the rest leads the next.
-    Two members of a tier may still differ: what they share is the leader. A pair is compared on the examples that
-    count for both. A model that won nothing comparable (all nan) is not told from anything; leave it out.
+    The highest of `values` [m] leads the first tier, with all that `apart` [m, m] (see there) does not tell from it at
+    5 %; the best of the rest leads the next, by the same p. So a leader that was chosen by looking is tested as such:
+    of models that are all equal a second tier is seen in at most 5 % of samples. Two members of a tier may still
+    differ: what they share is the leader.
     """
-    found: list[tuple[int, float | None]] = [(0, None)] * len(wins)
-    waiting = sorted(range(len(wins)), key=lambda i: -float(np.nanmean(wins[i])))
-    tier = 0
+    found: list[tuple[int, float | None]] = [(0, None)] * len(values)
+    waiting, tier = sorted(range(len(values)), key=lambda i: -values[i]), 0
     while waiting:
         tier += 1
         leader, *others = waiting
         found[leader] = tier, None
-        adjusted = holm([_wins_p(wins[leader], wins[other], clusters) for other in others])
-        waiting = []
-        for other, p in zip(others, adjusted, strict=True):
-            if p >= 1 - LEVEL:
-                found[other] = tier, p
-            else:
-                waiting.append(other)
+        found = [(tier, float(apart[leader, i])) if i in others and apart[leader, i] >= 1 - LEVEL else place
+                 for i, place in enumerate(found)]  # fmt: skip
+        waiting = [i for i in others if apart[leader, i] < 1 - LEVEL]
     return found
-
-
-def _wins_p(ours: Array, theirs: Array, clusters: NDArray[np.integer]) -> float:
-    won = ours - theirs
-    both = np.isfinite(won)
-    return sign_flip_p(np.rint(_summed(won[both], clusters[both])))
 
 
 def _are_single(ours: Array, theirs: Array) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rmbench.metrics import comparison, length, scale
+from rmbench.metrics import comparison, length, order, scale
 from rmbench.metrics.interval import Statistic
 from rmbench.metrics.measure import Unfitted, macro
 from rmbench.types import Outcome
@@ -19,7 +19,7 @@ _MOST = 50  # categories; a facet with more names examples, and does not sort th
 def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
     """What one view of `outcomes` [n] gives, ready for `interval.estimate` with the clusters of the outcomes."""
     first, *others = comparison.statistics(outcomes, view)
-    more = [statistic for topic in (length, scale) for statistic in topic.statistics(outcomes, view)]
+    more = [statistic for topic in (order, length, scale) for statistic in topic.statistics(outcomes, view)]
     return [first, *_macros(outcomes, view), *others, *more]
 
 

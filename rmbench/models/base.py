@@ -35,7 +35,8 @@ class Encoded:
     hidden states the model wants; `type_ids` are token types where the architecture has them; `cut` is how many
     tokens were truncated away; `ask` is what was asked, and `note` whatever the family needs again in `read`. Of an
     `error`, `refused` says that the request has what this model does not take. `marks` has, by name, the last token
-    before each mark, None where it was cut or none stands there.
+    before each mark, None where it was cut or none stands there. `noted` are short reasons why what the model is shown
+    is not quite what was asked, which its reward gets.
     """
 
     ids: Sequence[int]
@@ -47,11 +48,15 @@ class Encoded:
     note: Any = None
     refused: bool = False
     marks: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
+    noted: tuple[str, ...] = ()
 
 
 @runtime_checkable
 class RewardModel(Protocol):
-    """Black box: `rewards` yields (index into `requests`, reward) in any order, each index once."""
+    """Black box: `rewards` yields (index into `requests`, reward) in any order, each index once.
+
+    One that answers several at once may have `batches(requests)`, which yields lists of these: each list is kept whole.
+    """
 
     answers: frozenset[Ask]
 
@@ -139,6 +144,16 @@ class Judge(Protocol):
 
 Model = RewardModel | TokenModel | ScoreFile | Derived | Judge
 
+# What each kind of model has, by the method that tells it
+SHAPES: Mapping[str, tuple[str, ...]] = {
+    "rewards": ("answers", "fingerprint"),
+    "lookup": ("answers", "fingerprint"),
+    "combine": ("answers", "fingerprint", "members", "needs", "fit"),
+    "encode": ("answers", "fingerprint", "backbone", "layout", "read"),
+    "verdict": ("answers", "fingerprint", "policy", "ask"),
+    "started": ("answers", "fingerprint", "subject"),
+}
+
 Identity = Literal["content", "named", "none"]
 
 
@@ -211,7 +226,7 @@ def failed(model: object, error: Exception) -> ModelError:
     return ModelError(f"{subject_of(model).id} failed with {told(error)}")
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """The class of an exception and its first line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return ": ".join([type(error).__name__, *lines[:1]])

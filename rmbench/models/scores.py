@@ -40,6 +40,7 @@ class Scores:
         # the entry with the highest candidate speaks for its example
         self._examples = {e.example_id: e for e in sorted(entries, key=lambda entry: max(entry.candidates))}
         self.answers = frozenset({self._ask(entries)})
+        self._nth = len(self._examples) if entries[0].is_nth else None  # rows, where these stand for examples in turn
 
     def lookup(self, questions: Sequence[Question]) -> list[Reward]:
         """The recorded answer to each question, `missing` where there is none.
@@ -50,6 +51,8 @@ class Scores:
         Raises DataError where no example of the file is asked about, and where the file has other candidates of an
         example, or another number of steps of a candidate, than the data.
         """
+        if self._nth is not None:
+            questions = self._by_place(questions, self._nth)
         asked = _candidates_asked(questions)
         if asked and not asked.keys() & self._examples.keys():
             raise DataError(
@@ -70,6 +73,18 @@ class Scores:
                 )
         places = {(place.example, place.candidates) for _, place in questions if place}
         return [self._answer(question, places) for question in questions]
+
+    def _by_place(self, questions: Sequence[Question], rows: int) -> list[Question]:
+        """The questions with each example called by its place in the data, as the rows are. Raises DataError."""
+        names = dict.fromkeys(place.example for _, place in questions if place)
+        if names and len(names) != rows:
+            raise DataError(
+                f"{self._file}: {rows:,} rows without an id, and the data have {len(names):,} examples; expected a row "
+                "for each, in their order"
+            )
+        numbers = {name: str(number) for number, name in enumerate(names)}
+        return [Question(request, place and place._replace(example=numbers[place.example]))
+                for request, place in questions]  # fmt: skip
 
     def _answer(self, question: Question, asked: Set[tuple[str, tuple[int, ...]]]) -> Reward:
         request, place = question

@@ -13,13 +13,16 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import FunctionType, MethodType
+from typing import Any, cast
 
 from rmbench import plugins
 from rmbench.checkpoints.fingerprint import locate
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Model, Opened, Option, subject_of
-from rmbench.models.python import PythonCallable
+from rmbench.models.base import SHAPES, Model, Opened, Option, subject_of
+from rmbench.models.borrowed import READING, UNDERSTOOD, Borrowed, is_lent, lend
+from rmbench.models.callables import CALLS, PythonCallable
+from rmbench.models.value_head import head_of
 from rmbench.plugins import MODELS, PluginGroup, did_you_mean
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -30,16 +33,6 @@ _WORD = re.compile(r"([^:@?]*)([:@?]?)(.*)", re.DOTALL)
 _HELD: list[AbstractContextManager[Any]] = []
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 _TEXTS = ("family", "source", "revision", "name")  # the keys of a file that hold texts
-
-# What each kind of model has, by the method that tells it
-_SHAPES = {
-    "rewards": ("answers", "fingerprint"),
-    "lookup": ("answers", "fingerprint"),
-    "combine": ("answers", "fingerprint", "members", "needs", "fit"),
-    "encode": ("answers", "fingerprint", "backbone", "layout", "read"),
-    "verdict": ("answers", "fingerprint", "policy", "ask"),
-    "started": ("answers", "fingerprint", "subject"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +79,10 @@ def parse(text: str) -> Spec:
 def open_model(model: str | Spec | object, **options: Any) -> Model | Opened:
     """A model ready to be asked, without its weights: what it answers, who it is and its fingerprint.
 
-    `model` is a spec, an object with the methods of a protocol, or `(prompt, response) -> float`; `options` are those
-    that its family declares, and `revision`. Raises UsageError for a spec or option that does not exist and where both
-    disagree, ModelError for a model that cannot be opened.
+    `model` is a spec, a Path, `(model, tokenizer)`, a text-classification pipeline, an object with the methods of a
+    protocol, or a function as `rmbench.models.callables` takes it; `options` are those that its family declares, and
+    `revision`. Raises UsageError for a spec or option that does not exist and where both disagree, and for an object
+    that is none of these, ModelError for a model that cannot be opened.
 
     >>> open_model("random", seed=7).fingerprint
     'random:1:7'
@@ -104,26 +98,40 @@ def open_model(model: str | Spec | object, **options: Any) -> Model | Opened:
 def load_model(model: str | Spec | object, **options: Any) -> Model:
     """A model ready to score, its weights loaded where it has some. Takes and raises what `open_model` does.
 
+    Raises UsageError for a module in memory, which is borrowed no longer than it is used.
+
     >>> load_model("length").fingerprint
     'length:1'
     """
     opened = open_model(model, **options)
+    if isinstance(opened, Borrowed):
+        raise UsageError(f"{opened.subject.id} is loaded already; give it to evaluate or score as it is")
     loaded: Model = started(opened) if isinstance(opened, Opened) else opened
     return loaded
 
 
 def spec_of(model: str | Spec | object) -> Spec:
-    """A spec of anything that is a model: a text is parsed, an object in memory stands for itself."""
+    """A spec of anything that is a model: a text is parsed, an object in memory stands for itself.
+
+    A Path is a path, whatever else is called so. Raises UsageError where there is nothing at it.
+    """
     if isinstance(model, Spec):
         return model
+    if isinstance(model, Path):
+        if not model.exists():
+            raise UsageError(f"{model}: no such file or folder")
+        return parse(str(model))
     return parse(model) if isinstance(model, str) else Spec("object", text=subject_of(model).id, model=model)
 
 
 def declared(model: str | Spec | object) -> Mapping[str, Option]:
-    """The options that the family of a model declares, and those of its members; an object in memory has none."""
+    """The options that the family of a model declares, and those of its members.
+
+    Of what is in memory, functions and modules have some, and other objects none.
+    """
     spec = spec_of(model)
     if spec.model is not None:
-        return {}
+        return READING if _is_lent(spec.model) else CALLS if _is_function(spec.model) else {}
     of_members = {name: option for member in spec.members for name, option in declared(member).items()}
     return {**of_members, **_options_of(spec.family, MODELS)}
 
@@ -170,13 +178,16 @@ def with_options(spec: Spec, group: PluginGroup = MODELS, **options: Any) -> Spe
     """The spec with more options, where None is none, a revision or members.
 
     What its family does not declare goes to those of its members that do. Raises UsageError for an option that nobody
-    declares, for a value that means nothing, and where the spec says otherwise.
+    declares, for a value that means nothing, and where the spec says otherwise, and what a family that has a
+    `check(source)` finds wrong with the source before anything is run.
     """
     revision, members = options.pop("revision", None), options.pop("members", None)
     if revision and _source(spec.family, group) != "required":
         raise UsageError(f"revision={revision!r}: family {spec.family!r} has no revisions")
     if revision and spec.revision and revision != spec.revision:
         raise UsageError(f"{spec.text!r} asks for revision {spec.revision!r}, the option for {revision!r}")
+    if (check := getattr(plugins.load(group, spec.family), "check", None)) is not None:
+        check(spec.source)
     own = _options_of(spec.family, group)
     theirs = {name for member in spec.members for name in declared(member)} - own.keys()
     of_members = {name: options.pop(name) for name in theirs & options.keys()}
@@ -417,30 +428,47 @@ def _named(opened: Any, name: str) -> Any:
 
 
 def _in_memory(model: Any, options: Mapping[str, Any]) -> Model | Opened:
+    own = declared(Spec("object", model=model))
     for name, value in options.items():
-        if value is not None:
+        if value is not None and name not in own:
             raise UsageError(f"{name}={value!r} cannot change a model that is loaded already")
-    if callable(model) and not hasattr(model, "answers"):
-        return PythonCallable(model)
-    if not any(hasattr(model, method) for method in _SHAPES):
+    given = read_options({name: value for name, value in options.items() if name in own}, own, "a model in memory")
+    if _is_lent(model):
+        return cast(Opened, lend(model, given))
+    if isinstance(model, type):
+        raise UsageError(f"a model is an instance, not the class {model.__name__}")
+    if _is_function(model):
+        return PythonCallable(model, options=given)
+    if not any(hasattr(model, method) for method in SHAPES):
         raise UsageError(
-            f"a model is a spec, an object with a protocol's methods or a callable, not {type(model).__name__}"
+            f"a model is a spec, a Path, a function, an object with a protocol's methods, {UNDERSTOOD}; got "
+            f"{type(model).__name__}"
         )
     _check(model, "the model")
     opened: Model | Opened = model
     return opened
 
 
+def _is_lent(model: object) -> bool:
+    return is_lent(model) and not hasattr(model, "answers")
+
+
+def _is_function(model: object) -> bool:
+    """Whether an object is called for its rewards; one that says what it answers may also be a model in the making."""
+    said = isinstance(model, FunctionType | MethodType) or getattr(model, "answers", None) is None
+    return callable(model) and said and not any(hasattr(model, method) for method in SHAPES)
+
+
 def _check(model: object, what: str) -> None:
     """Raises UsageError that names the first attribute that a model of its kind has and this one has not."""
-    method = next((method for method in _SHAPES if hasattr(model, method)), None)
+    method = next((method for method in SHAPES if hasattr(model, method)), None)
     if method is None:
-        raise UsageError(f"{what}, a {type(model).__name__}, is no model: it has none of {', '.join(_SHAPES)}")
-    for attribute in _SHAPES[method]:
+        raise UsageError(f"{what}, a {type(model).__name__}, is no model: it has none of {', '.join(SHAPES)}")
+    for attribute in SHAPES[method]:
         if not hasattr(model, attribute):
             raise UsageError(
                 f"{what}, a {type(model).__name__}, has no {attribute}; a model with {method} has "
-                f"{', '.join(_SHAPES[method])}"
+                f"{', '.join(SHAPES[method])}"
             )
 
 
@@ -463,6 +491,8 @@ def _family_of(source: str, revision: str | None) -> str:
         return "classifier"
     if any(name.endswith("ForSequenceClassification") for name in architectures):
         return "classifier"
+    if head_of(checkpoint) is not None:
+        return "value_head"
     found = ", ".join(architectures) or "no architecture"
     raise UsageError(
         f"{source!r} does not say what family it is ({found} in its config, no sequence classification head); "

@@ -12,15 +12,17 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rmbench.checkpoints.fingerprint import digest
 from rmbench.checkpoints.forms import Form
+from rmbench.checkpoints.notes import counted, lines
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
 from rmbench.checkpoints.opened import OpenedCheckpoint, chosen, open_checkpoint
-from rmbench.checkpoints.rendering import Limits, Rendering, read_template, templated
+from rmbench.checkpoints.rendering import OPTIONS as RENDERING_OPTIONS
+from rmbench.checkpoints.rendering import Limits, Rendering, choose, source_of, templated
 from rmbench.checkpoints.weights import positions, unsteady_ropes
 from rmbench.device import device_of, out_of_memory, release
 from rmbench.errors import ModelError, UsageError
@@ -36,15 +38,15 @@ if TYPE_CHECKING:
 VERSION = 1  # of how this module writes; a change of any text raises it
 
 _DEFAULT_BUDGET = {"cpu": 16384, "cuda": 65536, "mps": 16384}  # tokens a batch, prompt and cap together
-_PATHS = frozenset({"average", "weight", "adapter", "template"})  # their contents are hashed, never where they lie
+_PATHS = frozenset({"average", "weight", "adapter", "base", "template"})  # hashed by contents, never by place
 _NO_CAUSAL = ("ForSequenceClassification", "ForTokenClassification", "ForMaskedLM", "ForQuestionAnswering")
 
 SOURCE = "required"
 
 OPTIONS: Mapping[str, Option] = {
     **CHECKPOINT_OPTIONS,
-    "template": Option("plain or a Jinja file (default: the tokenizer's own template, else plain)"),
-    "tools_as_text": Option("put tools into the system turn as text", bool, False),
+    "template": Option("plain, a Jinja file or a name of the tokenizer's (default: its own template, else plain)"),
+    **RENDERING_OPTIONS,
     "token_budget": Option("tokens in a batch, prompt and cap together", int, of_run=True),
 }
 
@@ -88,6 +90,8 @@ class Local:
             if one.error is not None:
                 shown = next((part for part in request.prompt[0].parts if isinstance(part, str)), "")
                 raise ModelError(f"{self.subject.id}: {one.error}: a prompt that begins {shown[:40]!r}")
+        for line in lines(counted(encoded), len(encoded)):
+            warnings.warn(f"{self.subject.id}: {line}", stacklevel=3)
         return [list(one.ids) for one in encoded]
 
     def _rolled(
@@ -249,7 +253,8 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     for architecture in opened.config.architectures or ():
         if architecture.endswith(_NO_CAUSAL):
             raise ModelError(f"{name} is a {architecture}, which writes no text; give a ...ForCausalLM")
-    rendering = _rendering(opened.tokenizer, asked["template"], name, tools_as_text=asked["tools_as_text"])
+    manner = {option: asked[option] for option in RENDERING_OPTIONS}
+    rendering = _rendering(opened.tokenizer, asked["template"], name, **manner)
     unit = f"tokens of {name}"
     fingerprint = digest(
         {
@@ -275,17 +280,12 @@ def _unchanged(config: Any, brought: Mapping[str, int]) -> None:
     """A language model's config is its own."""
 
 
-def _rendering(tokenizer: Any, asked: str | None, name: str, *, tools_as_text: bool) -> Rendering:
+def _rendering(tokenizer: Any, asked: str | None, name: str, **manner: Any) -> Rendering:
     """By the template that was asked for, else by the tokenizer's own, else plain."""
-    source = None
-    if asked not in (None, "plain"):
-        source = read_template(str(asked), "plain or a Jinja file")
-    elif asked is None:
-        with suppress(ValueError):
-            source = tokenizer.get_chat_template()
+    source = None if asked == "plain" else source_of(tokenizer, asked, name, "plain or a Jinja file")
     if source is None:
-        return Rendering(tokenizer, "plain", Limits(), tools_as_text=tools_as_text)
-    return templated(tokenizer, source, Limits(), name, tools_as_text=tools_as_text)
+        return choose(tokenizer, "plain", Limits(), name, **manner)
+    return templated(tokenizer, source, Limits(), name, **manner)
 
 
 def _ends(model: Any, tokenizer: Any, name: str) -> frozenset[int]:

@@ -128,8 +128,8 @@ def _render(results: Sequence[TaskResult], texts: Mapping[str, Mapping[str, Exam
 
     specs: dict[str, charts.Spec] = {}
     tasks = [
-        _task_part(f"task-{number}", [result for result in results if result.task.name == name], texts, specs)
-        for number, name in enumerate(dict.fromkeys(result.task.name for result in results), 1)
+        _task_part(f"task-{number}", [result for result in results if result.label == name], texts, specs)
+        for number, name in enumerate(dict.fromkeys(result.label for result in results), 1)
     ]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     filters: dict[str, Callable[..., object]] = {
@@ -165,13 +165,13 @@ def _task_part(
     texts: Mapping[str, Mapping[str, Example]],
     specs: dict[str, charts.Spec],
 ) -> TaskPart:
-    name = results[0].task.name
+    name = results[0].label
     models = []
     for number, (label, result) in enumerate(zip(collection.names(results), results, strict=True), 1):
         models.append(_model_part(f"{anchor}-model-{number}", label, result, texts.get(name, {}), specs))
     versions = sorted({result.task.version for result in results})
     found = digest(results)
-    comparable = len(collection.groups(results)[name]) == 1
+    comparable = len(collection.groups(results)[results[0].task.name]) == 1
     return TaskPart(anchor, name, versions, comparable, _headlines(found, results), found.statistics, models)
 
 

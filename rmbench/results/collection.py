@@ -52,7 +52,7 @@ def read_checked(path: Path) -> TaskResult:
     try:
         agrees = data_hashes(result.records).examples == result.dataset.examples_sha256
         columns = provenance.columns_of(result.records, result.requests)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, NotImplementedError) as error:
         raise ResultError(f"{records}: no records of a result ({error})") from error
     if not agrees:
         raise ResultError(f"{records}: its examples or labels are not those of {path.name}")
@@ -70,7 +70,7 @@ def runs(paths: Iterable[Path]) -> list[Run]:
     found: list[tuple[Path, str, dict[str, Path]]] = []
     for file in paths:
         result = files.read(file)
-        task, identity = result.task.name, files.result_folder(result)
+        task, identity = result.label, files.result_folder(result)
         tasks = next((tasks for known, _, tasks in found if known == identity and task not in tasks), None)
         if tasks is None:
             tasks = {}

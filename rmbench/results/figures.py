@@ -39,6 +39,7 @@ class Counts:
 
     statuses: Counter[str] = field(default_factory=Counter)
     reasons: dict[str, Counter[str]] = field(default_factory=dict)
+    noted: Counter[str] = field(default_factory=Counter)
     truncated: int = 0
     same_tokens: int = 0
 
@@ -47,6 +48,7 @@ class Counts:
         read: dict[str, str | None] = {}
         for _, candidates, reward in given:
             self.statuses[reward.status] += 1
+            self.noted.update(reward.noted)
             self.truncated += reward.truncated > 0
             if reward.read and len(candidates) == 1:
                 text = texts[candidates[0]]
@@ -61,6 +63,7 @@ class Counts:
             "reasons": {
                 status: dict(sorted(self.reasons[status].items())) for status in STATUSES if status in self.reasons
             },
+            "noted": dict(sorted(self.noted.items())),
             "truncated": self.truncated,
             "same_tokens": self.same_tokens,
         }

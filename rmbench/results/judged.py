@@ -123,10 +123,15 @@ class Judged:
         return result
 
     def _add_problem(self, example: Example, candidates: Sequence[int], reward: Reward) -> None:
-        kind = reward.status, re.sub(r"\d[\d,.]*", "#", reward.detail or "")
+        kind = reason_of(reward)
         self._times[kind] += 1
         place = f"example {example.id}, candidate {' and '.join(map(str, candidates))}"
         self._problems.setdefault(kind, f"first at {place}" + (f": {reward.detail}" if reward.detail else ""))
+
+
+def reason_of(reward: Reward) -> tuple[str, str]:
+    """What a reward that is none is counted under: its status and the reason, numbers in it aside."""
+    return reward.status, re.sub(r"\d[\d,.]*", "#", reward.detail or "")
 
 
 def _headless(result: TaskResult) -> list[str]:

@@ -30,7 +30,7 @@ class Records:
         self._requests = _Table(request_types())
         self._tags: dict[str, list[Any]] = {}
         self._count = 0
-        self._several = self._headed = False
+        self._several = self._headed = self._noted = False
 
     def add(self, example: Example, given: Sequence[Given]) -> list[str | None]:
         """Adds an example with what was given to its requests, in the order asked; the hash of each candidate's text.
@@ -41,21 +41,26 @@ class Records:
         self._add_candidates(example, given, texts)
         several = any(len(one.candidates) > 1 for one in given)
         self._several |= several
+        self._noted |= any(one.reward.noted for one in given)
         for number, (ask, candidates, reward) in enumerate(given if several else ()):
             heads = {name: list(head) for name, head in reward.heads.items()} if len(candidates) > 1 else {}
             self._headed |= bool(heads)
             self._requests.add(
                 example.id, number, ask, list(candidates), list(reward.values), reward.pick,
                 None if reward.spread is None else list(reward.spread), reward.status, _reason(reward), reward.n_tokens,
-                reward.truncated, reward.read or None, list(heads.items()) or None,
+                reward.truncated, reward.read or None, list(heads.items()) or None, list(reward.noted) or None,
             )  # fmt: skip
         return texts
 
     def candidates(self) -> pa.Table:
-        """One row a candidate, in the order of the data: what is known of it and what it was given."""
+        """One row a candidate, in the order of the data: what is known of it and what it was given.
+
+        With `noted` where something was.
+        """
         import pyarrow as pa
 
         table = self._candidates.made()
+        table = table if self._noted else table.drop_columns(["noted"])
         for name, values in sorted(self._tags.items()):
             values.extend([None] * (self._count - len(values)))
             array, metadata = _tag_array(values)
@@ -65,12 +70,12 @@ class Records:
     def requests(self) -> pa.Table | None:
         """One row a request, in the order asked, of the examples of which some showed several; None without any.
 
-        With `heads` where one of those requests has some.
+        With `heads` and `noted` where one of those requests has some.
         """
         if not self._several:
             return None
         table = self._requests.made()
-        return table if self._headed else table.drop_columns(["heads"])
+        return table.drop_columns([*([] if self._headed else ["heads"]), *([] if self._noted else ["noted"])])
 
     def _add_candidates(self, example: Example, given: Sequence[Given], texts: Sequence[str | None]) -> None:
         facets = list(example.facets.items())
@@ -84,6 +89,7 @@ class Records:
                 None if candidate.step_labels is None else list(candidate.step_labels), text,
                 *_reward_cells(asks[index], rewards[index]) if index in asks else _UNASKED,
                 None if candidate.text is None else len(candidate.text),
+                list(rewards[index].noted) or None if index in asks else None,
             )  # fmt: skip
             for tag, value in candidate.tags.items():
                 column = self._tags.setdefault(tag, [])
@@ -198,7 +204,7 @@ def generation_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 def candidate_types() -> Mapping[str, pa.DataType]:
-    """The columns of the table of candidates, but for tags."""
+    """The columns of the table of candidates, but for tags. Only some tables have `noted`."""
     import pyarrow as pa
 
     numbers = pa.list_(pa.float64())
@@ -226,12 +232,13 @@ def candidate_types() -> Mapping[str, pa.DataType]:
         "n_tokens": pa.int32(),
         "truncated": pa.int32(),
         "characters": pa.int32(),
+        "noted": pa.list_(pa.string()),
     }
 
 
 def request_types() -> Mapping[str, pa.DataType]:
-    """The columns of the table of requests; `request` counts those of an example. Only some tables have `heads`, which
-    are those of requests that showed several responses."""
+    """The columns of the table of requests; `request` counts those of an example. Only some tables have `noted`, and
+    `heads`, which are those of requests that showed several responses."""
     import pyarrow as pa
 
     return {
@@ -248,6 +255,7 @@ def request_types() -> Mapping[str, pa.DataType]:
         "truncated": pa.int32(),
         "read": pa.string(),
         "heads": pa.map_(pa.string(), pa.list_(pa.float64())),
+        "noted": pa.list_(pa.string()),
     }
 
 

@@ -177,6 +177,7 @@ def _reward(example: Mapping[str, list[Any]], at: int) -> Reward:
         n_tokens=cells["n_tokens"],
         truncated=cells["truncated"],
         read=cells["read"] or "",
+        noted=tuple(cells.get("noted") or ()),
     )
 
 
@@ -195,6 +196,7 @@ def _requests(table: pa.Table) -> dict[str, list[Given]]:
                 read=row["read"] or "",
                 pick=row["pick"],
                 heads={name: tuple(head) for name, head in row.get("heads") or ()},
+                noted=tuple(row.get("noted") or ()),
             )
             of_example = by_example.setdefault(row["example_id"], [])
             if row["request"] != len(of_example):

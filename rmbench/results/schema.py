@@ -301,7 +301,8 @@ class TaskResult(_Part):
     """One model on one task.
 
     `statistics` says of each metric what it is. `statuses` counts requests, `reasons` those that are not `ok` by status
-    and reason; `ties` and `left_out` count examples per view, `truncated` cut sequences, `same_tokens`
+    and reason, `noted` by reason those of which what a model was shown is not quite what was asked; `ties` and
+    `left_out` count examples per view, `truncated` cut sequences, `same_tokens`
     responses whose text differs from another's of their example only in what the tokenizer drops. Where `calibration`
     is null, `calibration_reason` says why. `scale` is null where nothing but comparisons was asked. `columns` has, of
     each table of records, a hash of every column.
@@ -322,6 +323,7 @@ class TaskResult(_Part):
     left_out: dict[str, dict[str, int]]
     statuses: dict[str, int]
     reasons: dict[str, dict[str, int]]
+    noted: dict[str, int] = {}
     truncated: int
     ties: dict[str, int]
     same_tokens: int
@@ -356,6 +358,11 @@ class TaskResult(_Part):
     def views(self) -> list[str]:
         """Every view that was measured, in the order of the metrics."""
         return list(dict.fromkeys(metric.view for metric in self.metrics))
+
+    @property
+    def label(self) -> str:
+        """What it is called among others: the name of its data where its run had several of a task, else the task's."""
+        return str(self.config.task.get("name", self.task.name))
 
     @property
     def records(self) -> pa.Table:

@@ -71,22 +71,24 @@ def _check_unasked(records: pa.Table) -> None:
     import pyarrow.compute as pc
 
     unasked = records.filter(pc.is_null(records["ask"]))
-    for name in _GIVEN:
+    for name in (*_GIVEN, *({"noted"} & {*unasked.column_names})):
         if unasked[name].null_count < unasked.num_rows:
             raise ResultError(f"{name}: a candidate that was not asked about has one")
 
 
 def check_tables(result: TaskResult) -> None:
     """Raises ResultError where a table of records has not the columns, and the types, that it should have."""
-    _check_columns("records", result.records, candidate_types())
+    _check_columns("records", result.records, _due_types(result.records, candidate_types(), "noted"))
     if result.requests is not None:
-        due = dict(request_types())
-        if "heads" not in result.requests.column_names:  # only comparisons by several heads have them
-            del due["heads"]
-        _check_columns("requests", result.requests, due)
+        _check_columns("requests", result.requests, _due_types(result.requests, request_types(), "heads", "noted"))
         _check_picks(result.requests)
     elif result.records.num_rows and result.records["ask"].null_count == result.records.num_rows:
         raise ResultError("requests: missing; this model was shown several responses at once")
+
+
+def _due_types(table: pa.Table, types: Mapping[str, pa.DataType], *rare: str) -> dict[str, pa.DataType]:
+    """The columns of a table, of the `rare` ones those that it has: they are left out where they would be empty."""
+    return {name: kind for name, kind in types.items() if name not in rare or name in table.column_names}
 
 
 def _judged_due(result: TaskResult, task: Any) -> dict[str, Any]:
@@ -228,10 +230,8 @@ def _check_columns(table: str, found: pa.Table, due: Mapping[str, pa.DataType]) 
             raise ResultError(f"{table}: column {name!r} is none of a result's")
 
 
-def _key_by(name: str, holder: Any, place: Any) -> None:
+def _key_by(name: str, holder: dict[str, Any], place: Any) -> None:
     """Makes a mapping of the list `name`, wherever it stands in `holder`. Raises ResultError where one is twice."""
-    if not isinstance(holder, dict):
-        return
     for key, value in holder.items():
         if key == name and isinstance(value, list):
             named: dict[str, Any] = {}
@@ -240,7 +240,7 @@ def _key_by(name: str, holder: Any, place: Any) -> None:
                     raise ResultError(f"{place(item)} is listed twice")
                 named[place(item)] = item
             holder[key] = named
-        else:
+        elif isinstance(value, dict):
             _key_by(name, value, place)
 
 

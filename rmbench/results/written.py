@@ -71,6 +71,7 @@ def fields_of(rows: Sequence[Row], contrasts: Sequence[Contrast], drawn: Bootstr
         "left_out": left_out,
         "statuses": dict(sorted(statuses.items(), key=lambda status: status[0] != "ok")),
         "reasons": {"missing": {"no response": statuses["missing"]}} if statuses["missing"] else {},
+        "noted": {},
         "truncated": sum(row["finish"] == "length" for row in rows),
         "ties": {},
         "same_tokens": 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,12 +16,14 @@ from rmbench.errors import IncompleteRunError, UsageError
 from rmbench.forwards.workers import Processes, devices_of
 from rmbench.kinds.base import Task
 from rmbench.models.base import Derived, Model, Opened, TokenModel, most_of, subject_of
+from rmbench.models.borrowed import Borrowed, writes_results
 from rmbench.models.spec import Spec, declared, open_model, spec_of, with_seed
 from rmbench.results import files, provenance
 from rmbench.results.judged import Judged
 from rmbench.results.schema import Config, ModelFit, SubjectInfo, TaskResult, Timing
-from rmbench.runs.loading import Failed, TaskData, load_tasks, read_tasks, seldom_collected
+from rmbench.runs.loading import Data, Failed, TaskData, load_tasks, read_tasks, seldom_collected
 from rmbench.scoring import Asking, Explanation, Progress, Session, Store, Usage
+from rmbench.scoring.usage import busy
 from rmbench.types import Question
 
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -33,7 +36,9 @@ def evaluate(
     model: str | Spec | Model | Opened | Callable[..., float],
     tasks: Sequence[str | Task | TaskData],
     *,
-    data: Mapping[str, str | Path] | None = None,
+    data: Mapping[str, Data | Mapping[str, Data]] | None = None,
+    columns: Mapping[str, str] | None = None,
+    skip_bad_rows: bool = False,
     limit: int | None = None,
     deduplicate: bool = False,
     out: str | Path | None = None,
@@ -47,11 +52,17 @@ def evaluate(
 ) -> list[TaskResult]:
     """Scores `model` on `tasks` and returns one result per task, each written under `out` as soon as it is there.
 
-    `model` is a spec, a loaded model, an object with a protocol's methods or `(prompt, response) -> float`; `tasks`
-    are names, tasks, or what `load_tasks` returned. `data` maps a task's name to a file or folder. `name` replaces
-    the model's id in results. `options` are those of `load_model`: device, dtype, max_length, ... Rewards are kept in
-    the store as they come, so the same call continues where an interrupted one stopped; `fresh` asks again. With
-    `devices`, as in "0,1", a process on each shares the forwards.
+    `model` is a spec, a Path, `(model, tokenizer)` or a text-classification pipeline as a training run has them, an
+    object with a protocol's methods, or a function as `rmbench.models.callables` takes it; `tasks` are names, tasks, or
+    what `load_tasks` returned. `data` maps a task's name to a path, a list of mappings or a `datasets.Dataset`, or to a
+    mapping of names to several of these; `columns` maps what a task reads to their columns, as in
+    `{"prompt": "question"}`, and with `skip_bad_rows` bad rows are left out and counted. `name` replaces the model's id
+    in results. `options` are those of `load_model`: device, dtype, max_length, ... Rewards are kept in the store as
+    they come, so the same call continues where an interrupted one stopped; `fresh` asks again. With `devices`, as in
+    "0,1", a process on each shares the forwards.
+
+    A model in memory is put into order for inference and left as it was found, also after an error. Where several
+    processes train together each of them calls this, and the first writes the results.
 
     A task that fails loses nothing of the others: its error is raised after them, of several tasks as an
     IncompleteRunError, which has their `results`.
@@ -62,15 +73,13 @@ def evaluate(
     >>> accuracy.n, accuracy.ci_low <= accuracy.value <= accuracy.ci_high
     (20, True)
     """
-    read = iter(
-        read_tasks(
-            tasks if isinstance(tasks, str) else [task for task in tasks if not isinstance(task, TaskData)],
-            data=data,
-            limit=limit,
-            deduplicate=deduplicate,
-        )
-    )
-    items = [task if isinstance(task, TaskData) else next(read) for task in tasks]
+    choice: dict[str, Any] = {
+        "columns": columns,
+        "skip_bad_rows": skip_bad_rows,
+        "limit": limit,
+        "deduplicate": deduplicate,
+    }
+    items = read_tasks(tasks, data=data, **choice)
     outcomes = list(
         evaluations(
             model,
@@ -117,11 +126,15 @@ def evaluations(
         raise UsageError(f"seed={seed}, token_budget={token_budget}: expected a seed from 0 and a budget from 1")
     if out is not None:
         files.check_writable(Path(out))
-    spec = model if isinstance(model, str | Spec) else None
-    name = name or (None if spec is None else spec_of(spec).name)
+    given = spec_of(model)
+    spec = None if given.model is not None else model if isinstance(model, str) else given
+    name = name or given.name
     options = with_seed(model, seed, options)
     device, others = _shared_out(spec, devices, options)
-    opened = open_model(model, **options)
+    with busy(progress, "opening"):
+        opened = open_model(given, **options)
+    if isinstance(opened, Borrowed) and not writes_results():
+        out = None
     if devices is not None and not isinstance(opened, TokenModel | Opened | Derived):
         raise UsageError(f"{spec} runs its own work; several devices are for checkpoints")
     asking = Asking(device=device, token_budget=token_budget, progress=progress, fresh=fresh, seed=seed)
@@ -143,7 +156,9 @@ def explain(
     model: str | Spec | Model | Opened | Callable[..., float],
     tasks: Sequence[str | Task | TaskData],
     *,
-    data: Mapping[str, str | Path] | None = None,
+    data: Mapping[str, Data | Mapping[str, Data]] | None = None,
+    columns: Mapping[str, str] | None = None,
+    skip_bad_rows: bool = False,
     limit: int | None = None,
     deduplicate: bool = False,
     token_budget: int | None = None,
@@ -151,9 +166,13 @@ def explain(
     **options: Any,
 ) -> list[Explanation]:
     """What `evaluate` would run of these, and how long its forwards would take; nothing is scored."""
-    names = tasks if isinstance(tasks, str) else [task for task in tasks if not isinstance(task, TaskData)]
-    ready = iter(load_tasks(names, data=data, limit=limit, deduplicate=deduplicate))
-    loaded = [task if isinstance(task, TaskData) else next(ready) for task in tasks]
+    choice: dict[str, Any] = {
+        "columns": columns,
+        "skip_bad_rows": skip_bad_rows,
+        "limit": limit,
+        "deduplicate": deduplicate,
+    }
+    loaded = load_tasks(tasks, data=data, **choice)
     opened = open_model(model, **with_seed(model, seed, options))
     asking = Asking(token_budget=token_budget, seed=seed)
     with Store(cache_folder() / "rewards.sqlite") as asking.store, Session(opened, asking) as session:
@@ -202,7 +221,7 @@ def _evaluated(
         if out is not None:
             files.write(result, Path(out))
     except Exception as error:  # a task that fails loses nothing of the others
-        return Failed.of(item.task, error)
+        return Failed.of(item.task, error, item.name)
     return result
 
 
@@ -237,7 +256,7 @@ def _config(item: TaskData, session: Session, command: Mapping[str, Any]) -> Con
         model={**subject_of(session.model).settings, **written, **run},
         data={**item.choice, "seed": asking.seed},
         task=dict(item.own),
-        run={"token_budget": asking.token_budget},
+        run={"token_budget": asking.token_budget, "device": ", ".join(session.devices) or None, "threads": threads()},
         command={**command, "task": item.task.name, **item.choice},
     )
 
@@ -272,6 +291,12 @@ def check_name(name: str | None) -> None:
     """Raises UsageError for a name that is no id of a result."""
     if name is not None and not _NAME.fullmatch(name):
         raise UsageError(f"name {name!r}: a model's id in results is letters, digits, . _ and -, as in org/model")
+
+
+def threads() -> int | None:
+    """How many torch computes with; None where nothing of a run took it."""
+    torch = sys.modules.get("torch")
+    return None if torch is None else int(torch.get_num_threads())
 
 
 def timing(usage: Usage, seconds: float) -> Timing:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,13 @@ from typing import Any
 
 from rmbench import plugins
 from rmbench.data.dataset import Dataset
+from rmbench.data.files import Rows, rows_of
 from rmbench.errors import RmbenchError, UsageError
 from rmbench.kinds.base import Task
+
+_NAME = re.compile(r"[A-Za-z0-9]\w*([.-]\w+)*", re.ASCII)
+
+Data = str | Path | Iterable[Any]  # a path, a list of mappings, or a `datasets.Dataset`
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,11 @@ class TaskData:
     choice: Mapping[str, Any]
     own: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """What its results are called: the name of its data where a run has several of the task, else the task's."""
+        return str(self.own.get("name", self.task.name))
+
 
 @dataclass(frozen=True)
 class Failed:
@@ -33,11 +44,11 @@ class Failed:
     error: Exception
 
     @classmethod
-    def of(cls, task: Task, error: Exception) -> Failed:
+    def of(cls, task: Task, error: Exception, name: str | None = None) -> Failed:
         """With a note of whose task raised it, where that is not one of rmbench's own."""
         if not isinstance(error, RmbenchError) and type(task).__module__.partition(".")[0] != "rmbench":
             error.add_note(f"the task {task.name}")
-        return cls(task.name, error)
+        return cls(name or task.name, error)
 
 
 @contextmanager
@@ -52,16 +63,10 @@ def seldom_collected() -> Iterator[None]:
 
 
 @seldom_collected()
-def load_tasks(
-    tasks: Sequence[str | Task],
-    *,
-    data: Mapping[str, str | Path] | None = None,
-    limit: int | None = None,
-    deduplicate: bool = False,
-) -> list[TaskData]:
-    """Reads the examples of each task, from `data[name]` where given. Raises UsageError, DataError."""
+def load_tasks(tasks: Sequence[str | Task | TaskData], **choice: Any) -> list[TaskData]:
+    """Reads the examples of each task; `choice` is that of `read_tasks`. Raises UsageError, DataError."""
     loaded = []
-    for item in read_tasks(tasks, data=data, limit=limit, deduplicate=deduplicate):
+    for item in read_tasks(tasks, **choice):
         if isinstance(item, Failed):
             raise item.error
         loaded.append(item)
@@ -69,44 +74,94 @@ def load_tasks(
 
 
 def read_tasks(
-    tasks: Sequence[str | Task],
+    tasks: Sequence[str | Task | TaskData],
     *,
-    data: Mapping[str, str | Path] | None = None,
+    data: Mapping[str, Data | Mapping[str, Data]] | None = None,
+    columns: Mapping[str, str] | None = None,
+    skip_bad_rows: bool = False,
     limit: int | None = None,
     deduplicate: bool = False,
 ) -> list[TaskData | Failed]:
-    """What `load_tasks` reads, one entry a task, also where one cannot be read. Raises UsageError."""
+    """The examples of each task, also where one cannot be read; what is read already stays as it is.
+
+    `data` maps the name of a task to what it is run on: a path, a list of mappings, a `datasets.Dataset`, or a mapping
+    of names to several of these, as a `DatasetDict` is, each of which has results under its own name. `"task:path"` of
+    another name is one of several too. `columns` maps what readers know to the data's own columns, as in
+    `{"prompt": "question"}`; with `skip_bad_rows` rows that cannot be read are left out and counted. Of a folder
+    `limit` draws from every file. Raises UsageError.
+    """
     if isinstance(tasks, str):
         raise UsageError(f"tasks={tasks!r}: expected a list of tasks, as in [{tasks!r}]")
     if data is not None and not isinstance(data, Mapping):
-        raise UsageError(f"data={data!r}: expected a mapping of a task's name to a file or folder")
+        raise UsageError(f"data={data!r:.80}: expected a mapping of a task's name to a path, rows or a Dataset")
     if limit is not None and limit < 1:
         raise UsageError(f"limit={limit}: expected at least 1 example")
+    if (columns or skip_bad_rows) and not data:
+        raise UsageError(f"{'columns' if columns else 'skip_bad_rows'} is for data of your own; give --data TASK=FILE")
     wanted = _named(tasks)
-    data = dict(data or {})
-    for name in data:
-        if name not in {task.name for task in wanted}:
-            raise UsageError(f"--data {name}={data[name]}: {name} is not among the tasks of this run")
-    return [_read(task, data.get(task.name), limit, deduplicate) for task in wanted]
+    given = _by_task(data or {}, [item.task.name if isinstance(item, TaskData) else item.name for item in wanted])
+    reading: dict[str, Any] = {"columns": columns, "skip_bad_rows": skip_bad_rows, "spread": limit is not None}
+    read: list[TaskData | Failed] = []
+    for item in wanted:
+        if isinstance(item, TaskData):
+            read.append(item)
+            continue
+        several = {name: rows_of(source, **reading) for name, source in given.get(item.name, {}).items()}
+        for name, rows in several.items() or [(None, None)]:
+            read.append(_read(item, name, rows, limit, deduplicate))
+    return read
 
 
-def _read(task: Task, path: str | Path | None, limit: int | None, deduplicate: bool) -> TaskData | Failed:
+def _by_task(data: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, dict[str | None, Any]]:
+    """What each task is run on, by the name that this has where it has one."""
+    given: dict[str, dict[str | None, Any]] = {}
+    for name, source in data.items():
+        task, colon, path = source.partition(":") if isinstance(source, str) else ("", "", "")
+        named: Mapping[Any, Any] = source if isinstance(source, Mapping) else {None: source}
+        if name in tasks:
+            task = name
+        elif colon and task in tasks:
+            named = {name: path}
+        else:
+            raise UsageError(f"--data {name}={source!s:.80}: {name} is not among the tasks of this run; expected "
+                             "TASK=PATH, or NAME=TASK:PATH")  # fmt: skip
+        for one in named:
+            if one is not None and (one in tasks or not _NAME.fullmatch(str(one))):
+                raise UsageError(f"data of {task} is called {one!r}; expected letters, digits, _ and -, and no task's "
+                                 "name")  # fmt: skip
+        given.setdefault(task, {}).update(named)
+    return given
+
+
+def _read(task: Task, name: str | None, rows: Rows | None, limit: int | None, deduplicate: bool) -> TaskData | Failed:
     try:
-        examples = task.load(None if path is None else Path(path))
-        own = {} if path is None else {"data": {"name": Path(path).resolve().name, "sha256": examples.sha256}}
+        examples = task.load(rows)
+        own = {} if rows is None else _own(name, rows, examples)
         if deduplicate:
             examples = examples.deduplicated()
         if limit is not None:
             examples = examples.limited(limit)
     except Exception as error:  # a task that cannot be read loses nothing of the others
-        return Failed.of(task, error)
+        return Failed.of(task, error, name)
     return TaskData(task, examples, {"limit": limit, "deduplicate": deduplicate}, own)
 
 
-def _named(tasks: Sequence[str | Task]) -> list[Task]:
+def _own(name: str | None, rows: Rows, examples: Dataset) -> dict[str, Any]:
+    """What of a run is not the task's own."""
+    own: dict[str, Any] = {} if name is None else {"name": name}
+    own["data"] = {"name": rows.name, "sha256": examples.sha256}
+    if rows.tally.columns:
+        own["columns"] = rows.tally.columns
+    return own | ({"skip_bad_rows": True} if rows.tally.skip_bad_rows else {})
+
+
+def _named(tasks: Sequence[str | Task | TaskData]) -> list[Task | TaskData]:
     """The tasks of names, suites and tasks, each once. Raises UsageError for two tasks of one name."""
-    named: dict[str, Task] = {}
-    for given in tasks:
+    named: dict[str, Task | TaskData] = {}
+    for place, given in enumerate(tasks):
+        if isinstance(given, TaskData):
+            named[f"{place}:{given.name}"] = given
+            continue
         for task in plugins.load_tasks(given) if isinstance(given, str) else [given]:
             if named.setdefault(task.name, task) is not task:
                 raise UsageError(f"two tasks are called {task.name}; a run takes one of them")

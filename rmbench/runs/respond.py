@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from rmbench.cache import cache_folder
+from rmbench.data.conversation import read_prompt
 from rmbench.data.dataset import prompt_hash
+from rmbench.data.files import Row, read_rows
 from rmbench.errors import IncompleteRunError, UsageError
 from rmbench.kinds.base import Task
 from rmbench.kinds.generation import Generation, Prompt
@@ -25,13 +27,12 @@ from rmbench.results import files, provenance, records, written
 from rmbench.results.figures import bootstrap
 from rmbench.results.judged import sources_of, task_info
 from rmbench.results.schema import Config, DatasetInfo, Fitted, SubjectInfo, TaskResult
-from rmbench.runs.evaluate import check_name, timing
+from rmbench.runs.evaluate import check_name, threads, timing
 from rmbench.runs.loading import TaskData, load_tasks
+from rmbench.runs.rows import STDIN, input_file, is_one_text, joined, prompt_of
 from rmbench.scoring import Asking, Progress, Store, Usage, Writing
+from rmbench.scoring.usage import busy
 from rmbench.types import Candidate, GenerationRequest, Message, Response
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _CANNOT = r"(can(not|['\u2019]?t)|can not|won['\u2019]?t|will not|(am |['\u2019]m )?(unable|not able))\b"
 _REFUSAL = re.compile(  # with a straight apostrophe, a curly one or none
@@ -113,41 +114,67 @@ class Sample:
 
 @dataclass(frozen=True)
 class Written:
-    """`table` has one row a response, in the order of the prompts; `missing` counts those that the policy left out."""
+    """`columns` have one value a sample of a prompt, in the order of the prompts, the user's own first. `missing` is
+    how many of these a policy left out.
+    """
 
-    table: pa.Table
+    columns: Mapping[str, Any]
     prompts: int
     missing: int
     notes: Sequence[str]
 
 
 def write_responses(
-    policy: str | Policy,
+    policies: str | Policy | Mapping[str, tuple[str, Mapping[str, Any]]],
     source: str,
     sampling: Sampling,
     *,
     limit: int | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[str], Progress] | None = None,
     **options: Any,
 ) -> Written:
-    """Has `policy` answer every prompt of `source`: a generation task, or a file or folder of prompts.
+    """Has a policy answer every prompt of `source`: a generation task, or a file or folder of prompts (`-`: of standard
+    input), whose other columns go along.
 
-    `options` are those that the policy's kind declares. Responses are kept in the store as they come, so the
-    same call continues where an interrupted one stopped. Raises UsageError, DataError, ModelError.
+    `policies` is one, whose `options` are those that its kind declares, or several by the name that their columns get,
+    each a spec and its own options. A sample that the policy left out has no row; of several policies, one that all
+    left out. `progress` makes what tells how a policy of that spec goes. Responses are kept in the store as they come,
+    so the same call continues where an interrupted one stopped. Raises UsageError, DataError, ModelError.
     """
     path = Path(source)
-    is_file = source not in task_names() and (path.exists() or path.suffix != "" or "/" in source)
+    is_file = source not in task_names() and (path.exists() or path.suffix != "" or "/" in source or source == STDIN)
     name = "lengths" if is_file else source
-    [item] = load_tasks([name], data={name: source} if is_file else None, limit=limit)
-    task = _generation(item.task)
-    opened = open_policy(policy, **options)
-    with _writing(opened, sampling, progress) as writing:
-        samples = _samples(writing, item, sampling)
-    written = [sample for sample in samples if sample.response is not None]
-    prompts = [sample.example.prompt for sample in written]
+    with input_file(path) as given:
+        [item] = load_tasks([name], data={name: given} if is_file else None, limit=limit)
+        task = _generation(item.task)
+        own = _own_columns(task, given) if is_file else {}
+    several = policies if isinstance(policies, Mapping) else {"": (policies, options)}
+    samples: dict[str, dict[tuple[str, int], Sample]] = {}
+    ids = {}
+    for called, (policy, some) in several.items():
+        said = progress(policy) if progress and isinstance(policy, str) else None
+        with busy(said, "opening"):
+            opened = open_policy(policy, **some)
+        with _writing(opened, sampling, said) as writing:
+            samples[called] = {(one.example.id, one.number): one for one in _samples(writing, item, sampling)}
+        ids[called] = subject_of(opened).id
+    missing = sum(one.response is None for some in samples.values() for one in some.values())
+    columns, moved = _columns(item, samples, ids, own)
     counts = [f"{count:,} rows give no prompt to answer: {reason}" for reason, count in item.data.excluded.items()]
-    return Written(_table(written, prompts, subject_of(opened).id), len(item.data.examples),
-                   len(samples) - len(written), counts if task.name == "lengths" else [])  # fmt: skip
+    notes = [*(counts if task.name == "lengths" else []), *moved]
+    return Written(columns, len(item.data.examples), missing, notes)
+
+
+def _own_columns(task: Generation, file: Path) -> dict[tuple[Message, ...], dict[str, Any]]:
+    """What the first row of each prompt has besides that prompt."""
+    own: dict[tuple[Message, ...], dict[str, Any]] = {}
+    for row in read_rows(file):
+        for example in task.read([row]):
+            if isinstance(example, Prompt):
+                said = "prompt" in row.given and read_prompt(Row({"prompt": row.given["prompt"]}, "", 0))
+                kept = {name: value for name, value in row.given.items() if name != "prompt" or said != example.prompt}
+                own.setdefault(example.prompt, kept)
+    return own
 
 
 def evaluate_policy(
@@ -170,13 +197,13 @@ def evaluate_policy(
     """
     sampling = sampling or Sampling()
     check_name(name)
-    ready = iter(load_tasks([task for task in tasks if not isinstance(task, TaskData)], data=data, limit=limit))
-    loaded = [task if isinstance(task, TaskData) else next(ready) for task in tasks]
+    loaded = load_tasks(tasks, data=data, limit=limit)
     for item in loaded:
         _generation(item.task)
     if out is not None:
         files.check_writable(Path(out))
-    opened = open_policy(policy, **options)
+    with busy(progress, "opening"):
+        opened = open_policy(policy, **options)
     subject = subject_of(opened) if name is None else replace(subject_of(opened), id=name)
     command = _command(policy, options, sampling)
     results, failures = list[TaskResult](), dict[str, Exception]()
@@ -187,7 +214,7 @@ def evaluate_policy(
             try:
                 samples = _samples(writing, item, sampling)
                 seconds = time.perf_counter() - started
-                result = _result(item, samples, opened, subject, sampling, usage, seconds, command)
+                result = _result(item, samples, opened, subject, sampling, usage, seconds, command, writing.device)
                 if out is not None:
                     files.write(result, Path(out))
             except Exception as error:  # a task that fails loses nothing of the others
@@ -267,24 +294,43 @@ def _count(policy: Policy | OpenedPolicy, prompt: tuple[Message, ...], sampling:
     return policy.samples(prompt) if isinstance(policy, Outputs) else 1
 
 
-def _table(samples: Sequence[Sample], prompts: Sequence[tuple[Message, ...]], policy: str) -> pa.Table:
-    """Prompts as texts where all of them are one user message, else as lists of messages."""
+def _columns(
+    item: TaskData,
+    samples: Mapping[str, Mapping[tuple[str, int], Sample]],
+    ids: Mapping[str, str],
+    own: Mapping[tuple[Message, ...], Mapping[str, Any]],
+) -> tuple[dict[str, Any], list[str]]:
+    """A row for each sample of a prompt that some policy gave; what each wrote has columns of its own if there are
+    several. Prompts are texts where all of them are one user message, else lists of messages."""
     import pyarrow as pa
 
-    texts = all(len(prompt) == 1 and prompt[0].role == "user" for prompt in prompts)
+    numbers: dict[str, set[int]] = {}
+    for some in samples.values():
+        for (name, number), sample in some.items():
+            if sample.response is not None:
+                numbers.setdefault(name, set()).add(number)
+    places = [(example, number) for example in item.data.examples for number in sorted(numbers.get(example.id, ()))]
+    as_text = all(is_one_text(example.prompt) for example, _ in places)
+    prompts: Any = [prompt_of(example.prompt, as_text=as_text) for example, _ in places]
     message = pa.struct({"role": pa.string(), "content": pa.string()})
-    listed = [[{"role": m.role, "content": m.text} for m in prompt] for prompt in prompts]
-    return pa.table(
-        {
-            "prompt": pa.array([p[0].text for p in prompts]) if texts else pa.array(listed, pa.list_(message)),
-            "response": pa.array([sample.text for sample in samples], pa.string()),
-            "sample": pa.array([sample.number for sample in samples], pa.int32()),
-            "tokens": pa.array([sample.tokens for sample in samples], pa.int32()),
-            "finish": pa.array([sample.finish for sample in samples], pa.string()),
-            "cap": pa.array([sample.cap for sample in samples], pa.int32()),
-            "policy": pa.array([policy] * len(samples), pa.string()),
-        }
-    )
+    numbered = {"sample": pa.array([number for _, number in places], pa.int32())}
+    made: dict[str, Any] = {"prompt": prompts if as_text else pa.array(prompts, pa.list_(message))}
+    for called, some in samples.items():
+        behind = f":{called}" if len(samples) > 1 else ""
+        written = [_given(some, example.id, at) for example, at in places]
+        made[f"response{behind}"] = pa.array([one and one.text for one in written], pa.string())
+        made |= numbered
+        made[f"tokens{behind}"] = pa.array([one and one.tokens for one in written], pa.int32())
+        made[f"finish{behind}"] = pa.array([one and one.finish for one in written], pa.string())
+        made[f"cap{behind}"] = pa.array([one and one.cap for one in written], pa.int32())
+        made[f"policy{behind}"] = pa.array([one and ids[called] for one in written], pa.string())
+    return joined([own.get(example.prompt, {}) for example, _ in places], made)
+
+
+def _given(samples: Mapping[tuple[str, int], Sample], example: str, number: int) -> Sample | None:
+    """A sample that the policy gave."""
+    sample = samples.get((example, number))
+    return sample if sample is not None and sample.response is not None else None
 
 
 def _result(
@@ -296,6 +342,7 @@ def _result(
     usage: Usage,
     seconds: float,
     command: Mapping[str, Any],
+    device: str | None,
 ) -> TaskResult:
     task, data = _generation(item.task), item.data
     counted = any(sample.tokens is not None for sample in samples)
@@ -338,6 +385,7 @@ def _result(
             model={**subject.settings, **asked, "samples": sampling.samples, "unit": unit or "characters"},
             data={**item.choice, "seed": sampling.seed},
             task=dict(item.own),
+            run={"device": device, "threads": threads()},
             command={**command, "task": task.name, **item.choice},
         ),
         created=provenance.now(),

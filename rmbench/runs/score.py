@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rmbench.cache import cache_folder
 from rmbench.calibration.maps import Kind, probabilities, unlike_fit
-from rmbench.data.conversation import Responses, read_responses
-from rmbench.data.files import read_rows
+from rmbench.checkpoints import notes as noting
+from rmbench.data.conversation import Responses
 from rmbench.errors import UsageError
 from rmbench.models.base import Model, Opened, ScoreFile, subject_of
 from rmbench.models.spec import Spec, open_model
 from rmbench.results import files
+from rmbench.results.judged import reason_of
 from rmbench.results.schema import Calibration
+from rmbench.runs.rows import ResponseRows, joined, rows_of
 from rmbench.scoring import Asking, Progress, Session, Store
+from rmbench.scoring.usage import busy
 from rmbench.types import Array, Message, Question, Request, Response, Reward
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 Conversation = tuple[str, str] | Sequence[Mapping[str, str]]
 
@@ -57,30 +57,36 @@ def score(
 
 @dataclass(frozen=True)
 class Scored:
-    """`table` has one row a response of `rows`, in their order; `failed` counts those without a finite reward."""
+    """What one model or several said of the responses of `rows`, in their order: `rewards` by the model's name.
 
-    table: pa.Table
-    rows: Sequence[Responses]
+    `columns` are the user's and what was found, one value a response; `failed` counts the rewards that are no finite
+    number.
+    """
+
+    columns: Mapping[str, Any]
+    rows: ResponseRows
+    rewards: Mapping[str, Sequence[Reward]]
     failed: int
     notes: Sequence[str]
 
-    @property
-    def prompts(self) -> int:
-        """How many different prompts there are."""
-        return len({row.prompt for row in self.rows})
-
 
 def score_file(
-    model: str,
+    models: str | Mapping[str, tuple[str, Mapping[str, Any]]],
     file: Path,
     *,
     calibrator: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    skip_bad_rows: bool = False,
     token_budget: int | None = None,
     fresh: bool = False,
-    progress: Progress | None = None,
+    progress: Callable[[str], Progress] | None = None,
     **options: Any,
 ) -> Scored:
-    """Scores every response of a data file or folder; `options` are those of `load_model`.
+    """Scores every response of a data file or folder, or of standard input (`-`), which is read before any model is.
+
+    `models` is a spec, whose `options` are those of `load_model`, or several by the name that their columns get, each
+    a spec and its own options. Columns are called `reward`, of several models `reward:NAME`. `progress` makes what
+    tells how a model of that spec goes.
 
     `calibrator` is a result file of the same model, whose `probability` is the calibration's: a softmax over the
     different responses to a prompt (a row's own, or those of the rows of one prompt that have one response each), as if
@@ -88,43 +94,94 @@ def score_file(
     Raises DataError, ModelError, ResultError, and UsageError for a calibrator of another
     model or without calibration.
     """
-    opened = open_model(model, **options)
+    rows = rows_of(file, columns=columns, skip_bad_rows=skip_bad_rows)
+    several = {"": (models, options)} if isinstance(models, str) else models
+    if calibrator is not None and len(several) > 1:
+        raise UsageError(f"--calibrator {calibrator} is of one model; got {len(several)} of them")
+    run = {"token_budget": token_budget, "fresh": fresh}
+    made: dict[str, Any] = {"example_id": [name for name, _ in rows.places],
+                            "candidate": [candidate for _, candidate in rows.places]}  # fmt: skip
+    rewards, notes = dict[str, Sequence[Reward]](), _notes_of(rows)
+    for name, (spec, own) in several.items():
+        of_run = {**run, **{key: own[key] for key in run if key in own}}
+        given = {key: value for key, value in own.items() if key not in run}
+        said = progress(spec) if progress else None
+        with _session(spec, said, given, **of_run) as session:
+            calibration = _calibration(calibrator, session) if calibrator else None
+            rewards[name] = session.ask(_questions(rows.read)).rewards
+        behind = f":{name}" if len(several) > 1 else ""
+        made |= {f"{column}{behind}": values for column, values in _found(rewards[name]).items()}
+        notes += [f"{name}: {line}" if behind else line for line in lines_of(rows, rewards[name])]
+        if calibration is not None:
+            probable, lines = _calibrated(calibration, rows.read, rewards[name])
+            made, notes = {**made, **probable}, [*notes, *lines]
+    written, moved = joined(rows.own, made)
+    failed = sum(reward.status != "ok" for given in rewards.values() for reward in given)
+    return Scored(written, rows, rewards, failed, [*notes, *moved])
+
+
+@contextmanager
+def _session(
+    spec: str, progress: Progress | None, options: Mapping[str, Any], *, token_budget: int | None, fresh: bool
+) -> Iterator[Session]:
+    asking = Asking(token_budget=token_budget, progress=progress, fresh=fresh, seed=options.get("seed", 0))
+    with busy(progress, "opening"):
+        opened = open_model(spec, **options)
     if isinstance(opened, ScoreFile):
         raise UsageError(
-            f"model {model!r} looks rewards up by example; rmbench run -t TASK takes it, score needs a model"
+            f"model {spec!r} looks rewards up by example; rmbench run -t TASK takes it, score needs a model"
         )
-    rows = _distinct([read_responses(row) for row in read_rows(file)])
-    requests = [Request("reward", row.prompt, (one,), row.tools) for row in rows for one in row.responses]
-    questions = [Question(request) for request in requests]
-    asking = Asking(token_budget=token_budget, progress=progress, fresh=fresh, seed=options.get("seed", 0))
     with Store(cache_folder() / "rewards.sqlite") as asking.store, Session(opened, asking) as session:
-        calibration = _calibration(calibrator, session) if calibrator else None
-        given = session.ask(questions).rewards
-    statuses = Counter(reward.status for reward in given if reward.status != "ok")
-    notes = [f"{count:,} rewards are {status}" for status, count in statuses.items()]
-    table = _table(rows, given)
-    if calibration is not None:
-        notes += filter(None, [unlike_fit(calibration, [len(row.responses) for row in rows])])
-        for name, kind in _columns(calibration).items():
-            known = _probabilities(calibration, kind, rows, given)
-            table = table.append_column(name, [[None if math.isnan(p) else p for p in known.tolist()]])
-            lost = sum(math.isfinite(reward.value) and math.isnan(p) for reward, p in zip(given, known, strict=True))
-            if lost and kind == "softmax":
-                notes.append(
-                    f"{lost:,} rewards have no softmax, which takes two different responses, all with rewards; "
-                    "`probability_pooled` is what a reward is worth by itself"
-                )
-    return Scored(table, rows, statuses.total(), notes)
+        yield session
 
 
-def _distinct(rows: Sequence[Responses]) -> list[Responses]:
-    """The rows, an id that stood before with `#2`, `#3`, ... behind it."""
-    times: Counter[str] = Counter()
-    found = []
-    for row in rows:
-        times[row.id] += 1
-        found.append(row if times[row.id] == 1 else replace(row, id=f"{row.id}#{times[row.id]}"))
-    return found
+def _questions(rows: Sequence[Responses]) -> list[Question]:
+    return [Question(Request("reward", row.prompt, (one,), row.tools)) for row in rows for one in row.responses]
+
+
+def _notes_of(rows: ResponseRows) -> list[str]:
+    """What is odd about the data, whatever a model says of it."""
+    empty = [f"{rows.empty:,} of {len(rows.own):,} responses are empty"] if rows.empty else []
+    return [*rows.notes, *empty]
+
+
+def lines_of(rows: ResponseRows, rewards: Sequence[Reward]) -> list[str]:
+    """What a run says of its rewards too: which are none and why, how many were cut, what else was noted, and where
+    first."""
+    lines: dict[tuple[str, str], str] = {}
+    times: Counter[tuple[str, str]] = Counter()
+    for (name, candidate), reward in zip(rows.places, rewards, strict=True):
+        if reward.status == "ok":
+            continue
+        kind = reason_of(reward)
+        times[kind] += 1
+        where = f"first at example {name}, candidate {candidate}"
+        lines.setdefault(kind, where + (f": {reward.detail}" if reward.detail else ""))
+    counted = [f"{times[kind]:,} rewards are {kind[0]}, {line}" for kind, line in lines.items()]
+    cut = sum(reward.truncated > 0 for reward in rewards)
+    return [
+        *counted,
+        *([f"{cut:,} of {len(rewards):,} sequences were cut"] if cut else []),
+        *noting.lines(noting.counted(rewards), len(rewards)),
+    ]
+
+
+def _found(given: Sequence[Reward]) -> dict[str, Any]:
+    """The columns that a model's rewards are; `heads` and `noted` only where one of them has some."""
+    import pyarrow as pa
+
+    heads = pa.map_(pa.string(), pa.float64())
+    noted = ["; ".join(reward.noted) or None for reward in given]
+    heads_of = {"heads": pa.array([[(h, v[0]) for h, v in r.heads.items()] for r in given], heads)}
+    columns = {
+        "reward": pa.array([None if math.isnan(r.value) else r.value for r in given], pa.float64()),
+        **(heads_of if any(reward.heads for reward in given) else {}),
+        "status": pa.array([reward.status for reward in given], pa.string()),
+        "detail": pa.array([reward.detail for reward in given], pa.string()),
+        "n_tokens": pa.array([reward.n_tokens for reward in given], pa.int32()),
+        "truncated": pa.array([reward.truncated for reward in given], pa.int32()),
+    }
+    return columns | ({"noted": pa.array(noted, pa.string())} if any(noted) else {})
 
 
 def _calibration(path: Path, session: Session) -> Calibration:
@@ -143,28 +200,24 @@ def _calibration(path: Path, session: Session) -> Calibration:
     return result.calibration
 
 
-def _table(rows: Sequence[Responses], given: Sequence[Reward]) -> pa.Table:
-    import pyarrow as pa
-
-    places = [(row.id, candidate) for row in rows for candidate in range(len(row.texts))]
-    heads = pa.map_(pa.string(), pa.float64())
-    return pa.table(
-        {
-            "example_id": pa.array([name for name, _ in places], pa.string()),
-            "candidate": pa.array([candidate for _, candidate in places], pa.int32()),
-            "reward": pa.array([None if math.isnan(r.value) else r.value for r in given], pa.float64()),
-            "heads": pa.array([[(h, v[0]) for h, v in r.heads.items()] for r in given], heads),
-            "status": pa.array([reward.status for reward in given], pa.string()),
-            "n_tokens": pa.array([reward.n_tokens for reward in given], pa.int32()),
-            "truncated": pa.array([reward.truncated for reward in given], pa.int32()),
-        }
-    )
-
-
-def _columns(calibration: Calibration) -> dict[str, Kind]:
-    """The columns of probabilities that a calibration gives."""
+def _calibrated(
+    calibration: Calibration, rows: Sequence[Responses], given: Sequence[Reward]
+) -> tuple[dict[str, Any], list[str]]:
+    """The columns of probabilities that a calibration gives, and what is to be known of them."""
     pooled: dict[str, Kind] = {"probability_pooled": "pooled"} if calibration.kind == "softmax" else {}
-    return {"probability": calibration.kind, **pooled}
+    kinds: dict[str, Kind] = {"probability": calibration.kind, **pooled}
+    unlike = unlike_fit(calibration, [len(row.responses) for row in rows])
+    columns, notes = dict[str, Any](), [unlike] if unlike else []
+    for name, kind in kinds.items():
+        known = _probabilities(calibration, kind, rows, given)
+        columns[name] = [None if math.isnan(p) else p for p in known.tolist()]
+        lost = sum(math.isfinite(reward.value) and math.isnan(p) for reward, p in zip(given, known, strict=True))
+        if lost and kind == "softmax":
+            notes.append(
+                f"{lost:,} rewards have no softmax, which takes two different responses, all with rewards; "
+                "`probability_pooled` is what a reward is worth by itself"
+            )
+    return columns, notes
 
 
 def _probabilities(calibration: Calibration, kind: Kind, rows: Sequence[Responses], given: Sequence[Reward]) -> Array:

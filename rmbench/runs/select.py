@@ -2,79 +2,107 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rmbench.data.conversation import Responses
-from rmbench.runs.score import score_file
+import numpy as np
+
+from rmbench.data.conversation import POLICY
+from rmbench.data.dataset import prompt_hash
+from rmbench.data.files import read_rows
+from rmbench.errors import DataError
+from rmbench.runs.rows import ResponseRows
+from rmbench.runs.score import Scored, score_file
 from rmbench.scoring import Progress
-from rmbench.types import Message
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from rmbench.types import Array, Message, Outcome, View
 
 Turns = tuple[Message, ...]
+Place = tuple[str, int]  # an example's id and a candidate
 
 
 @dataclass(frozen=True)
 class Selected:
-    """`table` has one row a selected response; `failed` counts the responses without a finite reward."""
+    """`columns` have one value a selected response, the user's beside what was found.
 
-    table: pa.Table
+    `by` is the model that selected. `outcomes` are the prompts as measures see them, with the gold rewards as labels;
+    [] without gold. `failed` counts the rewards that are no finite number.
+    """
+
+    columns: Mapping[str, Any]
+    by: str
     prompts: int
     responses: int
     failed: int
     notes: Sequence[str]
+    outcomes: Sequence[Outcome] = ()
 
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """One response of the file: whose it is, what it says, and its reward, nan where it has none."""
-
-    id: str
-    candidate: int
-    text: str
-    reward: float
+    @property
+    def count(self) -> int:
+        """How many responses are selected."""
+        return len(self.columns["rank"])
 
 
 def select_file(
-    model: str,
+    models: str | Mapping[str, tuple[str, Mapping[str, Any]]],
     file: Path,
     k: int,
     *,
+    gold: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    skip_bad_rows: bool = False,
     token_budget: int | None = None,
     fresh: bool = False,
-    progress: Progress | None = None,
+    progress: Callable[[str], Progress] | None = None,
     **options: Any,
 ) -> Selected:
     """The `k` responses of the largest reward to each prompt of a data file or folder, best first.
 
-    Rows of one prompt are joined. Of equal rewards the one that stands first in the file goes first. A response without
-    a finite reward is never selected; a prompt that has fewer than `k` others gives all of them. `options` are those of
+    Rows of one prompt are joined, prompts in the order in which they first stand. Of equal rewards the one that stands
+    first in the file goes first. A response without a finite reward is never selected; a prompt that has fewer than `k`
+    others gives all of them. Of several `models` the first selects, and what the others say stands beside it. `gold`
+    is the name of one that is only to judge, or a file of rewards as `score_file` gives them. `options` are those of
     `load_model`. Raises what `score_file` does.
     """
-    scored = score_file(model, file, token_budget=token_budget, fresh=fresh, progress=progress, **options)
-    groups = _groups(scored.rows, scored.table["reward"].to_pylist())
-    finite = {prompt: [place for place in places if math.isfinite(place.reward)] for prompt, places in groups.items()}
-    ranked = {prompt: sorted(places, key=lambda place: -place.reward) for prompt, places in finite.items()}
-    notes = [*scored.notes, *_notes(ranked, k)]
+    known = _gold_rewards(gold) if isinstance(gold, Path) else None
+    reading: dict[str, Any] = {"columns": columns, "skip_bad_rows": skip_bad_rows}
+    scored = score_file(models, file, token_budget=token_budget, fresh=fresh, progress=progress, **reading, **options)
+    names = [name for name in scored.rewards if name != gold] or [*scored.rewards]
+    proxy = [reward.value for reward in scored.rewards[names[0]]]
+    groups = _groups(scored.rows)
+    finite = {prompt: [at for at in places if math.isfinite(proxy[at])] for prompt, places in groups.items()}
+    ranked = {prompt: sorted(places, key=lambda at: -proxy[at]) for prompt, places in finite.items()}
     selected = {prompt: places[:k] for prompt, places in ranked.items()}
-    return Selected(_table(selected), len(groups), sum(map(len, groups.values())), scored.failed, notes)
+    written = _columns(scored, [at for places in selected.values() for at in places])
+    written["rank"] = [rank for places in selected.values() for rank in range(1, len(places) + 1)]
+    truth = None
+    if known is not None:
+        truth = [known.get(place, math.nan) for place in scored.rows.places]
+        if not np.isfinite(truth).any():
+            raise DataError(
+                f"{gold}: no reward of a response of {file}; expected rows with its example_id and candidate"
+            )
+    elif gold is not None:
+        truth = [reward.value for reward in scored.rewards[str(gold)]]
+    outcomes = (
+        [] if truth is None else [_outcome(scored.rows, prompt, at, proxy, truth) for prompt, at in groups.items()]
+    )
+    notes = [*scored.notes, *_notes(ranked, proxy, k)]
+    return Selected(written, names[0], len(groups), len(proxy), scored.failed, notes, outcomes)
 
 
-def _groups(rows: Sequence[Responses], rewards: Sequence[float | None]) -> dict[Turns, list[_Place]]:
-    groups: dict[Turns, list[_Place]] = {}
-    places = [(row, candidate) for row in rows for candidate in range(len(row.texts))]
-    for (row, candidate), reward in zip(places, rewards, strict=True):
-        place = _Place(row.id, candidate, row.texts[candidate], math.nan if reward is None else reward)
-        groups.setdefault(row.prompt, []).append(place)
+def _groups(rows: ResponseRows) -> dict[Turns, list[int]]:
+    """The places of the responses to each prompt."""
+    groups: dict[Turns, list[int]] = {}
+    for at, prompt in enumerate(rows.prompt_of_each):
+        groups.setdefault(prompt, []).append(at)
     return groups
 
 
-def _notes(ranked: Mapping[Turns, Sequence[_Place]], k: int) -> list[str]:
+def _notes(ranked: Mapping[Turns, Sequence[int]], proxy: Sequence[float], k: int) -> list[str]:
     """What the selection does not show: prompts that have too few, and ties that the order in the file broke."""
     counts = {
         "have no response with a finite reward; none of theirs is selected": [not p for p in ranked.values()],
@@ -82,35 +110,49 @@ def _notes(ranked: Mapping[Turns, Sequence[_Place]], k: int) -> list[str]:
             0 < len(p) < k for p in ranked.values()
         ],
         f"have equal rewards at place {k:,}; those that stand first in the file are selected": [
-            len(p) > k and p[k - 1].reward == p[k].reward for p in ranked.values()
+            len(p) > k and proxy[p[k - 1]] == proxy[p[k]] for p in ranked.values()
         ],
     }
     return [f"{sum(held):,} of {len(held):,} prompts {what}" for what, held in counts.items() if any(held)]
 
 
-def _table(selected: Mapping[Turns, Sequence[_Place]]) -> pa.Table:
-    import pyarrow as pa
-
-    as_text = all(len(prompt) == 1 and prompt[0].role == "user" for prompt in selected)
-    message = pa.struct([("role", pa.string()), ("content", pa.string())])
-    types = {
-        "example_id": pa.string(),
-        "candidate": pa.int32(),
-        "prompt": pa.string() if as_text else pa.list_(message),
-        "response": pa.string(),
-        "reward": pa.float64(),
-        "rank": pa.int32(),
+def _columns(scored: Scored, places: Sequence[int]) -> dict[str, Any]:
+    """The columns at some places, of an Arrow array with its type."""
+    return {
+        name: [values[at] for at in places] if isinstance(values, list) else values.take(np.array(places, dtype=int))
+        for name, values in scored.columns.items()
     }
-    rows = [
-        {
-            "example_id": place.id,
-            "candidate": place.candidate,
-            "prompt": prompt[0].text if as_text else [{"role": m.role, "content": m.text} for m in prompt],
-            "response": place.text,
-            "reward": place.reward,
-            "rank": rank,
-        }
-        for prompt, places in selected.items()
-        for rank, place in enumerate(places, start=1)
-    ]
-    return pa.Table.from_pylist(rows, schema=pa.schema(types))
+
+
+def _outcome(
+    rows: ResponseRows, prompt: Turns, places: Sequence[int], proxy: Sequence[float], gold: Sequence[float]
+) -> Outcome:
+    """A prompt as measures see it: how good its responses are by `gold`, and what `proxy` makes of them."""
+    scores: Array = np.array([proxy[at] for at in places])
+    wrote = [next((str(rows.own[at][name]) for name in POLICY if rows.own[at].get(name)), None) for at in places]
+    return Outcome(
+        rows.places[places[0]][0],
+        {},
+        prompt_hash(prompt),
+        np.array([gold[at] for at in places]),
+        {"default": View(scores, None, ["ok"] * len(places))},
+        tags=[{} if policy is None else {"policy": policy} for policy in wrote],
+    )
+
+
+def _gold_rewards(file: Path) -> dict[Place, float]:
+    """The rewards of a file as `score_file` writes them, by example and candidate. Raises DataError."""
+    rewards: dict[Place, float] = {}
+    for row in read_rows(file):
+        expected = "expected a file that rmbench score wrote: example_id, candidate, reward"
+        for name in ("example_id", "candidate", "reward"):
+            row.need((name,), expected)
+        value = row.value["reward"]
+        try:
+            place = str(row.value["example_id"]), int(row.value["candidate"])
+            reward = math.nan if value in (None, "") else float(value)
+        except (TypeError, ValueError, OverflowError):
+            raise row.error(f"got {json.dumps(value, default=str)[:40]}; {expected}", "reward") from None
+        if rewards.setdefault(place, reward) != reward and not math.isnan(reward):
+            raise row.error(f"another reward of candidate {place[1]} of example {place[0]} than before", "reward")
+    return rewards

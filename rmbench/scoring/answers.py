@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
+from rmbench.checkpoints.notes import BEFORE_PADS, LAST
 from rmbench.errors import ModelError
 from rmbench.metrics.views import status_of
 from rmbench.types import Request, Reward
@@ -74,14 +75,17 @@ def to_json(reward: Reward) -> list[Any]:
         reward.truncated,
         reward.read,
     ]
-    rare = [reward.spread, reward.pick, reward.vectors]
-    return [*fields, *rare] if reward.spread is not None or reward.pick is not None or reward.vectors else fields
+    rare: list[Any] = [reward.spread, reward.pick, reward.vectors, reward.noted]
+    while rare and (rare[-1] is None or rare[-1] == ()):
+        rare.pop()
+    return [*fields, *rare]
 
 
 def from_json(fields: Sequence[Any]) -> Reward:
     """The reward that `to_json` was given."""
     values, heads, steps, step_heads, tokens, status, detail, n_tokens, truncated, read, *rare = fields
-    spread, pick, vectors = rare or (None, None, ())
+    absent: list[Any] = [None, None, (), ()]
+    spread, pick, vectors, noted = [*rare, *absent[len(rare) :]]
     return Reward(
         tuple(values),
         _tuples(heads),
@@ -96,7 +100,38 @@ def from_json(fields: Sequence[Any]) -> Reward:
         read,
         tuple(tuple(vector) for vector in vectors),
         pick,
+        tuple(noted),
     )
+
+
+def with_last(rewards: Sequence[Reward]) -> list[Reward]:
+    """The rewards with heads of the very last token for all of them, or for none where they nowhere differ.
+
+    A model gives those heads only where it reads the reward before pads; elsewhere they are the reward's own.
+    """
+    double = [reward for reward in rewards if BEFORE_PADS in reward.noted]
+    heads = list(dict.fromkeys(name for reward in double for name in reward.heads))
+    names = [name for name in heads if name.endswith(f"@{LAST}")] or [name for name in heads if name == LAST]
+    if not names:
+        return list(rewards)
+    if all(reward.heads[name] == _before(reward, name) for reward in double for name in names):
+        return [_without(reward, names) if BEFORE_PADS in reward.noted else reward for reward in rewards]
+    return [
+        replace(reward, heads={**reward.heads, **{name: _before(reward, name) for name in names}})
+        if reward.status in ("ok", "nan", "inf") and BEFORE_PADS not in reward.noted
+        else reward
+        for reward in rewards
+    ]
+
+
+def _before(reward: Reward, head: str) -> tuple[float, ...]:
+    """What a head of the last token would be, were it the one that the reward is read at."""
+    return reward.values if head == LAST else reward.heads[head.removesuffix(f"@{LAST}")]
+
+
+def _without(reward: Reward, heads: Collection[str]) -> Reward:
+    kept = {name: values for name, values in reward.heads.items() if name not in heads}
+    return replace(reward, heads=kept, noted=tuple(one for one in reward.noted if one != BEFORE_PADS))
 
 
 def _tuples(heads: dict[str, list[float]]) -> dict[str, tuple[float, ...]]:

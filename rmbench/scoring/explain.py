@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import cast
 
-from rmbench.device import device_of
+import numpy as np
+
+from rmbench.device import device_of, out_of_memory
 from rmbench.forwards.budget import TokenBudget
-from rmbench.forwards.cost import flops_a_second
+from rmbench.forwards.cost import Cost, cost_of
 from rmbench.forwards.estimate import budget_of
-from rmbench.forwards.fastpath import route
-from rmbench.forwards.loop import rewards_of
+from rmbench.forwards.fastpath import Verdicts, route, tabled
+from rmbench.forwards.loop import hidden_states
 from rmbench.forwards.memory import held
 from rmbench.forwards.plan import Bin, Way
+from rmbench.forwards.shallow import Shallow, shallow
 from rmbench.models.base import Encoded, TokenModel
 from rmbench.scoring.windows import planner, windows
 from rmbench.types import Request
+
+_TIMES = 2  # that a forward is timed
+_FEWEST = 8  # tokens
+_LITTLE = 0.03  # of a run's forwards, which both take together at most
 
 
 @dataclass(slots=True)
@@ -45,7 +54,8 @@ class Explanation:
 
     Of `requests` so many are `stored`, and `left` are to be run, of which `unreadable` need no forward and `same` read
     the same tokens as another. `reason` says why sequences are not packed, "" where they are. `rate` is operations a
-    second, measured on one forward of the plan; None where no forward is left, or none fits.
+    second, measured on a part of the plan; None where no forward is left, or none fits. `first` shows the first request
+    as the model gets it, line by line, where its family can say.
     """
 
     model: str
@@ -57,6 +67,7 @@ class Explanation:
     token_budget: int = 0
     reason: str = ""
     rate: float | None = None
+    first: tuple[str, ...] = ()
     ways: dict[Way, Share] = field(default_factory=dict)
 
     def seconds(self, way: Way) -> float | None:
@@ -65,15 +76,24 @@ class Explanation:
 
 
 def explain_forwards(
-    model: TokenModel, todo: Iterable[tuple[bytes, Request]], token_budget: int | None, explanation: Explanation
+    model: TokenModel,
+    todo: Iterable[tuple[bytes, Request]],
+    token_budget: int | None,
+    explanation: Explanation,
+    verdicts: Verdicts | None = None,
 ) -> None:
-    """Adds the plan of what `forwards` would run. Runs one forward of it twice, to learn how fast the model is here."""
-    explanation.token_budget, explanation.reason = budget_of(model, token_budget, ()).limit, ""
+    """Adds the plan of what `forwards` would run.
+
+    Runs two small parts of it, to learn how fast the model is here, and the check of the ways, whose verdict is kept.
+    """
+    explanation.token_budget, explanation.reason = _steady(budget_of(model, token_budget, ())), ""
     budget: TokenBudget | None = None
     seen: set[tuple[object, ...]] = set()
-    probe: tuple[Bin, list[Encoded]] | None = None
-    second = flops_a_second(model.backbone)
+    sizes: dict[int, tuple[Bin, list[Encoded]]] = {}
+    shown = getattr(model, "shown", None)
     for window in windows(model, todo):
+        if shown is not None and not explanation.first:
+            explanation.first = tuple(shown(window[0].request).lines())
         encoded: list[Encoded] = []
         for asked in window:
             explanation.unreadable += asked.item.error is not None
@@ -85,29 +105,62 @@ def explain_forwards(
         if not encoded:
             continue
         budget = budget or budget_of(model, token_budget, encoded)
-        explanation.token_budget = budget.limit
-        explanation.reason = route(model, encoded).reason
-        for planned in planner(model, encoded)(encoded, budget.limit):
-            items = [encoded[i] for i in planned.members]
-            explanation.ways.setdefault(planned.way, Share()).add(planned, sum(len(item.ids) for item in items))
-            # the largest that takes a second or less, or the smallest there is
-            if probe is None or _better(planned.cost, probe[0].cost, second):
-                probe = planned, items
-    if probe is not None:
-        explanation.rate = _rate(model, *probe)
+        planned = planner(model, encoded, budget, verdicts)
+        explanation.token_budget = _steady(budget)
+        explanation.reason = route(model, encoded, cost_of(model.backbone), verdicts).reason
+        for one in planned(encoded, budget.limit):
+            items = [encoded[i] for i in one.members]
+            explanation.ways.setdefault(one.way, Share()).add(one, sum(len(item.ids) for item in items))
+            sizes.setdefault(int(math.log2(max(1.0, one.cost))), (one, items))
+    if sizes:
+        explanation.rate = _rate(model, list(sizes.values()), sum(share.cost for share in explanation.ways.values()))
 
 
-def _better(cost: float, than: float, second: float) -> bool:
-    return cost < than if than > second else than < cost <= second
+def _steady(budget: TokenBudget) -> int:
+    """The tokens of a forward once the budget has grown, which it is also set to."""
+    pace = budget.pace
+    if pace is None:
+        return budget.limit
+    while 2 * pace.size <= min(pace.most, pace.limit):
+        pace.size *= 2
+    return pace.size
 
 
-def _rate(model: TokenModel, planned: Bin, encoded: Sequence[Encoded]) -> float | None:
-    """Operations a second of a forward; None where it does not fit into memory."""
-    taken = []
-    with held(device_of(model.backbone).kind):
-        for _ in range(2):  # the first one also pays for memory and kernels
-            started = time.perf_counter()
-            if rewards_of(model, encoded, planned) is None:
-                return None
-            taken.append(time.perf_counter() - started)
-    return planned.cost / min(taken)
+def _rate(model: TokenModel, bins: Sequence[tuple[Bin, list[Encoded]]], total: float) -> float | None:
+    """Operations a second of the largest of `bins` whose first layers cost little beside `total`, or of the beginning
+    of a sequence; None where it does not fit into memory.
+    """
+    known = len(tabled(model).ways) > 1  # of other code nobody knows whether a few layers run by themselves
+    few = shallow(model.backbone, model.layout) if known else Shallow(model.backbone, model.layout, 1.0)
+    fitting = [one for one in bins if _TIMES * few.share * one[0].cost <= _LITTLE * total]
+    cost = cost_of(model.backbone)
+    tokens = max(_FEWEST, int(_LITTLE * total / (_TIMES * few.share * cost.token)))
+    planned, encoded = max(fitting, key=lambda one: one[0].cost) if fitting else _beginning(bins[0][1][0], tokens, cost)
+    if few.share < 1.0 and planned.tree is not None:  # the last layer is a small part of all, and not of a few
+        nowhere = np.zeros(0, np.int64)
+        everywhere = [np.arange(len(planned.tree.ids)), *[nowhere] * (len(encoded) - 1)]
+        planned = replace(planned, tree=replace(planned.tree, reads=everywhere))
+    device, taken = device_of(model.backbone), []
+    try:
+        with held(device.kind):
+            for _ in range(_TIMES):  # the first one also pays for memory and kernels
+                started = time.perf_counter()
+                hidden_states(cast(TokenModel, few), encoded, planned)
+                device.synchronise()
+                taken.append(time.perf_counter() - started)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    if not taken:  # outside of the handler, where the error still holds what it was about
+        device.release()
+        return None
+    return few.share * planned.cost / min(taken)
+
+
+def _beginning(item: Encoded, tokens: int, cost: Cost) -> tuple[Bin, list[Encoded]]:
+    """A forward of the first tokens of a sequence."""
+    length = min(tokens, len(item.ids))
+    types = None if item.type_ids is None else item.type_ids[:length]
+    begun = replace(item, ids=item.ids[:length], reads=[length - 1], type_ids=types)
+    price = cost.padded([length]) + (0.0 if math.isinf(cost.start) else cost.start)
+    return Bin("padded", [0], length, price), [begun]

@@ -63,7 +63,8 @@ def turn(message: Message) -> list[Any]:
         for part in message.parts
     ]
     calls = [[call.name, call.arguments, call.id] for call in message.tool_calls]
-    return [message.role, parts, calls, message.tool_call_id, message.name]
+    told: list[Any] = [message.role, parts, calls, message.tool_call_id, message.name]
+    return [*told, message.extras] if message.extras else told
 
 
 def _response(response: Response, with_steps: bool) -> str:

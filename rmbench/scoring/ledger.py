@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -14,7 +14,7 @@ from rmbench.scoring.writer import Writer
 
 _Value = TypeVar("_Value")
 
-REPLIES = 0.05  # seconds in which replies are committed together
+REPLIES = 0.005  # seconds in which replies are committed together
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,14 @@ class Ledger(Generic[_Value]):
         values = {key: self._remembered[key] for key in keys if key in self._remembered}
         if self._store is not None:
             wanted = (key for key in keys if key not in values and (not self._fresh or key in self._asked_again))
-            values.update((key, self._codec.from_json(fields)) for key, fields in self._store.find(wanted))
+            damaged = 0
+            for key, fields in self._store.find(wanted):
+                try:
+                    values[key] = self._codec.from_json(fields)
+                except (TypeError, ValueError, AttributeError):  # a row that somebody wrote by hand
+                    damaged += 1
+            if damaged:
+                self._store.tell_damaged(damaged)
         return values
 
     def run(
@@ -53,12 +60,13 @@ class Ledger(Generic[_Value]):
         usage: Usage,
         progress: Progress | None,
         *,
-        window: float = 0.0,
+        window: float | None = 0.0,
     ) -> dict[bytes, _Value]:
         """All of `answers`, each kept while the next is made; of `total` to run, when so many were `known`.
 
-        Answers within `window` seconds share a commit (see `Writer`). An answer that may come out otherwise next time
-        is remembered, so that nobody is asked twice in one run, and not kept.
+        Answers within `window` seconds share a commit (see `Writer`); where that is None each batch is committed before
+        the next is asked for. An answer that may come out otherwise next time is remembered, so that nobody is asked
+        twice in one run, and not kept.
         """
         values: dict[bytes, _Value] = {}
         if progress:
@@ -66,14 +74,13 @@ class Ledger(Generic[_Value]):
         started = time.perf_counter()
         try:
             # Closed here, since a traceback may hold the generator, and with it threads and memory
-            keeper = nullcontext() if self._store is None else Writer(self._store, window)
-            with closing(answers), keeper as writer:
+            with closing(answers), self._keeper(window) as keeper:
                 for batch in answers:
                     values.update(batch)
                     handed = time.perf_counter()
-                    kept = self._divided(batch, writer is not None)
-                    if writer is not None:
-                        writer.put((key, self._codec.to_json(value)) for key, value in kept)
+                    kept = self._divided(batch, keeper is not None)
+                    if keeper is not None:
+                        keeper.put((key, self._codec.to_json(value)) for key, value in kept)
                         usage.keeping += time.perf_counter() - handed
                     if progress:
                         progress.advance(len(batch))
@@ -82,6 +89,12 @@ class Ledger(Generic[_Value]):
             if progress:
                 progress.end()
         return values
+
+    def _keeper(self, window: float | None) -> AbstractContextManager[Writer | Store | None]:
+        """What takes the answers that are kept."""
+        if self._store is None or window is None:
+            return nullcontext(self._store)
+        return Writer(self._store, window)
 
     def _divided(self, batch: Iterable[tuple[bytes, _Value]], keeps: bool) -> list[tuple[bytes, _Value]]:
         """What of a batch is for the store; the rest is remembered."""

@@ -17,6 +17,7 @@ from itertools import chain, islice
 from typing import Any, TypeVar, cast, overload
 from uuid import uuid4
 
+from rmbench.device import device_of, ran_on, without_autocast
 from rmbench.errors import ModelError, RmbenchError, UsageError
 from rmbench.forwards.loop import Hosts, Workers
 from rmbench.models.base import (
@@ -36,12 +37,13 @@ from rmbench.models.base import (
 from rmbench.models.spec import Spec, elsewhere, open_model
 from rmbench.policies.base import OpenedPolicy, Policy
 from rmbench.policies.spec import open_policy
-from rmbench.scoring.answers import checked, from_json, lasts, nans, to_json
+from rmbench.scoring.answers import checked, from_json, lasts, nans, to_json, with_last
 from rmbench.scoring.explain import Explanation, explain_forwards
 from rmbench.scoring.keys import delivered, lacking, request_keys
 from rmbench.scoring.ledger import REPLIES, Codec, Ledger
 from rmbench.scoring.store import Store
-from rmbench.scoring.usage import Progress, Usage
+from rmbench.scoring.usage import Progress, Usage, busy
+from rmbench.scoring.verdicts import StoredVerdicts
 from rmbench.scoring.windows import forwards
 from rmbench.scoring.writing import Writing
 from rmbench.types import GenerationRequest, Json, Question, Request, Response, Reward, Use
@@ -112,9 +114,15 @@ class Session:
         self._ledger = Ledger(_REWARDS, kept, fresh=asking.fresh)
         self._running: TokenModel | None = model if isinstance(model, TokenModel) else None
         self._workers: Workers | None = None
+        self._ran_on: str | None = None
         self._open = ExitStack()
         members = model.members if isinstance(model, Derived) else ()
         self.members = [asking.session_of(member) for member in members]
+        self._verdicts = StoredVerdicts(
+            kept if identity_of(model) == "content" else None,
+            self._identity,
+            lambda: device_of(self._started().backbone),
+        )
         self._writing = Writing(open_policy(model.policy), asking) if isinstance(model, Judge) else None
 
     def __enter__(self) -> Session:
@@ -158,6 +166,12 @@ class Session:
     def policy(self) -> Policy | OpenedPolicy | None:
         """The policy that a judge stands on."""
         return None if self._writing is None else self._writing.policy
+
+    @property
+    def devices(self) -> list[str]:
+        """What forwards of the model, or of those below it, ran on; nothing where all was known or none are needed."""
+        below = [device for member in self.members for device in member.devices]
+        return sorted({*below, *([] if self._ran_on is None else [self._ran_on])})
 
     @property
     def id(self) -> str:
@@ -204,7 +218,7 @@ class Session:
         elif isinstance(model, Judge):
             rewards = self._judged(model, questions)
         else:
-            return Answered(self._known_or_run(questions))
+            return Answered(with_last(self._known_or_run(questions)))
         return Answered([checked(reward, request) for reward, (request, _) in zip(rewards, questions, strict=True)])
 
     def explain(self, questions: Sequence[Question]) -> list[Explanation]:
@@ -222,8 +236,13 @@ class Session:
         plan = Explanation(name, len(questions), len(asked.known), len(asked.todo), reason="it runs its own work")
         if isinstance(model, TokenModel) or (isinstance(model, Opened) and asked.todo):
             explain_forwards(
-                self._started(), zip(asked.todo, asked.requests, strict=True), self.asking.token_budget, plan
+                self._started(),
+                zip(asked.todo, asked.requests, strict=True),
+                self.asking.token_budget,
+                plan,
+                self._verdicts,
             )
+            self._verdicts.keep()
         return [plan]
 
     def _check(self, questions: Sequence[Question]) -> None:
@@ -366,6 +385,7 @@ class Session:
             run, window = self._run(asked)
             new = self._ledger.run(run, len(asked.todo), len(asked.known), usage, self.asking.progress, window=window)
             asked.known.update(new)
+            self._verdicts.keep()
         return [asked.refused.get(at) or asked.known[key] for at, key in enumerate(asked.keys)]
 
     def _asked(self, questions: Sequence[Question]) -> _Asked:
@@ -382,19 +402,24 @@ class Session:
         todo = [key for key in ordered if key not in known]
         return _Asked(keys, known, todo, _Delivered(questions, [first[key] for key in todo], uses), refused)
 
-    def _run(self, asked: _Asked) -> tuple[_Answers, float]:
+    def _run(self, asked: _Asked) -> tuple[_Answers, float | None]:
         """What answers that are left come from, and the seconds in which they are committed together."""
         if isinstance(self.model, RewardModel):
-            return _replies(self.model, asked.todo, asked.requests), REPLIES
+            # What own code answered is committed before it is asked for more, so that no kill has it asked again
+            window = None if identity_of(self.model) == "named" else REPLIES
+            return _replies(self.model, asked.todo, asked.requests), window
         model = self._started()
+        self._ran_on = ran_on(model.backbone)
         todo = zip(asked.todo, asked.requests, strict=True)
-        return forwards(model, todo, self.asking.token_budget, self.asking.usage, self._workers), 0.0
+        return forwards(model, todo, self.asking.token_budget, self.asking.usage, self._workers, self._verdicts), 0.0
 
     def _started(self) -> TokenModel:
         """The model with its weights, loaded the first time they are needed, and its like on the other devices."""
         if self._running is None:
             opened = cast(Opened, self.model)
-            self._running = self._open.enter_context(opened.started(self.asking.device))
+            self._open.enter_context(without_autocast())
+            with busy(self.asking.progress, "loading"):
+                self._running = self._open.enter_context(opened.started(self.asking.device))
             facts = getattr(self._running, "facts", None)
             if self.asking.store is not None and facts and opened.fingerprint is not None:
                 self.asking.store.put([(self._facts_key(), facts)])
@@ -486,15 +511,17 @@ def _one_by_one(questions: Sequence[Question], needs: Sequence[Sequence[Question
 
 
 def _replies(model: RewardModel, keys: Sequence[bytes], asked: Sequence[Request]) -> _Answers:
-    """The answers of a model that runs its own work, one at a time; what it leaves out is missing."""
+    """The answers of a model that runs its own work, as it gives them; what it leaves out is missing."""
     name = subject_of(model).id
     answered = bytearray(len(keys))
+    batches = getattr(model, "batches", None)
     try:
-        for index, reward in model.rewards(asked):
-            if not 0 <= index < len(keys) or answered[index]:
-                raise ModelError(f"{name} answered request {index} of {len(keys)} twice or unasked")
-            answered[index] = 1
-            yield [(keys[index], checked(reward, asked[index]))]
+        for batch in batches(asked) if batches else ([one] for one in model.rewards(asked)):
+            for index, _ in batch:
+                if not 0 <= index < len(keys) or answered[index]:
+                    raise ModelError(f"{name} answered request {index} of {len(keys)} twice or unasked")
+                answered[index] = 1
+            yield [(keys[index], checked(reward, asked[index])) for index, reward in batch]
     except RmbenchError:
         raise
     except Exception as error:

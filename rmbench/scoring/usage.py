@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told how scoring goes: how many are to run and were known, how many each batch or reply answered, the end."""
+    """Told how scoring goes: how many are to run and were known, how many each batch or reply answered, the end.
+
+    One that has a method `busy(what)` is told of the waits before that too, as while weights are loaded: it gives a
+    context in which these are.
+    """
 
     def begin(self, total: int, known: int) -> None: ...
 
     def advance(self, sequences: int) -> None: ...
 
     def end(self) -> None: ...
+
+
+def busy(progress: Progress | None, what: str) -> AbstractContextManager[object]:
+    """A context that tells `progress`, where it wants to know, that something goes on that takes a while."""
+    tell = getattr(progress, "busy", None)
+    return nullcontext() if tell is None else tell(what)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from rmbench.errors import RmbenchError
 from rmbench.forwards.budget import TokenBudget
 from rmbench.forwards.cost import cost_of
 from rmbench.forwards.estimate import budget_of
-from rmbench.forwards.fastpath import route
+from rmbench.forwards.fastpath import Verdicts, route
 from rmbench.forwards.loop import Workers, run
 from rmbench.forwards.memory import held
 from rmbench.forwards.plan import Bin, plan
@@ -40,11 +40,13 @@ def forwards(
     token_budget: int | None,
     usage: Usage,
     workers: Workers | None = None,
+    verdicts: Verdicts | None = None,
 ) -> Generator[Answers]:
     """The answers of each forward; requests with the same tokens share what is computed.
 
     `todo` is read as it is needed, a window ahead of the forwards and from another thread; requests of one prompt
-    should follow one another, because only what is in one window shares forwards. `workers` share the forwards out.
+    should follow one another, because only what is in one window shares forwards. `workers` share the forwards out;
+    `verdicts` keep what the start-up check found.
     """
     budget: TokenBudget | None = None
     answered: dict[_Identity, Reward] = {}
@@ -52,7 +54,7 @@ def forwards(
         for window in coming:
             budget = budget or budget_of(model, token_budget, readable(window))
             usage.token_budget = budget.limit
-            yield from _answers(model, window, answered, budget, usage, workers)
+            yield from _answers(model, window, answered, budget, usage, workers, verdicts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ class Asked:
     identity: _Identity
 
     def answer(self, reward: Reward) -> tuple[bytes, Reward]:
-        return self.key, checked(replace(reward, truncated=self.item.cut, read=self.read), self.request)
+        of_item = replace(reward, truncated=self.item.cut, read=self.read, noted=self.item.noted)
+        return self.key, checked(of_item, self.request)
 
     def failed(self, detail: str | None) -> tuple[bytes, Reward]:
         n_tokens, cut = len(self.item.ids), self.item.cut
@@ -82,6 +85,7 @@ def _answers(
     budget: TokenBudget,
     usage: Usage,
     workers: Workers | None,
+    verdicts: Verdicts | None,
 ) -> Iterator[Answers]:
     """The answers of one window: those that need no forward, and then those of each forward."""
     at_once = [asked.failed(asked.item.error) for asked in window if asked.item.error is not None]
@@ -96,7 +100,7 @@ def _answers(
     encoded = [group[0].item for group in groups]
     if not encoded:
         return
-    for planned, rewards in run(model, encoded, planner(model, encoded), budget, workers):
+    for planned, rewards in run(model, encoded, planner(model, encoded, budget, verdicts), budget, workers):
         usage.batches += 1
         usage.ways[planned.way] = usage.ways.get(planned.way, 0) + len(planned.members)
         usage.tokens += sum(len(encoded[i].ids) for i in planned.members)
@@ -111,10 +115,15 @@ def _answers(
         yield answers
 
 
-def planner(model: TokenModel, encoded: Sequence[Encoded]) -> Callable[[Sequence[Encoded], int], list[Bin]]:
+def planner(
+    model: TokenModel, encoded: Sequence[Encoded], budget: TokenBudget, verdicts: Verdicts | None
+) -> Callable[[Sequence[Encoded], int], list[Bin]]:
     """How sequences of this model are planned, given what of `encoded` says which ways are open."""
-    path, cost = route(model, encoded), cost_of(model.backbone)
-    return lambda sequences, tokens: plan(sequences, cost, 1 if path.alone else tokens, path.ways)
+    cost = cost_of(model.backbone)
+    path = route(model, encoded, cost, verdicts)
+    if budget.pace is not None and path.rate is not None:
+        budget.pace.expect(path.rate / cost.token)
+    return lambda sequences, tokens: plan(sequences, cost, 1 if path.alone else tokens, path.ways, budget.pace)
 
 
 def readable(window: Sequence[Asked]) -> list[Encoded]:

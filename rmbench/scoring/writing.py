@@ -7,12 +7,14 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
+from rmbench.device import ran_on
 from rmbench.errors import ModelError, RmbenchError
 from rmbench.models.base import identity_of, subject_of, told
 from rmbench.policies.base import OpenedPolicy, Policy
 from rmbench.policies.outputs import Outputs
 from rmbench.scoring.keys import generation_key, turn
 from rmbench.scoring.ledger import Codec, Ledger
+from rmbench.scoring.usage import busy
 from rmbench.types import GenerationRequest, Message, Response, ToolCall
 
 if TYPE_CHECKING:
@@ -33,6 +35,12 @@ class Writing:
         """Gives back what a started policy holds; what it wrote stays known."""
         self._open.close()
         self._running = self.policy if isinstance(self.policy, Policy) else None
+
+    @property
+    def device(self) -> str | None:
+        """What the policy is running on; None where it runs elsewhere, or nothing had to be written."""
+        model = getattr(self._running, "model", None)
+        return None if model is None else ran_on(model)
 
     def write(self, requests: Sequence[GenerationRequest]) -> list[Response | None]:
         """One response per request, in order; None where the policy leaves one out.
@@ -81,7 +89,8 @@ class Writing:
 
     def _started(self) -> Policy:
         if self._running is None:
-            self._running = self._open.enter_context(cast(OpenedPolicy, self.policy).started(self.asking.device))
+            with busy(self.asking.progress, "loading"):
+                self._running = self._open.enter_context(cast(OpenedPolicy, self.policy).started(self.asking.device))
         return self._running
 
     def _identity(self) -> str:
@@ -106,8 +115,22 @@ def _from_json(fields: Sequence[Any]) -> Response:
     return Response(content, tokens=tokens, finish=finish, cap=cap, top=top[0] if top else ())
 
 
-def _message(role: str, content: Any, calls: Sequence[Any] = (), tool_call_id: Any = None, name: Any = None) -> Message:
-    return Message(role, content, [ToolCall(*call) for call in calls], tool_call_id, name)
+def _message(
+    role: str,
+    content: Any,
+    calls: Sequence[Any] = (),
+    tool_call_id: Any = None,
+    name: Any = None,
+    extras: Sequence[Sequence[str]] = (),
+) -> Message:
+    return Message(
+        role,
+        content,
+        [ToolCall(*call) for call in calls],
+        tool_call_id,
+        name,
+        [(field, value) for field, value in extras],
+    )
 
 
 _RESPONSES: Codec[Response] = Codec(_to_json, _from_json, lambda response: True)

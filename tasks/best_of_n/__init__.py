@@ -7,9 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rmbench.data.conversation import POLICY, PROMPT, RESPONSE, RESPONSES, Reply, read_prompt, read_reply, to_example
+from rmbench.data.conversation import (
+    CHOSEN,
+    POLICY,
+    PROMPT,
+    RESPONSE,
+    RESPONSES,
+    Reply,
+    attempt,
+    read_answers,
+    read_prompt,
+    read_reply,
+    to_example,
+)
 from rmbench.data.dataset import LeftOut
-from rmbench.data.files import Row, shown
+from rmbench.data.rows import Row, shown
 from rmbench.kinds.comparison import Comparison
 from rmbench.types import Example
 
@@ -27,20 +39,41 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
     """One example a row, or, where a row is one candidate, a group of rows of the same group id or prompt."""
     groups: dict[object, list[Row]] = {}
     for row in rows:
-        if "bon_best" in row.value:
-            yield _rmb(row)
-        elif solutions := _solutions(row):
-            yield _gsm8k(row, solutions)
-        elif row.first(RESPONSES):
-            yield _grouped(row)
+        group = attempt(row, _group)
+        if isinstance(group, LeftOut):
+            yield group
+        elif group is None:
+            yield attempt(row, _alone)
         else:
-            row.need(PROMPT, _EXPECTED)
-            groups.setdefault(row.name(_GROUP) or read_prompt(row), []).append(row)
-    for group in groups.values():
-        yield _joined(group)
+            groups.setdefault(group, []).append(row)
+    for several in groups.values():
+        yield attempt(several[0], lambda _, several=several: _joined(several))  # type: ignore[misc]
 
 
-def _rmb(row: Row) -> Example | LeftOut:
+def _group(row: Row) -> object | None:
+    """What a row of one candidate is joined by, None of a row that is an example by itself."""
+    if "bon_best" in row.value or row.first((*RESPONSES, *CHOSEN)) or _solutions(row):
+        return None
+    row.need(PROMPT, _EXPECTED)
+    return row.name(_GROUP) or read_prompt(row)
+
+
+def _alone(row: Row) -> Example:
+    if "bon_best" in row.value:
+        return _rmb(row)
+    if solutions := _solutions(row):
+        return _gsm8k(row, solutions)
+    return _grouped(row) if row.first(RESPONSES) else _sides(row)
+
+
+def _sides(row: Row) -> Example:
+    """Chosen against rejected responses."""
+    answers = read_answers(row)
+    right = answers.chosen or 0
+    return to_example(row, answers.replies, [place < right for place in range(len(answers.replies))], _IDS)
+
+
+def _rmb(row: Row) -> Example:
     """RMB's best-of-n rows: `bon_best` beats every one of `loser_list`."""
     losers = row.value.get("loser_list")
     if not isinstance(losers, list):
@@ -58,7 +91,7 @@ def _solutions(row: Row) -> list[str]:
     return [name for name, value in row.value.items() if isinstance(value, dict) and graded <= value.keys()]
 
 
-def _gsm8k(row: Row, columns: list[str]) -> Example | LeftOut:
+def _gsm8k(row: Row, columns: list[str]) -> Example:
     replies = [read_reply(row, name, row.value[name]) for name in columns]
     replies = [
         replace(reply, tags={"policy": name, **_final_answer(reply.text)})
@@ -73,21 +106,19 @@ def _final_answer(text: str | None) -> dict[str, str]:
     return {"answer": answer.strip()} if mark else {}
 
 
-def _grouped(row: Row) -> Example | LeftOut:
+def _grouped(row: Row) -> Example:
     field = row.need(RESPONSES, _EXPECTED)
     values = row.value[field]
     if not isinstance(values, list):
         raise row.error(f"expected a list of responses, got {shown(values)}", field)
     replies = [read_reply(row, field, value) for value in values]
-    if not any(reply.prompt for reply in replies):
-        row.need(PROMPT, _EXPECTED)
     return to_example(row, replies, _labels(row, values), _IDS)
 
 
 def _labels(row: Row, values: list[Any]) -> list[bool | float | None]:
     """One label per response: from the list beside them, else from the responses, which are objects then."""
     if row.first(_LIST_LABELS) is None and all(isinstance(value, dict) for value in values):
-        holders = [Row(value, row.file, row.number) for value in values]
+        holders = [row.of(value) for value in values]
         fields = [holder.need(_LABEL, _EXPECTED) for holder in holders]
         return [_label(row, name, holder.value[name]) for name, holder in zip(fields, holders, strict=True)]
     field = row.need(_LIST_LABELS, _EXPECTED)
@@ -99,7 +130,7 @@ def _labels(row: Row, values: list[Any]) -> list[bool | float | None]:
     return [_label(row, field, label) for label in labels]
 
 
-def _joined(group: list[Row]) -> Example | LeftOut:
+def _joined(group: list[Row]) -> Example:
     """Rows of one candidate each."""
     prompts = [read_prompt(row) for row in group]
     for row, prompt in zip(group, prompts, strict=True):
@@ -141,4 +172,5 @@ TASK = Comparison(
     card="best_of_n",
     read=read,
     bundled=Path(__file__).parent / "rows.jsonl",
+    orders="both",
 )
