@@ -577,6 +577,20 @@ def test_the_predicted_score_is_that_of_a_line_through_the_models_that_policies_
     assert found[7] is None
 
 
+@pytest.mark.parametrize("other", [0.1, 0.9])
+def test_two_rows_of_one_model_count_once_as_their_mean(other: float) -> None:
+    accuracies = [0.81, 0.7, 0.66, 0.5, 0.61, 0.4]
+    figures = [*zip((name for _, name in ARENA), accuracies, strict=True)]
+    name, first = figures[2]
+    twice = [*figures, (name, other), ("org/new", 0.55)]
+    averaged = [*figures[:2], (name, (first + other) / 2), *figures[3:], ("org/new", 0.55)]
+    due, found, turned = (predict(given, "Chatbot Arena") for given in (averaged, twice, twice[::-1]))
+    for one in (found[-1], turned[0]):
+        assert one is not None
+        assert due[-1] is not None
+        assert (one.value, one.ci_low, one.n) == (pytest.approx(due[-1].value), pytest.approx(due[-1].ci_low), 6)
+
+
 def test_five_models_in_common_predict_nothing() -> None:
     figures = [(name, i / 10) for i, (_, name) in enumerate(ARENA[:5])]
     assert predict([*figures, ("org/new", 0.55)], "Chatbot Arena") == [None] * 6

@@ -29,8 +29,8 @@ strict: a tie is no win. `n` examples count in the headline, in so many independ
 `unanswered` counts requests without a reward. ECE is the debiased calibration error of reward differences, taken as
 log odds and after a temperature fitted out of fold; at equal length is accuracy with the effect of length taken out.
 Predicted Arena is the score of a policy trained on the reward, by a line through the models here that
-`policy_results/` knows, with a prediction interval; a dash where they are fewer than 6. Other columns without a value
-are not shown.
+`policy_results/` knows (several rows of one count as their mean), with a prediction interval; a dash where they are
+fewer than 6. Other columns without a value are not shown.
 """
 _MADE = (
     "Made by `rmbench leaderboard build` from the files in `results/`; `rmbench leaderboard check` finds what differs."
