@@ -133,7 +133,8 @@ def _compared(sides: Sequence[Side], find: Find, wanted: str | None, view: str |
     metric = wanted or measure.headline
     if view is not None and not any(view in side.views for side in sides):
         raise UsageError(unknown("view", view, list(dict.fromkeys(name for side in sides for name in side.views))))
-    judged = [SideOutcomes(side) for side in sides]
+    judged = [SideOutcomes(sides[0])]
+    judged += [SideOutcomes(side, like=judged[0]) for side in sides[1:]]
     subsets, notes = judged[0].subsets, _notes(sides)
     if any(other.subsets != subsets for other in judged[1:]):
         subsets = {"all": subsets["all"]}
