@@ -587,10 +587,10 @@ def test_answers_that_one_alone_has_and_infinities_are_no_same_rewards(tmp_path:
 
 def test_verdicts_of_models_that_compare_are_held_against_each_other(official: Any, capsys: Any) -> None:
     judge = official("gpt4o_pairwise")
-    copy = judge.parent.parent / "copy" / judge.name
-    shutil.copytree(judge, copy)
-    (path,) = copy.glob("*.json")
-    edit(path, path, subject={"id": "copy"})
+    (path,) = judge.glob("*.json")
+    copy = edit(path, judge.parent / "copy" / path.name, subject={"id": "copy"})
+    shutil.copy(files.requests_path(path), files.requests_path(copy))
+    shutil.copy(path.with_suffix(".parquet"), copy.with_suffix(".parquet"))
     assert "same verdicts, " in agreed(capsys, judge, copy)[2]
     agreement, _, printed = agreed(capsys, official("internlm2"), judge)
     assert agreement["rewards"] == 0

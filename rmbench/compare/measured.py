@@ -45,8 +45,9 @@ def label(statistic: Statistic) -> str:
 
 
 class SideOutcomes:
-    """The outcomes of a side, one list a run, in the order of `like`, else of its first run: sums of numbers in the order
-    that a result has them in are those that it states, to the last digit.
+    """The outcomes of a side, one list a run, in the order of `like`, else of its first run.
+
+    Sums in the order that a result has are those that it states, to the last digit.
     """
 
     def __init__(self, side: Side, like: SideOutcomes | None = None) -> None:
