@@ -57,7 +57,8 @@ def test_a_run_says_what_length_and_margins_are_worth(tmp_path: Path, capsys: An
     assert run("run", "-m", "length", "-m", "random", "-t", "best_of_n", "--out", tmp_path) == 0
     printed = capsys.readouterr().out
     assert "accuracy length controlled %" in printed
-    assert "ECE % as it is" in printed
+    assert "RMS % as it is" in printed
+    assert "L1 % as it is" in printed
     assert "always longer: 19.4 %" in printed  # the accuracy of the model that scores by length
 
 

@@ -8,7 +8,7 @@ from scipy.special import ndtr
 from scipy.stats import binomtest, t
 
 from rmbench.metrics import draws, interval
-from rmbench.metrics.interval import Statistic, estimate, mean, wilson_interval
+from rmbench.metrics.interval import Statistic, estimate, kish, mean, variance_of_mean, wilson_interval
 
 
 def ends(estimate_):
@@ -36,8 +36,8 @@ def test_rows_repeated_within_their_cluster_add_nothing_but_the_fewer_degrees_of
     assert ends(found) == pytest.approx((expected.low, expected.high), abs=3e-3)
 
 
-def test_the_effective_n_is_n_over_the_design_effect_of_the_cluster_totals():
-    successes, rows = np.array([5, 1, 0, 4, 2, 3.0]), np.array([5, 4, 3, 4, 3, 3.0])
+def test_the_n_effective_is_n_over_the_design_effect_of_the_cluster_totals():
+    successes, rows = np.array([5, 1, 0, 4, 2, 3.0]), np.full(6, 5.0)
     n, p, c = rows.sum(), successes.sum() / rows.sum(), len(rows)
     variance = c / (c - 1) * sum((s - p * m) ** 2 for s, m in zip(successes, rows, strict=True)) / n**2
     effective = n / (variance / (p * (1 - p) / n))
@@ -45,6 +45,74 @@ def test_the_effective_n_is_n_over_the_design_effect_of_the_cluster_totals():
     quantile = t.ppf(0.975, c - 1)
     for end in wilson_interval(successes, rows):  # Wilson: the ends solve |p - x| = quantile * sqrt(x (1 - x) / n)
         assert abs(p - end) == pytest.approx(quantile * np.sqrt(end * (1 - end) / effective))
+
+
+UNEVEN = np.array([9, 1, 3, 1, 2, 6, 1, 2.0])
+
+
+def test_the_variance_over_clusters_is_the_jackknifes_or_that_of_rows_that_correlate_alike():
+    rng = np.random.default_rng(0)
+    codes = np.repeat(np.arange(8), UNEVEN.astype(int))
+    for correlated in (0.0, 3.0):
+        rows = rng.normal(size=25) + correlated * rng.normal(size=8)[codes]
+        without = [rows[codes != c].mean() for c in range(8)]
+        jackknife = 7 / 8 * sum((rows.mean() - mean_) ** 2 for mean_ in without)
+        apart = rows - rows.mean()
+        pairs = sum(apart[i] * apart[j] / (UNEVEN[codes[i]] - 1)
+                    for i in range(25) for j in range(25) if i != j and codes[i] == codes[j])  # fmt: skip
+        several = UNEVEN[UNEVEN > 1].sum()
+        squares = np.bincount(codes, np.square(apart))[UNEVEN > 1]
+        seen, unequal = squares.sum() ** 2 / np.square(squares).sum(), 1 - 25**2 / np.square(UNEVEN).sum() / 8
+        correlation = np.clip(pairs / several / np.square(apart).mean(), 0, 1)
+        correlation = (seen * correlation + unequal) / (seen + unequal)
+        alike = np.square(apart).mean() / 25 * (1 + (np.square(UNEVEN).sum() / 25 - 1) * correlation)
+        assert variance_of_mean(rows, codes) == pytest.approx(max(jackknife, alike))
+
+
+def test_clusters_alike_in_size_have_the_variance_of_their_totals():
+    rows, codes = np.random.default_rng(1).normal(size=60), np.repeat(np.arange(12), 5)
+    totals = np.bincount(codes, rows - rows.mean())
+    assert variance_of_mean(rows, codes) == pytest.approx(12 / 11 * np.square(totals).sum() / 60**2)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "effective"), [([1, 1, 1], 3), ([5, 5], 2), ([10, 1], 121 / 101), ([4], 1), ([3, 0, 3], 2)]
+)
+def test_kishs_number_of_clusters(sizes, effective):
+    assert kish(np.array(sizes)) == pytest.approx(effective)
+
+
+def uneven(kind, rng, clusters):
+    """Sizes of clusters: of a Pareto distribution, or one with 83 % of the rows."""
+    if kind == "pareto":
+        return np.floor(1 + rng.pareto(1.1, clusters)).clip(max=300)
+    return np.append(np.full(clusters - 1, 2.0), np.round(0.83 / 0.17 * 2 * (clusters - 1)))
+
+
+@pytest.mark.parametrize("kind", ["pareto", "giant"])
+@pytest.mark.parametrize("p", [0.5, 0.9, 0.95])
+@pytest.mark.parametrize("statistic", ["proportion", "fraction", "number"])
+def test_clusters_that_differ_in_size_do_not_make_intervals_too_narrow(kind, p, statistic):
+    rng, held, repeats = np.random.default_rng(3), 0, 120
+    for repeat in range(repeats):
+        sizes = uneven(kind, rng, 40).astype(int)
+        codes = np.repeat(np.arange(40), sizes)
+        chance = rng.beta(p * 7 / 3, (1 - p) * 7 / 3, 40)[codes]  # intra-cluster correlation .3
+        rows = (rng.random(len(codes)) < chance).astype(float)
+        [found] = estimate([mean("share", rows, statistic)], codes, draws=100, seed=repeat)
+        held += not (found.ci_low > p or found.ci_high < p)
+    assert held >= 120 * 0.95 - 3 * np.sqrt(120 * 0.05 * 0.95)  # at least 95 % but for chance; 1 to 86 % without
+    assert found.clusters_effective == pytest.approx(sizes.sum() ** 2 / np.square(sizes).sum())
+
+
+@pytest.mark.parametrize("kind", ["proportion", "fraction", "number"])
+def test_the_n_effective_is_that_of_the_variance(kind):
+    rows, codes = np.random.default_rng(4).integers(0, 2, 40).astype(float), np.repeat(np.arange(40), 5)
+    [alone] = estimate([mean("share", rows, kind)], range(40))
+    [copied] = estimate([mean("share", np.repeat(rows, 5), kind)], codes)
+    assert (alone.n_effective, alone.clusters_effective) == (40, 40)
+    assert copied.n_effective == pytest.approx(39, abs=1e-9)  # (c - 1): the variance between clusters is estimated
+    assert copied.clusters_effective == 40
 
 
 def test_clusters_that_balance_themselves_do_not_raise_n():
@@ -85,7 +153,7 @@ def test_coverage_at_a_hundred_clusters(size):
 
 def test_the_bootstrap_equals_a_loop_that_draws_rows_cluster_by_cluster():
     rng = np.random.default_rng(1)
-    rows, clusters = rng.normal(3, 1, 40), rng.integers(0, 12, 40)
+    rows, clusters = rng.normal(3, 1, 48), rng.permutation(np.repeat(np.arange(12), 4))
     [found] = estimate([mean("mean_rank", rows)], clusters, draws=200, seed=9)
     groups, [times] = [rows[clusters == c] for c in dict.fromkeys(clusters.tolist())], draws.times(12, 200, 9)
     means = [np.concatenate([np.tile(g, int(k)) for g, k in zip(groups, draw, strict=True)]).mean() for draw in times]

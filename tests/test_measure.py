@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from rmbench.metrics import comparison, draws
-from rmbench.metrics.interval import Statistic, estimate, mean, percentiles, wilson_interval
+from rmbench.metrics.interval import Statistic, estimate, mean, wilson, wilson_interval
 from rmbench.metrics.measure import Make, Measure, Unfitted, macro, named
 from rmbench.metrics.paired import difference_of
 from rmbench.plugins import load_task, task_names
@@ -87,7 +88,9 @@ def test_draws_are_a_loop_over_the_clusters_of_each_stratum() -> None:
         parts = [accuracy_of([o for o in kept if o.facets["section"] == name]) for name in "ab"]
         values.append((parts[0] + 3 * parts[1]) / 4)
     found = one(BOTH, mixed, draws=300, seed=5)
-    expected = percentiles(found.value, np.array(values), found.clusters, found.clusters - 3)
+    freedom = found.clusters - 3
+    n = found.value * (1 - found.value) / (np.var(values) * found.clusters / freedom)
+    expected = wilson(np.asarray(found.value), np.asarray(n), student.ppf(0.975, freedom))
     assert (found.ci_low, found.ci_high) == pytest.approx(expected)
     slow = macro("slow", [(1.0, {"section": "a"}, ACCURACY), (3.0, {"section": "b"}, as_slow(ACCURACY))])
     assert one(slow, mixed, draws=300, seed=5).ci_low == pytest.approx(found.ci_low)

@@ -48,6 +48,19 @@ def test_equal_p_are_never_split_and_no_bin_is_empty(values):
     assert len({(round(value, 9), b) for value, b in zip(p, bin_of, strict=True)}) == len(set(np.round(values, 9)))
 
 
+def test_p_that_only_rounding_tells_apart_are_never_split():
+    p = np.repeat([0.2, 0.5, 0.3 / 0.5], 50) + np.tile([0, 1e-16, -1e-16, 2e-13, -2e-13], 30)
+    found = bins(p, np.ones(150), 400)
+    assert [len(set(found[at : at + 50])) for at in (0, 50, 100)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("tiny", [0.0, 1e-62, 1e-30, 1e-14])
+def test_an_error_that_is_rounding_is_0(tiny):
+    p, y = np.full(400, tiny), np.zeros(400)
+    found = {one.name: one for one in figures(p, y, np.ones(400), np.arange(400))}
+    assert (found["ece"].value, found["ece_l1"].value, found["reliability"].value) == (0, 0, 0)
+
+
 def test_few_clusters_have_few_bins():
     p = np.random.default_rng(0).random(2000)
     assert [bins(p, np.ones(2000), clusters).max() + 1 for clusters in (1, 39, 100, 5000)] == [1, 1, 5, 15]

@@ -15,12 +15,13 @@ from rmbench.calibration.maps import Fit, How, Parameters, Rows, Scope
 from rmbench.metrics import reliability
 from rmbench.metrics.grading import labels_of
 from rmbench.metrics.interval import Estimate
-from rmbench.results.schema import Calibration, CalibrationMap, Figure, MapFit, ReliabilityBin
+from rmbench.results.schema import WORSE, Calibration, CalibrationMap, Figure, MapFit, ReliabilityBin
 from rmbench.types import Array, Outcome
 
 FOLDS = 5
 LEAST_CLUSTERS = 10
 _SMALL = 1e-100
+_NO_WORSE = 1e-9
 
 Codes = NDArray[np.intp]
 
@@ -63,13 +64,15 @@ def calibrate(
     ]
     used = next((c for c in crossed if (c.scope, c.how) == ("softmax", "temperature")), None)
     used = used or next(c for c in crossed if (c.scope, c.how) == ("pooled", "isotonic"))
+    described = [_described(one) for one in crossed]
+    as_it_is = {one.scope: one.figure("log_loss").value for one in described if one.map == "raw"}
     report = Calibration(
         kind="softmax" if used.scope == "softmax" else "pooled",
         map="temperature" if used.how == "temperature" else "isotonic",
         view=view,
         folds=FOLDS,
         clusters=len(np.unique(used.part.clusters)),
-        maps=[_described(c) for c in crossed],
+        maps=[_compared(one, as_it_is[one.scope]) for one in described],
     )
     found: list[Array] = [np.zeros(0)] * len(outcomes)
     for i, some in zip(order, _probabilities(used, data), strict=True):
@@ -306,6 +309,14 @@ def _described(crossed: _Crossed) -> CalibrationMap:
         ],
         note=whole.note or next((f"in a fold, {fit.note}" for fit in apart if fit.note), None),
     )
+
+
+def _compared(found: CalibrationMap, as_it_is: float | None) -> CalibrationMap:
+    """The map, with a note where its log loss out of fold is no gain."""
+    loss = found.figure("log_loss").value
+    if found.map == "raw" or loss is None or as_it_is is None or loss <= as_it_is + _NO_WORSE:
+        return found
+    return found.model_copy(update={"note": "; ".join(filter(None, [found.note, WORSE]))})
 
 
 def _figure(found: Estimate) -> Figure:

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rmbench.metrics.reliability import SAME, alike
 from rmbench.results.schema import Calibration
 from rmbench.types import Array
 
@@ -84,9 +85,9 @@ def accepted(scope: Scope, how: How, stated: Parameters | None, rows: Rows) -> F
 def _is_same(how: How, stated: Parameters, theirs: float, made: Fit) -> bool:
     """Whether parameters are those of a fit, or lose as little: where the loss is flat, rounding moves them further.
 
-    A temperature that has a note is at a bound, which is a number like any other and not what makes a loss small.
+    A temperature at a bound is a number like any other, and not what makes a loss small.
     """
-    if how == "temperature" and made.note is not None:
+    if how == "temperature" and made.note is not None and "bound" in made.note:
         return _are_close(stated, made.parameters, _SAME_BOUND)
     if _note(how, stated) != _note(how, made.parameters):
         return False
@@ -111,7 +112,9 @@ def _note(how: How, parameters: Parameters) -> str | None:
 def loss(scope: Scope, how: How, parameters: Parameters, rows: Rows) -> float:
     """What a fit makes as small as it can be: the mean squared error of `isotonic`, the mean log loss of the others.
 
-    Of `softmax` that is the log loss of the right candidate, of `platt` against Platt's smoothed y.
+    The example that a temperature is held by is not in it.
+
+    Of `softmax` the log loss is that of the right candidate, of `platt` it is against Platt's smoothed y.
     """
     share = rows.weight / rows.weight.sum()
     if how == "isotonic":
@@ -147,9 +150,9 @@ def _fitted(scope: Scope, how: How, rows: Rows) -> Fit:
         case "softmax", "temperature":
             starts = _starts(rows.prompt)
             x = _behind(rows, starts)
-            return _temperature(x, rows, lambda scaled: _softmax(scaled, starts))
+            return _temperature(x, rows, lambda scaled: _softmax(scaled, starts), 1 / len(x))
         case _, "temperature":
-            return _temperature(rows.x, rows, _sigmoid)
+            return _temperature(rows.x, rows, _sigmoid, 1 / float(rows.weight.sum()))
         case "pairs", "isotonic":
             return _isotonic(rows, least=0.5)
         case _, "isotonic":
@@ -213,8 +216,13 @@ def complete(known: NDArray[np.bool_], prompt: NDArray[np.intp]) -> NDArray[np.b
     return whole[prompt]
 
 
-def _temperature(x: Array, rows: Rows, predict: Callable[[Array], Array]) -> Fit:
-    """The T of `predict(x / T)` with the least log loss, which is convex in 1 / T."""
+def _temperature(x: Array, rows: Rows, predict: Callable[[Array], Array], prior: float) -> Fit:
+    """The T of `predict(x / T)` with the least log loss, which is convex in 1 / T.
+
+    Where hardly any pair is in the wrong order a few decide, and T would jump with each of them. So one more example is
+    added, of the share `prior`: a pair whose margin is the root mean square of x, and that is won half. It has no say
+    where many pairs do, and moves with the scale of the rewards.
+    """
     from scipy.optimize import brentq
 
     largest = float(np.abs(x).max())
@@ -230,16 +238,20 @@ def _temperature(x: Array, rows: Rows, predict: Callable[[Array], Array]) -> Fit
         """Of the log loss, at scale / T."""
         return float(weighted @ (predict(np.exp(log_inverse) * x) - rows.y))
 
+    def held(log_inverse: float) -> float:
+        """The same with the example that is added."""
+        return slope(log_inverse) + prior * float(_sigmoid(np.exp(np.array(log_inverse))) - 0.5)
+
     bound = float(np.log(BOUND))
-    if slope(bound) <= 0:
-        note = (
-            f"the temperature is at its lower bound, 1/{BOUND:g} of the spread: hardly any pair is in the wrong order"
-        )
-        return Fit({"temperature": scale / BOUND}, note)
-    if slope(-bound) >= 0:
+    note: str | None
+    if held(-bound) >= 0:
         note = f"the temperature is at its upper bound, {BOUND:g} times the spread: larger rewards are no better"
         return Fit({"temperature": scale * BOUND}, note)
-    return Fit({"temperature": scale / float(np.exp(brentq(slope, -bound, bound, xtol=1e-12)))})
+    if held(bound) <= 0:
+        note = f"the temperature is at its lower bound, 1/{BOUND:g} of the spread: no pair is in the wrong order"
+        return Fit({"temperature": scale / BOUND}, note)
+    note = "the temperature is at its prior: hardly any pair is in the wrong order" if slope(bound) <= 0 else None
+    return Fit({"temperature": scale / float(np.exp(brentq(held, -bound, bound, xtol=1e-12)))}, note)
 
 
 def _isotonic(rows: Rows, least: float) -> Fit:
@@ -247,11 +259,14 @@ def _isotonic(rows: Rows, least: float) -> Fit:
 
     Without those bounds the mean of its values is that of y: what AutoCal-R (Landesberg, 2025) calls mean preserving.
     They keep a log loss finite, and move the mean by less than half a row. Equal x have one value (Zadrozny and Elkan,
-    KDD 2002). Steps are kept by their ends, and joined by straight lines.
+    KDD 2002), and so have those that only the rounding of a difference tells apart. Steps are kept by their ends, and
+    joined by straight lines.
     """
     from scipy.optimize import isotonic_regression
 
-    at, of = np.unique(rows.x, return_inverse=True)
+    of = alike(rows.x, SAME * float(np.abs(rows.x).max()))
+    at = np.full(int(of.max()) + 1, np.inf)
+    np.minimum.at(at, of, rows.x)
     weight = np.bincount(of, weights=rows.weight)
     shares = np.bincount(of, weights=rows.weight * rows.y) / weight
     found = isotonic_regression(shares, weights=weight)

@@ -11,15 +11,26 @@ from rich.table import Table
 
 from rmbench.errors import UsageError
 from rmbench.plugins import did_you_mean
-from rmbench.results.digest import Digest, digest, figure, said, whole
-from rmbench.results.schema import Calibration, CalibrationMap, Figure, Metric, TaskResult
+from rmbench.results.digest import (
+    ERROR_WORDS,
+    Digest,
+    calibration_errors,
+    calibration_map,
+    digest,
+    few_clusters,
+    figure,
+    said,
+    whole,
+)
+from rmbench.results.schema import WORSE, Calibration, CalibrationMap, Figure, Metric, TaskResult
 
 NOTHING = "-"
 _TESTED = "* differs from 0 at 5 % (sign flips, Holm)"
-_PAIRS = "ECE: of the chance that the right one of a pair has the larger reward, from differences as log odds"
+_PAIRS = "of the chance that the right one of a pair has the larger reward, differences being log odds, out of fold"
 _BOUNDS = {
     "upper bound": "upper bound: larger rewards are no better",
-    "lower bound": "lower bound: hardly a pair in the wrong order",
+    "lower bound": "lower bound: no pair in the wrong order",
+    "prior": "prior: hardly a pair in the wrong order",
 }
 _KINDS = {"softmax": "a softmax over a prompt's responses", "pooled": "pooled over all prompts"}
 _METRIC_WIDTH, _MODEL_WIDTH = 34, 26
@@ -57,10 +68,12 @@ def print_details(result: TaskResult, names: Sequence[str] = ()) -> None:
             f"{metric.label}{' %' if _is_fraction(metric) else ''}",
             _value(metric),
             _interval(metric),
-            f"{metric.n:,}",
-            f"{metric.clusters:,}",
+            _with_effective(metric.n, metric.n_effective),
+            _with_effective(metric.clusters, metric.clusters_effective),
         )
         table.add_row(*map(plain, cells))
+    if any(metric.n_effective != metric.n or metric.clusters_effective != metric.clusters for metric in result.metrics):
+        table.caption = "(as many independent rows, or clusters alike in size, tell as much)"
     console.print(table)
     if not names:
         _print_calibrations(console, result)
@@ -88,7 +101,8 @@ def _print_calibration(console: Console, calibration: Calibration) -> None:
     """Every figure of every map, judged out of fold."""
     table = Table("of", "map", "figure", "value", "95 % interval", "n", "clusters", header_style="bold")
     for found in calibration.maps:
-        for one in found.figures:
+        square, _ = calibration_errors(found)
+        for one in (square if each.name == square.name else each for each in found.figures):
             value = "-" if one.value is None else f"{one.value:.4f}"
             ends = "" if one.ci_low is None else f"[{one.ci_low:.4f}, {one.ci_high:.4f}]"
             table.add_row(found.scope, found.map, one.name, value, ends, f"{one.n:,}", f"{one.clusters:,}")
@@ -152,17 +166,23 @@ def _print_beside(console: Console, found: Digest, rows: Sequence[Row]) -> None:
 
 def _print_calibrated(console: Console, rows: Sequence[Row]) -> None:
     """What a margin is worth."""
-    columns: dict[str, Cell] = {
-        "model": _name,
-        "ECE % as it is": lambda result, view: _error(result, view, "raw"),
-        "calibrated": lambda result, view: _error(result, view, "temperature"),
-        "temperature": _temperature,
-    }
-    rows = [row for row in rows if _map(*row, "raw") or _map(*row, "temperature")]
+    rows = [row for row in rows if _map(*row, fitted=False)]
     if not rows:
         return
-    cells = [[cell(*row) for cell in columns.values()] for row in rows]
-    print_rows(console, columns, rows, [_PAIRS, *(said for end, said in _BOUNDS.items() if f"({end})" in str(cells))])
+    before, after = _errors("as it is", fitted=False), _errors("calibrated", fitted=True)
+    after["temperature"] = _temperature
+    bounds = (said for end, said in _BOUNDS.items() if f"({end})" in str([_temperature(*row) for row in rows]))
+    words = [_PAIRS, ERROR_WORDS, *bounds]
+    columns: dict[str, Cell] = {"model": _name, **before, **after}
+    if len(held(console, columns, rows)) == len(columns):
+        print_rows(console, columns, rows, words)
+    else:
+        print_rows(console, {"model": _name, **before}, rows)
+        print_rows(console, {"model": _name, **after}, rows, words)
+    for result, view in rows:
+        found = _map(result, view, fitted=True)
+        if found is not None and WORSE in (found.note or ""):
+            console.print(f"  {plain(_name(result, view))}: temperature: {WORSE}", highlight=False)
 
 
 def print_rows(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row], words: Sequence[str] = ()) -> None:
@@ -248,6 +268,13 @@ def _count(found: Metric | None) -> str:
     return NOTHING if found is None else f"{found.n:,}"
 
 
+def _with_effective(count: int, effective: float | None) -> str:
+    """A count, with as many independent ones as tell as much where these are fewer."""
+    if effective is None or abs(count - effective) < 0.05:
+        return f"{count:,}"
+    return f"{count:,} ({effective:,.{0 if effective >= 100 else 1}f})"
+
+
 def _print_effects(console: Console, found: Digest, results: Sequence[TaskResult]) -> None:
     """One row a metric and one column a model, as many beside each other as the terminal holds."""
     fitting = max(1, (console.width - _METRIC_WIDTH) // _MODEL_WIDTH)
@@ -278,21 +305,25 @@ def _adjusted(result: TaskResult) -> dict[str, float]:
     return dict(zip(tested, holm(list(tested.values())), strict=True))
 
 
-def _map(result: TaskResult, view: str, how: str) -> CalibrationMap | None:
+def _map(result: TaskResult, view: str, *, fitted: bool) -> CalibrationMap | None:
     """From differences of rewards to the chance that the larger is the right one's; None where no pair tells."""
-    calibration = result.calibration
-    if calibration is None or calibration.view != view:
+    if result.calibration is None or result.calibration.view != view:
         return None
-    return next((found for found in calibration.maps if (found.scope, found.map) == ("pairs", how)), None)
+    return calibration_map(result.calibration, "pairs", fitted=fitted)
 
 
-def _error(result: TaskResult, view: str, how: str) -> str:
-    found = _map(result, view, how)
-    return NOTHING if found is None else _cell(found.figure("ece"))
+def _error(which: int, fitted: bool, result: TaskResult, view: str) -> str:
+    found = _map(result, view, fitted=fitted)
+    return NOTHING if found is None else _cell(calibration_errors(found)[which])
+
+
+def _errors(when: str, *, fitted: bool) -> dict[str, Cell]:
+    """The columns of both errors of a map."""
+    return {f"{name} % {when}": partial(_error, which, fitted) for which, name in enumerate(("RMS", "L1"))}
 
 
 def _temperature(result: TaskResult, view: str) -> str:
-    found = _map(result, view, "temperature")
+    found = _map(result, view, fitted=True)
     if found is None:
         return NOTHING
     bound = next(
@@ -344,6 +375,8 @@ def _print_notes(console: Console, results: Sequence[TaskResult]) -> None:
 def _beside(result: TaskResult, shared: str | None) -> Iterator[str]:
     """What is behind a dash, and what `probability` is; `shared` is why no result of the task is calibrated."""
     scale, calibration = result.scale, result.calibration
+    if few := few_clusters(result):
+        yield few
     if scale is not None and scale.distinct == 1:
         yield f"every reward is the same, {scale.minimum:g}"
     if result.dataset.responses_sha256 is None:
@@ -351,7 +384,7 @@ def _beside(result: TaskResult, shared: str | None) -> Iterator[str]:
     if calibration is not None:
         used = calibration.of(calibration.kind, calibration.map)
         kind = f"{_KINDS[calibration.kind]} ({calibration.map})"
-        yield f"`probability` in the records is {kind}, ECE {_cell(used.figure('ece'))} %"
+        yield f"`probability` in the records is {kind}, RMS error {_cell(calibration_errors(used)[0])} %"
     elif result.calibration_reason and not shared:
         yield f"not calibrated: {result.calibration_reason}"
 
@@ -373,9 +406,18 @@ def _is_fraction(figure: Figure) -> bool:
 
 
 def _cell(figure: Figure | None) -> str:
-    if figure is None or figure.value is None:
+    """A number with its interval; an interval alone where there is no number to say."""
+    if figure is None or (figure.value is None and figure.ci_low is None and figure.ci_high is None):
         return NOTHING
-    return f"{_value(figure)} {_interval(figure)}".rstrip()
+    if figure.value is None and (figure.ci_low is None) != (figure.ci_high is None):
+        return _bound(figure)
+    return f"{'' if figure.value is None else _value(figure)} {_interval(figure)}".strip()
+
+
+def _bound(figure: Figure) -> str:
+    """What is known from one side only, at 95 %."""
+    end = figure.ci_low if figure.ci_high is None else figure.ci_high
+    return "" if end is None else f"{'at least' if figure.ci_high is None else 'at most'} {_scaled(figure, end)}"
 
 
 def _value(figure: Figure) -> str:
@@ -386,7 +428,7 @@ def _value(figure: Figure) -> str:
 
 def _interval(figure: Figure) -> str:
     if figure.ci_low is None or figure.ci_high is None:
-        return ""
+        return _bound(figure)
     return f"[{_scaled(figure, figure.ci_low)}, {_scaled(figure, figure.ci_high)}]"
 
 

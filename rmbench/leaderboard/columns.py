@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rmbench.leaderboard.entries import BoardRow
-from rmbench.results.digest import Digest
+from rmbench.results.digest import Digest, calibration_errors, calibration_map
 from rmbench.results.schema import Figure
 
 NOTHING = "-"
@@ -70,15 +70,15 @@ def metric(name: str, heading: str, *, scale: int = 100) -> Column:
     return figure(heading, lambda row: row.metric(name), name=name, scale=scale)
 
 
-def calibration_error(name: str, heading: str, how: str) -> Column:
-    """The calibration error of the map `how` from differences of rewards to probabilities."""
+def calibration_error(name: str, heading: str, *, fitted: bool) -> Column:
+    """The root mean square calibration error of rewards as they are, or of the map fitted to their differences."""
 
     def value(row: BoardRow) -> Figure | None:
         calibration = row.result.calibration
         if calibration is None or calibration.view != row.view:
             return None
-        found = next((m for m in calibration.maps if (m.scope, m.map) == ("pairs", how)), None)
-        return None if found is None else found.figure("ece")
+        found = calibration_map(calibration, "pairs", fitted=fitted)
+        return None if found is None else calibration_errors(found)[0]
 
     return figure(heading, value, name=name)
 
@@ -147,6 +147,15 @@ def with_own(columns: Sequence[Column], found: Digest) -> list[Column]:
     return shown
 
 
+def _with_effective(counted: Column) -> Column:
+    """In CSV also as many independent examples as tell as much."""
+
+    def csv(row: Any) -> dict[str, str]:
+        return {**counted.csv(row), "n_effective": _decimals(getattr(row.first, "n_effective", None))}
+
+    return replace(counted, csv=csv)
+
+
 COLUMNS = (
     text("model", lambda row: row.result.subject.id),
     text("revision", lambda row: row.revision),
@@ -161,15 +170,15 @@ COLUMNS = (
     metric("accuracy_always_longer", "always longer %"),
     metric("accuracy_always_shorter", "always shorter %"),
     metric("length_pearson", "r of length", scale=1),
-    calibration_error("ece_raw", "ECE %", "raw"),
-    calibration_error("ece_calibrated", "ECE calibrated %", "temperature"),
+    calibration_error("ece_raw", "ECE %", fitted=False),
+    calibration_error("ece_calibrated", "ECE calibrated %", fitted=True),
     replace(figure("predicted Arena", lambda row: row.arena, scale=1), always=True),
     metric("effect_padding", "padding (sd)", scale=1),
     metric("padded_wrong_preferred", "padded wrong preferred %"),
     metric("overflow_preferred", "overflow preferred %"),
     metric("selected_length_ratio_at_all", "length of the best / mean", scale=1),
     count("ties", lambda row: row.result.ties.get(row.view)),
-    count("n", lambda row: getattr(row.first, "n", None)),
+    _with_effective(count("n", lambda row: getattr(row.first, "n", None))),
     count("clusters", lambda row: getattr(row.first, "clusters", None)),
     count("unanswered", _unanswered),
     count("examples unanswered", lambda row: row.standing.lost or None),

@@ -20,8 +20,8 @@ from rmbench.types import Array
 
 BINS = 15
 CLUSTERS_A_BIN = 20
-_EQUAL = 12  # decimals of p: those that agree in them are the same
-_ROUNDING = 1e-12
+POINT_CLUSTERS = 200  # below it an error by itself is a toss of a coin, and its interval is what there is to say
+SAME = 1e-12  # of what is no further apart it is rounding that makes a difference
 
 Codes = NDArray[np.integer]
 
@@ -50,7 +50,11 @@ def figures(p: Array, y: Array, weight: Array, clusters: Codes, folds: Codes | N
     because a row that raises its own fold's y raises p in the others. For calibrated p its mean is 0, and it may be
     negative. With one row a cluster and equal p in a bin it is the debiased estimate of Kumar, Liang and Ma (NeurIPS
     2019). `ece` is its square root (0 if negative), so a root mean square over bins; `ece_l1` is sum_b |u_b|, the
-    plug-in that is commonly reported, which never reaches 0 and has no interval.
+    plug-in that is commonly reported, which chance raises, so that it never reaches 0. Of calibrated rewards half of
+    the draws have an `ece` of 0, and the rest whatever chance made of it: `POINT_CLUSTERS`.
+
+    The mean absolute error is between the mean square and its root, as no gap is above 1. So the ends of its interval
+    are the low end of reliability and the high end of ece: wider than it need be, and never too narrow.
 
     brier = reliability - resolution + uncertainty (Murphy, 1973) holds exactly: uncertainty is that of the mean of y,
     ybar (1 - ybar), and resolution is what is left. It has no interval: the obvious one covers too little wherever rows
@@ -66,9 +70,10 @@ def figures(p: Array, y: Array, weight: Array, clusters: Codes, folds: Codes | N
     uncertainty, n = observed * (1 - observed), len(p)
     resolution = error + uncertainty - brier.value
     plug_in = float(np.abs(sum(u.sum(axis=0) for u, _, _ in blocks)).sum())
+    plug_in = plug_in if plug_in > SAME else 0.0
     return [
         Estimate("ece", _root(error), _root(low), _root(high), n, count),
-        Estimate("ece_l1", plug_in, np.nan, np.nan, n, count),
+        Estimate("ece_l1", plug_in, *_between(plug_in, np.maximum(low, 0.0), _root(high)), n, count),
         brier,
         Estimate("reliability", error, low, high, n, count),
         Estimate("resolution", resolution, np.nan, np.nan, n, count),
@@ -101,12 +106,19 @@ def bins(p: Array, weight: Array, clusters: int) -> NDArray[np.intp]:
     There are up to 15, one for each twenty clusters, since the mean of a bin that few clusters share says little.
     """
     most = max(1, min(BINS, clusters // CLUSTERS_A_BIN))
-    _, of = np.unique(np.round(p, _EQUAL), return_inverse=True)
+    of = alike(p, SAME)
     mass = np.bincount(of, weights=weight)
     middle = (np.cumsum(mass) - mass / 2) / mass.sum()
     _, dense = np.unique(np.floor(most * middle), return_inverse=True)
     result: NDArray[np.intp] = dense[of]
     return result
+
+
+def alike(values: Array, apart: float) -> NDArray[np.intp]:
+    """The number [n] of each value's group, from 0, rising: values go together that no gap above `apart` divides."""
+    distinct, of = np.unique(values, return_inverse=True)
+    group: NDArray[np.intp] = np.cumsum(np.diff(distinct, prepend=distinct[:1]) > apart)
+    return group[of]
 
 
 _Block = tuple[Array, Array, Array]
@@ -144,7 +156,7 @@ def _squared_error(blocks: list[_Block], count: int) -> tuple[float, float, floa
     gaps, masses = (np.array([block[at].sum(axis=0) for block in blocks]) for at in (0, 1))
     own_gaps, own_masses = (sum(np.square(block[at]).sum(axis=0) for block in blocks) for at in (0, 1))
     gap, mass, pairs = gaps.sum(axis=0), masses.sum(axis=0), np.square(masses).sum(axis=0) - own_masses
-    known = pairs > _ROUNDING * np.square(mass)  # a bin with one cluster a fold says nothing of its own chance
+    known = pairs > SAME * np.square(mass)  # a bin with one cluster a fold says nothing of its own chance
     if not known.any():
         return np.nan, np.nan, np.nan
     scale = np.where(known, mass / np.where(known, pairs, 1.0), 0.0)
@@ -162,7 +174,12 @@ def _squared_error(blocks: list[_Block], count: int) -> tuple[float, float, floa
     middle = error + z * z * (first / plugged if plugged > 0 else 0.0) / 2
     half = float(np.sqrt(np.maximum(0.0, middle * middle - error * error + z * z * chance)))
     low, high = middle - half, np.minimum(middle + half, 1.0)  # no probability is further than 1 from what happens
-    return error, float(np.minimum(error, low)), float(np.maximum(error, high))
+    return _told(error), _told(float(np.minimum(error, low))), _told(float(np.maximum(error, high)))
+
+
+def _told(square: float) -> float:
+    """A square whose root is more than rounding, or 0."""
+    return 0.0 if abs(square) <= SAME**2 else square
 
 
 def _at_least(covariance: Array, least: Array) -> Array:
@@ -234,6 +251,11 @@ def _quantile(clusters: int) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(clusters - 1, 0.5 + LEVEL / 2)) if clusters > 1 else np.nan
+
+
+def _between(value: float, low: float, high: float) -> tuple[float, float]:
+    """Ends that hold the value too; nan where there are none."""
+    return float(np.minimum(value, low)), float(np.maximum(value, high))
 
 
 def _root(value: float) -> float:

@@ -10,7 +10,7 @@ Responses to one prompt are not independent; every interval is over prompts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rmbench.errors import DataError
 from rmbench.metrics import draws as drawing
-from rmbench.metrics.interval import LEVEL, Estimate, Kind, Statistic, estimate, mean, wilson
+from rmbench.metrics.interval import LEVEL, Estimate, Kind, Statistic, corrected, estimate, mean, proportion_n, wilson
 from rmbench.metrics.paired import difference
 from rmbench.types import Array
 
@@ -56,6 +56,11 @@ class Lengths:
     def limit(self) -> float:
         """Below this every length is known: the smallest cap, or length of a response that may not be whole."""
         return _answers(self).limit
+
+    @property
+    def open(self) -> int:
+        """How many responses are only known to be at least as long as they are."""
+        return int(np.count_nonzero(~_answers(self).whole))
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,12 +290,17 @@ def cost_per_1000(price: Price, input_tokens: Array, output_tokens: Array, promp
 def length_ratio(ours: Lengths, theirs: Lengths, *, seed: int = 0) -> Estimate:
     """How many times as long our responses are as theirs to the same prompts: the ratio of geometric means.
 
-    The mean over prompts of the difference in mean log length, taken back by exp; p is that of the sign-flip test. Cut
-    responses count with the length that they have. Prompts without a length on one side are left out.
+    The mean over prompts of the difference in mean log length, taken back by exp; p is that of the sign-flip test.
+    Prompts without a length on one side are left out. Where responses are not known to be whole it is not identified:
+    of what is known of them the ratio is at least so large if they are ours, at most if they are theirs, and nan, with
+    the end that then remains; p is None.
     """
     found = _paired("length_ratio", ours, theirs, np.log, "number", seed)
     value, low, high = (float(np.exp(end)) for end in (found.value, found.ci_low, found.ci_high))
-    return replace(found, value=value, ci_low=low, ci_high=high)
+    if not ours.open and not theirs.open:
+        return replace(found, value=value, ci_low=low, ci_high=high)
+    low, high = np.nan if theirs.open else low, np.nan if ours.open else high
+    return replace(found, value=np.nan, ci_low=low, ci_high=high, p=None)
 
 
 def saturation_difference(ours: Lengths, theirs: Lengths, k: int, *, seed: int = 0) -> Estimate:
@@ -323,6 +333,26 @@ class _Answers:
     def repeated(self) -> bool:
         return len(self.tokens) > self.clusters
 
+    @property
+    def sizes(self) -> Array:
+        """The responses to each prompt [c]."""
+        return np.bincount(self.prompt, minlength=self.clusters).astype(float)
+
+    def reached(self, at: Array) -> Iterator[tuple[int, Array]]:
+        """How many responses to each prompt are no longer than each of `at` [m], in blocks [c, some of m], with the
+        place of the first.
+        """
+        before, chunk = np.zeros(self.clusters), max(1, _ENTRIES // max(1, self.clusters, _DRAWS))
+        for start in range(0, len(at), chunk):
+            points = at[start : start + chunk]
+            place = np.searchsorted(points, self.tokens)
+            now = (place < len(points)) & (self.tokens > (at[start - 1] if start else -np.inf))
+            counts = np.zeros((self.clusters, len(points)))
+            np.add.at(counts, (self.prompt[now], place[now]), 1.0)
+            reached = before[:, None] + counts.cumsum(axis=1)
+            before = reached[:, -1]
+            yield start, reached
+
 
 def _has_length(lengths: Lengths) -> NDArray[np.bool_]:
     return np.array([status == "ok" for status in lengths.status], bool)
@@ -351,19 +381,10 @@ def _bootstrap_half(some: _Answers, at: Array, share: Array, draws: int, seed: i
     if c < 2:
         return 1.0
     times = np.concatenate([block.copy() for block in drawing.times(c, draws, seed)])
-    sizes = times @ np.bincount(some.prompt).astype(float)
+    sizes = times @ some.sizes
     farthest = np.zeros(draws)
-    chunk = max(1, _ENTRIES // max(c, draws))
-    before = np.zeros(c)
-    for start in range(0, len(at), chunk):
-        points = at[start : start + chunk]
-        place = np.searchsorted(points, some.tokens)
-        now = (place < len(points)) & (some.tokens > (at[start - 1] if start else -np.inf))
-        counts = np.zeros((c, len(points)))
-        np.add.at(counts, (some.prompt[now], place[now]), 1.0)
-        reached = before[:, None] + counts.cumsum(axis=1)
-        before = reached[:, -1]
-        strays = np.abs(times @ reached / sizes[:, None] - share[start : start + chunk])
+    for start, reached in some.reached(at):
+        strays = np.abs(times @ reached / sizes[:, None] - share[start : start + reached.shape[1]])
         farthest = np.maximum(farthest, strays.max(axis=1))
     widening = np.sqrt(c / (c - 1)) * stdtrit(c - 1, 0.5 + LEVEL / 2) / ndtri(0.5 + LEVEL / 2)
     return float(np.quantile(farthest, LEVEL) * widening)
@@ -379,6 +400,11 @@ def _effective_n(some: _Answers, at: Array, deaths: _Counts, at_risk: _Counts, a
         if some.repeated:
             variance = np.fmax(variance, np.square(above) * _cluster_variance(some, at, deaths, at_risk))
         n = above * (1 - above) / variance
+    if some.repeated and np.ptp(some.sizes) > 0:
+        below = at < some.limit  # where every length is known the curve is a proportion
+        for start, reached in some.reached(at[below]):
+            inside = slice(start, start + reached.shape[1])
+            n[inside] = np.fmin(n[inside], proportion_n(reached.T, some.sizes))
     before = np.r_[1.0, above[:-1]]
     peto = at_risk / before * (some.clusters / len(some.tokens))
     return np.asarray(np.where(np.isfinite(n) & (n > 0), n, peto), float)
@@ -389,7 +415,7 @@ def _cluster_variance(some: _Answers, at: Array, deaths: _Counts, at_risk: _Coun
     c, m = some.clusters, len(at)
     if c < 2:
         return np.full(m, np.inf)
-    scale = 1 / (at_risk - deaths)
+    scale, corrections = 1 / (at_risk - deaths), corrected(np.ones(c), some.sizes)
     died = some.whole & (some.tokens <= at[-1])
     places, ends = np.searchsorted(at, some.tokens), np.searchsorted(at, some.tokens, side="right")
     squares, chunk = np.zeros(m), max(1, _ENTRIES // m)
@@ -400,8 +426,9 @@ def _cluster_variance(some: _Answers, at: Array, deaths: _Counts, at_risk: _Coun
         np.add.at(events, (rows[mine & died], places[mine & died]), 1.0)
         np.add.at(until, (rows[mine], ends[mine]), 1.0)
         risk = until[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
-        squares += np.square(((events - risk * (deaths / at_risk)) * scale).cumsum(axis=1)).sum(axis=0)
-    return np.asarray(c / (c - 1) * squares)
+        lines = ((events - risk * (deaths / at_risk)) * scale).cumsum(axis=1)
+        squares += np.square(lines * corrections[start : start + size, None]).sum(axis=0)
+    return squares
 
 
 def _quantile(some: _Answers) -> Array:

@@ -24,9 +24,9 @@ from rmbench.errors import ResultError
 from rmbench.report import charts, curves
 from rmbench.report.failures import Failure, worst
 from rmbench.results import collection
-from rmbench.results.digest import Digest, digest, figure, said, whole
+from rmbench.results.digest import ERROR_WORDS, Digest, calibration_errors, calibration_map, digest, figure, said, whole
 from rmbench.results.replay import outcomes_of
-from rmbench.results.schema import Calibration, CalibrationMap, Definition, Figure, Metric, TaskResult
+from rmbench.results.schema import CalibrationMap, Definition, Figure, Metric, TaskResult
 from rmbench.types import Example, Outcome
 
 _FOLD, _LONGEST = 600, 20_000  # characters of a text shown at once, and at all
@@ -297,30 +297,29 @@ def _reliability_plots(result: TaskResult, board: _Board) -> list[Plot]:
     }
     plots = []
     for scope in dict.fromkeys(each.scope for each in found.maps):
-        before, after = _before_and_after(found, scope)
-        if before.reliability:
+        before, after = (calibration_map(found, scope, fitted=fitted) for fitted in (False, True))
+        if before is not None and before.reliability:
             text = f"{captions[scope]} Judged out of fold, with 95 % intervals. {_errors(before, after)}"
             plots.append(board.plot(f"Reliability: {scope}", text, charts.reliability(before, after)))
     return plots
 
 
-def _before_and_after(found: Calibration, scope: str) -> tuple[CalibrationMap, CalibrationMap | None]:
-    maps = {each.map: each for each in found.maps if each.scope == scope}
-    before = maps.pop("raw", None)
-    after = maps.get(found.map) or next(iter(maps.values()), None)
-    if before is None:
-        assert after is not None  # noqa: S101  a scope has a map
-        return after, None
-    return before, after
-
-
 def _errors(before: CalibrationMap, after: CalibrationMap | None) -> str:
-    errors = []
+    """The figures that the terminal shows, of the same maps."""
+    said = []
     for when, found in (("before", before), ("after", after)):
-        ece = next((each for each in found.figures if each.name == "ece"), None) if found else None
-        if ece is not None and ece.value is not None:
-            errors.append(f"{_number(ece.value)} {when}")
-    return f"Calibration error {', '.join(errors)}." if errors else ""
+        if found is not None:
+            square, absolute = map(_percent, calibration_errors(found))
+            said.append(f"{when} ({found.map}) RMS {square}, L1 {absolute}")
+    return f"Calibration error in %: {'; '.join(said)}. {ERROR_WORDS}."
+
+
+def _percent(figure: Figure) -> str:
+    """In percent with its interval, or the interval alone."""
+    value = "" if figure.value is None else f"{100 * figure.value:.1f} "
+    if figure.ci_low is None or figure.ci_high is None:
+        return value.strip() or "-"
+    return f"{value}[{100 * figure.ci_low:.1f}, {100 * figure.ci_high:.1f}]"
 
 
 def _reward_plots(result: TaskResult, outcomes: Sequence[Outcome], board: _Board) -> list[Plot]:

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from rmbench.results.schema import Definition, Metric, TaskResult
+from rmbench.metrics.reliability import POINT_CLUSTERS
+from rmbench.results.schema import Calibration, CalibrationMap, Definition, Figure, Metric, TaskResult
+
+FEW = 10  # clusters, in effect, below which a reader is warned
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,41 @@ def figure(result: TaskResult, name: str, view: str) -> Metric | None:
 def whole(result: TaskResult, view: str) -> list[Metric]:
     """Every metric over the whole in one view."""
     return [metric for metric in result.metrics if (metric.view, metric.subset) == (view, "all")]
+
+
+def few_clusters(result: TaskResult) -> str | None:
+    """A warning where the headline rests on too few clusters, or on a few large ones, to say much; else None."""
+    found = figure(result, result.task.headline, result.primary_view)
+    if found is None or found.clusters_effective is None or found.clusters_effective >= FEW:
+        return None
+    many = f"{found.clusters:,} cluster{'s' * (found.clusters > 1)}"
+    if found.clusters - found.clusters_effective >= 0.05:
+        many += f", which tell as much as {found.clusters_effective:.1f} alike in size"
+    return f"{found.n:,} examples in {many}; below {FEW} an interval is wide and may be wrong"
+
+
+FITTED = {"pairs": "temperature", "softmax": "temperature", "pooled": "isotonic"}
+ERROR_WORDS = (
+    "RMS: root mean square calibration error over bins, debiased; L1: mean absolute error, the published ECE, "
+    f"which chance raises; below {POINT_CLUSTERS} clusters RMS is its interval alone"
+)
+
+
+def calibration_map(calibration: Calibration | None, scope: str, *, fitted: bool) -> CalibrationMap | None:
+    """The map that tables and plots show of a scope: of rewards as they are, or the one fitted; None without one."""
+    how = FITTED[scope] if fitted else "raw"
+    maps = () if calibration is None else calibration.maps
+    return next((one for one in maps if (one.scope, one.map) == (scope, how)), None)
+
+
+def calibration_errors(found: CalibrationMap) -> tuple[Figure, Figure]:
+    """Its root mean square error, debiased, and its mean absolute one.
+
+    The first has no value below `POINT_CLUSTERS`: of calibrated rewards it is 0 or chance there, half of the time each,
+    and what can be said is the interval.
+    """
+    square, absolute = found.figure("ece"), found.figure("ece_l1")
+    return square if square.clusters >= POINT_CLUSTERS else square.model_copy(update={"value": None}), absolute
 
 
 def said(definition: Definition) -> list[str]:

@@ -126,8 +126,10 @@ def subsets_of(facets: Sequence[Mapping[str, str]]) -> dict[str, list[int]]:
 
 def metric(found: Estimate, view: str, subset: str, at: float | None = None) -> Metric:
     """An estimate as it stands in a result; null where there is no number."""
-    value, low, high, p = (None if x is None or math.isnan(x) else float(x)
-                           for x in (found.value, found.ci_low, found.ci_high, found.p))  # fmt: skip
+    value, low, high, p, clusters_effective, n_effective = (
+        None if x is None or math.isnan(x) else float(x)
+        for x in (found.value, found.ci_low, found.ci_high, found.p, found.clusters_effective, found.n_effective)
+    )
     return Metric(
         name=found.name,
         kind=found.kind,
@@ -138,6 +140,8 @@ def metric(found: Estimate, view: str, subset: str, at: float | None = None) -> 
         ci_high=high,
         n=found.n,
         clusters=found.clusters,
+        clusters_effective=clusters_effective,
+        n_effective=n_effective,
         p=p,
         at=at,
     )

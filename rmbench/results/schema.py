@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA_VERSION: Final = 3
+WORSE: Final = "worse than rewards as they are: its log loss out of fold is higher"  # in the note of such a map
 
 
 class _Part(BaseModel):
@@ -162,7 +163,9 @@ class Config(_Part):
 class Figure(_Part):
     """One number with its 95 % interval; null where there is none, or too little for an interval.
 
-    `n` counts the rows that count in it, `clusters` the independent groups among them.
+    `n` counts the rows that count in it, `clusters` the independent groups among them. As many clusters alike in size
+    tell as much as `clusters_effective`, and as many independent rows as `n_effective`, n over the design effect; null
+    where that is not known, and in older files.
     """
 
     name: str
@@ -171,6 +174,8 @@ class Figure(_Part):
     ci_high: float | None
     n: int
     clusters: int
+    clusters_effective: float | None = None
+    n_effective: float | None = None
 
 
 class Metric(Figure):
