@@ -54,7 +54,9 @@ class SideOutcomes:
         self.side = side
         first, *others = (outcomes_of(result) for _, result in side.results)
         order = {one.example_id: place for place, one in enumerate(first if like is None else like.runs[0])}
-        self.runs = [sorted(run, key=lambda outcome: order[outcome.example_id]) for run in (first, *others)]
+        self.runs: list[list[Outcome]] = [
+            sorted(run, key=lambda outcome: order[outcome.example_id]) for run in (first, *others)
+        ]
 
     @property
     def clusters(self) -> list[str]:
