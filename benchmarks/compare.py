@@ -23,12 +23,12 @@ from rmbench.metrics.paired import difference_of
 from rmbench.types import Array
 
 CLUSTERS, EFFECTS, TOGETHER = (20, 100), (0.0, 1.0, 4.0), (0.0, 0.7)
-FULL, SMALL = 2_000, 200
+FULL, SMALL = 2_000, 60
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="2,000 repeats a cell; 200 otherwise.")
+    parser.add_argument("--full", action="store_true", help="2,000 repeats a cell; 60 otherwise.")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     repeats = FULL if options.full else SMALL
