@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -477,7 +477,14 @@ def test_a_view_that_only_one_model_has_is_compared_with_the_others_primary_one(
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: Any) -> Path:
+def module_cache(tmp_path_factory: Any) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("RMBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: Any, module_cache: None) -> Path:
     """A folder of runs: three models whole, one of them as a try too, and one on other examples."""
     folder = tmp_path_factory.mktemp("shelf") / "out"
     evaluate(folder, right_on(*range(3)), "tried", limit=3)
@@ -598,7 +605,7 @@ def test_verdicts_of_models_that_compare_are_held_against_each_other(official: A
 
 
 @pytest.fixture(scope="module", params=["length_bias", "appetite"])
-def probed(request: Any, tmp_path_factory: Any) -> tuple[str, list[Path]]:
+def probed(request: Any, tmp_path_factory: Any, module_cache: None) -> tuple[str, list[Path]]:
     """A probe's name, and two models' results on it with subsets of their own."""
     task, folder = request.param, tmp_path_factory.mktemp("probed")
     seen = {"words": lambda prompt, text: float(len(text.split())) + len(prompt) % 3,
