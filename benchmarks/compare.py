@@ -66,8 +66,10 @@ def simulated(clusters: int, shape: str, effect: float, r: float, repeats: int, 
     covered = told = 0
     for repeat in range(repeats):
         shared = rng.normal(size=(clusters, 6))
-        both = [made(np.sqrt(r) * shared + np.sqrt(1 - r) * rng.normal(size=(clusters, 6)), effect) for _ in "ab"]
-        found = difference_of(*both, np.arange(clusters), draws=600, seed=repeat)
+        ours, theirs = (
+            made(np.sqrt(r) * shared + np.sqrt(1 - r) * rng.normal(size=(clusters, 6)), effect) for _ in "ab"
+        )
+        found = difference_of(ours, theirs, np.arange(clusters), draws=600, seed=repeat)
         covered += found.ci_low <= 0 <= found.ci_high
         told += found.p <= 0.05
     return covered / repeats, told / repeats
