@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
-from rmbench.checkpoints.fingerprint import digest, first_line
+from rmbench.checkpoints.fingerprint import digest, first_line, in_one_line
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
 from rmbench.checkpoints.opened import OpenedCheckpoint, chosen, open_checkpoint
 from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
@@ -145,6 +145,7 @@ class OpenedClassifier:
             model.backbone = model.head = None
             release()
 
+    @in_one_line
     def start(self, device: str | None = None) -> Classifier:
         """The same without an end."""
         opened, asked = self.checkpoint, self.checkpoint.asked
@@ -194,6 +195,7 @@ class OpenedClassifier:
         )
 
 
+@in_one_line
 def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> OpenedClassifier:
     """Opens a hub id or a local folder: a classifier checkpoint, or a PEFT adapter of one with its head.
 
