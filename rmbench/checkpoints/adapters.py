@@ -129,7 +129,7 @@ def brought(adapter: Checkpoint) -> dict[str, tuple[int, ...]]:
     """The shapes of the weights that an adapter brings, by the names that the model has for them."""
     path = adapter.file(_WEIGHTS)
     shapes = {} if path is None else shapes_of(adapter, [path])
-    return {name.removeprefix(_PREFIX): shape for name, shape in shapes.items()}
+    return {_plain(name): shape for name, shape in shapes.items()}
 
 
 def with_adapter(model: Any, adapter: Checkpoint) -> Any:
@@ -221,10 +221,9 @@ def _check_complete(
 ) -> None:
     """Raises ModelError where weights of the adapter are not in its files, and warns of those that fit nowhere."""
     missing = [name for text in warned if "missing adapter keys" in text for name in re.findall(r"'([^']+)'", text)]
-    held = {_plain(name) for name in own}
     state = put.state_dict()
     fits = names | {_plain(name) for name in state}
-    spare = sorted(name for name in held if name not in fits and name.split(".")[-1] not in _ALONE)
+    spare = sorted(name for name in own if name not in fits and name.split(".")[-1] not in _ALONE)
     told = f"{', '.join(spare[:3])}{f' and {len(spare) - 3} more' if len(spare) > 3 else ''}"
     if missing:
         first = _plain(missing[0])
@@ -243,4 +242,4 @@ _ALONE = frozenset({"prompt_embeddings"})  # PEFT's own name for a table that it
 def _plain(name: str) -> str:
     """A weight's name without what PEFT puts between its parts."""
     bare = re.sub(r"\.(default|modules_to_save|base_layer|original_module)(?=\.|$)", "", name)
-    return bare.removeprefix(_PREFIX)
+    return bare.removeprefix(_PREFIX).removeprefix("base_model.")  # adapters of prompts have the shorter one
