@@ -67,7 +67,8 @@ def test_nothing_is_drawn_by_chance() -> None:
 def test_long_conversations_and_usual_filters_are_written_as_ever() -> None:
     source = (
         "{{ nothing }}{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }} "
-        "{{ m['content'].split('a')[0] ~ 'x' }}{% if loop.index0 is divisibleby 7 %}{{ '%s-%s' % ('a', 1) }}{{ 'b'.replace('b', 'cc') }}"
+        "{{ m['content'].split('a')[0] ~ 'x' }}{% if loop.index0 is divisibleby 7 %}"
+        "{{ '%s-%s' % ('a', 1) }}{{ 'b'.replace('b', 'cc') }}"
         "{% endif %}{% endfor %}"
     )
     written = compiled(source, {})(TURNS * 3000)
