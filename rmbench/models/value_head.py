@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rmbench.checkpoints.files import shapes_of, weight_paths
+from rmbench.checkpoints.files import has_weights, shapes_of, weight_paths
 from rmbench.checkpoints.fingerprint import Checkpoint, digest, told_of
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
 from rmbench.checkpoints.opened import OpenedCheckpoint, chosen, open_checkpoint
@@ -183,9 +183,8 @@ def head_of(checkpoint: Checkpoint) -> tuple[Checkpoint, Path, str] | None:
     """
     beside = checkpoint.file(_FILE)
     paths = [] if beside is None else [beside]
-    if beside is None and checkpoint.commit is None and checkpoint.file("adapter_config.json") is None:
-        with_weights = checkpoint.json("config.json") is not None
-        paths = weight_paths(checkpoint) if with_weights else []
+    if beside is None and checkpoint.commit is None and has_weights(checkpoint):
+        paths = weight_paths(checkpoint)
     for path in paths:
         held = shapes_of(checkpoint, [path])
         for name in _NAMES:
