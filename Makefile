@@ -28,8 +28,10 @@ prove-full: .venv/ready
 	$(BIN)/python benchmarks/coverage.py --full
 	$(BIN)/python benchmarks/tiers.py --full
 	$(BIN)/python benchmarks/compare.py --full
-	$(BIN)/pip install -q -c constraints.txt trl
+	$(BIN)/python benchmarks/fingerprints.py
+	$(BIN)/pip install -q -c constraints.txt trl bitsandbytes
 	$(BIN)/python benchmarks/trainers.py
+	$(BIN)/pytest tests/test_checkpoints.py -k nf4
 
 bench: .venv/bench
 	$(BIN)/python benchmarks/startup.py

@@ -486,8 +486,11 @@ def _family_of(source: str, revision: str | None) -> str:
     config = checkpoint.json("adapter_config.json") or checkpoint.json("config.json")
     if config is None:
         raise ModelError(f"{source}: no config.json or adapter_config.json; a checkpoint has one")
-    architectures = config.get("architectures") or []
-    if config.get("task_type") == "SEQ_CLS" or "AutoModelForSequenceClassification" in config.get("auto_map", {}):
+    named, code = config.get("architectures"), config.get("auto_map")
+    architectures = [str(name) for name in named] if isinstance(named, list) else []
+    if config.get("task_type") == "SEQ_CLS" or "AutoModelForSequenceClassification" in (
+        code if isinstance(code, dict) else ()
+    ):
         return "classifier"
     if any(name.endswith("ForSequenceClassification") for name in architectures):
         return "classifier"
