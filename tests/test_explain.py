@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make(
-        tmp_path_factory.mktemp("explain") / "deep", "llama", num_hidden_layers=24, max_position_embeddings=2048
+        tmp_path_factory.mktemp("explain") / "deep", "llama", num_hidden_layers=16, max_position_embeddings=2048
     )
 
 
@@ -54,7 +54,7 @@ class Work:
         return self.done - before
 
 
-@pytest.mark.parametrize("questions", [asked(40, 4, 20), asked(1, 24, 60), asked(200, 1, 8)])
+@pytest.mark.parametrize("questions", [asked(16, 4, 12), asked(1, 12, 50), asked(60, 1, 6)])
 def test_a_plan_takes_less_than_a_tenth_of_what_it_tells_about(folder: Path, questions: list[Question]) -> None:
     model = start_classifier(folder)
     work = Work(model.backbone)
@@ -67,7 +67,7 @@ def test_a_plan_takes_less_than_a_tenth_of_what_it_tells_about(folder: Path, que
 
 
 def test_what_a_check_found_while_a_plan_was_told_is_kept_for_the_run(folder: Path, tmp_path: Path) -> None:
-    questions = asked(40, 4, 20)
+    questions = asked(20, 4, 12)
     with Store(tmp_path / "rewards.sqlite") as store:
         for ask in ("explain", "ask"):
             opened = classifier.open(str(folder), {}, None)
@@ -86,7 +86,7 @@ def test_a_verdict_is_not_that_of_another_version_or_machine(folder: Path, tmp_p
 
     from rmbench.scoring import verdicts
 
-    questions, own = asked(40, 4, 20), verdicts.version
+    questions, own = asked(20, 4, 12), verdicts.version
     threads = 3 if changed == "threads" else torch.get_num_threads()
     with Store(tmp_path / "rewards.sqlite") as store:
         with Session(classifier.open(str(folder), {}, None), Asking(store, device="cpu")) as session:
