@@ -1,4 +1,4 @@
-"""A job that is stopped again and again, after seconds of forwards, ends: each forward is short, and what it gave kept."""
+"""A job that is stopped again and again, after seconds of forwards, ends: each is short, and what it gave is kept."""
 
 from __future__ import annotations
 
