@@ -96,7 +96,7 @@ def route(
     if cost is not None and price > part * sum(one.cost for one in plan(encoded, cost, _BUDGET, path.ways)):
         return path
     try:
-        failure, rate = _disagreement(cast(TokenModel, run), probe, path, run.share * (cost or _FREE).token)
+        failure, rate = _disagreement(cast(TokenModel, run), probe, path, run.share, cost or _FREE)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
@@ -184,18 +184,20 @@ def _locality(backbone: Any, config: Any) -> str | None:
     return None
 
 
-def _disagreement(model: TokenModel, probe: Sequence[Encoded], path: Route, token: float) -> tuple[str | None, float]:
+def _disagreement(
+    model: TokenModel, probe: Sequence[Encoded], path: Route, share: float, cost: Cost
+) -> tuple[str | None, float]:
     """Why the packed forward of a few real sequences is not what each gives alone; None where it is. And how many
-    operations a second were made at `token` operations for each, at best.
+    operations a second were made at best.
 
     Raises what a forward of one sequence raises, and what says that memory ran out.
     """
-    alone, rate = [], 0.0
+    alone, rate, start = [], 0.0, 0.0 if math.isinf(cost.start) else cost.start
     for one in probe:
         started = time.perf_counter()
         alone += hidden_states(model, [one], Bin("padded", [0], len(one.ids), 0.0))
         device_of(model.backbone).synchronise()
-        rate = max(rate, token * len(one.ids) / (time.perf_counter() - started))
+        rate = max(rate, share * (cost.token * len(one.ids) + start) / (time.perf_counter() - started))
     packed: dict[int, Any] = {}
     try:
         for planned in plan(probe, _FREE, len(probe) * max(len(one.ids) for one in probe), path.ways - _PADDED):
