@@ -40,7 +40,7 @@ def run(command, n):
             if event in ("open", "os.rename", "os.remove") and writes(event, arguments):
                 seen += 1
                 if seen == n:
-                    if event == "open":  # the moment after: there is a file, and nothing is in it yet
+                    if event == "open" and not os.path.isdir(arguments[0]):  # the moment after: an empty file is there
                         n = 0
                         os.close(os.open(arguments[0], os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
                     os.kill(os.getpid(), signal.SIGKILL)
