@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from hostile import Ended, Server, served
+from hostile import Ended, Server, served  # type: ignore[import-not-found]
 
 ROUNDS, FULL = 2, 40
 SECONDS = 35  # that a small run may take; what is left of a round then waits for a full one
@@ -38,11 +38,51 @@ def deep(levels: int, wrap: Callable[[Any], Any]) -> Any:
 
 
 VALUES: Sequence[Any] = [
-    None, True, -1, 0, 1, 2**31, 2**32, 2**63, -(2**63) - 1, 2**64, 10**30, 10**400, 0.5, -0.0, 1e308, -1e308, 5e-324,
-    math.nan, math.inf, -math.inf, "", " ", "x", "\0", "\ud800", "y" * 100_000, "../../etc/passwd", "[bold]x[/]", "{{ 1 }}",
-    "<script>", "=1+1", "\u202e\n\r\t\x1b[2J", "1e400", "nan", [], {}, [None], [[]], [1, "a", None], {"": None}, {"a": {"b": []}},
-    deep(150, lambda value: [value]), deep(150, lambda value: {"a": value}), [0.5] * 5000,
-]  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2**31,
+    2**32,
+    2**63,
+    -(2**63) - 1,
+    2**64,
+    10**30,
+    10**400,
+    0.5,
+    -0.0,
+    1e308,
+    -1e308,
+    5e-324,
+    math.nan,
+    math.inf,
+    -math.inf,
+    "",
+    " ",
+    "x",
+    "\0",
+    "\ud800",
+    "y" * 100_000,
+    "../../etc/passwd",
+    "[bold]x[/]",
+    "{{ 1 }}",
+    "<script>",
+    "=1+1",
+    "\u202e\n\r\t\x1b[2J",
+    "1e400",
+    "nan",
+    [],
+    {},
+    [None],
+    [[]],
+    [1, "a", None],
+    {"": None},
+    {"a": {"b": []}},
+    deep(150, lambda value: [value]),
+    deep(150, lambda value: {"a": value}),
+    [0.5] * 5000,
+]
 
 
 def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -80,15 +120,29 @@ def mutated(value: Any, drawn: random.Random) -> tuple[Any, str]:
 def arrays(rows: int) -> Sequence[pa.Array]:
     """Columns of types and values that nobody writes."""
     return [
-        pa.nulls(rows), pa.array([None] * rows, pa.string()), pa.array([2**63] * rows, pa.uint64()),
-        pa.array([2**40] * rows), pa.array([-1] * rows), pa.array([1e308, -1e308] * rows)[:rows].cast(pa.float64()),
-        pa.array([math.nan] * rows), pa.array([math.inf] * rows), pa.array([b"\xff\xfe"] * rows), pa.array([True] * rows),
-        pa.array([2**62] * rows, pa.int64()).cast(pa.timestamp("s")), pa.array([2**31 - 1] * rows, pa.int32()).cast(pa.date32()),
-        pa.array([2**62] * rows).cast(pa.duration("s")), pa.array([2**62] * rows).cast(pa.timestamp("ns", "UTC")),
-        pa.array([10**37] * rows, pa.decimal128(38, 0)), pa.array([[1, 2]] * rows), pa.array([{"a": 1}] * rows),
-        pa.array([[("a", 1.0)]] * rows, pa.map_(pa.string(), pa.float64())), pa.array(["x"] * rows),
-        pa.array(["x"] * rows).dictionary_encode(), pa.array(["y" * 100_000] * rows), pa.array([86399] * rows, pa.time32("s")),
-    ]  # fmt: skip
+        pa.nulls(rows),
+        pa.array([None] * rows, pa.string()),
+        pa.array([2**63] * rows, pa.uint64()),
+        pa.array([2**40] * rows),
+        pa.array([-1] * rows),
+        pa.array([1e308, -1e308] * rows)[:rows].cast(pa.float64()),
+        pa.array([math.nan] * rows),
+        pa.array([math.inf] * rows),
+        pa.array([b"\xff\xfe"] * rows),
+        pa.array([True] * rows),
+        pa.array([2**62] * rows, pa.int64()).cast(pa.timestamp("s")),
+        pa.array([2**31 - 1] * rows, pa.int32()).cast(pa.date32()),
+        pa.array([2**62] * rows).cast(pa.duration("s")),
+        pa.array([2**62] * rows).cast(pa.timestamp("ns", "UTC")),
+        pa.array([10**37] * rows, pa.decimal128(38, 0)),
+        pa.array([[1, 2]] * rows),
+        pa.array([{"a": 1}] * rows),
+        pa.array([[("a", 1.0)]] * rows, pa.map_(pa.string(), pa.float64())),
+        pa.array(["x"] * rows),
+        pa.array(["x"] * rows).dictionary_encode(),
+        pa.array(["y" * 100_000] * rows),
+        pa.array([86399] * rows, pa.time32("s")),
+    ]
 
 
 class Fuzz:
@@ -134,11 +188,17 @@ class Fuzz:
         """The commands that read results."""
         shutil.rmtree(self.folder / "board", ignore_errors=True)
         return [
-            ("show", path), ("compare", folder), ("compare", folder, "--json"), ("view", folder, "--all", "--no-browser"),
-            ("leaderboard", "add", path, "--folder", "board"), ("select", "--result", path),
-            ("correlate", "--results", folder), ("score", "pairs.jsonl", "-m", "length", "--calibrator", path, "-o", "o.csv"),
-            ("leaderboard", "build", "--folder", folder.parent), ("leaderboard", "check", "--folder", folder.parent),
-        ]  # fmt: skip
+            ("show", path),
+            ("compare", folder),
+            ("compare", folder, "--json"),
+            ("view", folder, "--all", "--no-browser"),
+            ("leaderboard", "add", path, "--folder", "board"),
+            ("select", "--result", path),
+            ("correlate", "--results", folder),
+            ("score", "pairs.jsonl", "-m", "length", "--calibrator", path, "-o", "o.csv"),
+            ("leaderboard", "build", "--folder", folder.parent),
+            ("leaderboard", "check", "--folder", folder.parent),
+        ]
 
     def result(self) -> None:
         folder, path = self.copied()
@@ -189,12 +249,14 @@ class Fuzz:
                 ("run", "-m", "length", "-t", "preference", "--data", f"preference={path}", "--out", "made"),
                 ("run", "-m", "length", "-t", "best_of_n", "--data", f"best_of_n={path}", "--out", "made"),
                 ("run", "-m", "random", "-t", "ratings", "--data", f"ratings={path}", "--out", "made"),
-                ("score", path, "-m", "length", "-o", "o.jsonl"), ("score", path, "-m", "random", "-o", "o.parquet"),
-                ("select", path, "-m", "length", "-o", "o.csv"), ("select", path, "-m", "length", "--gold", "random"),
+                ("score", path, "-m", "length", "-o", "o.jsonl"),
+                ("score", path, "-m", "random", "-o", "o.parquet"),
+                ("select", path, "-m", "length", "-o", "o.csv"),
+                ("select", path, "-m", "length", "--gold", "random"),
                 ("run", "-p", f"outputs:{path}", "-t", "lengths", "--data", f"lengths={path}", "--out", "made"),
             ],
             f"data {form} {what}",
-        )  # fmt: skip
+        )
 
     def scores(self) -> None:
         rows, what = mutated(self.drawn.choice(SCORES), self.drawn)
@@ -219,7 +281,7 @@ class Fuzz:
             "model,benchmark,metric,value,source" if kind == "metrics" else "model,policy,benchmark,method,value,source"
         )
         cells = ["a", "b", "c", "0.5", "d", "e"][: heading.count(",") + 1]
-        for row in range(1, 5):
+        for _ in range(4):
             cells[self.drawn.randrange(len(cells))] = str(self.drawn.choice(VALUES))[: 10 ** self.drawn.randrange(1, 6)]
         path = self.folder / "table.csv"
         path.write_text(f"{heading}\n{','.join(cells)}\n", errors="replace")
@@ -252,33 +314,75 @@ def damaged(content: bytes, drawn: random.Random) -> bytes:
 
 
 PAIRS: Sequence[Mapping[str, Any]] = [
-    {"id": f"p{n}", "prompt": f"Say {n}.", "chosen": f"It is {n}." * (1 + n % 3), "rejected": "No." * (1 + n % 4),
-     "subset": "ab"[n % 2], "cluster": f"c{n // 2}"}
+    {
+        "id": f"p{n}",
+        "prompt": f"Say {n}.",
+        "chosen": f"It is {n}." * (1 + n % 3),
+        "rejected": "No." * (1 + n % 4),
+        "subset": "ab"[n % 2],
+        "cluster": f"c{n // 2}",
+    }
     for n in range(8)
-]  # fmt: skip
+]
 GROUPS: Sequence[Mapping[str, Any]] = [
     {"id": f"g{n}", "prompt": f"Say {n}.", "responses": ["a", "bb", "ccc"], "labels": [1, 0, 0], "policy": "p"}
     for n in range(4)
 ]
 CHATS: Sequence[Mapping[str, Any]] = [
-    {"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "t"}]}],
-     "chosen": [{"role": "assistant", "content": "yes", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}],
-     "rejected": [{"role": "assistant", "content": "no", "reasoning_content": "r"}],
-     "tools": [{"type": "function", "function": {"name": "f"}}], "helpfulness": 3}
-]  # fmt: skip
+    {
+        "prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "t"}]}],
+        "chosen": [
+            {"role": "assistant", "content": "yes", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}
+        ],
+        "rejected": [{"role": "assistant", "content": "no", "reasoning_content": "r"}],
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+        "helpfulness": 3,
+    }
+]
 SCORES: Sequence[Sequence[Mapping[str, Any]]] = [
-    [{"example_id": f"p{n}", "candidate": c, "reward": n - c, "heads": {"a": 1.0}, "n_tokens": 3, "truncated": 0, "status": "ok"}
-     for n in range(8) for c in range(2)],
-    [{"example_id": f"p{n}", "candidates": [0, 1], "values": [1.0, 0.0], "pick": 0, "spread": [0.1, 0.2]} for n in range(8)],
+    [
+        {
+            "example_id": f"p{n}",
+            "candidate": c,
+            "reward": n - c,
+            "heads": {"a": 1.0},
+            "n_tokens": 3,
+            "truncated": 0,
+            "status": "ok",
+        }
+        for n in range(8)
+        for c in range(2)
+    ],
+    [
+        {"example_id": f"p{n}", "candidates": [0, 1], "values": [1.0, 0.0], "pick": 0, "spread": [0.1, 0.2]}
+        for n in range(8)
+    ],
     [{"example_id": f"p{n}", "first": 0, "second": 1, "win_first": 0.5} for n in range(8)],
     [{"example_id": f"p{n}", "candidate": c, "steps": [0.1, 0.2]} for n in range(8) for c in range(2)],
     [{"id": f"p{n}", "chosen_reward": 1e308, "rejected_reward": -1e308} for n in range(8)],
-]  # fmt: skip
+]
 TOML = [
-    "9" * 5000, "0x" + "f" * 5000, "1e400", "-1", "[" * 2000, "[" * 900 + "]" * 900, "{a=" * 400 + "1" + "}" * 400, '"\\u0000"',
-    '"' + "x" * 100_000 + '"', "[[]]", "{}", "nan", "1979-05-27T07:32:00Z", "9999-99-99", "true", '["length", "length"]',
-    '[{family="random"}]', '"length"', "a.b.c = 1", "'''\n'''",
-]  # fmt: skip
+    "9" * 5000,
+    "0x" + "f" * 5000,
+    "1e400",
+    "-1",
+    "[" * 2000,
+    "[" * 900 + "]" * 900,
+    "{a=" * 400 + "1" + "}" * 400,
+    '"\\u0000"',
+    '"' + "x" * 100_000 + '"',
+    "[[]]",
+    "{}",
+    "nan",
+    "1979-05-27T07:32:00Z",
+    "9999-99-99",
+    "true",
+    '["length", "length"]',
+    '[{family="random"}]',
+    '"length"',
+    "a.b.c = 1",
+    "'''\n'''",
+]
 
 
 def main() -> None:

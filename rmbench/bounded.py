@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 MOST_TEXT = 64 << 20  # bytes of a file that is held as a whole and then taken apart: results, settings, small tables
 MOST_ROW = 64 << 20  # bytes of one line of data; its objects take up to thirty times as much
-MOST_NAME = 10_000  # characters of an id, which is written with each response
+MOST_NAME = 10_000  # characters of an id, or of what else is a name: it is written with each response
 MOST_RESPONSES = 1 << 14  # to one prompt
-MOST_JUDGED = 1 << 12  # of those, where they are judged: measures look at pairs of them
-_TEXT = 4 << 20, 200  # bytes that any packed text may have, and how many times its own size; prompts repeat
+MOST_JUDGED = 1 << 11  # of those, where they are judged: measures look at pairs of them
+_TEXT = 1 << 20, 200  # bytes that any packed text may have, and how many times its own size; prompts repeat
 _TABLE = 64 << 20, 500  # the same of a Parquet file: a dictionary holds what repeats only once
 _ROWS = 100_000, 64  # and of its rows
 _CELL = 16  # bytes that a number and its place take, once read
@@ -125,14 +125,14 @@ def _text_bytes(array: pa.Array) -> int:
         return _text_bytes(array.storage)
     if pa.types.is_dictionary(kind):
         lengths = pc.binary_length(array.dictionary).cast(pa.int64())
-        return pc.sum(lengths.take(array.indices)).as_py() or 0
+        return int(pc.sum(lengths.take(array.indices)).as_py() or 0)
     if pa.types.is_struct(kind):
         return sum(_text_bytes(array.field(place)) for place in range(kind.num_fields))
     if pa.types.is_map(kind):
         return _text_bytes(array.keys) + _text_bytes(array.items)
     if pa.types.is_nested(kind):
         return _text_bytes(array.flatten())
-    return array.nbytes
+    return int(array.nbytes)
 
 
 class _Unpacked(io.RawIOBase):

@@ -49,9 +49,9 @@ def _results(folder: Path) -> list[TaskResult]:
     paths = _paths(folder)
     if not paths:
         raise ResultError(f"{folder}: no results in it; `rmbench run --out {folder}` writes some")
-    from rmbench.results import files
+    from rmbench.results import collection
 
-    return [files.read(path, tables=True) for path in paths]
+    return [collection.read_whole(path) for path in paths]
 
 
 def _paths(folder: Path) -> list[Path]:
