@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from hostile import Ended, Server, served  # type: ignore[import-not-found]
 
 ROUNDS, FULL = 2, 40
-SECONDS = 35  # that a small run may take; what is left of a round then waits for a full one
+SECONDS = 30  # that a small run may take; what is left of a round then waits for a full one
 Call = tuple[object, ...]
 
 
@@ -392,12 +392,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--kind", action="append")
     given = parser.parse_args()
-    end = math.inf if given.full else time.monotonic() + SECONDS
     with tempfile.TemporaryDirectory() as folder, served() as server:
         fuzz = Fuzz(server, Path(folder), random.Random(given.seed))
         kinds = [fuzz.result, fuzz.records, fuzz.data, fuzz.damage, fuzz.scores, fuzz.spec, fuzz.tables, fuzz.store]
         if given.kind:
             kinds = [kind for kind in kinds if kind.__name__ in given.kind]
+        end = math.inf if given.full else time.monotonic() + SECONDS
         for _ in range(FULL if given.full else ROUNDS):
             for kind in kinds:
                 if time.monotonic() < end:
