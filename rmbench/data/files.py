@@ -96,8 +96,8 @@ class Rows:
             if theirs not in names:
                 raise UsageError(f"--columns {ours}={theirs}: {self.name} has no column `{theirs}`; "
                                  f"found {listed(names)}")  # fmt: skip
-            if ours not in self.tally.asked:
-                known = ", ".join(sorted(self.tally.asked))
+            if ours not in self.tally.known():
+                known = ", ".join(sorted(self.tally.known()))
                 raise UsageError(f"--columns {ours}={theirs}: nothing here reads `{ours}`; expected one of {known}")
         return self.tally.noted()
 

@@ -23,6 +23,7 @@ from rmbench.data.files import Rows
 from rmbench.data.messages import is_turn
 from rmbench.data.rows import Row, told
 from rmbench.errors import DataError
+from rmbench.runs.loading import seldom_collected
 from rmbench.types import Message
 
 STDIN = "-"
@@ -79,6 +80,7 @@ def input_file(file: Path) -> Iterator[Path]:
         yield path
 
 
+@seldom_collected()
 def rows_of(file: Path, *, columns: Mapping[str, str] | None = None, skip_bad_rows: bool = False) -> ResponseRows:
     """Every row of a data file or folder, or of standard input (`-`). Raises DataError, UsageError."""
     with input_file(file) as path:
@@ -93,10 +95,10 @@ def rows_of(file: Path, *, columns: Mapping[str, str] | None = None, skip_bad_ro
     notes += [f"noted: {line}" for line in told(noted)]
     kept = [_kept(asked, columns or {}) for asked in read]
     silent = [not _says(own, asked) for (own, _), asked in zip(kept, read, strict=True)]
-    as_text = all(is_one_text(row.prompt) for row in read)
+    as_text, some_silent = all(is_one_text(row.prompt) for row in read), any(silent)
     own: list[dict[str, Any]] = []
     for (beside, values), asked, lacks in zip(kept, read, silent, strict=True):
-        said = lacks or ("prompt" in beside and any(silent) and not as_text)
+        said = lacks or ("prompt" in beside and some_silent and not as_text)
         prompt = prompt_of(asked.prompt, as_text=as_text) if said else None
         whole = _with(beside, "prompt", prompt, same=not lacks) if said else beside
         own += [_of_one(whole, text, value) for text, value in zip(asked.texts, values, strict=True)]
