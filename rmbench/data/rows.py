@@ -185,7 +185,7 @@ class Row:
         self._want(fields)
         for name in fields:
             value = dict.get(self.value, name)
-            if value is not None and value != "" and value != []:
+            if value is not None and value not in ("", []):
                 return name
         return None
 

@@ -13,18 +13,19 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from rmbench.data.conversation import CHOSEN, Responses, read_all, read_prompt
-from rmbench.data.dataset import LeftOut, nothing_left
+from rmbench.data.dataset import LeftOut, nothing_left, oddities
 from rmbench.data.files import Rows
 from rmbench.data.messages import is_turn
 from rmbench.data.rows import Row, told
 from rmbench.errors import DataError
 from rmbench.runs.loading import seldom_collected
-from rmbench.types import Message
+from rmbench.types import Candidate, Example, Message
 
 STDIN = "-"
 _COUNT = re.compile(r"\d{1,9}", re.ASCII)
@@ -52,6 +53,11 @@ class ResponseRows:
     def prompt_of_each(self) -> list[tuple[Message, ...]]:
         """The prompt that each response answers."""
         return [row.prompt for row in self.read for _ in row.texts]
+
+    @cached_property
+    def policy_of_each(self) -> list[str | None]:
+        """Who wrote each response, where the data say so."""
+        return [policy for row in self.read for policy in row.policies]
 
     @property
     def empty(self) -> int:
@@ -92,7 +98,7 @@ def rows_of(file: Path, *, columns: Mapping[str, str] | None = None, skip_bad_ro
     if not read:
         raise nothing_left(rows.name, excluded, noted)
     notes = [f"rows left out: {reason}: {count:,}" for reason, count in excluded.items()]
-    notes += [f"noted: {line}" for line in told(noted)]
+    notes += [f"noted: {line}" for line in told({**_odd(read), **noted})]
     kept = [_kept(asked, columns or {}) for asked in read]
     silent = [not _says(own, asked) for (own, _), asked in zip(kept, read, strict=True)]
     as_text, some_silent = all(is_one_text(row.prompt) for row in read), any(silent)
@@ -158,6 +164,12 @@ def _message(turn: Message) -> dict[str, Any]:
 def is_one_text(turns: Sequence[Message]) -> bool:
     """Whether a prompt is one plain turn of the user."""
     return len(turns) == 1 and turns[0].role == "user" and turns[0].is_plain
+
+
+def _odd(read: Sequence[Responses]) -> dict[str, int]:
+    """What a task notes of the same rows, but for empty responses, of which each command has a line of its own."""
+    examples = [Example(row.id, row.prompt, tuple(map(Candidate, row.responses)), row.tools) for row in read]
+    return {what: count for what, count in oddities(examples, frozenset()).items() if what != "empty responses"}
 
 
 def _places(read: Sequence[Responses]) -> list[tuple[str, int]]:
