@@ -221,6 +221,16 @@ def test_a_row_that_no_model_sees_whole_is_left_out_by_reason_and_the_others_are
         load_task("preference").load(Rows([row]))
 
 
+@pytest.mark.parametrize("row", [{"prompt": " "}, {"question": ""}, {"other": "?"}, {"system": "s"},
+                                 {"messages": [turn("system", "s")]}, {"prompt": "?", "images": ["x"]}])  # fmt: skip
+def test_a_row_that_asks_a_policy_nothing_is_left_out_and_counted(row: dict[str, Any]) -> None:
+    (asked,) = load_tasks(
+        ["lengths"], data={"lengths": [{"prompt": "?"}, row, {"history": [["a", "b"]], "query": "!"}]}
+    )
+    assert [example.prompt[-1].text for example in asked.data.examples] == ["?", "!"]
+    assert sum(asked.data.excluded.values()) == 1
+
+
 def test_a_file_without_a_prompt_lists_its_columns_and_the_option(tmp_path: Path, capsys: Any) -> None:
     path = write(tmp_path / "rows.jsonl", [{"ask": "?", **PAIR}] * 3)
     out = tmp_path / "o.jsonl"

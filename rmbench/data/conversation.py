@@ -185,6 +185,13 @@ def read_asked(row: Row) -> tuple[Message, ...]:
     return turns
 
 
+def check_asked(row: Row, prompt: Sequence[Message]) -> None:
+    """Raises NoExampleError for a prompt that asks nothing: it is empty, blank, or a system message alone."""
+    if not any(turn.role != "system" and turn.says_something for turn in prompt):
+        raise row.error(f"{NO_PROMPT}; found {listed(row.given)}; expected `prompt`; --columns prompt=COLUMN names "
+                        "another column", "prompt", reason=NO_PROMPT, kind=NoExampleError)  # fmt: skip
+
+
 def read_reply(row: Row, name: str, value: Any) -> Reply:
     """The response in `value`, found in field `name`.
 
@@ -417,9 +424,7 @@ def _joined(row: Row, replies: Sequence[Reply], own: tuple[Message, ...]) -> _Jo
     prompt, responses = own, cast("Sequence[str | Response]", texts)
     if len(texts) < len(replies):
         prompt, responses = _of_conversations(row, [_placed(row, own, reply) for reply in replies], bool(tools))
-    if not any(map(_asks, prompt)):
-        raise row.error(f"{NO_PROMPT}; found {listed(row.given)}; expected `prompt`; --columns prompt=COLUMN names "
-                        "another column", "prompt", reason=NO_PROMPT, kind=NoExampleError)  # fmt: skip
+    check_asked(row, prompt)
     if prompt[-1].role == "assistant":
         row.note(PREFILLED)
     return _Joined(prompt, responses, tools)
@@ -488,11 +493,6 @@ def _trajectory(placed: _Placed) -> tuple[tuple[Message, ...], tuple[Message, ..
 
 def _response(turns: tuple[Message, ...]) -> str | Response:
     return turns[0].text if len(turns) == 1 and turns[0].is_plain and turns[0].role == "assistant" else Response(turns)
-
-
-def _asks(message: Message) -> bool:
-    """Whether a turn says something that can be answered; a system message alone does not."""
-    return message.role != "system" and message.says_something
 
 
 def _uses_tools(turns: Sequence[Message]) -> bool:

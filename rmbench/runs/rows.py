@@ -94,6 +94,7 @@ def rows_of(file: Path, *, columns: Mapping[str, str] | None = None, skip_bad_ro
         items = list(read_all(rows))
     read = [item for item in items if isinstance(item, Responses)]
     excluded = Counter([item.reason for item in items if isinstance(item, LeftOut)]) + rows.skipped
+    places = _places(read)
     noted = rows.noted()
     if not read:
         raise nothing_left(rows.name, excluded, noted)
@@ -108,7 +109,7 @@ def rows_of(file: Path, *, columns: Mapping[str, str] | None = None, skip_bad_ro
         prompt = prompt_of(asked.prompt, as_text=as_text) if said else None
         whole = _with(beside, "prompt", prompt, same=not lacks) if said else beside
         own += [_of_one(whole, text, value) for text, value in zip(asked.texts, values, strict=True)]
-    return ResponseRows(read, _places(read), own, notes)
+    return ResponseRows(read, places, own, notes)
 
 
 def _of_one(columns: Mapping[str, Any], text: str, value: Any) -> dict[str, Any]:
@@ -177,6 +178,8 @@ def _places(read: Sequence[Responses]) -> list[tuple[str, int]]:
     before has `#2`, `#3`, ... behind it."""
     said = [_said_place(row) if len(row.texts) == 1 else None for row in read]
     if None not in said and len(set(said)) == len(said):
+        for row in read:
+            row.row.value.get("example_id"), row.row.value.get("candidate")  # which counts as read
         return [place for place in said if place is not None]
     times: Counter[str] = Counter()
     places = []
