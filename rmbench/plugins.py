@@ -258,7 +258,10 @@ def _installed(group: PluginGroup, path: tuple[str, ...]) -> list[PluginEntry]:
 def _loaded(entry: PluginEntry) -> Any:
     group, what = entry.group, f"{entry.group.noun} {entry.name!r} ({entry.origin})"
     try:
-        plugin: Any = import_module(entry.module)
+        with redirect_stdout(sys.stderr):  # what a plugin prints is no result
+            plugin: Any = import_module(entry.module)
+    except SystemExit as error:
+        raise ModelError(f"{what} ends the program where it is imported: {error}") from error
     except Exception as error:
         error.add_note(what)
         raise

@@ -411,9 +411,17 @@ def _is_fraction(figure: Figure) -> bool:
 
 def _cell(figure: Figure | None) -> str:
     """A number with its interval; an interval alone where there is no number to say."""
-    if figure is None or (figure.value is None and figure.ci_low is None):
+    if figure is None or (figure.value is None and figure.ci_low is None and figure.ci_high is None):
         return NOTHING
+    if figure.value is None and (figure.ci_low is None) != (figure.ci_high is None):
+        return _bound(figure)
     return f"{'' if figure.value is None else _value(figure)} {_interval(figure)}".strip()
+
+
+def _bound(figure: Figure) -> str:
+    """What is known from one side only, at 95 %."""
+    end = figure.ci_low if figure.ci_high is None else figure.ci_high
+    return "" if end is None else f"{'at least' if figure.ci_high is None else 'at most'} {_scaled(figure, end)}"
 
 
 def _value(figure: Figure) -> str:
@@ -424,7 +432,7 @@ def _value(figure: Figure) -> str:
 
 def _interval(figure: Figure) -> str:
     if figure.ci_low is None or figure.ci_high is None:
-        return ""
+        return _bound(figure)
     return f"[{_scaled(figure, figure.ci_low)}, {_scaled(figure, figure.ci_high)}]"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from rmbench.metrics.interval import mean_interval
 from rmbench.plugins import load_task
 from rmbench.results import provenance
 from rmbench.results.digest import digest
+from rmbench.results.files import atomically
 from rmbench.results.schema import Metric, TaskResult
 
 _NOTE = """\
@@ -27,10 +29,11 @@ tables. Models are ranked by their primary view; other views stand below, withou
 unanswered has no tier and stands behind the others, by name; its figures are over what it answered, `n`. Accuracy is
 strict: a tie is no win. `n` examples count in the headline, in so many independent clusters;
 `unanswered` counts requests without a reward. ECE is the debiased calibration error of reward differences, taken as
-log odds and after a temperature fitted out of fold; at equal length is accuracy with the effect of length taken out.
+log odds and after a temperature fitted out of fold. AUC is the share of pairs of a right and a wrong response that are
+won, at equal length the same with the effect of length taken out: of pairs, where accuracy is of examples.
 Predicted Arena is the score of a policy trained on the reward, by a line through the models here that
-`policy_results/` knows, with a prediction interval; a dash where they are fewer than 6. Other columns without a value
-are not shown.
+`policy_results/` knows (several rows of one count as their mean), with a prediction interval; a dash where they are
+fewer than 6. Other columns without a value are not shown.
 """
 _MADE = (
     "Made by `rmbench leaderboard build` from the files in `results/`; `rmbench leaderboard check` finds what differs."
@@ -88,7 +91,7 @@ def build(results_folder: Path, out_folder: Path, find: Find = load_task) -> lis
     for name, content in tables(results_folder, find).items():
         try:
             out_folder.mkdir(parents=True, exist_ok=True)
-            (out_folder / name).write_bytes(content.encode())
+            atomically(out_folder / name, partial(Path.write_bytes, data=content.encode()))
         except OSError as error:
             raise ResultError(f"{out_folder / name}: cannot be written ({error.strerror})") from error
         written.append(out_folder / name)
