@@ -213,7 +213,7 @@ def oddities(examples: Sequence[Example], renamed: Set[str]) -> dict[str, int]:
         example for example, of_one in zip(examples, told, strict=True) if len(of_one) == len(example.candidates)
     ]
     noted = {
-        "copies of an example before": len(written) - len(set(map(_content, written))),
+        "copies of an example before": _copies(written),
         "empty prompts": sum(not any(turn.says_something for turn in example.prompt) for example in examples),
         "empty responses": sum(isinstance(one, str) and not one.strip() for of_one in responses for one in of_one),
         "examples with identical responses": sum(len(set(of_one)) < len(of_one) for of_one in told),
@@ -221,6 +221,17 @@ def oddities(examples: Sequence[Example], renamed: Set[str]) -> dict[str, int]:
         "tool calls whose arguments are not JSON": sum(map(_broken_calls, examples)),
     }
     return {what: count for what, count in noted.items() if count}
+
+
+def _copies(examples: Sequence[Example]) -> int:
+    """How many examples stood before. What they begin with is looked at first, as most differ there."""
+    begin = [
+        (*(turn.parts for turn in example.prompt[-1:]), *(one.text for one in example.candidates[:1]))
+        for example in examples
+    ]
+    times = Counter(begin)
+    alike = [example for example, start in zip(examples, begin, strict=True) if times[start] > 1]
+    return len(alike) - len(set(map(_content, alike)))
 
 
 def _broken_calls(example: Example) -> int:

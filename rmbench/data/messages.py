@@ -109,7 +109,7 @@ def _value(text: str) -> Any:
 def check_media(row: Row, holder: Mapping[str, Any], name: str | None = None) -> None:
     """Raises NoExampleError for a row, or an object within it, with images, documents and the like beside its texts:
     what no model here sees."""
-    if _MEDIA.keys() & holder.keys():
+    if not _MEDIA.keys().isdisjoint(holder):
         for field, what in _MEDIA.items():
             if holder.get(field):
                 raise row.no_example(_unseen(what), name or field)

@@ -33,8 +33,9 @@ class Tally:
 
     def fields(self, given: Mapping[str, Any]) -> Fields:
         """A row's columns by the names that readers know. One that another column stands for is nobody's to read."""
+        there = self._there
         for name, value in given.items():
-            self._there[name] += _is_filled(value)
+            there[name] += value is not None and value not in ("", [], {})
         taken = {ours: given[theirs] for ours, theirs in self.columns.items() if theirs in given}
         hidden = {*self.columns, *self.columns.values()} if self.columns else set()
         return Fields({name: value for name, value in given.items() if name not in hidden} | taken, given, self)
@@ -92,11 +93,12 @@ class Fields(dict[str, Any]):
 
     def _look(self, name: str, value: Any) -> None:
         tally = self._tally
-        bit = tally.bits.get(name)
-        if bit is None:  # the first time that anybody asks for it
+        try:
+            bit = tally.bits[name]
+        except KeyError:  # the first time that anybody asks for it
             tally.asked.add(name)
             bit = tally.bits[name] = 1 << len(tally.bits)
-        if value is not None and not self._seen & bit and _is_filled(value):
+        if not self._seen & bit and value is not None and value not in ("", [], {}):
             self._seen |= bit
             tally.count_read(name)
 
@@ -226,7 +228,3 @@ def told(noted: Mapping[str, int]) -> list[str]:
         if named:
             lines.append(f"{title}: {', '.join(named)}")
     return lines
-
-
-def _is_filled(value: Any) -> bool:
-    return value is not None and value not in ("", [], {})
