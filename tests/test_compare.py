@@ -131,6 +131,23 @@ def test_more_than_two_are_ranked(two: tuple[Path, Path], tmp_path: Path, capsys
     assert "rank 1 [1 to 2]  A  75.0 %  org/a" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("answered", [0, 1, 39])
+@pytest.mark.parametrize("metric", ["accuracy", "mrr", "auc"])
+def test_what_a_model_left_unanswered_ranks_it_nowhere_and_moves_nobody(
+    answered: int, metric: str, two: tuple[Path, Path], tmp_path: Path, capsys: Any
+) -> None:
+    c = evaluate(tmp_path / "c", right_on(*range(29)), "org/c")
+    some = evaluate(
+        tmp_path / "d",
+        lambda prompt, text: float(text == "right") if int(prompt[1:]) < answered else float("nan"),
+        "some",
+    )
+    before, after = (document(capsys, *paths, "--metric", metric)["tasks"][0] for paths in ([*two, c], [*two, c, some]))
+    assert len(before["ranking"]) == 3
+    assert after["ranking"] == before["ranking"]
+    assert after["notes"] == [f"not ranked, because not every example counts for it: some ({answered} of 40)"]
+
+
 def test_the_lowest_mean_rank_is_the_best(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
     c = evaluate(tmp_path / "c", right_on(*range(29)), "org/c")
     report = document(capsys, *two, c, "--metric", "mean_rank")
