@@ -96,6 +96,16 @@ def names(results: Sequence[TaskResult]) -> list[str]:
     return [name if found.count(name) == 1 else f"{name} #{place}" for place, name in enumerate(found, start=1)]
 
 
+def stands(result: TaskResult) -> set[str]:
+    """The statuses that are answers: with a verdict that could not be read where the task says what it is worth."""
+    return {"ok", "inf"} if result.task.null_verdict == "no answer" else {"ok", "inf", "refused"}
+
+
+def is_answered(result: TaskResult) -> bool:
+    """Whether every request has an answer."""
+    return result.statuses.keys() <= stands(result)
+
+
 def groups(results: Sequence[TaskResult]) -> dict[str, dict[str, list[TaskResult]]]:
     """Results by task, and by a title that those share that may be compared with each other.
 
