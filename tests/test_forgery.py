@@ -757,7 +757,7 @@ def right_ones_first(request: Request) -> Reward:
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1 - 1e-8, 1 + 1e-8, 10.0])
-def test_a_temperature_at_its_bound_is_the_bound(factor: float) -> None:
+def test_a_temperature_at_its_prior_is_the_fit_and_no_other(factor: float) -> None:
     asked = task()
     (result,) = evaluate(Scripted(right_ones_first), [asked])
     verify(result, asked)
@@ -766,7 +766,7 @@ def test_a_temperature_at_its_bound_is_the_bound(factor: float) -> None:
     found = next(
         one for one in document["calibration"]["maps"] if (one["scope"], one["map"]) == ("softmax", "temperature")
     )
-    assert "lower bound" in found["note"]
+    assert "at its prior" in found["note"]
     found["parameters"]["temperature"] *= factor
     assert "temperature" in (refused(document, result, asked) or "")
 
