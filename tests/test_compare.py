@@ -292,7 +292,7 @@ def test_what_is_mistyped_is_a_usage_error(two: tuple[Path, Path], tmp_path: Pat
     assert "a model has that name" in refused(capsys, *two, "--group", f"org/a={two[1]}", code=2)
     assert run(*two, "--group", "nameless") == 2
     (tmp_path / "empty").mkdir()
-    assert "no result files, with their records, under it" in refused(capsys, two[0], tmp_path / "empty")
+    assert "no results of reward models, with their records, under it" in refused(capsys, two[0], tmp_path / "empty")
 
 
 def test_a_task_that_cannot_be_compared_does_not_stop_the_others(tmp_path: Path, capsys: Any) -> None:

@@ -733,4 +733,6 @@ def test_as_many_independent_examples_stand_beside_n_wherever_it_is_shown(
     assert f" {apart} " in capsys.readouterr().out
     assert f"<td>{apart}</td>" in (out / "report.html").read_text()
     assert run("show", next(out.rglob("preference*.json"))) == 0
-    assert f" {apart} " in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f" {apart} " in shown
+    assert ("tell as much" in shown) == ("(" in apart)

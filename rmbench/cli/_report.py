@@ -62,20 +62,25 @@ def print_details(result: TaskResult, names: Sequence[str] = ()) -> None:
     console.print(f"[bold]{plain(result.subject.id)}[/] on [bold]{result.task.name}[/] v{result.task.version}")
     console.print(plain(_data_line(result)))
     table = Table("view", "subset", "metric", "value", "95 % interval", "n", "clusters", header_style="bold")
+    fewer = False
     for metric in result.metrics:
         if names and metric.name not in names:
             continue
+        counts = (
+            with_effective(metric.n, metric.n_effective),
+            with_effective(metric.clusters, metric.clusters_effective),
+        )
+        fewer |= any("(" in cell for cell in counts)
         cells = (
             metric.view,
             metric.subset,
             f"{metric.label}{' %' if _is_fraction(metric) else ''}",
             _value(metric),
             _interval(metric),
-            with_effective(metric.n, metric.n_effective),
-            with_effective(metric.clusters, metric.clusters_effective),
+            *counts,
         )
         table.add_row(*map(plain, cells))
-    if any(metric.n_effective != metric.n or metric.clusters_effective != metric.clusters for metric in result.metrics):
+    if fewer:
         table.caption = "(as many independent rows, or clusters alike in size, tell as much)"
     console.print(table)
     if not names:
