@@ -576,6 +576,18 @@ def test_the_same_rewards_are_said_to_be(two: tuple[Path, Path], tmp_path: Path,
     assert "seed 1 / 0" in printed
 
 
+@pytest.mark.parametrize("task", ["best_of_n", "length_bias"])
+def test_the_same_evaluation_made_again_has_the_same_rewards(task: str, tmp_path: Path, capsys: Any) -> None:
+    paths = []
+    for out in (tmp_path / "first", tmp_path / "again"):
+        (result,) = rmbench.evaluate("random", [task], out=out)
+        paths.append(out / files.result_path(result))
+    agreement, settings, printed = agreed(capsys, *paths)
+    assert (agreement["differing"], agreement["flips"], settings) == (0, 0, {})
+    assert f"B and A: same rewards, {agreement['rewards']:,} of them; settings that differ: none" in printed
+    assert "the same result twice" in refused(capsys, "--group", f"g={paths[0]},{paths[1]}", paths[0])
+
+
 @pytest.mark.parametrize(("change", "flips"), [(1e-7, 0), (0.25, 0), (2.0, 3)])
 def test_how_far_rewards_are_apart_and_how_many_orders_flip(
     change: float, flips: int, two: tuple[Path, Path], tmp_path: Path, capsys: Any

@@ -121,7 +121,7 @@ def _why_not(side: Side, other: Side) -> str | None:
     try:
         for one in other.results:
             for mine in side.results:
-                check_comparable(one, mine)
+                check_comparable(one, mine, again=True)
     except ResultError as error:
         return str(error)
     return None
