@@ -25,6 +25,7 @@ from rmbench.report import charts, curves
 from rmbench.report.failures import Failure, worst
 from rmbench.results import collection
 from rmbench.results.digest import ERROR_WORDS, Digest, calibration_errors, calibration_map, digest, figure, said, whole
+from rmbench.results.files import atomically
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import CalibrationMap, Definition, Figure, Metric, TaskResult
 from rmbench.types import Example, Outcome
@@ -91,7 +92,8 @@ def write(results: Sequence[TaskResult], texts: Mapping[str, Mapping[str, Exampl
     page = _render(results, texts, library)
     try:
         # A lone surrogate, which a response may hold, becomes a reference that browsers show as a replacement
-        path.write_bytes(page.encode("utf-8", "xmlcharrefreplace"))
+        content = page.encode("utf-8", "xmlcharrefreplace")
+        atomically(path, lambda beside: beside.write_bytes(content))
     except OSError as error:
         raise ResultError(f"{path}: cannot write the report ({error.strerror or error})") from error
 
@@ -119,7 +121,8 @@ def _library() -> str:
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     with suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(f"// {sha256(script.encode()).hexdigest()}\n{script}", encoding="utf-8", newline="\n")
+        content = f"// {sha256(script.encode()).hexdigest()}\n{script}".encode()
+        atomically(kept, lambda beside: beside.write_bytes(content))
     return script
 
 
