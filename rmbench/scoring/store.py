@@ -20,6 +20,7 @@ from rmbench.errors import ResultError
 
 _VERSION = 2
 _MARK = 0x726D6265  # "rmbe", by which SQLite files say whose they are
+_HEADER, _MARK_AT = 100, 68  # bytes of an SQLite file, and where in them the mark stands
 _BUSY_SECONDS = 60
 _AT_ONCE = 333  # rows a statement: SQLite allowed 999 variables until 3.32
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
@@ -33,13 +34,10 @@ class Store:
     Threads may take turns with it.
     """
 
-    def __init__(self, path: Path, *, anew: bool = False) -> None:
-        """Opens or makes the store; `anew` makes a damaged one anew.
-
-        Raises ResultError where the folder cannot be written or the file is no store.
-        """
+    def __init__(self, path: Path) -> None:
+        """Opens or makes the store. Raises ResultError where the folder cannot be written or the file is no store."""
         self.path = path
-        self._open(anew=anew)
+        self._open()
 
     def get(self, keys: Iterable[bytes]) -> dict[bytes, Any]:
         """The values that are here for `keys`. Raises ResultError where the file is damaged."""
@@ -101,7 +99,7 @@ class Store:
     @property
     def size(self) -> int:
         """Bytes on disk."""
-        return sum(file.stat().st_size for file in self._files if file.exists())
+        return _size(self.path)
 
     def __enter__(self) -> Store:
         return self
@@ -125,14 +123,11 @@ class Store:
         except _ERRORS as error:
             if not _is_damage(error):
                 raise self._unusable(error) from error
-            self._remove()
+            self.close()
+            _remove(self.path)
             self._open()
 
-    @property
-    def _files(self) -> list[Path]:
-        return [self.path, *(self.path.with_name(f"{self.path.name}-{part}") for part in ("wal", "shm"))]
-
-    def _open(self, *, anew: bool = False) -> None:
+    def _open(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
@@ -140,20 +135,7 @@ class Store:
             )
             self._prepare()
         except (OSError, *_ERRORS) as error:
-            if anew and _is_damage(error) and self._is_marked():
-                self._remove()
-                return self._open()
             raise self._unusable(error) from error
-
-    def _remove(self) -> None:
-        self.close()
-        for file in self._files:
-            file.unlink(missing_ok=True)
-
-    def _is_marked(self) -> bool:
-        """Whether the file says that it is a store, however damaged it is otherwise."""
-        with self.path.open("rb") as file:
-            return file.read(72)[68:] == _MARK.to_bytes(4, "big")
 
     def _prepare(self) -> None:
         execute = self._connection.execute
@@ -218,6 +200,49 @@ class Store:
         else:
             reason, rest = str(error), "what was committed before is kept; "
         return ResultError(f"cannot keep rewards in {self.path} ({reason}); {rest}RMBENCH_CACHE names another folder")
+
+
+def empty(path: Path) -> int:
+    """Empties the store at `path`, which is made anew where it is too damaged to be opened: the bytes given back.
+
+    Raises ResultError where the file is none of rmbench's.
+    """
+    before = _size(path)
+    try:
+        with Store(path) as store:
+            before = store.size
+            store.clear()
+    except ResultError as error:
+        if not isinstance(error.__cause__, _ERRORS) or not _is_damage(error.__cause__):
+            raise
+        if not _bears_our_mark(path):
+            raise ResultError(
+                f"{path} is damaged, and may be the file of another program: remove it if it is not needed;"
+                " RMBENCH_CACHE names another folder"
+            ) from error
+        _remove(path)
+        Store(path).close()
+    return before - _size(path)
+
+
+def _bears_our_mark(path: Path) -> bool:
+    """Whether a damaged file was a store: SQLite keeps the mark in its header, and less than a header holds nothing."""
+    with path.open("rb") as file:
+        header = file.read(_HEADER)
+    return len(header) < _HEADER or header[_MARK_AT : _MARK_AT + 4] == _MARK.to_bytes(4, "big")
+
+
+def _files(path: Path) -> list[Path]:
+    return [path, *(path.with_name(f"{path.name}-{part}") for part in ("wal", "shm"))]
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in _files(path) if file.exists())
+
+
+def _remove(path: Path) -> None:
+    for file in _files(path):
+        file.unlink(missing_ok=True)
 
 
 def _in_turn(change: Callable[[], _Done]) -> _Done:
