@@ -45,7 +45,7 @@ class Ended:
             f"exit code {self.code}": self.code is not None and self.code not in _CODES,
             f"{self.seconds:.1f} s": self.seconds > SECONDS,
             f"{self.peak / 2**20:.0f} MiB": self.peak > PEAK,
-            "an error that nobody foresaw": "unexpected " in self.err,
+            "an error that nobody foresaw": "please report it" in self.err,
             "a traceback": "Traceback" in self.err + self.out,
             "failed without a word": self.code in (1, 2) and not self.err.strip() and not self.out.strip(),
             f"{len(errors)} errors": len(errors) > 1,
