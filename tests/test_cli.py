@@ -325,7 +325,7 @@ def test_text_from_data_is_printed_as_it_is(tmp_path: Path, capsys: Any) -> None
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_no_width_loses_a_name(width: int, pairs: Path, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("rmbench.cli._report._console", lambda: Console(width=width))
+    monkeypatch.setattr("rmbench.cli._report.terminal", lambda: Console(width=width))
     rows = [{"prompt": "p", "chosen": "a", "rejected": "b"}, *PAIRS]
     data = ("-t", "preference", "--data", f"preference={write_rows(tmp_path / 'r.jsonl', rows)}", "--out", tmp_path)
     assert run("run", "-m", "length", "-m", "random", *data) == 0

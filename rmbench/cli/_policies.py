@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from rmbench.cli._report import Cell, _cell, _console, _data_line, _figure, _name, _print_notes, held, plain, print_rows
+from rmbench.cli._console import terminal
+from rmbench.cli._report import Cell, _cell, _data_line, _figure, _name, _print_notes, held, plain, print_rows
 from rmbench.results.digest import Digest, digest
 from rmbench.results.schema import TaskResult
 
 
 def print_policies(results: Sequence[TaskResult]) -> None:
     """One table for each task, in the order of the results, with effects and what is left open below it."""
-    console = _console()
+    console = terminal()
     for task in dict.fromkeys(result.label for result in results):
         some = [result for result in results if result.label == task]
         console.print(f"\n[bold]{plain(task)}[/]  {plain(_data_line(some[0]))}", highlight=False)

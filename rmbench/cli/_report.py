@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rmbench.checkpoints.notes import lines
+from rmbench.cli._console import terminal
 from rmbench.data.rows import told
 from rmbench.errors import UsageError
 from rmbench.plugins import did_you_mean
@@ -36,14 +37,13 @@ _BOUNDS = {
 }
 _KINDS = {"softmax": "a softmax over a prompt's responses", "pooled": "pooled over all prompts"}
 _METRIC_WIDTH, _MODEL_WIDTH = 34, 26
-_PIPED_WIDTH = 120
 Row = tuple[TaskResult, str]  # a result and a view
 Cell = Callable[[TaskResult, str], str]
 
 
 def print_results(results: Sequence[TaskResult]) -> None:
     """One table for each task, in the order of the results, with what a reader must know below it."""
-    console = _console()
+    console = terminal()
     for task in dict.fromkeys(result.label for result in results):
         _print_task(console, task, [result for result in results if result.label == task])
 
@@ -57,7 +57,7 @@ def print_details(result: TaskResult, names: Sequence[str] = ()) -> None:
         if name not in result.statistics:
             raise UsageError(f"unknown metric {name!r}{did_you_mean(name, result.statistics)}; "
                              f"there is {', '.join(result.statistics)}")  # fmt: skip
-    console = _console()
+    console = terminal()
     console.print(f"[bold]{plain(result.subject.id)}[/] on [bold]{result.task.name}[/] v{result.task.version}")
     console.print(plain(_data_line(result)))
     table = Table("view", "subset", "metric", "value", "95 % interval", "n", "clusters", header_style="bold")
@@ -117,12 +117,6 @@ def _print_calibration(console: Console, calibration: Calibration) -> None:
 def plain(text: str) -> str:
     """Text as it is: no markup, and nothing that moves the cursor or colours the terminal."""
     return escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
-
-
-def _console() -> Console:
-    """As wide as the terminal; rich's guess for a pipe or a log, 80, folds names."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_PIPED_WIDTH)
 
 
 def _print_task(console: Console, task: str, results: Sequence[TaskResult]) -> None:

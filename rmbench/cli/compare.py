@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from rmbench.compare.report import ComparisonReport, Contrast, TaskComparison
 
-_PIPED_WIDTH = 120
 _WIDE = 100  # narrower, an interval stands below its difference, so that it stays whole
 _CAPTION = (
     "[ ] 95 % interval; p two-sided, over clusters, of that one test. detectable: the difference that one test at 5 %, "
@@ -84,13 +83,10 @@ def command(
 
 def _print(report: ComparisonReport) -> None:
     """A legend of letters, then for each task its sentences, table, overlap of errors, ranking and notes."""
-    from rich.console import Console
-
+    from rmbench.cli._console import terminal
     from rmbench.cli._report import plain
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PIPED_WIDTH)
+    console = terminal()
     letters = {name: _letter(place) for place, name in enumerate(report.models)}
     for name, letter in letters.items():
         runs = len(report.models[name])

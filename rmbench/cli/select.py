@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from rmbench.results.tables import Target
     from rmbench.runs.select import Selected
 
-_PIPED_WIDTH = 120
 _OF_RESULTS = {"results", "view"}
 _OF_WORTH = {"up_to", "kl", "as_json"}  # of what a choice is worth, by a result or by gold
 _OF_BOTH = {"seed", "debug", "gold"}
@@ -190,14 +189,12 @@ def _show(found: Sequence[TaskSelection], *, as_json: bool) -> None:
 
 def _print(task: TaskSelection) -> None:
     """One row an n; one column a model, then what needs none."""
-    from rich.console import Console
     from rich.table import Table
 
+    from rmbench.cli._console import terminal
     from rmbench.cli._report import plain
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PIPED_WIDTH)
+    console = terminal()
     columns = _columns(task)
     table = Table(header_style="bold", caption="[ ] 95 % interval; every n is over the same examples")
     for heading in columns:
