@@ -36,7 +36,8 @@ class Commands(click.Group):
         from rmbench.plugins import did_you_mean
 
         names = self.list_commands(context)
-        raise click.UsageError(f"unknown command {name!r}{did_you_mean(name, names)}; there is {', '.join(names)}")
+        known = f"{did_you_mean(name, names)}; there is {', '.join(names)}"
+        raise click.UsageError(f"unknown command {name!r}{known}", context)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Every command with its whole first sentence, which click would cut."""
@@ -102,8 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return shell_complete(cli, {}, "rmbench", _COMPLETE, instruction)
     code = _run(arguments)
-    unwritten = _unwritten()
-    return code if unwritten is None else unwritten
+    error = _unwritten()
+    if error is None:
+        return code
+    _drop(sys.stdout)
+    if isinstance(error, BrokenPipeError):
+        return EXIT_UNREAD
+    _say(f"error: standard output cannot be written ({error.strerror or error})")
+    return EXIT_FAILED
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -115,18 +122,18 @@ def _run(arguments: Sequence[str] | None) -> int:
             return int(cli.invoke(context) or 0)
     except click.exceptions.Exit as done:
         return done.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return EXIT_USAGE
     except click.ClickException as error:
-        _say(f"error: {_usage(error)}")
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            error.show()
+        else:
+            _say(f"error: {_usage(error)}")
         return EXIT_USAGE
     except (KeyboardInterrupt, click.Abort):
         _say("stopped; what was scored is kept, the same command continues")
         return EXIT_INTERRUPTED
     except Exception as error:
-        if (unwritten := _unwritten()) is not None:
-            return unwritten
+        if _unwritten() is not None:  # `main` tells
+            return EXIT_FAILED
         if context is not None and context.meta.get("debug"):
             traceback.print_exc()
         else:
@@ -174,10 +181,10 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the life of the process
         elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    stream = sys.__stdout__
-    if sys.stdout is stream and stream is not None and isinstance(_raw(), io.FileIO):
+    stream = sys.stdout
+    if stream is sys.__stdout__ and isinstance(stream, io.TextIOWrapper) and isinstance(_raw(), io.FileIO):
         output = io.BufferedWriter(_Output(stream.fileno(), "wb", closefd=False))
-        lines = stream.line_buffering or stream.write_through  # type: ignore[attr-defined]
+        lines = stream.line_buffering or stream.write_through
         sys.stdout = io.TextIOWrapper(output, stream.encoding, "backslashreplace", line_buffering=lines)
 
 
@@ -187,21 +194,14 @@ def _raw() -> object:
     return getattr(buffer, "raw", buffer)
 
 
-def _unwritten() -> int | None:
-    """The exit code where standard output could not take what was printed, which is then told; else None."""
+def _unwritten() -> OSError | None:
+    """Why standard output could not take all that was printed; None where it could."""
     raw = _raw()
     try:
         sys.stdout.flush()
-        error = raw.error if isinstance(raw, _Output) else None
-    except OSError as raised:
-        error = raised
-    if error is None:
-        return None
-    _drop(sys.stdout)
-    if isinstance(error, BrokenPipeError):
-        return EXIT_UNREAD
-    _say(f"error: standard output cannot be written ({error.strerror or error})")
-    return EXIT_FAILED
+    except OSError as error:
+        return error
+    return raw.error if isinstance(raw, _Output) else None
 
 
 def _one_line_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -12,8 +12,6 @@ from rich.table import Table
 from rmbench.checkpoints.notes import lines
 from rmbench.cli._console import terminal
 from rmbench.data.rows import told
-from rmbench.errors import UsageError
-from rmbench.plugins import did_you_mean
 from rmbench.results.digest import (
     ERROR_WORDS,
     Digest,
@@ -51,12 +49,8 @@ def print_results(results: Sequence[TaskResult]) -> None:
 def print_details(result: TaskResult, names: Sequence[str] = ()) -> None:
     """Every metric of every view and subset of one result, its calibration and scale, and what the metrics are.
 
-    With `names` these metrics alone. Raises UsageError where there is no such metric.
+    With `names` these metrics alone.
     """
-    for name in names:
-        if name not in result.statistics:
-            raise UsageError(f"unknown metric {name!r}{did_you_mean(name, result.statistics)}; "
-                             f"there is {', '.join(result.statistics)}")  # fmt: skip
     console = terminal()
     console.print(f"[bold]{plain(result.subject.id)}[/] on [bold]{result.task.name}[/] v{result.task.version}")
     console.print(plain(_data_line(result)))

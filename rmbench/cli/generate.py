@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from rmbench.cli import EXIT_INCOMPLETE, debug_option
-from rmbench.cli._options import OUT_HELP, RENDERING, _tokens, allotted, form_option
+from rmbench.cli._options import OUT_HELP, POLICIES, RENDERING, _tokens, allotted, form_option
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -56,7 +56,14 @@ def _loading_options(command: _Command) -> _Command:
 @click.command()
 @click.argument("source", metavar="FILE|TASK")
 @click.option(
-    "-p", "--policy", "policies", required=True, multiple=True, metavar="POLICY", help=f"{POLICY_HELP} (repeatable)."
+    "-p",
+    "--policy",
+    "policies",
+    required=True,
+    multiple=True,
+    metavar="POLICY",
+    shell_complete=POLICIES,
+    help=f"{POLICY_HELP} (repeatable).",
 )
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, allow_dash=True), help=OUT_HELP)
 @form_option

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rmbench.cli import EXIT_FAILED, EXIT_INCOMPLETE, debug_option, show_error
-from rmbench.cli._options import MODEL_HELP, OF_FORWARDS, allotted, model_options, model_options_of, reading_options
+from rmbench.cli._options import (
+    MODEL_HELP,
+    MODELS,
+    OF_FORWARDS,
+    POLICIES,
+    allotted,
+    completed,
+    model_options,
+    model_options_of,
+    reading_options,
+)
 from rmbench.cli.generate import POLICY_HELP, sampling_options
 
 if TYPE_CHECKING:
@@ -44,9 +54,13 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
     "models",
     multiple=True,
     metavar="MODEL",
+    shell_complete=MODELS,
     help=f"{MODEL_HELP} (repeatable).",
 )
-@click.option("-p", "--policy", "policies", multiple=True, metavar="POLICY", help=f"{POLICY_HELP} (repeatable).")
+@click.option(
+    "-p", "--policy", "policies", multiple=True, metavar="POLICY", shell_complete=POLICIES,
+    help=f"{POLICY_HELP} (repeatable).",
+)  # fmt: skip
 @click.option(
     "-t",
     "--task",
@@ -54,6 +68,7 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
     multiple=True,
     required=True,
     metavar="TASK",
+    shell_complete=completed("tasks", "suites"),
     help="A task, python:module:TASK or suite:NAME; see rmbench list tasks and suites (repeatable).",
 )
 @click.option(

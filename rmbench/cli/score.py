@@ -12,6 +12,7 @@ import click
 from rmbench.cli import EXIT_INCOMPLETE, debug_option
 from rmbench.cli._options import (
     MODEL_HELP,
+    MODELS,
     OUT_HELP,
     allotted,
     form_option,
@@ -24,7 +25,14 @@ from rmbench.cli._options import (
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "-m", "--model", "models", required=True, multiple=True, metavar="MODEL", help=f"{MODEL_HELP} (repeatable)."
+    "-m",
+    "--model",
+    "models",
+    required=True,
+    multiple=True,
+    metavar="MODEL",
+    shell_complete=MODELS,
+    help=f"{MODEL_HELP} (repeatable).",
 )
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, allow_dash=True), help=OUT_HELP)
 @form_option

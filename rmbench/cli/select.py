@@ -15,6 +15,7 @@ import click
 from rmbench.cli import EXIT_INCOMPLETE, debug_option
 from rmbench.cli._options import (
     MODEL_HELP,
+    MODELS,
     OUT_HELP,
     allotted,
     form_option,
@@ -37,7 +38,15 @@ _GOLD = "gold"  # the name of the model that is only to judge
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("-m", "--model", "models", multiple=True, metavar="MODEL", help=f"{MODEL_HELP} (repeatable).")
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    metavar="MODEL",
+    shell_complete=MODELS,
+    help=f"{MODEL_HELP} (repeatable).",
+)
 @click.option("-k", "--best", "k", type=click.IntRange(min=1), default=1, show_default=True, help="How many a prompt.")
 @click.option("-o", "--out", type=click.Path(path_type=Path, allow_dash=True), help=OUT_HELP)
 @form_option
