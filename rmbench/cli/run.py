@@ -165,7 +165,7 @@ def command(
         return 0
     turns = [*(partial(score, spec) for spec in specs), *(partial(write, spec) for spec in writers)]
     results, failed = _in_turn(turns, debug=bool(context.find_root().meta.get("debug")))
-    _show(results, judged, out, as_json=as_json, debug=bool(context.find_root().meta.get("debug")))
+    _show(results, loaded, out, as_json=as_json, debug=bool(context.find_root().meta.get("debug")))
     return EXIT_FAILED if failed or failures else _exit_code(results)
 
 
@@ -205,13 +205,13 @@ def _in_turn(runs: Sequence[Callable[[], list[TaskResult]]], *, debug: bool) -> 
     return results, failed
 
 
-def _show(results: Sequence[TaskResult], judged: list[TaskData], out: Path, *, as_json: bool, debug: bool) -> None:
+def _show(results: Sequence[TaskResult], loaded: list[TaskData], out: Path, *, as_json: bool, debug: bool) -> None:
     """Writes the page, and prints the results."""
     from rmbench.cli._policies import print_policies
     from rmbench.cli._report import print_results
 
     scored = [result for result in results if result.subject.kind == "reward_model"]
-    reported = bool(scored) and _write_page(scored, judged, out, debug=debug)
+    reported = bool(results) and _write_page(results, loaded, out, debug=debug)
     if as_json:
         click.echo("[" + ",\n".join(result.model_dump_json() for result in results) + "]")
     elif results:
@@ -310,7 +310,7 @@ def _exit_code(results: list[TaskResult]) -> int:
     return EXIT_INCOMPLETE if any(set(result.statuses) - {"ok"} for result in results) else 0
 
 
-def _write_page(results: list[TaskResult], loaded: list[TaskData], out: Path, *, debug: bool) -> bool:
+def _write_page(results: Sequence[TaskResult], loaded: list[TaskData], out: Path, *, debug: bool) -> bool:
     """Whether it could be written."""
     from rmbench.report import page
 

@@ -43,21 +43,20 @@ def command(folder: Path, everything: bool, no_browser: bool) -> None:
 def _results(folder: Path) -> list[TaskResult]:
     """The results under `folder`: every JSON file that has its records beside it. Raises ResultError."""
     from rmbench.errors import ResultError
+    from rmbench.results import collection, files
 
     if not folder.is_dir():
         raise ResultError(f"{folder}: no such folder; expected one with results, as `rmbench run --out` writes")
     paths = _paths(folder)
     if not paths:
-        raise ResultError(f"{folder}: no results in it; `rmbench run --out {folder}` writes some")
-    from rmbench.results import files
-
+        raise collection.nothing_in([folder])
     return [files.read(path, tables=True) for path in paths]
 
 
 def _paths(folder: Path) -> list[Path]:
     from rmbench.results import collection
 
-    return collection.result_files([folder])
+    return collection.files_in([folder])
 
 
 def _texts(results: Sequence[TaskResult]) -> Mapping[str, Mapping[str, Example]]:

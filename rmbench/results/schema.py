@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
@@ -341,6 +341,7 @@ class TaskResult(_Part):
     _records: Any = PrivateAttr(default=None)
     _requests: Any = PrivateAttr(default=None)
     _problems: Sequence[str] = PrivateAttr(default=())
+    _responses: Mapping[tuple[str, int], str] | None = PrivateAttr(default=None)
 
     def metric(self, name: str, *, view: str | None = None, subset: str = "all", at: float | None = None) -> Metric:
         """The metric called `name`, of the primary view unless told. Raises KeyError, with the close ones, where it was
@@ -412,6 +413,11 @@ class TaskResult(_Part):
     def requests(self) -> pa.Table | None:
         """One row a request, of examples where some showed several responses; else candidates' rows hold their own."""
         return self._requests
+
+    @property
+    def responses(self) -> Mapping[tuple[str, int], str] | None:
+        """What a policy wrote, by example and sample; never written, and so None on a result that was read."""
+        return self._responses
 
     @property
     def problems(self) -> Sequence[str]:
