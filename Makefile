@@ -16,6 +16,8 @@ test: .venv/ready
 prove: .venv/ready
 	$(BIN)/pytest -m prove -s
 	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/tiers.py
+	$(BIN)/python benchmarks/compare.py
 	$(BIN)/python benchmarks/calibration.py
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/tails.py
@@ -24,6 +26,12 @@ prove: .venv/ready
 # hours: the same checks with the repetitions whose figures benchmarks/RESULTS.md holds; never part of CI
 prove-full: .venv/ready
 	$(BIN)/python benchmarks/coverage.py --full
+	$(BIN)/python benchmarks/tiers.py --full
+	$(BIN)/python benchmarks/compare.py --full
+	$(BIN)/python benchmarks/fingerprints.py
+	$(BIN)/pip install -q -c constraints.txt trl bitsandbytes
+	$(BIN)/python benchmarks/trainers.py
+	$(BIN)/pytest tests/test_checkpoints.py -k nf4
 
 bench: .venv/bench
 	$(BIN)/python benchmarks/startup.py

@@ -23,12 +23,12 @@ from rmbench.metrics.paired import difference_of
 from rmbench.types import Array
 
 CLUSTERS, EFFECTS, TOGETHER = (20, 100), (0.0, 1.0, 4.0), (0.0, 0.7)
-FULL, SMALL = 2_000, 200
+FULL, SMALL = 2_000, 60
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="2,000 repeats a cell; 200 otherwise.")
+    parser.add_argument("--full", action="store_true", help="2,000 repeats a cell; 60 otherwise.")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     repeats = FULL if options.full else SMALL
@@ -66,8 +66,10 @@ def simulated(clusters: int, shape: str, effect: float, r: float, repeats: int, 
     covered = told = 0
     for repeat in range(repeats):
         shared = rng.normal(size=(clusters, 6))
-        both = [made(np.sqrt(r) * shared + np.sqrt(1 - r) * rng.normal(size=(clusters, 6)), effect) for _ in "ab"]
-        found = difference_of(*both, np.arange(clusters), draws=600, seed=repeat)
+        ours, theirs = (
+            made(np.sqrt(r) * shared + np.sqrt(1 - r) * rng.normal(size=(clusters, 6)), effect) for _ in "ab"
+        )
+        found = difference_of(ours, theirs, np.arange(clusters), draws=600, seed=repeat)
         covered += found.ci_low <= 0 <= found.ci_high
         told += found.p <= 0.05
     return covered / repeats, told / repeats

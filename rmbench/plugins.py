@@ -128,7 +128,7 @@ def listed(group: PluginGroup) -> list[Listed]:
             with redirect_stdout(sys.stderr):
                 plugin = load(group, name)
                 lines.append(Listed(name, str(plugin.summary) if group.attribute else summary(plugin)))
-        except (Exception, SystemExit) as error:  # a plugin may raise anything, and a list has to go on
+        except Exception as error:  # a plugin may raise anything, and a list has to go on
             lines.append(Listed(name, None, " ".join(_reason(error).split())))
     return lines
 
@@ -137,7 +137,7 @@ def spec_starts(group: PluginGroup) -> list[str]:
     """How a MODEL or POLICY of each kind begins: its name, behind which a colon waits for a source where one is due."""
     starts = []
     for name in names(group):
-        with suppress(Exception, SystemExit):  # who asks for a broken one is told
+        with suppress(Exception):  # who asks for a broken one is told
             starts.append(name if getattr(load(group, name), "SOURCE", "required") == "none" else f"{name}:")
     return starts
 
@@ -276,8 +276,11 @@ def _installed(group: PluginGroup, path: tuple[str, ...]) -> list[PluginEntry]:
 def _loaded(entry: PluginEntry) -> Any:
     group, what = entry.group, f"{entry.group.noun} {entry.name!r} ({entry.origin})"
     try:
-        plugin: Any = import_module(entry.module)
-    except (Exception, SystemExit) as error:
+        with redirect_stdout(sys.stderr):  # what a plugin prints is no result
+            plugin: Any = import_module(entry.module)
+    except SystemExit as error:
+        raise ModelError(f"{what} ends the program where it is imported: {error}") from error
+    except Exception as error:
         error.add_note(what)
         raise
     for part in filter(None, entry.attribute.split(".")):
@@ -300,6 +303,6 @@ def _check(group: PluginGroup, plugin: object, what: str) -> None:
             raise UsageError(f"{what} has no {attribute}; a {group.noun} has {', '.join(needs)}")
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: Exception) -> str:
     lines = [*getattr(error, "__notes__", ()), str(error)]
     return ": ".join(lines) if isinstance(error, UsageError) else f"{lines[0]}: {type(error).__name__}: {error}"

@@ -527,3 +527,20 @@ def test_every_official_scorer_with_rewards_has_a_calibration(rmbench_data: Path
         rows.append(f"{file.stem:28}{line}  T {fitted.parameters['temperature']:.4g}  {fitted.note or ''}")
     print("\nECE of pairs in %, raw and after temperature", *rows, sep="\n")
     assert len(rows) == 10
+
+
+@pytest.mark.parametrize(
+    ("fitted", "applied", "said"), [(2, 8, "2 responses"), (4, 2, "4 responses"), (2, 2, None), (3, 1, None)]
+)
+def test_a_softmax_fitted_to_other_numbers_of_responses_is_not_applied_without_a_note(fitted, applied, said):
+    rng = np.random.default_rng(9)
+    outcomes = [outcome(f"{i:03}", rng.normal(size=fitted) + np.eye(fitted)[0], np.eye(fitted)[0]) for i in range(60)]
+    report, _ = calibrated(calibrate(outcomes, "default"))
+    assert report.responses == (fitted, fitted)
+    note = maps.unlike_fit(report, [applied] * 3 + [fitted])
+    assert (note is None) == (said is None)
+    if note is not None:
+        assert said in note
+        assert f"3 with {applied}" in note
+    older = report.model_copy(update={"responses": None})  # a file of yesterday does not say
+    assert maps.unlike_fit(older, [applied]) is None

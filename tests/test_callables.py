@@ -213,31 +213,32 @@ def test_a_dead_server_behind_batches_is_given_up_too_and_another_task_asks_it_o
     assert calls == [8, 1, 1]
 
 
+DYING = """
+from pathlib import Path
+
+calls = []
+
+def reward(prompt, response):
+    if len(calls) >= 50 and not Path("up").exists():
+        raise ConnectionError("refused")
+    calls.append(response)
+    return len(response)
+"""
+
+
 def test_what_was_answered_before_it_was_given_up_is_not_asked_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "dying_server.py").write_text(
-        "from pathlib import Path\n"
-        "def reward(prompt, response):\n"
-        "    print('asked')\n"
-        "    log = Path('log')\n"
-        "    lines = log.read_text().splitlines() if log.exists() else []\n"
-        "    if len(lines) >= 50 and not Path('up').exists():\n"
-        "        raise ConnectionError('refused')\n"
-        "    log.write_text('\\n'.join([*lines, repr((prompt, response))]))\n"
-        "    return len(response)\n"
-    )
-    command = ["run", "-m", "python:dying_server:reward", "-t", "best_of_n", "--limit", "40"]
-    assert main(command) == 1
-    said = capsys.readouterr()
-    assert "20 calls failed in a row, the last: ConnectionError: refused; given up after 70 of" in said.err
-    assert said.out == ""
+    (tmp_path / "dying_server.py").write_text(DYING)
+    conversations = [("p", "x" * n) for n in range(1, 121)]
+    with pytest.raises(ModelError, match="20 calls failed in a row, .* given up after 70 of 120 were tried"):
+        score("python:dying_server:reward", conversations)
     (tmp_path / "up").touch()
-    assert main(command) == 0
-    lines = (tmp_path / "log").read_text().splitlines()
-    assert len(lines) == len(set(lines))
+    assert [reward.value for reward in score("python:dying_server:reward", conversations)] == [*range(1, 121)]
+    calls = sys.modules.pop("dying_server").calls
+    assert len(calls) == len(set(calls)) == 120
 
 
 @pytest.mark.parametrize("function", [awaited, lambda prompt, response: time.sleep(0.02) or 1.0])
@@ -327,6 +328,57 @@ def test_a_module_that_cannot_be_imported_is_one_line_before_anything_is_scored(
     assert line.startswith(f"rmbench: error: python:{name}:f cannot be imported: ")
     assert re.search(message, line)
     assert not [*tmp_path.rglob("*.json")]
+
+
+OWN = """
+import sqlite3
+from rmbench.cache import cache_folder
+from rmbench.types import Reward
+
+kept = []
+
+def count():
+    connection = sqlite3.connect(cache_folder() / "rewards.sqlite")
+    kept.append(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
+    connection.close()
+
+def one(prompt, response):
+    count()
+    return 1.0
+
+def several(prompts, responses):
+    count()
+    return [1.0] * len(prompts)
+
+class Own:
+    answers, fingerprint = frozenset({"reward"}), None
+    def rewards(self, requests):
+        for index, _ in enumerate(requests):
+            yield index, Reward((one("", ""),))
+"""
+
+
+@pytest.mark.parametrize(("name", "step"), [("one", 1), ("several?batch=4", 4), ("Own", 1)])
+def test_what_own_code_answered_is_kept_before_it_is_asked_for_more(
+    name: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "own_kept.py").write_text(OWN)
+    for responses in ("ab", "cd"):  # as two tasks of a run, or two runs
+        score(f"python:own_kept:{name}", [("p", response * n) for response in responses for n in range(1, 9)])
+    kept = sys.modules.pop("own_kept").kept
+    assert kept == [*range(0, 32, step)]
+
+
+def test_the_object_that_the_readme_shows_is_a_model() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    [code] = [block for block in readme.split("```python\n")[1:] if "class Server" in block]
+    names: dict[str, Any] = {"ask": lambda chat: {"overall": 2.0, "style": float(len(chat))}}
+    exec(code.partition("```")[0], names)
+    [reward] = score(names["Server"](), [("p", "r")])
+    assert (reward.value, dict(reward.heads)) == (2.0, {"overall": (2.0,), "style": (2.0,)})
+    assert len(code.partition("class Server")[2].partition("```")[0].splitlines()) <= 12
 
 
 def test_code_that_changes_is_imported_again_and_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,10 @@ def test_a_run_prints_a_table_and_writes_its_files(pairs: Path, tmp_path: Path, 
 def test_a_run_says_what_length_and_margins_are_worth(tmp_path: Path, capsys: Any) -> None:
     assert run("run", "-m", "length", "-m", "random", "-t", "best_of_n", "--out", tmp_path) == 0
     printed = capsys.readouterr().out
-    assert "accuracy length controlled %" in printed
+    (table,) = (table for table in printed.split("└") if "length pearson" in table)
+    assert "accuracy length" in table  # of pairs, in one table with the pair rate that does not hold length
+    assert "auc (pairs) %" in table
+    assert table.count("(pairs)") == 3
     assert "RMS % as it is" in printed
     assert "L1 % as it is" in printed
     assert "always longer: 19.4 %" in printed  # the accuracy of the model that scores by length
@@ -189,8 +192,8 @@ def one_error(capsys: Any) -> str:
         (["-m", "length", "-t", "best_of_m"], 2, "unknown task 'best_of_m': did you mean 'best_of_n'?"),
         (["-m", "length", "-m", "random", "--name", "x", "-t", "best_of_n"], 2, "--name x would name 2 models alike"),
         (["-m", "length", "-t", "best_of_n", "--data", "preference=x.jsonl"], 2, "preference is not among the tasks"),
-        (["-m", "scores:no.json", "-t", "best_of_n"], 1, "no.json"),
-        (["-m", "length", "-t", "preference", "--data", "preference=no.jsonl"], 1, "no.jsonl: no such file or folder"),
+        (["-m", "scores:no.json", "-t", "best_of_n"], 2, "no.json"),
+        (["-m", "length", "-t", "preference", "--data", "preference=no.jsonl"], 2, "no.jsonl: no such file or folder"),
         (["-m", "length@main", "-t", "best_of_n"], 2, "length is a model by itself, without source or revision"),
         (["-m", "length:x", "-t", "best_of_n"], 2, "length is a model by itself, without source or revision"),
         (["-m", "org/name", "-t", "best_of_n"], 1, "there is no such folder, and on the hub no config.json"),
@@ -293,7 +296,7 @@ def test_one_model_that_fails_leaves_the_others_their_turn(pairs: Path, tmp_path
 
 
 def test_debug_shows_the_traceback(tmp_path: Path, capsys: Any) -> None:
-    assert run("run", "-m", "length", "-t", "preference", "--data", f"preference={tmp_path}/no.jsonl", "--debug") == 1
+    assert run("run", "-m", "length", "-t", "preference", "--data", f"preference={tmp_path}/no.jsonl", "--debug") == 2
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -375,7 +378,7 @@ def test_two_reasons_are_two_lines(pairs: Path, tmp_path: Path, capsys: Any, mon
     printed = " ".join(capsys.readouterr().out.split())
     assert "1 rewards are error, first at" in printed
     assert "KeyError: 'It is 6.'" in printed
-    assert "could not convert string to float: 'x'" in printed
+    assert "the function returned a str, expected a number or None: 'x'" in printed
 
 
 def test_ctrl_c_says_that_nothing_is_lost(tmp_path: Path) -> None:

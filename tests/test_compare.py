@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -448,7 +448,7 @@ def test_another_measure_than_the_installed_one_compares_nothing(
     two: tuple[Path, Path], tmp_path: Path, capsys: Any
 ) -> None:
     made = [edit(path, tmp_path / f"{i}" / "preference.json", task={"measure": "other"}) for i, path in enumerate(two)]
-    assert "measured by other; version 1, by comparison, is installed" in refused(capsys, *made)
+    assert "measured by other; version 2, by comparison, is installed" in refused(capsys, *made)
     gone = [edit(path, tmp_path / f"g{i}" / "gone.json", task={"name": "gone"}) for i, path in enumerate(two)]
     assert "task 'gone' is not installed, and only its measure can compare" in refused(capsys, *gone)
 
@@ -474,3 +474,183 @@ def test_a_view_that_only_one_model_has_is_compared_with_the_others_primary_one(
     whole = document(capsys, a, b, "--view", "last")["tasks"][0]["contrasts"][0]
     assert (whole["baseline_view"], whole["model_view"]) == ("default", "last")
     assert (whole["baseline_value"], whole["model_value"]) == (pytest.approx(2 / 3), 1.0)
+
+
+@pytest.fixture(scope="module")
+def module_cache(tmp_path_factory: Any) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("RMBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: Any, module_cache: None) -> Path:
+    """A folder of runs: three models whole, one of them as a try too, and one on other examples."""
+    folder = tmp_path_factory.mktemp("shelf") / "out"
+    evaluate(folder, right_on(*range(3)), "tried", limit=3)
+    for name, count in (("one", 30), ("two", 12), ("three", 20)):
+        evaluate(folder, right_on(*range(count)), name)
+    evaluate(folder, right_on(1), "other", rows=pairs(40, start=5))
+    return folder
+
+
+def test_a_folder_is_compared_where_most_can_be_and_the_rest_is_a_line_each(shelf: Path, capsys: Any) -> None:
+    report = document(capsys, shelf)
+    (task,) = report["tasks"]
+    compared = {task["contrasts"][0]["baseline"], *(c["model"] for c in task["contrasts"])}
+    assert compared == {"one", "two", "three"}
+    assert not task["is_try"]
+    assert len(report["refused"]) == 2
+    (tried,) = (line for line in report["refused"] if "tried" in line.split(" is not")[0])
+    assert tried.endswith("tried is not compared: a try of 3 examples (--limit 3), where there are whole runs")
+    assert run(shelf) == 0
+    printed = capsys.readouterr()
+    assert printed.err.count("is not compared: ") == printed.err.count("\n") == 2
+    assert "different examples" in printed.err
+
+
+@pytest.mark.parametrize("tries", [2, 4])
+def test_tries_never_outvote_a_whole_run(tries: int, shelf: Path, tmp_path: Path, capsys: Any) -> None:
+    names = [f"try{i}" for i in range(tries)]
+    for name in names:
+        evaluate(tmp_path / "tries", right_on(*range(9)), name, limit=9)
+    (task,) = document(capsys, tmp_path / "tries", shelf)["tasks"]
+    assert {task["contrasts"][0]["baseline"], *(c["model"] for c in task["contrasts"])} == {"one", "two", "three"}
+    capsys.readouterr()
+    assert run(tmp_path / "tries") == 3
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "a try, of examples that --limit cut off: it decides nothing" in printed
+    assert printed.count(": a try, which decides nothing") == tries - 1
+    assert ": a difference" not in printed
+    assert run(tmp_path / "tries", "--json") == 3
+    (task,) = json.loads(capsys.readouterr().out)["tasks"]
+    assert task["is_try"]
+    assert [c["p_holm"] for c in task["contrasts"] if c["headline"]] == [None] * (tries - 1)
+
+
+def test_a_limit_beyond_the_end_is_no_try(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    c = evaluate(tmp_path / "c", right_on(3), "c", limit=99)
+    assert len(document(capsys, two[0], c)["tasks"][0]["contrasts"]) == 3
+    assert not document(capsys, c, *two)["refused"]
+
+
+def test_tasks_that_two_share_are_compared_though_the_first_lacks_them(tmp_path: Path, capsys: Any) -> None:
+    evaluate(tmp_path / "out", "length", "a")
+    for model in ("length", "random"):
+        rmbench.evaluate(model, ["best_of_n"], out=tmp_path / "out", name=f"b{model}")
+    report = document(capsys, tmp_path / "out")
+    assert [task["task"] for task in report["tasks"]] == ["best_of_n"]
+    assert [line.endswith("was not run on it") for line in report["refused"]] == [True]
+
+
+def agreed(capsys: Any, *paths: Path) -> tuple[dict[str, Any], dict[str, list[str]], str]:
+    (task,) = document(capsys, *paths)["tasks"]
+    assert run(*paths) == 0
+    whole = task["contrasts"][0]
+    return whole["agreement"], whole["settings"], " ".join(capsys.readouterr().out.split())
+
+
+def test_the_same_rewards_are_said_to_be(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    same = evaluate(tmp_path / "same", right_on(*range(30)), "org/a", seed=1)
+    agreement, settings, printed = agreed(capsys, two[0], same)
+    assert (agreement["rewards"], agreement["differing"], agreement["flips"], agreement["pairs"]) == (80, 0, 0, 40)
+    assert "B and A: same rewards, 80 of them; settings that differ: " in printed
+    assert settings["seed"] == ["0", "1"]
+    assert "seed 1 / 0" in printed
+
+
+@pytest.mark.parametrize(("change", "flips"), [(1e-7, 0), (0.25, 0), (2.0, 3)])
+def test_how_far_rewards_are_apart_and_how_many_orders_flip(
+    change: float, flips: int, two: tuple[Path, Path], tmp_path: Path, capsys: Any
+) -> None:
+    first = right_on(*range(30))
+    moved = evaluate(
+        tmp_path / "moved",
+        lambda prompt, text: (
+            first(prompt, text) + (change if prompt in ("p31", "p32", "p33") and text == "right" else 0)
+        ),
+        "org/a",
+    )
+    agreement, _, printed = agreed(capsys, two[0], moved)
+    assert (agreement["rewards"], agreement["differing"]) == (80, 3)
+    assert agreement["largest"] == pytest.approx(change)
+    assert agreement["sds"] == pytest.approx(change / 0.5)
+    assert (agreement["flips"], agreement["flipped_examples"], agreement["ties"]) == (flips, flips, 0)
+    assert f"{flips} of 40 pairs in the other order, in {flips} examples" in printed
+    assert f"rewards are up to {change:.3g} ({change / 0.5:.2g} SD) apart, 3 of 80" in printed
+
+
+def test_answers_that_one_alone_has_and_infinities_are_no_same_rewards(tmp_path: Path, capsys: Any) -> None:
+    values = {"a": float("inf"), "same": float("inf"), "b": float("nan")}
+    paths = {
+        name: evaluate(tmp_path / name, lambda p, t, v=value: v if (p, t) == ("p1", "right") else 0.5, name)
+        for name, value in values.items()
+    }
+    assert "same rewards, 80 of them" in agreed(capsys, paths["a"], paths["same"])[2]
+    agreement, _, printed = agreed(capsys, paths["a"], paths["b"])
+    assert agreement["unmatched"] == 1
+    assert "1 answered by one alone" in printed
+
+
+def test_verdicts_of_models_that_compare_are_held_against_each_other(official: Any, capsys: Any) -> None:
+    judge = official("gpt4o_pairwise")
+    (path,) = judge.glob("*.json")
+    copy = edit(path, judge.parent / "copy" / path.name, subject={"id": "copy"})
+    shutil.copy(files.requests_path(path), files.requests_path(copy))
+    shutil.copy(path.with_suffix(".parquet"), copy.with_suffix(".parquet"))
+    assert "same verdicts, " in agreed(capsys, judge, copy)[2]
+    agreement, _, printed = agreed(capsys, official("internlm2"), judge)
+    assert agreement["rewards"] == 0
+    assert "pairs in the other order" in printed
+
+
+@pytest.fixture(scope="module", params=["length_bias", "appetite"])
+def probed(request: Any, tmp_path_factory: Any, module_cache: None) -> tuple[str, list[Path]]:
+    """A probe's name, and two models' results on it with subsets of their own."""
+    task, folder = request.param, tmp_path_factory.mktemp("probed")
+    seen = {"words": lambda prompt, text: float(len(text.split())) + len(prompt) % 3,
+            "letters": lambda prompt, text: float(sum(map(ord, text[-40:]))) % 101}  # fmt: skip
+    for name, model in seen.items():
+        rmbench.evaluate(model, [task], out=folder / name, name=name, limit=30)
+    return task, [next((folder / name).rglob("*.json")) for name in seen]
+
+
+def test_every_metric_of_a_probe_is_compared_as_results_state_it_in_every_subset(
+    probed: tuple[str, list[Path]],
+) -> None:
+    from rmbench.compare.entrants import read_models, sides_of
+    from rmbench.compare.measured import Measured, SideOutcomes, common
+    from rmbench.plugins import load_task
+
+    task, paths = probed
+    results, measure = [files.read(path) for path in paths], load_task(task).measure
+    sides, _ = sides_of(task, read_models(paths, {}))
+    judged = [SideOutcomes(sides[0]), SideOutcomes(sides[1])]
+    assert len(judged[0].subsets) > 1
+    compared = 0
+    for metric in dict.fromkeys(metric.label for metric in results[0].metrics):
+        measured = [Measured.of(one, "default", metric, measure) for one in judged]
+        for subset, places in judged[0].subsets.items():
+            rows = np.isin(np.arange(len(judged[0].clusters)), places)
+            stated = [m for r in results for m in r.metrics if (m.label, m.subset) == (metric, subset)]
+            both = common(measured, rows)
+            if both is None or any(m.value is None or m.n != both.n for m in stated):
+                continue  # a prompt counts for one of them only
+            assert both.value == [m.value for m in stated], (metric, subset)
+            compared += 1
+    assert compared > 2 * len(results[0].statistics)
+
+
+@pytest.mark.parametrize("metric", [None, "overflow_preferred_enumeration", "effect_overflow", "truncation_peak",
+                                    "reward_sd_per_redundant_step", "selected_length_ratio_at_2@2"])  # fmt: skip
+def test_appetite_is_compared(metric: str | None, tmp_path: Path, capsys: Any) -> None:
+    for model in ("length", "random"):
+        rmbench.evaluate(model, ["appetite"], out=tmp_path / model)
+    chosen = () if metric is None else ("--metric", metric)
+    (task,) = document(capsys, tmp_path / "length", tmp_path / "random", *chosen)["tasks"]
+    assert task["metric"] == (metric or "overflow_preferred")
+    assert task["lower_is_better"] == (metric != "truncation_peak")
+    found = task["contrasts"][0]["difference"]
+    assert found["value"] < 0
+    assert found["ci_low"] < found["value"] < found["ci_high"] < 0
+    assert found["p"] < 0.05

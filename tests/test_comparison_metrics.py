@@ -289,6 +289,53 @@ def test_official_figures_of_pairwise_judges(official, name, figures):
     assert percent(outcomes, "accuracy", "mrr") == figures
 
 
+# JudgeBench: +1 for the right one, -1 for the wrong one, 0 for a tie or no verdict; right where the sum is above 0.
+
+VERDICTS = {"win": (1.0, 0.0), "loss": (0.0, 1.0), "tie": (0.5, 0.5), "null": None}
+POINTS = {"win": 1, "loss": -1, "tie": 0, "null": 0}
+
+
+def both_orders(first, second, null_verdict="nought"):
+    """The first of two responses is right; each verdict is of that one, whichever place it was shown in."""
+    answers = []
+    for verdict, shown in ((first, (0, 1)), (second, (1, 0))):
+        masses = VERDICTS[verdict] or (np.nan, np.nan)
+        answers.append(Answer(shown, tuple(masses[i] for i in shown), "ok" if VERDICTS[verdict] else "refused"))
+    labels = np.array([1.0, 0.0])
+    beats = comparison.beats_of_masses(labels, answers, null_verdict)
+    return Outcome("e", {}, "e", labels, {"default": View(None, beats, ["ok"] * 2)}, answers=answers)
+
+
+@pytest.mark.parametrize("first", VERDICTS)
+@pytest.mark.parametrize("second", VERDICTS)
+def test_one_null_of_two_orders_drops_no_pair_where_a_null_is_nought(first, second):
+    total = POINTS[first] + POINTS[second]
+    found = values(both_orders(first, second))
+    assert (found["accuracy"], found["accuracy_ties"]) == (float(total > 0), float(total >= 0))
+    dropped = comparison.left_out([both_orders(first, second, "no answer")], "default")
+    assert dropped == ({"no answer": 1} if "null" in (first, second) else {})
+
+
+def test_a_made_set_of_nulls_ties_and_flips_has_the_accuracy_of_a_plain_loop():
+    rng = np.random.default_rng(0)
+    pairs = [tuple(rng.choice(list(VERDICTS), 2)) for _ in range(200)]
+    right = sum(POINTS[first] + POINTS[second] > 0 for first, second in pairs)
+    assert values(*(both_orders(*pair) for pair in pairs))["accuracy"] == pytest.approx(right / 200)
+
+
+def test_the_official_file_of_a_judge_of_pairs(rmbench_data):
+    [path] = (rmbench_data / "judgebench" / "outputs").glob("*judge_model=o1-mini*.jsonl")
+    turned = {"A>B": "B>A", "B>A": "A>B"}
+    outcomes = []
+    for row in map(json.loads, path.read_text().splitlines()):
+        first, second = (judgment["decision"] for judgment in row["judgments"])
+        second = turned.get(second, second)  # the second order shows B first
+        told = ["win" if one == row["label"] else "loss" if one in turned else "tie" for one in (first, second)]
+        outcomes.append(both_orders(*told))
+    found = estimate(comparison.statistics(outcomes, "default"), range(len(outcomes)), draws=2)[0]
+    assert (found.value * 350, found.n) == (pytest.approx(230), 350)
+
+
 # A judge that names the best of k and says nothing of the others.
 
 
@@ -362,3 +409,32 @@ def test_length_says_nothing_of_pairs_that_a_pick_did_not_decide():
     found = {e.name: e for e in estimate(summary.statistics(outcomes, "default"), range(10), draws=2)}
     assert found["accuracy_right_shorter"].n == 0
     assert (found["accuracy_always_shorter"].value, found["accuracy_always_shorter"].n) == (1, 10)
+
+
+# Beside the mean over examples, the mean over categories.
+
+
+@pytest.mark.parametrize("sizes", [{"a": 30, "b": 5}, {"a": 4, "b": 40, "c": 10}])
+def test_where_a_facet_has_categories_the_mean_over_them_stands_beside_that_over_examples(sizes):
+    rng = np.random.default_rng(8)
+    outcomes = [
+        replace(scored([1, 0], [rng.random() + (section == "a"), rng.random()]), cluster=f"{section} {i}",
+                facets={"section": section, "language": "en"})
+        for section, n in sizes.items() for i in range(n)
+    ]  # fmt: skip
+    found = {e.name: e for e in estimate(summary.statistics(outcomes, "default"), [o.cluster for o in outcomes])}
+    won = {
+        section: [o.views["default"].scores.argmax() == 0
+                  for o in outcomes if o.facets["section"] == section]
+        for section in sizes
+    }  # fmt: skip
+    assert found["accuracy"].value == pytest.approx(np.mean(np.concatenate(list(won.values()))))
+    macro = found["accuracy_macro_section"]
+    assert macro.value == pytest.approx(np.mean([np.mean(part) for part in won.values()]))
+    assert macro.ci_low < macro.value < macro.ci_high
+    assert "accuracy_macro_language" not in found  # one category alone
+
+
+def test_a_facet_that_names_every_example_is_no_division_into_categories():
+    outcomes = [replace(scored([1, 0], [1, 0]), cluster=str(i), facets={"name": str(i)}) for i in range(60)]
+    assert not [one for one in summary.statistics(outcomes, "default") if one.name.startswith("accuracy_macro")]

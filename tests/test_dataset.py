@@ -46,8 +46,8 @@ def collected(*items: Example) -> Dataset:
 def test_a_repeated_id_gets_a_number_and_is_counted() -> None:
     data = collected(example("1"), example("1", "!"), example("2"), example("1#3"), example("1", "?!"))
     assert [e.id for e in data.examples] == ["1", "1#2", "2", "1#3", "1#4"]
-    assert data.noted == {"repeated ids": 2}
-    assert data.limited(4).noted == {"repeated ids": 1}
+    assert data.noted == {"repeated ids": 2, "copies of an example before": 2}
+    assert data.limited(4).noted == {"repeated ids": 1, "copies of an example before": 2}
     assert data.limited(1).noted == {}
 
 
@@ -115,3 +115,11 @@ def test_the_hash_changes_exactly_when_examples_are_dropped() -> None:
     }
     assert len(hashes) == 5
     assert data.limited(2).sha256 == data.limited(2).sha256
+
+
+def test_copies_are_counted_where_they_are_not_dropped() -> None:
+    data = collected(example("1"), example("2"), example("3", "other"), example("4"))
+    assert data.noted == {"copies of an example before": 2}
+    assert data.deduplicated().noted == {}
+    unseen = [replace(example(name), candidates=(Candidate(Response(None), label=1.0),)) for name in "12"]
+    assert "copies of an example before" not in collected(*unseen).noted  # only a score file knows their texts

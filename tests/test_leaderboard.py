@@ -25,6 +25,7 @@ from rmbench.leaderboard.columns import inert
 from rmbench.leaderboard.predicted import predict
 from rmbench.metrics.aggregate import VIEWS
 from rmbench.results import files
+from rmbench.results.digest import digest
 from rmbench.results.schema import TaskResult
 
 ROOT = Path(__file__).parents[1]
@@ -577,6 +578,20 @@ def test_the_predicted_score_is_that_of_a_line_through_the_models_that_policies_
     assert found[7] is None
 
 
+@pytest.mark.parametrize("other", [0.1, 0.9])
+def test_two_rows_of_one_model_count_once_as_their_mean(other: float) -> None:
+    accuracies = [0.81, 0.7, 0.66, 0.5, 0.61, 0.4]
+    figures = [*zip((name for _, name in ARENA), accuracies, strict=True)]
+    name, first = figures[2]
+    twice = [*figures, (name, other), ("org/new", 0.55)]
+    averaged = [*figures[:2], (name, (first + other) / 2), *figures[3:], ("org/new", 0.55)]
+    due, found, turned = (predict(given, "Chatbot Arena") for given in (averaged, twice, twice[::-1]))
+    for one in (found[-1], turned[0]):
+        assert one is not None
+        assert due[-1] is not None
+        assert (one.value, one.ci_low, one.n) == (pytest.approx(due[-1].value), pytest.approx(due[-1].ci_low), 6)
+
+
 def test_five_models_in_common_predict_nothing() -> None:
     figures = [(name, i / 10) for i, (_, name) in enumerate(ARENA[:5])]
     assert predict([*figures, ("org/new", 0.55)], "Chatbot Arena") == [None] * 6
@@ -675,3 +690,19 @@ def test_a_result_of_another_model_is_never_written_over(tmp_path: Path) -> None
     path.write_text(json.dumps(content | {"subject": content["subject"] | {"id": "org/Model"}}))  # as on a Mac
     with pytest.raises(ResultError, match=r"holds a result of 'org/Model'; expected one of 'Org/model'"):
         files.write(result, tmp_path / "results")
+
+
+def test_a_figure_of_pairs_stands_beside_the_pair_rate_and_is_named_so(tmp_path: Path) -> None:
+    rmbench.evaluate("random", ["best_of_n"], out=tmp_path / "results")
+    build(tmp_path / "results", tmp_path)
+    (heading,) = (line for line in (tmp_path / "best_of_n.md").read_text().splitlines() if line.startswith("| model"))
+    names = [name.strip() for name in heading.split("|")]
+    assert names[names.index("AUC (pairs) %") + 1] == "at equal length (pairs) %"
+    (row,) = cells(tmp_path / "best_of_n.csv")
+    accuracy, auc, controlled = (float(row[name]) for name in ("accuracy", "auc", "accuracy_length_controlled"))
+    assert abs(auc - controlled) < 0.1 < abs(auc - accuracy)
+    (result,) = (files.read(path) for path in (tmp_path / "results").rglob("*.json"))
+    found = digest([result])
+    pairs = {name for name in found.statistics if "(pairs)" in found.heading(name)}
+    assert {"auc", "accuracy_length_controlled", "accuracy_right_longer"} <= pairs
+    assert not pairs & {"accuracy", "mrr", "length_pearson"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -227,3 +228,28 @@ def test_one_class_tells_of_length_and_nothing_of_accuracy() -> None:
     assert found["length_pearson"].value == pytest.approx(1)
     assert np.isnan(found["accuracy_length_controlled"].value)
     assert found["accuracy_always_longer"].n == 0
+
+
+@pytest.mark.parametrize("copies", [2, 5])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_copies_of_an_example_are_no_more_evidence_at_equal_lengths(copies: int, shuffled: bool) -> None:
+    rng = np.random.default_rng(11)
+    once = [replace(one, prompt=f"hash {i}") for i, one in enumerate(drawn(rng, 40, 3, love=0.005))]
+    again = []
+    for one in once:
+        for _ in range(copies):
+            order = rng.permutation(3) if shuffled else np.arange(3)
+            view = View(one.views["default"].scores[order], None, ["ok"] * 3)
+            columns = {"characters": one.columns["characters"][order]}
+            again.append(replace(one, labels=one.labels[order], views={"default": view}, columns=columns))
+    plain, copied = (
+        next(e for e in estimate(length.statistics(some, "default"), [o.cluster for o in some], draws=2)
+             if e.name == "accuracy_length_controlled")
+        for some in (once, again)
+    )  # fmt: skip
+    assert (copied.value, copied.ci_low, copied.ci_high) == pytest.approx((plain.value, plain.ci_low, plain.ci_high))
+    assert (copied.n, copied.clusters) == (40 * copies, 40)
+    apart = [replace(one, prompt=f"{i}") for i, one in enumerate(again)]  # other prompts, the same numbers: evidence
+    [other] = [e for e in estimate(length.statistics(apart, "default"), range(len(apart)), draws=2)
+               if e.name == "accuracy_length_controlled"]  # fmt: skip
+    assert other.ci_high - other.ci_low < 0.9 * (plain.ci_high - plain.ci_low)

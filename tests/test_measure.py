@@ -301,4 +301,4 @@ def test_what_a_statistic_is_does_not_depend_on_the_outcomes(name: str) -> None:
         for some in (outcomes, outcomes[:3])
         for view in ("default", "head")
     ]
-    assert all(other == words[0] for other in words[1:])
+    assert all(other.items() <= words[0].items() for other in words[1:])  # a mean over categories wants several

@@ -213,6 +213,32 @@ def test_a_broken_plugin_raises_its_own_error_under_its_name_and_breaks_no_other
 
 
 @pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import sys; sys.exit('no licence')", "ends the program where it is imported: no licence"),
+        ("def open(", "SyntaxError: '(' was never closed"),
+        ("print('hello'); 1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_whatever_a_plugin_does_when_it_is_imported_the_rest_goes_on(
+    code: str, reason: str, install: Install, capsys: Any
+) -> None:
+    install("plug_rude", {"family.py": code}, models="rude = plug_rude.family")
+    plugins._loaded.cache_clear()
+    for module in ("plug_rude.family", "plug_rude"):
+        sys.modules.pop(module, None)
+    assert main(["list", "models"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "cannot be loaded: model family 'rude' (plug_rude.family of the package plug_rude)" in printed
+    assert reason in printed
+    assert "hello" not in printed
+    assert "Baseline: the number of characters" in printed
+    assert main(["run", "-m", "rude:x", "-t", "best_of_n"]) == 1
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line != "hello"]
+    assert reason in line
+
+
+@pytest.mark.parametrize(
     ("group", "code", "message"),
     [
         ("models", "OPTIONS = {}", "model family 'odd' (plug_odd.it of the package plug_odd) has no open; a model"),
@@ -249,7 +275,7 @@ def test_an_attribute_that_an_entry_point_names_and_is_not_there(install: Instal
     ("code", "reason"),
     [
         ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
-        ("raise SystemExit('no GPU')", "SystemExit: no GPU"),
+        ("raise SystemExit('no GPU')", "ends the program where it is imported: no GPU"),
         ("def f(:", "SyntaxError: "),
         ("TASK = 1", "has no name"),
     ],

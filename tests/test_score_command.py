@@ -51,10 +51,10 @@ def test_a_row_may_have_any_shape(row: dict[str, Any], texts: tuple[str, ...]) -
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"prompt": "q"}, "f.jsonl, row 1: no response; found `prompt`;"),
+        ({"prompt": "q"}, "f.jsonl, row 1: no `response`; found `prompt`;"),
         ({"response": "a"}, "f.jsonl, row 1, `prompt`: no prompt; found `response`"),
         ({"prompt": "q", "responses": ["a", None]}, "no response"),
-        ({"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: p\n\nAssistant: a"}, "different prompts"),
+        ({"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: p\n\nAssistant: a"}, "prompts differ"),
     ],
 )
 def test_a_row_that_holds_no_response_is_one_line(row: dict[str, Any], words: str) -> None:

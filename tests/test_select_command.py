@@ -361,3 +361,13 @@ def test_a_result_with_damaged_records_is_one_line(tmp_path: Path, kind: str, ca
     assert len(error.splitlines()) == 1
     assert "unexpected" not in error
     assert path.name in error
+
+
+def test_what_gold_prints_is_not_mixed_with_what_is_written(tmp_path: Path, capsys: Any) -> None:
+    rows = groups(tmp_path)
+    assert run(rows, "-m", "length", "--gold", "random", "-o", "-") == 2
+    assert "-o - and --gold both write to standard output" in capsys.readouterr().err
+    assert run(rows, "-m", "gold=length", "--gold", "random") == 2
+    assert "a model of -m is called gold too" in capsys.readouterr().err
+    assert run(rows, "-m", "length", "--gold", "length", "--json", "-o", tmp_path / "o.csv") == 0
+    assert len(curve(capsys)) == 5

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from ask_models import score
 from cards import Card
 from checkpoints import make
@@ -192,6 +193,9 @@ def test_a_run_that_is_known_loads_no_model(tasks: list[Given]) -> None:
     assert again[0].timing.scored == 0
     facts = [result.subject.facts["layout"] for result in (*first, *again)]
     assert set(facts) == {"causal"}, "what only a forward told is kept beside the rewards"
+    assert {result.config.run["device"] for result in first} == {"cpu"}
+    assert {result.config.run["device"] for result in again} == {None}, "nothing ran"
+    assert {result.config.run["threads"] for result in first} == {torch.get_num_threads()}
 
 
 def test_what_a_lent_module_tells_of_itself_is_not_kept_for_the_next_one(tmp_path: Path) -> None:

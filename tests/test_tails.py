@@ -395,3 +395,27 @@ def test_a_difference_of_csr_is_over_the_prompts_that_have_both():
 def test_conditions_without_a_prompt_in_common_have_no_effect():
     found = tails.length_ratio(lengths([5], prompt=[0]), lengths([6], prompt=[1]))
     assert (math.isnan(found.value), found.n) == (True, 0)
+
+
+# What a cap hides of a mean.
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(300, None), (None, 300), (300, 300), (None, None)])
+def test_a_ratio_of_lengths_is_bounded_from_the_side_that_no_cap_cut(ours, theirs):
+    rng = np.random.default_rng(7)
+    first, second = np.ceil(rng.exponential(250, (2, 60)))
+    found = tails.length_ratio(
+        *(lengths(x) if cap is None else capped(x, cap) for x, cap in ((first, ours), (second, theirs)))
+    )
+    plain = tails.length_ratio(
+        lengths(np.minimum(first, ours or np.inf)), lengths(np.minimum(second, theirs or np.inf))
+    )
+    assert math.isnan(found.value) == (ours is not None or theirs is not None)
+    for end, cap in (("ci_low", theirs), ("ci_high", ours)):
+        assert math.isnan(getattr(found, end)) if cap else getattr(found, end) == getattr(plain, end)
+    assert (found.p is None) == math.isnan(found.value)
+
+
+def test_a_response_of_unknown_end_is_open_and_one_that_stopped_is_not():
+    assert lengths([5, 6, 7], cap=[10, 6, np.nan], finish=[None, None, None]).open == 2
+    assert capped([5, 12], 10).open == 1

@@ -116,7 +116,8 @@ def answered(request: Request) -> Reward:
         {"question": "?", "chosen": "good", "reject": "bad"},
         {"messages": user("?"), "chosen": {"answer": "good"}, "rejected": {"text": "bad"}},
         {"chosen": user("?", "good"), "rejected": user("?", "bad")},
-        {"prompt": "ignored", "chosen": user("?", "good"), "rejected": user("?", "bad")},
+        {"prompt": "?", "chosen": user("?", "good"), "rejected": user("?", "bad")},
+        {"prompt": "another", "chosen": user("?", "good"), "rejected": user("?", "bad")},
         {"prompt": "?", "chosen": user("?", "good")[1:], "rejected": user("?", "bad")[1:]},
         {"chosen": "\n\nHuman: ?\n\nAssistant: good", "rejected": "\n\nHuman: ?\n\nAssistant: bad"},
         {"prompt": "\n\nHuman: ?\n\nAssistant:", "chosen": "good", "rejected": "bad"},
@@ -150,9 +151,16 @@ def test_no_text_of_a_prompt_is_lost(prompt: dict[str, Any], read_as: str) -> No
     assert read_one("best_of_n", *flat).prompt == (Message("user", read_as),)
 
 
-def test_a_row_without_a_prompt_has_an_empty_one() -> None:
-    for prompt in ({}, {"prompt": None}, {"prompt": ""}):
-        assert read_one("preference", prompt | {"chosen": "good", "rejected": "bad"}).prompt == ()
+@pytest.mark.parametrize("prompt", [{}, {"prompt": None}, {"prompt": ""}])
+@pytest.mark.parametrize(
+    ("task", "replies"),
+    [
+        ("preference", {"chosen": "good", "rejected": "bad"}),
+        ("best_of_n", {"responses": ["good", "bad"], "labels": [1, 0]}),
+    ],
+)
+def test_a_row_without_a_prompt_is_left_out(task: str, prompt: dict[str, Any], replies: dict[str, Any]) -> None:
+    assert read(task, prompt | replies) == [LeftOut("no prompt")]
 
 
 def test_rmb_pairs_as_they_are() -> None:
@@ -181,9 +189,8 @@ def test_pairs_that_no_reward_compares_are_left_out() -> None:
     assert read(
         "preference",
         {"chosen": user("one?", "good"), "rejected": user("two?", "bad")},
-        {"prompt": "?", "chosen": None, "rejected": "bad"},
         {"chosen": user("?"), "rejected": user("?")},
-    ) == [LeftOut("prompts differ"), LeftOut("no response"), LeftOut("no response")]
+    ) == [LeftOut("prompts differ"), LeftOut("no response")]
     assert all(f"`{reason}`" in read_card("preference").body for reason in ("prompts differ", "no response"))
 
 
@@ -191,6 +198,7 @@ def test_pairs_that_no_reward_compares_are_left_out() -> None:
     ("row", "message"),
     [
         ({"prompt": "?", "chosen": "a"}, "no `rejected`; found `prompt`, `chosen`; a preference row has `chosen` and"),
+        ({"prompt": "?", "chosen": None, "rejected": "a"}, "`chosen`: no response: expected a text .*, got null"),
         ({"chosen": 3, "rejected": "a"}, "`chosen`: expected a text or a list of messages, got 3"),
         (
             {"chosen": "a", "rejected": {"x": 1}},
@@ -289,9 +297,8 @@ def test_groups_that_are_no_choice_are_left_out() -> None:
     assert read(
         "best_of_n",
         {"prompt": "?", "candidates": ["only"], "labels": [1]},
-        {"prompt": "?", "candidates": ["a", None], "labels": [1, 0]},
         {"candidates": [user("one?", "a"), user("two?", "b")], "labels": [1, 0]},
-    ) == [LeftOut("fewer than two responses"), LeftOut("no response"), LeftOut("prompts differ")]
+    ) == [LeftOut("fewer than two responses"), LeftOut("prompts differ")]
 
 
 GROUP = {"prompt": "?", "candidates": ["a", "b"], "labels": [1, 0]}
@@ -303,7 +310,7 @@ GROUP = {"prompt": "?", "candidates": ["a", "b"], "labels": [1, 0]}
         ([{"text": "a"}], "row 1: no `prompt`; found `text`; a best_of_n row has `prompt` and `candidates`"),
         ([{"prompt": "?"}], "row 1: no `response`; found `prompt`; a best_of_n row has"),
         ([{"prompt": "?", "response": "a"}], "row 1: no `label`; found `prompt`, `response`; a best_of_n row has"),
-        ([{"candidates": ["a", "b"], "labels": [1, 0]}], "row 1: no `prompt`; found `candidates`, `labels`"),
+        ([{"prompt": "?", "candidates": ["a", None], "labels": [1, 0]}], "row 1, `candidates`: no response"),
         ([{"prompt": "?", "candidates": ["a", "b"]}], "row 1: no `labels`; found `prompt`, `candidates`; a best_of_n"),
         ([{"prompt": "?", "candidates": [{"text": "a"}, {"text": "b"}]}], "row 1: no `label`; found `text`; a best_of"),
         (
@@ -458,14 +465,14 @@ def test_hh_rlhf(rmbench_data: Path) -> None:
 def test_rmb_pairs(rmbench_data: Path) -> None:
     data = load_task("preference").load(rmbench_data / "rmb" / "Pairwise_set")
     assert (len(data.examples), data.excluded) == (2674, {})
-    assert data.noted == {"examples with identical responses": 6}
+    assert data.noted["examples with identical responses"] == 6
     assert data.examples[0].candidates[0].tags == {"policy": "vicuna-7b-v1.5"}
 
 
 def test_a_file_of_another_task_is_refused_in_one_line(rmbench_data: Path) -> None:
-    for name, path in (("best_of_n", "hh_rlhf/test.jsonl.gz"), ("preference", "rewardmath/RewardMATH_direct.json")):
+    for name in ("best_of_n", "preference"):
         with pytest.raises(DataError, match="row 1: no `") as error:
-            load_task(name).load(rmbench_data / path)
+            load_task(name).load(rmbench_data / "rewardmath" / "RewardMATH_direct.json")
         assert len(str(error.value).splitlines()) == 1
 
 

@@ -73,6 +73,7 @@ def calibrate(
         folds=FOLDS,
         clusters=len(np.unique(used.part.clusters)),
         maps=[_compared(one, as_it_is[one.scope]) for one in described],
+        responses=_responses(used),
     )
     found: list[Array] = [np.zeros(0)] * len(outcomes)
     for i, some in zip(order, _probabilities(used, data), strict=True):
@@ -317,6 +318,14 @@ def _compared(found: CalibrationMap, as_it_is: float | None) -> CalibrationMap:
     if found.map == "raw" or loss is None or as_it_is is None or loss <= as_it_is + _NO_WORSE:
         return found
     return found.model_copy(update={"note": "; ".join(filter(None, [found.note, WORSE]))})
+
+
+def _responses(used: _Crossed) -> tuple[int, int] | None:
+    """The least and the most responses to a prompt of a softmax."""
+    if used.scope != "softmax":
+        return None
+    counts = np.bincount(used.part.rows.prompt)
+    return int(counts[counts > 0].min()), int(counts.max())
 
 
 def _figure(found: Estimate) -> Figure:

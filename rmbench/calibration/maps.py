@@ -209,6 +209,27 @@ def probabilities(calibration: Calibration, rewards: Sequence[Array], *, kind: K
     return np.split(result, np.cumsum(sizes)[:-1]) if sizes else []
 
 
+def unlike_fit(calibration: Calibration, sizes: Sequence[int]) -> str | None:
+    """A note where a softmax is taken over other numbers of responses, `sizes` a prompt, than it was fitted to.
+
+    One fitted to pairs says how a difference of two rewards turns out; among eight it supposes that exactly one is
+    right, and that the seven differences are independent of one another, which no pair has shown.
+    """
+    if calibration.kind != "softmax" or calibration.responses is None:
+        return None
+    least, most = calibration.responses
+    others = sorted({size for size in sizes if size > 1 and not least <= size <= most})
+    if not others:
+        return None
+    count = sum(size in others for size in sizes)
+    fitted = f"{least}" if least == most else f"{least} to {most}"
+    shown = f"{others[0]}" if len(others) == 1 else f"{others[0]} to {others[-1]}"
+    return (
+        f"`probability` was fitted to prompts with {fitted} responses and is applied to {count:,} with {shown}, where "
+        "nothing was measured of it"
+    )
+
+
 def complete(known: NDArray[np.bool_], prompt: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Which rows [n] are of a prompt with at least two rows, all of which are `known` [n]."""
     rows = np.bincount(prompt)

@@ -129,7 +129,7 @@ def brought(adapter: Checkpoint) -> dict[str, tuple[int, ...]]:
     """The shapes of the weights that an adapter brings, by the names that the model has for them."""
     path = adapter.file(_WEIGHTS)
     shapes = {} if path is None else shapes_of(adapter, [path])
-    return {name.removeprefix(_PREFIX): shape for name, shape in shapes.items()}
+    return {_plain(name): shape for name, shape in shapes.items()}
 
 
 def with_adapter(model: Any, adapter: Checkpoint) -> Any:
@@ -143,6 +143,7 @@ def with_adapter(model: Any, adapter: Checkpoint) -> Any:
     config, own = adapter.json("adapter_config.json") or {}, brought(adapter)
     check_adapter_numbers(adapter, config, own.values())
     with told_of(adapter.id):
+        _check_saved(model, adapter, config, own)
         _grow(model, adapter, own)
         modules = [name for name, _ in model.named_modules()]
         check_patterns(adapter, config, modules)
@@ -201,16 +202,28 @@ def _grow(model: Any, adapter: Checkpoint, own: Mapping[str, Sequence[int]]) -> 
     model.resize_token_embeddings(bring[0], mean_resizing=False)
 
 
+def _check_saved(model: Any, adapter: Checkpoint, config: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Raises ModelError where a module that the adapter has trained whole, as a head, is not in its files."""
+    whole = tuple(str(name) for name in config.get("modules_to_save") or ())
+    for name, module in model.named_modules():
+        missing = [part for part, _ in module.named_parameters() if f"{name}.{part}" not in own]
+        if name.endswith(whole) and whole and missing:
+            others = [held for held in own if ".lora_" not in held]
+            raise ModelError(
+                f"{adapter.id}: {name}.{missing[0]} not in {_WEIGHTS}"
+                + (f", which has {', '.join(others[:3])} to spare" if others else "")
+                + "; they would be random"
+            )
+
+
 def _check_complete(
     put: Any, adapter: Checkpoint, own: Mapping[str, Any], names: set[str], warned: Sequence[str]
 ) -> None:
     """Raises ModelError where weights of the adapter are not in its files, and warns of those that fit nowhere."""
     missing = [name for text in warned if "missing adapter keys" in text for name in re.findall(r"'([^']+)'", text)]
-    held = {_plain(name) for name in own}
     state = put.state_dict()
-    missing += [name for name in state if ".modules_to_save." in name and _plain(name) not in held]
     fits = names | {_plain(name) for name in state}
-    spare = sorted(name for name in held if name not in fits and name.split(".")[-1] not in _ALONE)
+    spare = sorted(name for name in own if name not in fits and name.split(".")[-1] not in _ALONE)
     told = f"{', '.join(spare[:3])}{f' and {len(spare) - 3} more' if len(spare) > 3 else ''}"
     if missing:
         first = _plain(missing[0])
@@ -229,4 +242,4 @@ _ALONE = frozenset({"prompt_embeddings"})  # PEFT's own name for a table that it
 def _plain(name: str) -> str:
     """A weight's name without what PEFT puts between its parts."""
     bare = re.sub(r"\.(default|modules_to_save|base_layer|original_module)(?=\.|$)", "", name)
-    return bare.removeprefix(_PREFIX)
+    return bare.removeprefix(_PREFIX).removeprefix("base_model.")  # adapters of prompts have the shorter one

@@ -8,15 +8,17 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from rmbench.errors import ModelError, RmbenchError, UsageError
 
+_Opening = TypeVar("_Opening", bound=Callable[..., Any])
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _REMOTE = "transformers_modules"  # the package in which transformers loads code that came with a checkpoint
 _NAMED_BY_VERSION = ("transformers", "torch")
@@ -134,6 +136,22 @@ def told_of(name: str) -> Iterator[None]:
         if type(error).__name__ != PANIC:
             raise
         raise ModelError(f"{name}: {first_line(error)}") from error
+
+
+def in_one_line(opening: _Opening) -> _Opening:
+    """A family's `open` or `start`, of which whatever a library raises becomes one line."""
+
+    @wraps(opening)
+    def told(first: Any, *others: Any, **named: Any) -> Any:
+        with told_of(name_of(first) if isinstance(first, str) else first.subject.id):
+            return opening(first, *others, **named)
+
+    return cast(_Opening, told)
+
+
+def name_of(source: str) -> str:
+    """What a source is called in messages: a hub id, or `local/<folder name>`."""
+    return Checkpoint(source, None).id if Path(source).is_dir() else source
 
 
 def tokenizer_hash(tokenizer: Any) -> str:

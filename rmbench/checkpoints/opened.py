@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmbench.checkpoints.adapters import base_of, brought, check_adapter, revision_of, with_adapter
@@ -23,7 +22,7 @@ from rmbench.checkpoints.files import (
     weight_files,
     weight_paths,
 )
-from rmbench.checkpoints.fingerprint import Checkpoint, class_name, locate, sources, told_of
+from rmbench.checkpoints.fingerprint import Checkpoint, class_name, locate, name_of, sources, told_of
 from rmbench.checkpoints.quantise import check_quantise, describes_quantised, is_quantised
 from rmbench.checkpoints.weights import (
     check_code,
@@ -264,7 +263,7 @@ def open_checkpoint(auto: Any, source: str, asked: Mapping[str, Any], revision: 
 
     Raises ModelError where it cannot be what `auto` loads, and UsageError for options that cannot be.
     """
-    with told_of(f"local/{Path(source).resolve().name}" if Path(source).is_dir() else source):
+    with told_of(name_of(source)):
         return _open(auto, source, asked, revision)
 
 

@@ -6,9 +6,20 @@ from collections.abc import Sequence
 from functools import partial
 
 from rmbench.cli._console import terminal
-from rmbench.cli._report import Cell, _cell, _data_line, _figure, _name, _print_notes, held, plain, print_rows
+from rmbench.cli._report import (
+    NOTHING,
+    Cell,
+    _cell,
+    _data_line,
+    _figure,
+    _name,
+    _print_notes,
+    held,
+    plain,
+    print_rows,
+)
 from rmbench.results.digest import Digest, digest
-from rmbench.results.schema import TaskResult
+from rmbench.results.schema import Metric, TaskResult
 
 
 def print_policies(results: Sequence[TaskResult]) -> None:
@@ -55,5 +66,10 @@ def _effects(result: TaskResult) -> list[str]:
     return [
         f"{result.subject.id}, {metric.view}: {metric.name.replace('_', ' ')} {_cell(metric)}"
         for metric in result.metrics
-        if metric.subset == "all" and metric.p is not None and metric.value is not None
+        if metric.subset == "all" and (metric.p is not None or _is_bounded(result, metric)) and _cell(metric) != NOTHING
     ]
+
+
+def _is_bounded(result: TaskResult, metric: Metric) -> bool:
+    """Whether it is a ratio of lengths of which a cap hides one side."""
+    return metric.value is None and result.statistics[metric.name].unit == "times"

@@ -130,12 +130,14 @@ def _print_task(console: Console, task: str, results: Sequence[TaskResult]) -> N
 
 
 def _print_headline(console: Console, found: Digest, rows: Sequence[Row]) -> None:
-    """One row a model: the headline, the first figure of another unit, and where ties or parts make it another one."""
+    """One row a model: the headline beside chance, the first figure of another unit, and where ties or parts make it
+    another one."""
     tied = any(result.ties.get(view) for result, view in rows)
     variants = [name for name in found.variants if any(_differs(found, name, row) for row in rows)]
     firsts = [found.headline, *found.beside[:1]]
-    columns: dict[str, Cell] = {"model": _name}
-    columns |= {found.heading(name): partial(_figure, name) for name in firsts}
+    headline, *others = [(found.heading(name), partial(_figure, name)) for name in firsts]
+    chance = [(found.heading(name), partial(_alone, name)) for name in found.rules[:1]]
+    columns: dict[str, Cell] = dict([("model", _name), headline, *chance, *others])
     columns["n"] = lambda result, view: _count(figure(result, found.headline, view))
     more: dict[str, Cell] = {"ties": lambda result, view: f"{result.ties.get(view, 0):,}"} if tied else {}
     more |= {found.heading(name): partial(_alone, name) for name in variants}
@@ -231,7 +233,7 @@ def _legend(found: Digest, rows: Sequence[Row]) -> list[str]:
     words = ["[ ] 95 % interval"]
     if first is not None:
         words.append(f"{found.headline.replace('_', ' ')}: {first.title}{f' ({first.unit})' if first.unit else ''}")
-    for name in found.rules:
+    for name in found.rules[1:]:
         unit = " %" if found.is_share(name) else ""
         values = dict.fromkeys(_alone(name, *row) for row in rows)
         words += [f"{name.replace('_', ' ')}: {value}{unit}" for value in values if value != NOTHING]
@@ -399,9 +401,17 @@ def _is_fraction(figure: Figure) -> bool:
 
 def _cell(figure: Figure | None) -> str:
     """A number with its interval; an interval alone where there is no number to say."""
-    if figure is None or (figure.value is None and figure.ci_low is None):
+    if figure is None or (figure.value is None and figure.ci_low is None and figure.ci_high is None):
         return NOTHING
+    if figure.value is None and (figure.ci_low is None) != (figure.ci_high is None):
+        return _bound(figure)
     return f"{'' if figure.value is None else _value(figure)} {_interval(figure)}".strip()
+
+
+def _bound(figure: Figure) -> str:
+    """What is known from one side only, at 95 %."""
+    end = figure.ci_low if figure.ci_high is None else figure.ci_high
+    return "" if end is None else f"{'at least' if figure.ci_high is None else 'at most'} {_scaled(figure, end)}"
 
 
 def _value(figure: Figure) -> str:
@@ -412,7 +422,7 @@ def _value(figure: Figure) -> str:
 
 def _interval(figure: Figure) -> str:
     if figure.ci_low is None or figure.ci_high is None:
-        return ""
+        return _bound(figure)
     return f"[{_scaled(figure, figure.ci_low)}, {_scaled(figure, figure.ci_high)}]"
 
 

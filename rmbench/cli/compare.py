@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rmbench.cli import debug_option
+from rmbench.cli import EXIT_INCOMPLETE, debug_option
 from rmbench.cli._tasks import finder
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from rmbench.compare.agreement import Agreement
     from rmbench.compare.report import ComparisonReport, Contrast, TaskComparison
 
+_SETTINGS = 6
 _WIDE = 100  # narrower, an interval stands below its difference, so that it stays whole
 _CAPTION = (
     "[ ] 95 % interval; p two-sided, over clusters, of that one test. detectable: the difference that one test at 5 %, "
@@ -62,10 +64,12 @@ def command(
     metric: str | None,
     seed: int,
     as_json: bool,
-) -> None:
+) -> int:
     """Compare A with B, and with every other, on the same examples of the tasks that they share.
 
-    Each is a result file, or a folder with results, in which every model takes part.
+    Each is a result file, or a folder with results, in which every model takes part. Those are compared that most of
+    them can be compared with; each other one is a line. A run that --limit cut off takes no part where there are whole
+    ones; where there are none the exit code is 3, since a try decides nothing.
     """
     from rmbench.compare.entrants import read_models
     from rmbench.compare.report import compare
@@ -75,10 +79,11 @@ def command(
     report = compare(models, find, metric=metric, tasks=names, view=view, seed=seed)
     if as_json:
         click.echo(report.json())
-        return
-    _print(report)
-    for line in report.refused:
-        click.echo(f"rmbench: {line}", err=True)
+    else:
+        _print(report)
+        for line in report.refused:
+            click.echo(f"rmbench: {line}", err=True)
+    return EXIT_INCOMPLETE if any(task.is_try for task in report.tasks) else 0
 
 
 def _print(report: ComparisonReport) -> None:
@@ -101,6 +106,8 @@ def _print(report: ComparisonReport) -> None:
         for contrast in task.contrasts:
             if contrast.headline and contrast.overlap:
                 console.print(f"  {plain(_overlap(contrast, letters))}", highlight=False)
+            if contrast.agreement is not None:
+                console.print(f"  {plain(_agreement(contrast, contrast.agreement, letters))}", highlight=False)
         _print_ranking(console, task, letters)
         for note in task.notes:
             console.print(f"  {plain(note)}", highlight=False)
@@ -133,7 +140,9 @@ def _sentence(contrast: Contrast, task: TaskComparison) -> str:
     holm = contrast.p_holm
     adjusted = f" ({_p(holm)} after Holm)" if holm is not None and _p(holm) != _p(found.p) else ""
     direction = f" in {task.metric}{', where less is better' if task.lower_is_better else ''}"
-    told = "a difference" if contrast.is_told else "no difference shown"
+    told = "a try, which decides nothing" if task.is_try else "a difference"
+    if not (task.is_try or contrast.is_told):
+        told = "no difference shown"
     return f"{names[0]} is {where} {names[1]}{direction}{interval}, p {_p(found.p, '= ')}{adjusted}: {told}"
 
 
@@ -187,6 +196,29 @@ def _overlap(contrast: Contrast, letters: Mapping[str, str]) -> str:
     return f"{line}; both of what either gets wrong: {shares}" + (
         "" if exact is None else f"; McNemar p {_p(exact, '= ')}"
     )
+
+
+def _agreement(contrast: Contrast, agreed: Agreement, letters: Mapping[str, str]) -> str:
+    """Whether rewards are the same, or how far apart; and what the two were made with that is not the same."""
+    what = "rewards" if agreed.rewards else "verdicts"
+    pair = f"{letters[contrast.model]} and {letters[contrast.baseline]}"
+    if agreed.is_same:
+        said = f"{pair}: same {what}, {agreed.rewards or agreed.pairs:,} of them"
+    else:
+        parts = [
+            f"{agreed.flips:,} of {agreed.pairs:,} pairs in the other order, in {agreed.flipped_examples:,} examples"
+        ]
+        if agreed.rewards:
+            sds = "" if math.isnan(agreed.sds) else f" ({agreed.sds:.2g} SD)"
+            parts.insert(
+                0, f"rewards are up to {agreed.largest:.3g}{sds} apart, {agreed.differing:,} of {agreed.rewards:,}"
+            )
+        parts += [f"{agreed.ties:,} ties of one alone"] if agreed.ties else []
+        parts += [f"{agreed.unmatched:,} answered by one alone"] if agreed.unmatched else []
+        said = f"{pair}: {'; '.join(parts)}"
+    settings = [f"{name} {ours} / {theirs}" for name, (theirs, ours) in contrast.settings.items()]
+    more = f" and {len(settings) - _SETTINGS} more" if len(settings) > _SETTINGS else ""
+    return f"{said}; settings that differ: {', '.join(settings[:_SETTINGS]) or 'none'}{more}"
 
 
 def _print_ranking(console: Console, task: TaskComparison, letters: Mapping[str, str]) -> None:

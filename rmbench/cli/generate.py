@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from rmbench.cli import EXIT_INCOMPLETE, debug_option
-from rmbench.cli._options import OUT_HELP, POLICIES, RENDERING, _tokens, allotted, form_option
+from rmbench.cli._options import OUT_HELP, POLICIES, RENDERING, _tokens, allotted, form_option, reading_options
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -68,6 +68,7 @@ def _loading_options(command: _Command) -> _Command:
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, allow_dash=True), help=OUT_HELP)
 @form_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N prompts.")
+@reading_options
 @sampling_options
 @_loading_options
 @debug_option
@@ -77,6 +78,8 @@ def command(
     out: Path,
     form: str | None,
     limit: int | None,
+    columns: dict[str, str] | None,
+    skip_bad_rows: bool,
     samples: int | None,
     cap: int | None,
     temperature: float | None,
@@ -104,7 +107,8 @@ def command(
     given = allotted(options, [(spec, declared(spec)) for spec in specs.values()])
     asked = {name: (spec, own) for (name, spec), own in zip(specs.items(), given, strict=True)}
     with redirect_stdout(sys.stderr):  # what a policy's code prints is no result
-        written = write_responses(asked, source, sampling, limit=limit, progress=ConsoleProgress)
+        reading: dict[str, Any] = {"columns": columns, "skip_bad_rows": skip_bad_rows}
+        written = write_responses(asked, source, sampling, limit=limit, progress=ConsoleProgress, **reading)
     lines = [*written.notes, *place.write(written.columns)]
     if written.missing:
         lines.append(f"{written.missing:,} responses are missing")

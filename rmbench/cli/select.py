@@ -23,6 +23,7 @@ from rmbench.cli._options import (
     model_options_of,
     reading_options,
 )
+from rmbench.errors import UsageError
 
 if TYPE_CHECKING:
     from rmbench.compare.selection import AtN, TaskSelection
@@ -94,8 +95,6 @@ def command(
     by the rewards of a result is worth (selection_at_n): how often what it takes of a random n is right, beside chance,
     the majority's answer and an oracle.
     """
-    from rmbench.errors import UsageError
-
     given = _given(context)
     worth = set() if results or gold else _OF_WORTH
     foreign = given - _OF_RESULTS - _OF_WORTH - _OF_BOTH if results else given & (_OF_RESULTS | worth)
@@ -162,6 +161,8 @@ def _select(
     **reading: Any,
 ) -> tuple[Selected, Target | None]:
     """What is selected, and where it is to be written."""
+    if gold is not None and str(out) == "-":
+        raise UsageError("-o - and --gold both write to standard output; name a file")
     from rmbench.cli._names import columns_of
     from rmbench.cli._progress import ConsoleProgress
     from rmbench.models.spec import parse
@@ -175,8 +176,12 @@ def _select(
     check_input(file)
     specs = columns_of(models, parse)
     if isinstance(judge, str):
-        specs = {**specs, parse(judge).name or _GOLD: judge}
-        judge = [*specs][-1]
+        name = parse(judge).name or _GOLD
+        if name in specs:
+            raise UsageError(
+                f"--gold {judge}: a model of -m is called {name} too; name one of them, as in mine={judge}"
+            )
+        specs, judge = {**specs, name: judge}, name
     given = allotted(options, [(spec, model_options_of(spec)) for spec in specs.values()])
     asked = {name: (spec, own) for (name, spec), own in zip(specs.items(), given, strict=True)}
     with redirect_stdout(sys.stderr):  # what a user's code prints is no result

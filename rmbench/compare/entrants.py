@@ -36,6 +36,11 @@ class Side:
         return views.pop()
 
     @property
+    def is_limited(self) -> bool:
+        """Whether `--limit` cut off the examples that it was run on."""
+        return any(result.config.data.get("limit") for _, result in self.results)
+
+    @property
     def views(self) -> list[str]:
         """The views that every run has."""
         (_, first), *others = self.results
@@ -60,14 +65,13 @@ def read_models(paths: Sequence[Path], groups: Mapping[str, Sequence[Path]]) -> 
 
 
 def shared_tasks(models: Sequence[ComparedModel], wanted: Sequence[str]) -> list[str]:
-    """The tasks of the baseline, or those of them that are wanted, that another model has too."""
+    """The tasks that two models or more have, or those of them that are wanted, in the order of the models'."""
     tasks = {model.name: list(dict.fromkeys(task for run in model.runs for task in run.files)) for model in models}
     names = list(dict.fromkeys(task for own in tasks.values() for task in own))
     for task in wanted:
         if task not in names:
             raise UsageError(unknown("task", task, names))
-    baseline, *others = tasks.values()
-    shared = [task for task in wanted or baseline if task in baseline and any(task in own for own in others)]
+    shared = [task for task in wanted or names if sum(task in own for own in tasks.values()) > 1]
     if not shared:
         have = "; ".join(f"{name} has {', '.join(own)}" for name, own in tasks.items())
         raise ResultError(f"no task in common: {have}")
@@ -75,20 +79,52 @@ def shared_tasks(models: Sequence[ComparedModel], wanted: Sequence[str]) -> list
 
 
 def sides_of(task: str, models: Sequence[ComparedModel]) -> tuple[list[Side], list[str]]:
-    """The baseline and the models that can be compared with it on a task, and a line for each that cannot."""
-    sides, refused = list[Side](), list[str]()
+    """Those models that can be compared with each other on a task, and a line for each that cannot be with them.
+
+    Of several sets of such models it is one of whole runs if there is any, then the largest, then the first.
+    """
+    groups, refused, members = list[list[Side]](), list[str](), dict[str, Side]()
     for model in models:
         try:
-            side = _side(task, model)
-            for one, other in combinations([result for some in (*sides, side) for result in some.results], 2):
-                check_comparable(one, other)
+            members[model.name] = side = _side(task, model)
         except ResultError as error:
-            if not sides:
-                raise
             refused.append(f"{task}: {model.name} is not compared: {error}")
+            continue
+        joined = next((group for group in groups if not any(_why_not(side, other) for other in group)), None)
+        if joined is None:
+            groups.append([side])
         else:
-            sides.append(side)
-    return sides, refused
+            joined.append(side)
+    if not groups:
+        return [], refused
+    several = [group for group in groups if len(group) > 1] or groups[:1]
+    chosen = min(several, key=lambda group: (is_try(group), -len(group)))
+    left = [side for side in members.values() if side not in chosen]
+    return chosen, refused + [f"{task}: {side.name} is not compared: {_reason(side, chosen)}" for side in left]
+
+
+def is_try(sides: Sequence[Side]) -> bool:
+    """Whether `--limit` cut off the examples of all of these results: what they say is of a part that nobody chose."""
+    return all(side.is_limited for side in sides)
+
+
+def _reason(side: Side, chosen: Sequence[Side]) -> str:
+    if side.is_limited and not is_try(chosen):
+        _, result = side.results[0]
+        limit = result.config.data["limit"]
+        return f"a try of {result.dataset.examples:,} examples (--limit {limit}), where there are whole runs"
+    return next(filter(None, (_why_not(side, other) for other in chosen)), "")
+
+
+def _why_not(side: Side, other: Side) -> str | None:
+    """Why two models cannot be compared; None where they can."""
+    try:
+        for one in other.results:
+            for mine in side.results:
+                check_comparable(one, mine)
+    except ResultError as error:
+        return str(error)
+    return None
 
 
 def unknown(what: str, name: str, names: Sequence[str]) -> str:
@@ -118,4 +154,7 @@ def _side(task: str, model: ComparedModel) -> Side:
     for run in model.runs:
         if task not in run.files:
             raise ResultError(f"{run.name} was not run on it")
-    return Side(model.name, [(run.files[task], read_checked(run.files[task])) for run in model.runs])
+    results = [(run.files[task], read_checked(run.files[task])) for run in model.runs]
+    for one, other in combinations(results, 2):
+        check_comparable(one, other)
+    return Side(model.name, results)

@@ -45,11 +45,18 @@ def label(statistic: Statistic) -> str:
 
 
 class SideOutcomes:
-    """The outcomes of a side, one list a run, in the order of the examples' ids."""
+    """The outcomes of a side, one list a run, in the order of `like`, else of its first run.
 
-    def __init__(self, side: Side) -> None:
+    Sums in the order that a result has are those that it states, to the last digit.
+    """
+
+    def __init__(self, side: Side, like: SideOutcomes | None = None) -> None:
         self.side = side
-        self.runs = [sorted(outcomes_of(result), key=lambda outcome: outcome.example_id) for _, result in side.results]
+        first, *others = (outcomes_of(result) for _, result in side.results)
+        order = {one.example_id: place for place, one in enumerate(first if like is None else like.runs[0])}
+        self.runs: list[list[Outcome]] = [
+            sorted(run, key=lambda outcome: order[outcome.example_id]) for run in (first, *others)
+        ]
 
     @property
     def clusters(self) -> list[str]:

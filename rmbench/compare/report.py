@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from rmbench.compare.entrants import ComparedModel, Side, shared_tasks, sides_of, unknown
+from rmbench.compare.agreement import Agreement, agreement, settings_that_differ
+from rmbench.compare.entrants import ComparedModel, Side, is_try, shared_tasks, sides_of, unknown
 from rmbench.compare.measured import Find, Measured, Rows, SideOutcomes, common, measure_of
 from rmbench.errors import ResultError, UsageError
 from rmbench.metrics.interval import LEVEL, Kind
@@ -21,7 +22,8 @@ class Contrast:
     """A model against the baseline, over the `n` examples of a subset that count for both; `dropped` do not.
 
     `difference` is the model's value minus the baseline's. A headline is of the primary views, over the whole;
-    `p_holm` is adjusted for all headlines of the report, None elsewhere. Without an example there is no number.
+    `p_holm` is adjusted for all headlines of the report, None elsewhere. Without an example there is no number. Of a
+    headline of one run each `agreement` says how far rewards are apart, and `settings` which are not the same.
     """
 
     baseline: str
@@ -37,6 +39,8 @@ class Contrast:
     difference: Difference | None = None
     p_holm: float | None = None
     overlap: Overlap | None = None
+    agreement: Agreement | None = None
+    settings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def is_told(self) -> bool:
@@ -58,7 +62,8 @@ class RankedModel:
 class TaskComparison:
     """One task: the contrasts of every model with the first, and the ranking where there are more than two.
 
-    `title`, `unit` and `caveat` are what the metric says of itself.
+    `title`, `unit` and `caveat` are what the metric says of itself. With `is_try` all results are of examples that
+    `--limit` cut off, and nothing is told apart.
     """
 
     task: str
@@ -73,6 +78,7 @@ class TaskComparison:
     contrasts: Sequence[Contrast]
     ranking: Sequence[RankedModel]
     notes: Sequence[str]
+    is_try: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ def compare(
     view: str | None = None,
     seed: int = 0,
 ) -> ComparisonReport:
-    """Compares the first of `models` with each other one, on `tasks`, else on every task that it shares with one.
+    """Compares those of `models` that can be, the first with each other one, on `tasks`, else on all that two share.
 
     `metric` is any of those of the task's measure, its headline unless told; `find` gives the task of a name. Of what
     is no mean, as an effect over its own SD, the values are made anew in every draw, and their difference taken. A
@@ -127,7 +133,8 @@ def _compared(sides: Sequence[Side], find: Find, wanted: str | None, view: str |
     metric = wanted or measure.headline
     if view is not None and not any(view in side.views for side in sides):
         raise UsageError(unknown("view", view, list(dict.fromkeys(name for side in sides for name in side.views))))
-    judged = [SideOutcomes(side) for side in sides]
+    judged = [SideOutcomes(sides[0])]
+    judged += [SideOutcomes(side, like=judged[0]) for side in sides[1:]]
     subsets, notes = judged[0].subsets, _notes(sides)
     if any(other.subsets != subsets for other in judged[1:]):
         subsets = {"all": subsets["all"]}
@@ -137,7 +144,7 @@ def _compared(sides: Sequence[Side], find: Find, wanted: str | None, view: str |
         Measured.of(some, seen or some.side.primary_view, metric, measure)
         for some, seen in zip(judged, views, strict=True)
     ]
-    contrasts = _contrasts(first, subsets, seed, headline=True)
+    contrasts = [_with_agreement(one, first) for one in _contrasts(first, subsets, seed, headline=True)]
     for name in _further_views(sides, [measured.view for measured in first]) if view is None else []:
         try:
             further = [Measured.of(some, name, metric, measure) for some in judged]
@@ -164,12 +171,15 @@ def _compared(sides: Sequence[Side], find: Find, wanted: str | None, view: str |
         contrasts,
         ranking,
         notes,
+        is_try(sides),
     )
 
 
 def _notes(sides: Sequence[Side]) -> list[str]:
     """What a reader must know of the models before their numbers."""
     notes = []
+    if is_try(sides):
+        notes.append("a try, of examples that --limit cut off: it decides nothing; run the task whole")
     if len({len(side.results) > 1 for side in sides}) > 1:
         alone = ", ".join(side.name for side in sides if len(side.results) == 1)
         notes.append(f"of one run, so no interval says how far other seeds would be from it: {alone}")
@@ -227,6 +237,18 @@ def _contrast(theirs: Measured, ours: Measured, subset: str, rows: Rows, seed: i
     )
 
 
+def _with_agreement(contrast: Contrast, measured: Sequence[Measured]) -> Contrast:
+    """A headline with what two runs have in common; seeds of one model differ in what nobody asked for."""
+    theirs, ours = measured[0], next(one for one in measured[1:] if one.name == contrast.model)
+    if not contrast.headline or len(theirs.judged.runs) > 1 or len(ours.judged.runs) > 1:
+        return contrast
+    return replace(
+        contrast,
+        agreement=agreement(theirs.judged.runs[0], theirs.view, ours.judged.runs[0], ours.view),
+        settings=settings_that_differ(theirs.judged.side.results[0][1], ours.judged.side.results[0][1]),
+    )
+
+
 def _ranking(measured: Sequence[Measured], seed: int) -> list[RankedModel]:
     """Every model's place, the best first; nothing where no example counts for all."""
     shared = common(measured, np.ones(len(measured[0].judged.clusters), dtype=bool))
@@ -241,8 +263,9 @@ def _ranking(measured: Sequence[Measured], seed: int) -> list[RankedModel]:
 
 
 def _adjusted(tasks: Sequence[TaskComparison]) -> list[TaskComparison]:
-    """The same, with Holm's adjustment of p over all headlines that have one."""
-    tested = [(c, c.difference.p) for task in tasks for c in task.contrasts if c.headline and c.difference]
+    """The same, with Holm's adjustment of p over all headlines that have one; a try is no test."""
+    decided = [contrast for task in tasks if not task.is_try for contrast in task.contrasts]
+    tested = [(c, c.difference.p) for c in decided if c.headline and c.difference]
     known = [(id(contrast), p) for contrast, p in tested if not np.isnan(p)]
     adjusted = dict(zip((place for place, _ in known), holm([p for _, p in known]), strict=True))
     return [replace(task, contrasts=[replace(c, p_holm=adjusted.get(id(c))) for c in task.contrasts]) for task in tasks]

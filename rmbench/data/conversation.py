@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from rmbench.data.dataset import LeftOut, content_id
 from rmbench.data.messages import as_list, check_media, is_turn, read_messages, read_tools, turns_in
@@ -34,11 +34,11 @@ REJECTED = ("rejected", "reject", "rejected_response", "rejected_messages")
 IDS = ("id", "example_id", "pair_uid", "pair_id", "bon_uid", "uid")
 
 PREFILLED = "prompts that end with a turn of the assistant, which stays a turn before the response"
+CONTRADICTED = "rows whose prompt is not how their conversations begin, which count"
 ANSWERED = "conversations that end with an answer, which is no part of the prompt"
 SEVERAL = "rows of several chosen or rejected responses, each read as one example of n"
 _PROMPTS_DIFFER = "prompts differ"
 _NO_RESPONSE = "no response"
-_ANOTHER_PROMPT = "its prompt is not how its conversation begins"
 _ANOTHER_SYSTEM = "two system messages that differ"
 
 
@@ -103,6 +103,16 @@ class _Joined:
     prompt: tuple[Message, ...]
     responses: Sequence[str | Response]
     tools: tuple[Json, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A whole conversation that ends with a response. `start` is how many of its turns are the row's own prompt for
+    certain; where it `contradicts` that prompt none are."""
+
+    turns: tuple[Message, ...]
+    start: int = 0
+    contradicts: bool = False
 
 
 # reading rows
@@ -367,20 +377,31 @@ def _joined(row: Row, replies: Sequence[Reply], own: tuple[Message, ...]) -> _Jo
     tools = read_tools(row)
     if own and own[-1].role == "assistant" and any(reply.turns[-1:] == own[-1:] for reply in replies):
         own = own[:-1]  # the row's conversation holds the response too
-    placed = [_placed(row, own, reply) for reply in replies]
-    taken_apart = _taken_apart(row, placed, is_trajectory=bool(tools) or any(_uses_tools(turns[start:] or turns)
-                                                                            for turns, start in placed))  # fmt: skip
-    prompt = taken_apart[0][0]
+    texts = [reply.response for reply in replies if isinstance(reply.response, str) and not reply.prompt]
+    prompt, responses = own, cast("Sequence[str | Response]", texts)
+    if len(texts) < len(replies):
+        prompt, responses = _of_conversations(row, [_placed(row, own, reply) for reply in replies], bool(tools))
     if not prompt:
         raise row.error(f"{NO_PROMPT}; found {listed(row.given)}; expected `prompt`; --columns prompt=COLUMN names "
                         "another column", "prompt", reason=NO_PROMPT, kind=NoExampleError)  # fmt: skip
     if prompt[-1].role == "assistant":
         row.note(PREFILLED)
-    return _Joined(prompt, [_response(turns) for _, turns in taken_apart], tools)
+    return _Joined(prompt, responses, tools)
 
 
-def _placed(row: Row, own: tuple[Message, ...], reply: Reply) -> tuple[tuple[Message, ...], int]:
-    """The whole conversation that a reply ends, and how many of its turns are the row's own prompt for certain."""
+def _of_conversations(
+    row: Row, placed: Sequence[_Placed], with_tools: bool
+) -> tuple[tuple[Message, ...], Sequence[str | Response]]:
+    """The prompt that all conversations share, and the response that each goes on with."""
+    if any(one.contradicts for one in placed):
+        row.note(CONTRADICTED)
+    is_trajectory = with_tools or any(_uses_tools(one.turns[one.start :] or one.turns) for one in placed)
+    taken_apart = _taken_apart(row, placed, is_trajectory=is_trajectory)
+    return taken_apart[0][0], [_response(turns) for _, turns in taken_apart]
+
+
+def _placed(row: Row, own: tuple[Message, ...], reply: Reply) -> _Placed:
+    """Where a reply stands: in its own conversation, which goes on from the row's prompt or holds it."""
     turns = reply.turns
     system, asked = _systems(own), own[len(_systems(own)) :]
     told, said = _systems(turns), turns[len(_systems(turns)) :]
@@ -388,12 +409,12 @@ def _placed(row: Row, own: tuple[Message, ...], reply: Reply) -> tuple[tuple[Mes
         raise row.no_example(_ANOTHER_SYSTEM, reply.field)
     system = told or system
     if not asked or _alike(asked, said[: len(asked)]):
-        return system + said, len(system) + len(asked) if asked else 0
+        return _Placed(system + said, len(system) + len(asked) if asked else 0)
     if _continues(asked, said) or any(_alike(asked, said[at : at + len(asked)]) for at in range(len(said))):
-        return system + said, 0
+        return _Placed(system + said)
     if not said or said[0].role in ("assistant", "tool") or asked[-1].role == "assistant":
-        return system + asked + said, len(system) + len(asked)
-    raise row.no_example(_ANOTHER_PROMPT, reply.field)
+        return _Placed(system + asked + said, len(system) + len(asked))
+    return _Placed(system + said, contradicts=True)
 
 
 def _continues(asked: tuple[Message, ...], said: tuple[Message, ...]) -> bool:
@@ -406,24 +427,25 @@ def _continues(asked: tuple[Message, ...], said: tuple[Message, ...]) -> bool:
 
 
 def _taken_apart(
-    row: Row, placed: Sequence[tuple[tuple[Message, ...], int]], *, is_trajectory: bool
+    row: Row, placed: Sequence[_Placed], *, is_trajectory: bool
 ) -> list[tuple[tuple[Message, ...], tuple[Message, ...]]]:
     """The prompt and the response of each conversation; the prompts are the same."""
-    apart = [_trajectory(turns, start) if is_trajectory else (turns[:-1], turns[-1:]) for turns, start in placed]
+    apart = [_trajectory(one) if is_trajectory else (one.turns[:-1], one.turns[-1:]) for one in placed]
     if any(not answer or (not is_trajectory and answer[-1].role != "assistant") for _, answer in apart):
         raise row.no_example(_NO_RESPONSE)
     if any(prompt != apart[0][0] for prompt, _ in apart):
         # turns of the user differ too: what goes on from the row's own prompt is the response
-        apart = [(turns[:start], turns[start:]) for turns, start in placed]
-        if any(not start for _, start in placed) or any(not _alike(prompt, apart[0][0]) for prompt, _ in apart):
+        apart = [(one.turns[: one.start], one.turns[one.start :]) for one in placed]
+        if any(not one.start for one in placed) or any(not _alike(prompt, apart[0][0]) for prompt, _ in apart):
             raise row.no_example(_PROMPTS_DIFFER)
         return [(apart[0][0], answer) for _, answer in apart]
     return apart
 
 
-def _trajectory(turns: tuple[Message, ...], start: int) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+def _trajectory(placed: _Placed) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
     """All turns from the assistant's first one on as the response, whoever has the last one."""
-    places = range(start, len(turns))
+    turns = placed.turns
+    places = range(placed.start, len(turns))
     first = next((at for at in places if turns[at].role in ("assistant", "tool")), len(turns))
     return turns[:first], turns[first:]
 

@@ -208,7 +208,11 @@ def _noted(examples: Sequence[Example], renamed: Set[str]) -> dict[str, int]:
     told = [
         [one if isinstance(one, str) else json.dumps(one) for one in of_one if one is not None] for of_one in responses
     ]
+    written = [
+        example for example, of_one in zip(examples, told, strict=True) if len(of_one) == len(example.candidates)
+    ]
     noted = {
+        "copies of an example before": len(written) - len(set(map(_content, written))),
         "empty prompts": sum(not any(_says_something(m) for m in example.prompt) for example in examples),
         "empty responses": sum(isinstance(one, str) and not one.strip() for of_one in responses for one in of_one),
         "examples with identical responses": sum(len(set(of_one)) < len(of_one) for of_one in told),

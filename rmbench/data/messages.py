@@ -26,6 +26,7 @@ _ROLES = {
 _KIND = 40  # characters of a part in which it says what it is
 _CALLS = ("tool_call", "function_call")  # roles of turns that are one call
 _ROLE, _CONTENT = ("role", "from"), ("content", "value", "text")
+_TEXTS = ("text", "input_text", "output_text")  # types of parts that are text
 _OF_A_TURN = {*_ROLE, *_CONTENT, "tool_calls", "function_call", "tool_call_id", "name"}
 _MEDIA = {"images": "images", "image": "images", "videos": "videos", "video": "videos", "audios": "audio",
           "audio": "audio", "documents": "documents"}  # fmt: skip
@@ -92,9 +93,10 @@ def as_list(value: Any) -> Any:
 def check_media(row: Row, holder: Mapping[str, Any], name: str | None = None) -> None:
     """Raises NoExampleError for a row, or an object within it, with images, documents and the like beside its texts:
     what no model here sees."""
-    for field, what in _MEDIA.items():
-        if holder.get(field):
-            raise row.no_example(_unseen(what), name or field)
+    if _MEDIA.keys() & holder.keys():
+        for field, what in _MEDIA.items():
+            if holder.get(field):
+                raise row.no_example(_unseen(what), name or field)
 
 
 def read_tools(row: Row) -> tuple[Json, ...]:
@@ -186,7 +188,9 @@ def _parts(row: Row, name: str | None, content: Any, number: int) -> str | Seque
         raise row.error(f"message {number}: expected `content`, a text or a list of parts, got {shown(content)}", name)
     parts: list[Part] = []
     for part in content:
-        if isinstance(part, dict) and part.get("type", "text") == "text" and isinstance(part.get("text"), str):
+        if isinstance(part, str):
+            parts.append(part)
+        elif isinstance(part, dict) and part.get("type", "text") in _TEXTS and isinstance(part.get("text"), str):
             parts.append(part["text"])
         elif isinstance(part, dict) and part.get("type") in ("image", "image_url"):
             parts.append(read_image(row, name, part))

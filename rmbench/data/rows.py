@@ -25,7 +25,7 @@ class Tally:
     def __init__(self, columns: Mapping[str, str] | None = None, *, skip_bad_rows: bool = False) -> None:
         self.columns, self.skip_bad_rows = dict(columns or {}), skip_bad_rows
         self.asked: set[str] = set()
-        self._bits: dict[str, int] = {}
+        self.bits: dict[str, int] = {}  # of each name that is asked for, in what a row remembers
         self._there: Counter[str] = Counter()
         self._read: Counter[str] = Counter()
         self._odd: Counter[str] = Counter()
@@ -38,12 +38,9 @@ class Tally:
         hidden = {*self.columns, *self.columns.values()} if self.columns else set()
         return Fields({name: value for name, value in given.items() if name not in hidden} | taken, given, self)
 
-    def look(self, name: str, seen: int) -> int:
-        """Counts that a row's column is read, once a row; `seen` and what is returned are the columns that were."""
-        bit = self._bits.setdefault(name, 1 << len(self._bits))
-        if not seen & bit:
-            self._read[self.columns.get(name, name)] += 1
-        return seen | bit
+    def count_read(self, name: str) -> None:
+        """Counts that the column of a row is read that readers know by `name`."""
+        self._read[self.columns.get(name, name)] += 1
 
     def note(self, what: str) -> None:
         """Counts something odd, such as a field of a message that is not read."""
@@ -89,9 +86,14 @@ class Fields(dict[str, Any]):
             self._look(name, value)
 
     def _look(self, name: str, value: Any) -> None:
-        self._tally.asked.add(name)
-        if _is_filled(value):
-            self._seen = self._tally.look(name, self._seen)
+        tally = self._tally
+        bit = tally.bits.get(name)
+        if bit is None:  # the first time that anybody asks for it
+            tally.asked.add(name)
+            bit = tally.bits[name] = 1 << len(tally.bits)
+        if value is not None and not self._seen & bit and _is_filled(value):
+            self._seen |= bit
+            tally.count_read(name)
 
 
 @dataclass(frozen=True, slots=True)

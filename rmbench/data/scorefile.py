@@ -34,9 +34,15 @@ _EXPECTED = (
     "`values`; or `example_id`, `first`, `second` and `win_first`; or `chosen_reward` and `rejected_reward`, a row an "
     "example; or RewardMATH's `problem` and `score`"
 )
-_SIDES = [(f"chosen_{what}", f"rejected_{what}") for what in ("reward", "rewards", "score", "scores")] + [
-    (f"{what}_chosen", f"{what}_rejected") for what in ("reward", "rewards", "score", "scores")
-]
+_SIDED = ("reward", "rewards", "score", "scores")
+_SIDES = [(f"chosen_{what}", f"rejected_{what}") for what in _SIDED]
+_SIDES += [(f"{what}_chosen", f"{what}_rejected") for what in _SIDED]
+# the columns that hold no text, which in a table of texts they have to be made of
+NUMBERS = {
+    *("candidate", "candidates", "reward", "steps", "values", "first", "second", "win_first", "pick", "spread"),
+    *("n_tokens", "truncated", "heads", "step_heads"),
+    *(name for sides in _SIDES for name in sides),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ def read_entries(rows: Iterable[Row]) -> Iterator[ScoreEntry]:
     """What a score file recorded. Raises DataError that names file, row and field of what it cannot read."""
     seen: Counter[str] = Counter()
     for number, row in enumerate(rows):
-        if (sides := _sides(row)) is not None and "example_id" not in row.value:
+        if (sides := _sides(row)) is not None and row.first(("reward", "steps", "values", "win_first")) is None:
             yield from _pair(row, sides, number, seen)
         elif is_official(row):
             official = read_official(row, seen)

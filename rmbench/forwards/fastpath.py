@@ -66,12 +66,17 @@ _routes: WeakKeyDictionary[Any, Route] = WeakKeyDictionary()
 
 
 def route(
-    model: TokenModel, encoded: Sequence[Encoded], cost: Cost | None = None, verdicts: Verdicts | None = None
+    model: TokenModel,
+    encoded: Sequence[Encoded],
+    cost: Cost | None = None,
+    verdicts: Verdicts | None = None,
+    part: float = math.inf,
 ) -> Route:
     """How `model` may be run, found once for a model: by the table, and by running a few of `encoded` both ways.
 
     Where that would cost more than it saves, by `cost`, what is left is the plain way, until more is to be run. A check
-    reaches as far as the longest sequence; a longer one has it made again.
+    reaches as far as the longest sequence; a longer one has it made again. One that costs more than a `part` of what
+    is to be run is left out, and the table believed meanwhile.
     """
     backbone = model.backbone
     if backbone not in _routes:
@@ -85,10 +90,13 @@ def route(
         return path
     reach = min(_LATE, max(_LONG, longest if not path.reach else 2 * longest))  # longer ones are checked a few times
     probe, run = _probe(encoded, reach, _positions(model)), shallow(backbone, model.layout)
-    if not path.reach and cost is not None and _price(probe, cost, run.share) > _saved(encoded, cost, path):
+    price = 0.0 if cost is None else _price(probe, cost, run.share)
+    if not path.reach and cost is not None and price > _saved(encoded, cost, path):
         return Route(_PADDED, "too little to run for a check of packed forwards to pay")
+    if cost is not None and price > part * sum(one.cost for one in plan(encoded, cost, _BUDGET, path.ways)):
+        return path
     try:
-        failure, rate = _disagreement(cast(TokenModel, run), probe, path, run.share * (cost or _FREE).token)
+        failure, rate = _disagreement(cast(TokenModel, run), probe, path, run.share, cost or _FREE)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
@@ -176,18 +184,20 @@ def _locality(backbone: Any, config: Any) -> str | None:
     return None
 
 
-def _disagreement(model: TokenModel, probe: Sequence[Encoded], path: Route, token: float) -> tuple[str | None, float]:
+def _disagreement(
+    model: TokenModel, probe: Sequence[Encoded], path: Route, share: float, cost: Cost
+) -> tuple[str | None, float]:
     """Why the packed forward of a few real sequences is not what each gives alone; None where it is. And how many
-    operations a second were made at `token` operations for each, at best.
+    operations a second were made at best.
 
     Raises what a forward of one sequence raises, and what says that memory ran out.
     """
-    alone, rate = [], 0.0
+    alone, rate, start = [], 0.0, 0.0 if math.isinf(cost.start) else cost.start
     for one in probe:
         started = time.perf_counter()
         alone += hidden_states(model, [one], Bin("padded", [0], len(one.ids), 0.0))
         device_of(model.backbone).synchronise()
-        rate = max(rate, token * len(one.ids) / (time.perf_counter() - started))
+        rate = max(rate, share * (cost.token * len(one.ids) + start) / (time.perf_counter() - started))
     packed: dict[int, Any] = {}
     try:
         for planned in plan(probe, _FREE, len(probe) * max(len(one.ids) for one in probe), path.ways - _PADDED):

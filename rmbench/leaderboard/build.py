@@ -28,10 +28,11 @@ tables. Models are ranked by their primary view; other views stand below, withou
 unanswered has no tier and stands behind the others, by name; its figures are over what it answered, `n`. Accuracy is
 strict: a tie is no win. `n` examples count in the headline, in so many independent clusters;
 `unanswered` counts requests without a reward. ECE is the debiased calibration error of reward differences, taken as
-log odds and after a temperature fitted out of fold; at equal length is accuracy with the effect of length taken out.
+log odds and after a temperature fitted out of fold. AUC is the share of pairs of a right and a wrong response that are
+won, at equal length the same with the effect of length taken out: of pairs, where accuracy is of examples.
 Predicted Arena is the score of a policy trained on the reward, by a line through the models here that
-`policy_results/` knows, with a prediction interval; a dash where they are fewer than 6. Other columns without a value
-are not shown.
+`policy_results/` knows (several rows of one count as their mean), with a prediction interval; a dash where they are
+fewer than 6. Other columns without a value are not shown.
 """
 _MADE = (
     "Made by `rmbench leaderboard build` from the files in `results/`; `rmbench leaderboard check` finds what differs."

@@ -22,15 +22,16 @@ def predict(figures: Sequence[tuple[str, float | None]], benchmark: str) -> list
     """The figure on `benchmark` that least squares predicts for each (model, figure here), as policies go.
 
     With a 95 % prediction interval, Student's with n - 2 degrees of freedom; None without a figure, and for all of them
-    where fewer than 6 models are known in both or those have the same figure.
+    where fewer than 6 models are known in both or those have the same figure. Several figures of one model, as of its
+    revisions, count once, as their mean.
     """
     measured, aliases = _measured(benchmark)
-    known = {}
+    known: dict[str, list[float]] = {}
     for model, value in figures:
         name = aliases.get(model, model)
         if value is not None and name in measured:
-            known[name] = (value, measured[name])
-    x, y = np.array(list(known.values()), float).reshape(-1, 2).T
+            known.setdefault(name, []).append(value)
+    x, y = np.array([(np.mean(values), measured[name]) for name, values in known.items()], float).reshape(-1, 2).T
     if len(x) < LEAST or np.ptp(x) == 0:
         return [None] * len(figures)
     return [None if value is None else _at(value, x, y) for _, value in figures]

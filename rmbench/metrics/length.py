@@ -13,9 +13,9 @@ Length is in characters. An example counts where the length of every candidate i
   pairs of that sort that are won strictly, then the mean over examples. Lengths within 10 % of the longer are alike.
 - `accuracy_length_controlled`: the chance to win a pair of equal lengths, by a ridge logistic regression of winning on
   tanh(length difference / its standard deviation), the term of length in Dubois et al., Length-Controlled AlpacaEval
-  (2024). Each example weighs 1. A weak prior (variance 10 of the slope, a tenth of a win and of a loss at equal
-  lengths) keeps both finite where length, or nothing at all, separates wins from losses. Where length decides more than
-  what is right, so that this curve fits badly, it comes out some points too high.
+  (2024). Each example weighs 1, and all copies of one together. A weak prior (variance 10 of the slope, a tenth of a
+  win and of a loss at equal lengths) keeps both finite where length, or nothing at all, separates wins from losses.
+  Where length decides more than what is right, so that this curve fits badly, it comes out some points too high.
 - `accuracy_always_longer`, `accuracy_always_shorter`: `accuracy` of these rules on the examples that count.
 """
 
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from rmbench.metrics import comparison
 from rmbench.metrics.comparison import Group
-from rmbench.metrics.interval import LEVEL, Statistic, mean
+from rmbench.metrics.interval import LEVEL, Statistic, corrected, mean
 from rmbench.types import Array, Outcome
 
 _ALIKE = 0.1
@@ -47,7 +47,8 @@ def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
         return []
     counted = np.asarray(comparison.standings(outcomes, view).reason == 0)
     pairs = _pairs(measured, counted)
-    return [*_correlations(measured, n), *_by_length(pairs, n), _controlled(pairs, n), *_rules(measured, counted)]
+    controlled = _controlled(pairs, n, _copies(outcomes, measured))
+    return [*_correlations(measured, n), *_by_length(pairs, n), controlled, *_rules(measured, counted)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +239,26 @@ def _by_length(pairs: _Pairs, n: int) -> list[Statistic]:
     return found
 
 
-def _controlled(pairs: _Pairs, n: int) -> Statistic:
+def _copies(outcomes: Sequence[Outcome], measured: Sequence[_Measured]) -> Array:
+    """How many outcomes are of the same prompt and responses as each [n], itself among them, so far as they tell."""
+    of: dict[object, list[int]] = {}
+    for one in measured:
+        for row, labels, lengths, scores in zip(
+            one.group.rows.tolist(), one.group.labels, one.lengths, one.group.scores, strict=True
+        ):
+            candidates = sorted(zip(labels.tolist(), lengths.tolist(), np.nan_to_num(scores).tolist(), strict=True))
+            of.setdefault((outcomes[row].prompt or row, *candidates), []).append(row)
+    copies = np.ones(len(outcomes))
+    for rows in of.values():
+        copies[rows] = len(rows)
+    return copies
+
+
+def _controlled(pairs: _Pairs, n: int, copies: Array) -> Statistic:
     among = np.bincount(pairs.example, minlength=n).astype(float)
-    spread = float(pairs.difference.std()) if len(pairs.difference) else 0.0
+    spread = _sd(pairs.difference, 1 / copies[pairs.example])
     x = np.tanh(pairs.difference / spread) if spread > 0 else np.zeros_like(pairs.difference)
-    terms = _terms(x, pairs.won, 1 / among[pairs.example])
+    terms = _terms(x, pairs.won, 1 / (among * copies)[pairs.example])
     fitted = _fitted(terms)
     columns = np.full((n, 5), np.nan)
     for column, term in zip(columns.T, terms(fitted), strict=True):
@@ -257,7 +273,7 @@ def _controlled(pairs: _Pairs, n: int) -> Statistic:
         if c < 2:
             return np.nan, np.nan
         inverse = np.linalg.inv(_curvature(sums.sum(axis=0), fitted))
-        between = c * np.var((sums[:, :2] @ inverse)[:, 0], ddof=1)
+        between = np.square(corrected((sums[:, :2] @ inverse)[:, 0], sums[:, 2])).sum()
         half = stdtrit(c - 1, 0.5 + LEVEL / 2) * np.sqrt(max(between, inverse[0, 0]))
         return float(_chance(fitted[0] - half)), float(_chance(fitted[0] + half))
 
@@ -272,6 +288,13 @@ def _controlled(pairs: _Pairs, n: int) -> Statistic:
         better="higher",
         caveat="rests on a logistic curve; some points too high where length decides more than what is right",
     )
+
+
+def _sd(values: Array, weights: Array) -> float:
+    """The standard deviation of weighted values [m]; 0 without any."""
+    if not len(values):
+        return 0.0
+    return float(np.sqrt(np.average(np.square(values - np.average(values, weights=weights)), weights=weights)))
 
 
 def _chance(log_odds: Array) -> Array:

@@ -21,8 +21,11 @@ from rmbench.metrics.interval import (
     mean,
     percentiles,
     replicates,
+    row_parts,
     values_without,
+    variance_of_mean,
     whole_value,
+    widening,
 )
 from rmbench.metrics.sign_flip import sign_flip_p, sign_flip_ps
 from rmbench.types import Array
@@ -169,12 +172,27 @@ def _difference_of(
     if not np.isfinite(parts).all() or c < 2:
         return Difference(value, np.nan, np.nan, np.nan, None, np.nan, n, c)
     our_draws, their_draws = replicates([ours, theirs], codes, draws=draws, seed=seed)
-    low, high = percentiles(value, our_draws - their_draws, c, freedom)
+    widened = _widened(ours, theirs, codes, counted, None if strata is None else strata[there])
+    low, high = percentiles(value, our_draws - their_draws, c, freedom, widened)
     residuals = parts - rows[there] * value
     error = float(np.sqrt(c / (c - 1) * (residuals @ residuals))) / n
     detectable = float(stdtrit(c - 1, 0.5 + LEVEL / 2) + stdtrit(c - 1, _POWER)) * error
     p = sign_flip_p(_unrounded(parts, n * max(abs(our_value), abs(their_value))), seed=seed)
     return Difference(value, low, high, p, None, detectable if error > 0 else np.nan, n, c)
+
+
+def _widened(
+    ours: Statistic, theirs: Statistic, codes: Codes, counted: NDArray[np.bool_], strata: Codes | None
+) -> float:
+    """How much wider than their draws say the interval is where clusters differ in size; `strata` are the clusters'."""
+    inside = np.unique(codes[counted], return_inverse=True)[1]
+    sizes = np.bincount(inside).astype(float)
+    stratum = np.zeros(len(sizes), np.intp) if strata is None else strata
+    our_parts, their_parts = row_parts(ours, codes), row_parts(theirs, codes)
+    if our_parts is None or their_parts is None:
+        return widening(sizes, np.square(sizes), sizes, stratum)
+    apart_rows = our_parts - their_parts
+    return widening(_summed(apart_rows, inside), _summed(np.square(apart_rows), inside), sizes, stratum)
 
 
 def cluster_parts(statistic: Statistic, codes: Codes) -> Array:
@@ -333,11 +351,10 @@ def _variance(rows: Array, clusters: NDArray[np.integer], sides: Sequence[Array]
     """The variance of the mean of `rows` [n], over clusters and over the runs of `sides` [n, runs] each, and its
     degrees of freedom (Satterthwaite, 1946); nan with one cluster.
     """
-    c, n = int(clusters.max(initial=-1)) + 1, len(rows)
+    c = int(clusters.max(initial=-1)) + 1
     if c < 2:
         return np.nan, np.nan
-    residuals = _summed(rows - rows.mean(), clusters)
-    over_clusters = c / (c - 1) * float(residuals @ residuals) / n**2
+    over_clusters = variance_of_mean(rows, clusters.astype(np.intp))
     repeated = [side for side in sides if side.shape[1] > 1]
     of_runs = [(float(side.mean(axis=0).var(ddof=1)) / side.shape[1], side.shape[1] - 1) for side in repeated]
     over_runs = sum(part for part, _ in of_runs) - sum(_interaction(side, clusters) for side in repeated)

@@ -57,6 +57,11 @@ class Lengths:
         """Below this every length is known: the smallest cap, or length of a response that may not be whole."""
         return _answers(self).limit
 
+    @property
+    def open(self) -> int:
+        """How many responses are only known to be at least as long as they are."""
+        return int(np.count_nonzero(~_answers(self).whole))
+
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
@@ -285,12 +290,17 @@ def cost_per_1000(price: Price, input_tokens: Array, output_tokens: Array, promp
 def length_ratio(ours: Lengths, theirs: Lengths, *, seed: int = 0) -> Estimate:
     """How many times as long our responses are as theirs to the same prompts: the ratio of geometric means.
 
-    The mean over prompts of the difference in mean log length, taken back by exp; p is that of the sign-flip test. Cut
-    responses count with the length that they have. Prompts without a length on one side are left out.
+    The mean over prompts of the difference in mean log length, taken back by exp; p is that of the sign-flip test.
+    Prompts without a length on one side are left out. Where responses are not known to be whole it is not identified:
+    of what is known of them the ratio is at least so large if they are ours, at most if they are theirs, and nan, with
+    the end that then remains; p is None.
     """
     found = _paired("length_ratio", ours, theirs, np.log, "number", seed)
     value, low, high = (float(np.exp(end)) for end in (found.value, found.ci_low, found.ci_high))
-    return replace(found, value=value, ci_low=low, ci_high=high)
+    if not ours.open and not theirs.open:
+        return replace(found, value=value, ci_low=low, ci_high=high)
+    low, high = np.nan if theirs.open else low, np.nan if ours.open else high
+    return replace(found, value=np.nan, ci_low=low, ci_high=high, p=None)
 
 
 def saturation_difference(ours: Lengths, theirs: Lengths, k: int, *, seed: int = 0) -> Estimate:

@@ -6,19 +6,21 @@ gradients, configs, buffers and random state, also after an error. A session run
 
 from __future__ import annotations
 
+import inspect
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
 from rmbench.checkpoints.opened import OpenedCheckpoint, chosen
-from rmbench.checkpoints.rendering import Limits, choose
-from rmbench.errors import UsageError
+from rmbench.checkpoints.rendering import Limits, Rendering, choose
+from rmbench.errors import ModelError, UsageError
 from rmbench.models import classifier
 from rmbench.models.base import Identity, Option, Subject
 from rmbench.types import Ask, Use
@@ -31,7 +33,10 @@ READING: Mapping[str, Option] = {
     name: option for name, option in classifier.OPTIONS.items() if name not in CHECKPOINT_OPTIONS
 }
 
-UNDERSTOOD = "(model, tokenizer) with a sequence classifier of transformers, or a text-classification pipeline"
+UNDERSTOOD = (
+    "(model, tokenizer) with a sequence classifier of transformers or a module that gives one number for input_ids, or"
+    " a text-classification pipeline"
+)
 
 _WRAPPERS = {"DistributedDataParallel": "module", "DataParallel": "module", "OptimizedModule": "_orig_mod",
              "DeepSpeedEngine": "module"}  # fmt: skip
@@ -55,13 +60,40 @@ class _Lent:
 
 
 @dataclass(frozen=True)
+class _Whole:
+    """A module of any making: `forward(input_ids)` gives one number a text, and it is given one text at a time."""
+
+    subject: Subject
+    module: Any
+    rendering: Rendering
+
+    @contextmanager
+    def started(self) -> Iterator[classifier.Classifier]:
+        import torch
+
+        yield classifier.Classifier(
+            subject=self.subject,
+            fingerprint=cast(str, None),
+            backbone=_one_by_one(self.module, self.subject.id),
+            layout="encoder",
+            rendering=self.rendering,
+            head=torch.nn.Identity(),
+            pool="whole",
+            labels=("reward",),
+            pad_id=None,
+            head_dtype=torch.float32,
+            facts={"layout": "encoder", "pooling": "whole", "labels": ["reward"], "reward": "reward"},
+        )
+
+
+@dataclass(frozen=True)
 class Borrowed:
     """A model at rest that is somebody's: `module` is the classifier inside of the `whole` that was given."""
 
     subject: Subject
     whole: Any
     module: Any
-    opened: classifier.OpenedClassifier
+    opened: classifier.OpenedClassifier | _Whole
     uses: frozenset[Use]
     fingerprint: None = None
     answers: frozenset[Ask] = frozenset({"reward"})
@@ -71,7 +103,7 @@ class Borrowed:
     def started(self, device: str | None = None) -> Iterator[classifier.Classifier]:
         """The model as it is and where it is. Raises UsageError for another device."""
         if device is not None:
-            raise UsageError(f"device={device!r}: {self.subject.id} is loaded already, on {self.module.device}")
+            raise UsageError(f"device={device!r}: {self.subject.id} is loaded already, on {_device(self.module)}")
         with left_as_found(self.whole, self.module), self.opened.started() as model:
             yield replace(model, subject=replace(model.subject, id=self.subject.id))
 
@@ -90,7 +122,11 @@ def lend(model: Any, options: Mapping[str, Any]) -> Borrowed:
     module = _unwrapped(whole)
     name = type(module).__name__
     is_model = "transformers.PreTrainedModel" in _ancestors(module)
-    if not is_model or module.base_model is module or name.endswith(classifier._NO_CLASSIFIER):
+    if is_model:
+        understood = module.base_model is not module and not name.endswith(classifier._NO_CLASSIFIER)
+    else:
+        understood = "input_ids" in inspect.signature(module.forward).parameters
+    if not understood:
         raise UsageError(f"a {name} is no reward model that can be read; expected {UNDERSTOOD}")
     asked = chosen(classifier.OPTIONS, options, "a model in memory")
     limits = Limits(max_length=asked["max_length"], side=asked["truncation_side"])
@@ -99,8 +135,10 @@ def lend(model: Any, options: Mapping[str, Any]) -> Borrowed:
     settings = {"head_dtype": asked["head_dtype"], "pooling": asked["pooling"], "rendering": rendering.identity}
     subject = replace(subject, settings=settings)
     uses: frozenset[Use] = frozenset({"tools"}) if rendering.takes_tools else frozenset()
-    lent = cast(OpenedCheckpoint, _Lent(module, asked))
-    opened = classifier.OpenedClassifier(subject, cast(str, None), uses, lent, rendering, identity="none")
+    opened: classifier.OpenedClassifier | _Whole = _Whole(subject, module, rendering)
+    if is_model:
+        lent = cast(OpenedCheckpoint, _Lent(module, asked))
+        opened = classifier.OpenedClassifier(subject, cast(str, None), uses, lent, rendering, identity="none")
     return Borrowed(subject, whole, module, opened, uses)
 
 
@@ -117,7 +155,7 @@ def left_as_found(whole: Any, module: Any) -> Iterator[None]:
     """Puts a module into order for inference, and back into the state that it was in."""
     import torch
 
-    device = module.device
+    device = _device(module)
     modes = {part: part.training for part in whole.modules()}
     buffers = {part: dict(part._buffers) for part in whole.modules()}
     configs = {id(one): (one, dict(vars(one))) for one in _configs(whole)}
@@ -140,6 +178,40 @@ def left_as_found(whole: Any, module: Any) -> Iterator[None]:
                 vars(config).update(fields)
             random.setstate(randoms[0])
             np.random.set_state(randoms[1])
+
+
+def _device(module: Any) -> torch.device:
+    device: torch.device = next(iter(module.parameters())).device
+    return device
+
+
+def _one_by_one(module: Any, name: str) -> Any:
+    """A module that gives the number of each text as the hidden state of one position, [b, 1, 1]."""
+    import torch
+
+    masked = "attention_mask" in inspect.signature(module.forward).parameters
+
+    class OneByOne(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(
+            self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
+        ) -> SimpleNamespace:
+            masks = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            rows = [self._number(ids[mask.bool()][None]) for ids, mask in zip(input_ids, masks, strict=True)]
+            return SimpleNamespace(last_hidden_state=torch.stack(rows)[:, None])
+
+        def _number(self, ids: torch.Tensor) -> torch.Tensor:
+            given = module(input_ids=ids, **({"attention_mask": torch.ones_like(ids)} if masked else {}))
+            given = given["logits"] if isinstance(given, Mapping) else getattr(given, "logits", given)
+            if not isinstance(given, torch.Tensor) or given.numel() != 1:
+                shape = f" of shape {tuple(given.shape)}" if isinstance(given, torch.Tensor) else ""
+                raise ModelError(f"{name} gives a {type(given).__name__}{shape} for a text; expected one number")
+            return given.reshape(1)
+
+    return OneByOne().eval()
 
 
 def _configs(whole: Any) -> Iterator[Any]:

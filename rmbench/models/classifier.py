@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from rmbench.checkpoints.fingerprint import digest
+from rmbench.checkpoints.fingerprint import digest, in_one_line
 from rmbench.checkpoints.heads import Pool, chosen_position, last_unpadded, pad_of, split
 from rmbench.checkpoints.notes import BEFORE_PADS, LAST
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
@@ -164,6 +164,7 @@ class OpenedClassifier:
             model.backbone = model.head = None
             release()
 
+    @in_one_line
     def start(self, device: str | None = None) -> Classifier:
         """The same without an end."""
         opened, asked = self.checkpoint, self.checkpoint.asked
@@ -215,6 +216,7 @@ class OpenedClassifier:
         )
 
 
+@in_one_line
 def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> OpenedClassifier:
     """Opens a hub id or a local folder: a classifier checkpoint, or a PEFT adapter of one with its head.
 

@@ -48,10 +48,10 @@ class OwnModel:
         return self.model.rewards(requests)
 
 
-def check(source: str) -> None:
+def check(source: str, revision: str | None) -> None:
     """Raises what `open` raises for a module that cannot be imported or names no model, before anything is run."""
     if not isinstance(own_code(source), type):  # to make one may take long
-        open(source, {}, None)
+        open(source, {}, revision)
 
 
 def open(source: str, options: Mapping[str, Any], revision: str | None) -> Model:

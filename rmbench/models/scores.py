@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rmbench.data.files import file_sha256, read_rows, stem
-from rmbench.data.scorefile import ScoreEntry, read_entries
+from rmbench.data.scorefile import NUMBERS, ScoreEntry, read_entries
 from rmbench.errors import DataError, UsageError
 from rmbench.metrics.aggregate import VIEWS, aggregate
 from rmbench.models.base import Option, Subject
@@ -119,12 +120,24 @@ def open(source: str, options: Mapping[str, Any], revision: str | None) -> Score
     path = Path(
         source if revision is None else f"{source}@{revision}"
     )  # a file has no revision, its name may have an @
-    if stem(path) + ".csv" == path.name.removesuffix(".gz"):
-        raise DataError(f"{path.name}: CSV holds text alone, no scores; expected JSON lines or Parquet")
-    entries = list(read_entries(read_rows(path)))
+    rows = read_rows(path)
+    if path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
+        rows = (replace(row, value={name: _written(name, text) for name, text in row.value.items()}) for row in rows)
+    entries = list(read_entries(rows))
     if (name := options["aggregate"]) is not None:
         entries = _aggregated(entries, name)
     return Scores(entries, name=stem(path), sha256=file_sha256(path), aggregate=name)
+
+
+def _written(name: str, text: str) -> Any:
+    """What a cell of a table says: in a column of numbers nothing, a number or a list of them, else its text."""
+    if name not in NUMBERS:
+        return text
+    try:
+        value = json.loads(text) if text else None
+    except ValueError:
+        return text
+    return value
 
 
 def _aggregated(entries: Sequence[ScoreEntry], name: str) -> list[ScoreEntry]:

@@ -179,7 +179,7 @@ def with_options(spec: Spec, group: PluginGroup = MODELS, **options: Any) -> Spe
 
     What its family does not declare goes to those of its members that do. Raises UsageError for an option that nobody
     declares, for a value that means nothing, and where the spec says otherwise, and what a family that has a
-    `check(source)` finds wrong with the source before anything is run.
+    `check(source, revision)` finds wrong with these before anything is run.
     """
     revision, members = options.pop("revision", None), options.pop("members", None)
     if revision and _source(spec.family, group) != "required":
@@ -187,7 +187,7 @@ def with_options(spec: Spec, group: PluginGroup = MODELS, **options: Any) -> Spe
     if revision and spec.revision and revision != spec.revision:
         raise UsageError(f"{spec.text!r} asks for revision {spec.revision!r}, the option for {revision!r}")
     if (check := getattr(plugins.load(group, spec.family), "check", None)) is not None:
-        check(spec.source)
+        check(spec.source, spec.revision)
     own = _options_of(spec.family, group)
     theirs = {name for member in spec.members for name in declared(member)} - own.keys()
     of_members = {name: options.pop(name) for name in theirs & options.keys()}
@@ -486,8 +486,11 @@ def _family_of(source: str, revision: str | None) -> str:
     config = checkpoint.json("adapter_config.json") or checkpoint.json("config.json")
     if config is None:
         raise ModelError(f"{source}: no config.json or adapter_config.json; a checkpoint has one")
-    architectures = config.get("architectures") or []
-    if config.get("task_type") == "SEQ_CLS" or "AutoModelForSequenceClassification" in config.get("auto_map", {}):
+    named, code = config.get("architectures"), config.get("auto_map")
+    architectures = [str(name) for name in named] if isinstance(named, list) else []
+    if config.get("task_type") == "SEQ_CLS" or "AutoModelForSequenceClassification" in (
+        code if isinstance(code, dict) else ()
+    ):
         return "classifier"
     if any(name.endswith("ForSequenceClassification") for name in architectures):
         return "classifier"

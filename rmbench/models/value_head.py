@@ -185,8 +185,8 @@ def head_of(checkpoint: Checkpoint) -> tuple[Checkpoint, Path, str] | None:
     """
     beside = checkpoint.file(_FILE)
     paths = [] if beside is None else [beside]
-    if beside is None and checkpoint.commit is None and checkpoint.file("adapter_config.json") is None:
-        paths = weight_paths(checkpoint) if has_weights(checkpoint) else []
+    if beside is None and checkpoint.commit is None and has_weights(checkpoint):
+        paths = weight_paths(checkpoint)
     for path in paths:
         held = shapes_of(checkpoint, [path])
         for name in _NAMES:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from rmbench.checkpoints.fingerprint import digest
+from rmbench.checkpoints.fingerprint import digest, in_one_line
 from rmbench.checkpoints.forms import Form
 from rmbench.checkpoints.notes import counted, lines
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
@@ -213,6 +213,7 @@ class OpenedLocal:
             policy.model = None
             release()
 
+    @in_one_line
     def start(self, device: str | None = None) -> Local:
         """The same without an end."""
         model = self.checkpoint.load(device or self.device, _unchanged, "what it writes would be random")
@@ -238,6 +239,7 @@ class OpenedLocal:
         )
 
 
+@in_one_line
 def open(source: str, options: Mapping[str, Any], revision: str | None = None) -> OpenedLocal:
     """Opens a hub id or a local folder. dtype and device are chosen as for reward models; no weights are read.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rmbench.checkpoints.fingerprint import digest, first_line, locate, tokenizer_hash
-from rmbench.data.conversation import POLICY, RESPONSE, read_prompt
+from rmbench.data.conversation import POLICY, RESPONSE, read_asked
 from rmbench.data.files import Row, file_sha256, read_rows, shown, stem
 from rmbench.errors import DataError, UsageError
 from rmbench.models.base import Option, Subject
@@ -93,7 +93,7 @@ def _read(rows: Iterable[Row]) -> tuple[dict[Turns, dict[int, Response]], set[st
     written: dict[Turns, dict[int, Response]] = {}
     names: set[str] = set()
     for row in rows:
-        prompt = read_prompt(row)
+        prompt = read_asked(row)
         if not prompt:
             row.need(("prompt",), "an output has `prompt` or `instruction`, and `output` or `response`")
             raise row.error("an empty prompt joins nothing", "prompt")

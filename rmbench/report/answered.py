@@ -119,9 +119,10 @@ def histogram(result: TaskResult) -> list[Point]:
 
 
 def at_least(result: TaskResult) -> list[Point]:
-    """The share of responses of at least so many tokens, by condition, as far as every cap lets it be known."""
+    """The share of responses of at least so many tokens among those that CSR counts, by condition, as far as every cap
+    lets it be known."""
     points: list[Point] = []
-    rows = [row for row in result.records.to_pylist() if row["tokens"] is not None]
+    rows = [row for row in result.records.to_pylist() if row["tokens"] is not None and _status(row) == "answered"]
     for view in result.views:
         some = [row for row in rows if row["condition"] == view]
         lengths = np.sort([row["tokens"] for row in some])

@@ -254,7 +254,7 @@ def _length_plots(result: TaskResult, board: _Board) -> list[Plot]:
         ),
         board.plot(
             "At least so long",
-            "The share of responses of at least so many tokens, up to the shortest that may have been cut.",
+            "Shares of responses that neither refuse nor are empty, up to the shortest that may have been cut.",
             charts.at_least(points) if points else None,
             "nothing counts their tokens; --count-with TOKENIZER does",
         ),
@@ -262,8 +262,8 @@ def _length_plots(result: TaskResult, board: _Board) -> list[Plot]:
 
 
 def _headlines(found: Digest, results: Sequence[TaskResult]) -> dict[str, list[Figure | None]]:
-    """The columns of a task's table: its headline, what else models are compared by, and what a rule gets of it."""
-    names = dict.fromkeys([found.headline, *found.beside[:_FIGURES], *found.rules[:1]])
+    """The columns of a task's table: its headline, what a rule gets of it, and what else models are compared by."""
+    names = dict.fromkeys([found.headline, *found.rules[:1], *found.beside[:_FIGURES]])
     columns: dict[str, list[Figure | None]]
     columns = {found.heading(name): [figure(r, name, r.primary_view) for r in results] for name in names}
     return {title: figures for title, figures in columns.items() if any(figures)}

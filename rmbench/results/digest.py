@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,8 +49,9 @@ class Digest:
         return list(firsts.values())
 
     def heading(self, name: str) -> str:
-        """What a column of it is called, with its unit where that is a share."""
-        return f"{name.replace('_', ' ')}{' %' if self.is_share(name) else ''}"
+        """What a column of it is called, with its unit where that is a share; one of pairs is no share of examples."""
+        of_pairs = name in self.statistics and re.search(r"\bpairs?\b", self.statistics[name].unit)
+        return f"{name.replace('_', ' ')}{' (pairs)' if of_pairs else ''}{' %' if self.is_share(name) else ''}"
 
     def is_share(self, name: str) -> bool:
         """Whether it is shown in percent."""

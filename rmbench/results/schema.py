@@ -252,7 +252,8 @@ class Calibration(_Part):
     """What a reward of the primary view is worth as a probability; see `rmbench.calibration`.
 
     `kind` is the scope of `probability` in the records, and `map` the map of it. Fits are made in `folds` folds of
-    whole `clusters`, each judged by the others' fit.
+    whole `clusters`, each judged by the others' fit. `responses` are the least and the most responses to a prompt that
+    a softmax was fitted to; null where there is none, and in older files.
     """
 
     kind: Literal["softmax", "pooled"]
@@ -261,6 +262,7 @@ class Calibration(_Part):
     folds: int
     clusters: int
     maps: list[CalibrationMap]
+    responses: tuple[int, int] | None = None
 
     def of(self, scope: str, how: str) -> CalibrationMap:
         """The map `how` of `scope`. Raises KeyError where there is none."""

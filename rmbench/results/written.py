@@ -30,8 +30,10 @@ _WORDS: tuple[tuple[str, str, str, tuple[float | None, float | None], str], ...]
      "beyond the smallest cap nothing is known"),
     ("restricted_mean", "mean length, cut at the smallest cap", "tokens", (0.0, None),
      "it says nothing of what is longer than the cap"),
-    ("tokens", "mean length of a response", "tokens", (0.0, None), "a cap that cuts makes it too small"),
-    ("characters", "mean length of a response", "characters", (0.0, None), "a cap that cuts makes it too small"),
+    ("tokens", "mean length of a response", "tokens", (0.0, None),
+     "where a cap cut responses it is only bounded from below"),
+    ("characters", "mean length of a response", "characters", (0.0, None),
+     "where a cap cut responses it is only bounded from below"),
     ("refused", "share of responses that look like a refusal", "share of responses", (0.0, 1.0),
      "it goes by how a short response begins"),
     ("empty", "share of responses without a visible character", "share of responses", (0.0, 1.0),
@@ -129,10 +131,14 @@ def _figures(rows: Sequence[Row], counted: bool, seed: int) -> tuple[list[Estima
         [row["cluster"] for row in rows],
         seed=seed,
     )
+    cut = sum(row["finish"] == "length" for row in rows) if lengths is None else lengths.open
+    if cut:  # what was not written is in no mean: it is at least as large as the low end
+        means = [replace(one, value=np.nan, ci_high=np.nan) for one in means]
+    reasons = {"mean length: cut, or not known to be whole": cut} if cut else {}
     ks = _ks(rows)
     if lengths is None:
         unknown = [Estimate(f"csr_{k}", np.nan, np.nan, np.nan, 0, 0, kind="proportion") for k in ks]
-        return [*unknown, *means[1:], *shares], {"CSR: no token counts": len(rows)}
+        return [*unknown, *means[1:], *shares], {"CSR: no token counts": len(rows), **reasons}
     saturations = [tails.saturation(lengths, k) for k in ks]
     found = [
         replace(s.share, ci_low=s.lowest.ci_low, ci_high=s.highest.ci_high) if s.unidentified else s.share
@@ -142,7 +148,8 @@ def _figures(rows: Sequence[Row], counted: bool, seed: int) -> tuple[list[Estima
     found += [tails.restricted_mean(lengths), *means, *shares]
     if any(row["candidate"] for row in rows):
         found += tails.spread(lengths)
-    return found, {f"CSR@{s.k}: {why}": count for s in saturations for why, count in s.unidentified.items()}
+    unidentified = {f"CSR@{s.k}: {why}": count for s in saturations for why, count in s.unidentified.items()}
+    return found, unidentified | reasons
 
 
 def _effects(name: str, ours: Sequence[Row], theirs: Sequence[Row], seed: int) -> list[Estimate]:
@@ -211,12 +218,13 @@ def _definition(found: Metric, contrasts: Sequence[Contrast]) -> Definition:
     for name, condition, against in contrasts:
         if found.name.startswith(f"{name}_"):
             ratio = found.name.endswith("length_ratio")
+            bounded = "; where a cap cut responses it is bounded from one side at most" if ratio else ""
             return Definition(
                 title=f"{condition} against {against}: {found.name.removeprefix(f'{name}_').replace('_', ' ')}",
                 unit="times" if ratio else "difference of shares",
                 better=None,
                 bounds=(0.0, None) if ratio else (-1.0, 1.0),
-                caveat="of prompts that were answered in both conditions",
+                caveat="of prompts that were answered in both conditions" + bounded,
                 kind=found.kind,
             )
     for start, title, unit, bounds, caveat in _WORDS:

@@ -14,7 +14,8 @@ from typing import Any, cast
 from rmbench.cache import cache_folder
 from rmbench.data.conversation import read_prompt
 from rmbench.data.dataset import prompt_hash
-from rmbench.data.files import Row, read_rows
+from rmbench.data.files import Rows
+from rmbench.data.rows import Row, told
 from rmbench.errors import IncompleteRunError, UsageError
 from rmbench.kinds.base import Task
 from rmbench.kinds.generation import Generation, Prompt
@@ -129,6 +130,8 @@ def write_responses(
     source: str,
     sampling: Sampling,
     *,
+    columns: Mapping[str, str] | None = None,
+    skip_bad_rows: bool = False,
     limit: int | None = None,
     progress: Callable[[str], Progress] | None = None,
     **options: Any,
@@ -145,9 +148,10 @@ def write_responses(
     is_file = source not in task_names() and (path.exists() or path.suffix != "" or "/" in source or source == STDIN)
     name = "lengths" if is_file else source
     with input_file(path) as given:
-        [item] = load_tasks([name], data={name: given} if is_file else None, limit=limit)
+        reading: dict[str, Any] = {"columns": columns, "skip_bad_rows": skip_bad_rows}
+        [item] = load_tasks([name], data={name: given} if is_file else None, limit=limit, **reading)
         task = _generation(item.task)
-        own = _own_columns(task, given) if is_file else {}
+        own = _own_columns(task, Rows(given, **reading)) if is_file else {}
     several = policies if isinstance(policies, Mapping) else {"": (policies, options)}
     samples: dict[str, dict[tuple[str, int], Sample]] = {}
     ids = {}
@@ -159,16 +163,17 @@ def write_responses(
             samples[called] = {(one.example.id, one.number): one for one in _samples(writing, item, sampling)}
         ids[called] = subject_of(opened).id
     missing = sum(one.response is None for some in samples.values() for one in some.values())
-    columns, moved = _columns(item, samples, ids, own)
+    made, moved = _columns(item, samples, ids, own)
     counts = [f"{count:,} rows give no prompt to answer: {reason}" for reason, count in item.data.excluded.items()]
-    notes = [*(counts if task.name == "lengths" else []), *moved]
-    return Written(columns, len(item.data.examples), missing, notes)
+    noted = told(item.data.noted) if is_file else []
+    notes = [*(counts if task.name == "lengths" else []), *(f"noted: {line}" for line in noted), *moved]
+    return Written(made, len(item.data.examples), missing, notes)
 
 
-def _own_columns(task: Generation, file: Path) -> dict[tuple[Message, ...], dict[str, Any]]:
+def _own_columns(task: Generation, rows: Rows) -> dict[tuple[Message, ...], dict[str, Any]]:
     """What the first row of each prompt has besides that prompt."""
     own: dict[tuple[Message, ...], dict[str, Any]] = {}
-    for row in read_rows(file):
+    for row in rows:
         for example in task.read([row]):
             if isinstance(example, Prompt):
                 said = "prompt" in row.given and read_prompt(Row({"prompt": row.given["prompt"]}, "", 0))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rmbench.cache import cache_folder
-from rmbench.calibration.maps import Kind, probabilities
+from rmbench.calibration.maps import Kind, probabilities, unlike_fit
 from rmbench.checkpoints import notes as noting
 from rmbench.data.conversation import Responses
 from rmbench.errors import UsageError
@@ -203,10 +203,11 @@ def _calibration(path: Path, session: Session) -> Calibration:
 def _calibrated(
     calibration: Calibration, rows: Sequence[Responses], given: Sequence[Reward]
 ) -> tuple[dict[str, Any], list[str]]:
-    """The columns of probabilities that a calibration gives, and how many rewards have none."""
+    """The columns of probabilities that a calibration gives, and what is to be known of them."""
     pooled: dict[str, Kind] = {"probability_pooled": "pooled"} if calibration.kind == "softmax" else {}
     kinds: dict[str, Kind] = {"probability": calibration.kind, **pooled}
-    columns, notes = dict[str, Any](), []
+    unlike = unlike_fit(calibration, [len(row.responses) for row in rows])
+    columns, notes = dict[str, Any](), [unlike] if unlike else []
     for name, kind in kinds.items():
         known = _probabilities(calibration, kind, rows, given)
         columns[name] = [None if math.isnan(p) else p for p in known.tolist()]

@@ -25,6 +25,7 @@ from rmbench.types import Request
 
 _TIMES = 2  # that a forward is timed
 _FEWEST = 8  # tokens
+_CHECK = 0.05  # of a run's forwards, which a check may take
 _LITTLE = 0.03  # of a run's forwards, which both take together at most
 
 
@@ -84,7 +85,8 @@ def explain_forwards(
 ) -> None:
     """Adds the plan of what `forwards` would run.
 
-    Runs two small parts of it, to learn how fast the model is here, and the check of the ways, whose verdict is kept.
+    Runs a small part of it twice, to learn how fast the model is here, and the check of the ways, whose verdict is
+    kept; where that is no small part, the table of ways is believed.
     """
     explanation.token_budget, explanation.reason = _steady(budget_of(model, token_budget, ())), ""
     budget: TokenBudget | None = None
@@ -105,9 +107,9 @@ def explain_forwards(
         if not encoded:
             continue
         budget = budget or budget_of(model, token_budget, encoded)
-        planned = planner(model, encoded, budget, verdicts)
-        explanation.token_budget = _steady(budget)
-        explanation.reason = route(model, encoded, cost_of(model.backbone), verdicts).reason
+        path = route(model, encoded, cost_of(model.backbone), verdicts, part=_CHECK)
+        planned = planner(model, path, budget)
+        explanation.token_budget, explanation.reason = _steady(budget), path.reason
         for one in planned(encoded, budget.limit):
             items = [encoded[i] for i in one.members]
             explanation.ways.setdefault(one.way, Share()).add(one, sum(len(item.ids) for item in items))

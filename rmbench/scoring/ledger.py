@@ -14,7 +14,7 @@ from rmbench.scoring.writer import Writer
 
 _Value = TypeVar("_Value")
 
-REPLIES = 0.005  # seconds in which replies are committed together
+REPLIES = 0.001  # seconds in which replies are committed together
 
 
 @dataclass(frozen=True, slots=True)

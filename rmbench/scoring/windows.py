@@ -17,7 +17,7 @@ from rmbench.errors import RmbenchError
 from rmbench.forwards.budget import TokenBudget
 from rmbench.forwards.cost import cost_of
 from rmbench.forwards.estimate import budget_of
-from rmbench.forwards.fastpath import Verdicts, route
+from rmbench.forwards.fastpath import Route, Verdicts, route
 from rmbench.forwards.loop import Workers, run
 from rmbench.forwards.memory import held
 from rmbench.forwards.plan import Bin, plan
@@ -100,7 +100,8 @@ def _answers(
     encoded = [group[0].item for group in groups]
     if not encoded:
         return
-    for planned, rewards in run(model, encoded, planner(model, encoded, budget, verdicts), budget, workers):
+    path = route(model, encoded, cost_of(model.backbone), verdicts)
+    for planned, rewards in run(model, encoded, planner(model, path, budget), budget, workers):
         usage.batches += 1
         usage.ways[planned.way] = usage.ways.get(planned.way, 0) + len(planned.members)
         usage.tokens += sum(len(encoded[i].ids) for i in planned.members)
@@ -115,12 +116,9 @@ def _answers(
         yield answers
 
 
-def planner(
-    model: TokenModel, encoded: Sequence[Encoded], budget: TokenBudget, verdicts: Verdicts | None
-) -> Callable[[Sequence[Encoded], int], list[Bin]]:
-    """How sequences of this model are planned, given what of `encoded` says which ways are open."""
+def planner(model: TokenModel, path: Route, budget: TokenBudget) -> Callable[[Sequence[Encoded], int], list[Bin]]:
+    """How sequences are planned for a model that may be run as `path` says."""
     cost = cost_of(model.backbone)
-    path = route(model, encoded, cost, verdicts)
     if budget.pace is not None and path.rate is not None:
         budget.pace.expect(path.rate / cost.token)
     return lambda sequences, tokens: plan(sequences, cost, 1 if path.alone else tokens, path.ways, budget.pace)

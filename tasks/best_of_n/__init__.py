@@ -11,6 +11,7 @@ from rmbench.data.conversation import (
     CHOSEN,
     POLICY,
     PROMPT,
+    REJECTED,
     RESPONSE,
     RESPONSES,
     Reply,
@@ -52,7 +53,7 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
 
 def _group(row: Row) -> object | None:
     """What a row of one candidate is joined by, None of a row that is an example by itself."""
-    if "bon_best" in row.value or row.first((*RESPONSES, *CHOSEN)) or _solutions(row):
+    if "bon_best" in row.value or row.first((*RESPONSES, *CHOSEN, *REJECTED)) or _solutions(row):
         return None
     row.need(PROMPT, _EXPECTED)
     return row.name(_GROUP) or read_prompt(row)
@@ -111,7 +112,9 @@ def _grouped(row: Row) -> Example:
     values = row.value[field]
     if not isinstance(values, list):
         raise row.error(f"expected a list of responses, got {shown(values)}", field)
-    replies = [read_reply(row, field, value) for value in values]
+    replies, policy = [read_reply(row, field, value) for value in values], row.name(POLICY)
+    if policy is not None:  # who wrote all of them
+        replies = [replace(reply, tags={"policy": policy, **reply.tags}) for reply in replies]
     return to_example(row, replies, _labels(row, values), _IDS)
 
 
