@@ -14,9 +14,8 @@ from rmbench.cli._report import (
     _figure,
     _name,
     _print_notes,
-    held,
     plain,
-    print_rows,
+    print_parts,
 )
 from rmbench.results.digest import Digest, digest
 from rmbench.results.schema import Metric, TaskResult
@@ -32,7 +31,7 @@ def print_policies(results: Sequence[TaskResult]) -> None:
         rows = [(result, view) for result in some for view in result.views]
         columns: dict[str, Cell] = {"policy": _name}
         columns |= {found.heading(name): partial(_figure, name) for name in _columns(found)}
-        print_rows(console, held(console, columns, rows), rows, [_caption(some)])
+        print_parts(console, columns, rows, [_caption(some)])
         for result in some:
             for line in _effects(result):
                 console.print(f"  {plain(line)}", highlight=False)

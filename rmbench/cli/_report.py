@@ -20,10 +20,9 @@ from rmbench.results.digest import (
     digest,
     few_clusters,
     figure,
-    said,
     whole,
 )
-from rmbench.results.schema import WORSE, Calibration, CalibrationMap, Figure, Metric, TaskResult
+from rmbench.results.schema import WORSE, CalibrationMap, Figure, Metric, TaskResult
 
 NOTHING = "-"
 _TESTED = "* differs from 0 at 5 % (sign flips, Holm)"
@@ -44,68 +43,6 @@ def print_results(results: Sequence[TaskResult]) -> None:
     console = terminal()
     for task in dict.fromkeys(result.label for result in results):
         _print_task(console, task, [result for result in results if result.label == task])
-
-
-def print_details(result: TaskResult, names: Sequence[str] = ()) -> None:
-    """Every metric of every view and subset of one result, its calibration and scale, and what the metrics are.
-
-    With `names` these metrics alone.
-    """
-    console = terminal()
-    console.print(f"[bold]{plain(result.subject.id)}[/] on [bold]{result.task.name}[/] v{result.task.version}")
-    console.print(plain(_data_line(result)))
-    table = Table("view", "subset", "metric", "value", "95 % interval", "n", "clusters", header_style="bold")
-    for metric in result.metrics:
-        if names and metric.name not in names:
-            continue
-        cells = (
-            metric.view,
-            metric.subset,
-            f"{metric.label}{' %' if _is_fraction(metric) else ''}",
-            _value(metric),
-            _interval(metric),
-            _with_effective(metric.n, metric.n_effective),
-            _with_effective(metric.clusters, metric.clusters_effective),
-        )
-        table.add_row(*map(plain, cells))
-    if any(metric.n_effective != metric.n or metric.clusters_effective != metric.clusters for metric in result.metrics):
-        table.caption = "(as many independent rows, or clusters alike in size, tell as much)"
-    console.print(table)
-    if not names:
-        _print_calibrations(console, result)
-        _print_notes(console, [result])
-    console.print()
-    for name in names or result.statistics:
-        console.print(f"[bold]{plain(name)}[/]  {plain('; '.join(said(result.statistics[name])))}", highlight=False)
-
-
-def _print_calibrations(console: Console, result: TaskResult) -> None:
-    if result.calibration is not None:
-        _print_calibration(console, result.calibration)
-    if result.scale is not None and result.scale.rewards:
-        scale = result.scale
-        console.print(
-            f"  {scale.rewards:,} rewards from {scale.minimum:g} ({scale.at_minimum:,} times) to {scale.maximum:g} "
-            f"({scale.at_maximum:,} times), {scale.distinct:,} different ones",
-            highlight=False,
-        )
-    if len(result.statuses) > 1:
-        console.print(f"  requests by status: {plain(_counts(result.statuses))}", highlight=False)
-
-
-def _print_calibration(console: Console, calibration: Calibration) -> None:
-    """Every figure of every map, judged out of fold."""
-    table = Table("of", "map", "figure", "value", "95 % interval", "n", "clusters", header_style="bold")
-    for found in calibration.maps:
-        square, _ = calibration_errors(found)
-        for one in (square if each.name == square.name else each for each in found.figures):
-            value = "-" if one.value is None else f"{one.value:.4f}"
-            ends = "" if one.ci_low is None else f"[{one.ci_low:.4f}, {one.ci_high:.4f}]"
-            table.add_row(found.scope, found.map, one.name, value, ends, f"{one.n:,}", f"{one.clusters:,}")
-    console.print(table)
-    for found in calibration.maps:
-        if found.note:
-            console.print(f"  {found.scope}, {found.map}: {plain(found.note)}", highlight=False)
 
 
 def plain(text: str) -> str:
@@ -149,11 +86,10 @@ def _print_headline(console: Console, found: Digest, rows: Sequence[Row]) -> Non
 
 
 def _print_beside(console: Console, found: Digest, rows: Sequence[Row]) -> None:
-    """What else was measured that can be compared between models, as many columns as the terminal holds."""
+    """What else was measured that can be compared between models."""
     columns: dict[str, Cell] = {"model": _name}
     columns |= {found.heading(name): partial(_figure, name) for name in found.beside[1:]}
-    if len(columns) > 1:
-        print_rows(console, held(console, columns, rows), rows)
+    print_parts(console, columns, rows)
 
 
 def _print_calibrated(console: Console, rows: Sequence[Row]) -> None:
@@ -166,11 +102,9 @@ def _print_calibrated(console: Console, rows: Sequence[Row]) -> None:
     bounds = (said for end, said in _BOUNDS.items() if f"({end})" in str([_temperature(*row) for row in rows]))
     words = [_PAIRS, ERROR_WORDS, *bounds]
     columns: dict[str, Cell] = {"model": _name, **before, **after}
-    if len(held(console, columns, rows)) == len(columns):
-        print_rows(console, columns, rows, words)
-    else:
-        print_rows(console, {"model": _name, **before}, rows)
-        print_rows(console, {"model": _name, **after}, rows, words)
+    whole_table = len(_held(console, columns, rows)) == len(columns)
+    for part in [columns] if whole_table else [{"model": _name, **before}, {"model": _name, **after}]:
+        print_parts(console, part, rows, words if "temperature" in part else ())
     for result, view in rows:
         found = _map(result, view, fitted=True)
         if found is not None and WORSE in (found.note or ""):
@@ -196,7 +130,16 @@ def print_rows(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row
     console.print(table)
 
 
-def held(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row]) -> dict[str, Cell]:
+def print_parts(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row], words: Sequence[str] = ()) -> None:
+    """The same in as many tables as the terminal makes of the columns behind the first; none where there are none."""
+    named, *left = columns
+    while left:
+        part = _held(console, {named: columns[named], **{name: columns[name] for name in left}}, rows)
+        left = [name for name in left if name not in part]
+        print_rows(console, part, rows, () if left else words)
+
+
+def _held(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row]) -> dict[str, Cell]:
     """The first columns, at least one beside the names, that the terminal holds with intervals below their numbers."""
     widths = _widths([*columns][1:], _cells(columns, rows, narrow=True))[1]
     count = next((n for n in range(len(widths), 1, -1) if _wide(rows, widths[:n]) <= console.width), 1)

@@ -30,7 +30,7 @@ def command(what: tuple[str, ...], metrics: tuple[str, ...], as_json: bool) -> N
 
     A RESULT is a result file, or a folder, of which every result is shown.
     """
-    from rmbench.cli._report import print_details
+    from rmbench.cli._details import print_details
     from rmbench.results.collection import nothing_in
     from rmbench.results.schema import TaskResult
 

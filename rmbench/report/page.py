@@ -266,6 +266,9 @@ def _headlines(found: Digest, results: Sequence[TaskResult]) -> dict[str, list[F
     names = dict.fromkeys([found.headline, *found.rules[:1], *found.beside[:_FIGURES]])
     columns: dict[str, list[Figure | None]]
     columns = {found.heading(name): [figure(r, name, r.primary_view) for r in results] for name in names}
+    for name in found.rules[:1]:  # of the data alone, and beside the headline to be read with it
+        rule = found.heading(name)
+        columns[rule] = [f and f.model_copy(update={"ci_low": None, "ci_high": None}) for f in columns[rule]]
     return {title: figures for title, figures in columns.items() if any(figures)}
 
 
