@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ from rmbench.cli import debug_option
 
 if TYPE_CHECKING:
     from rmbench.results.schema import TaskResult
-    from rmbench.types import Example
 
 
 @click.command()
@@ -27,12 +25,13 @@ def command(folder: Path, everything: bool, no_browser: bool) -> None:
     """
     import webbrowser
 
+    from rmbench.judged_results import bundled_texts
     from rmbench.report import page
 
     report = folder / "report.html"
     if everything or not report.is_file():
         results = _results(folder)
-        page.write(results, _texts(results), report)
+        page.write(results, bundled_texts(results), report)
     elif (more := len(_paths(folder)) - page.count(report)) > 0:
         click.echo(f"{more:,} more results are in {folder}; --all makes a page of everything", err=True)
     click.echo(report)
@@ -57,26 +56,3 @@ def _paths(folder: Path) -> list[Path]:
     from rmbench.results import collection
 
     return collection.files_in([folder])
-
-
-def _texts(results: Sequence[TaskResult]) -> Mapping[str, Mapping[str, Example]]:
-    """The examples by id of each task whose own bundled rows are what was scored."""
-    from rmbench.plugins import load_task, task_names
-    from rmbench.runs.loading import load_tasks
-
-    texts: dict[str, Mapping[str, Example]] = {}
-    known = task_names()
-    for result in results:
-        name, data, config = result.task.name, result.dataset, result.config.data
-        if (
-            name in texts
-            or data.source != "bundled"
-            or name not in known
-            or load_task(name).version != result.task.version
-        ):
-            continue
-        choice = {option: config.get(option) for option in ("limit", "deduplicate")}
-        (loaded,) = load_tasks([name], limit=choice["limit"], deduplicate=bool(choice["deduplicate"]))
-        if loaded.data.sha256 == data.sha256:
-            texts[name] = {example.id: example for example in loaded.data.examples}
-    return texts

@@ -125,6 +125,8 @@ def at_least(result: TaskResult) -> list[Point]:
     rows = [row for row in result.records.to_pylist() if row["tokens"] is not None and _status(row) == "answered"]
     for view in result.views:
         some = [row for row in rows if row["condition"] == view]
+        if not some:
+            continue
         lengths = np.sort([row["tokens"] for row in some])
         cut = min((row["tokens"] for row in some if row["finish"] != "stop"), default=None)
         known = lengths if cut is None else lengths[lengths <= cut]

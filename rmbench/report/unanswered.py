@@ -30,10 +30,10 @@ class AllUnanswered:
 
 
 def unanswered(result: TaskResult, texts: Mapping[str, Example]) -> AllUnanswered:
-    """Those whose requests are not all `ok`, in the order of the records; `texts` are the examples known, by id."""
+    """Those with a request that no reward answers, in the order of the records; `texts` has the examples known."""
     opened: dict[str, dict[str, list[str]]] = {}
     for name, place, status, reason in _rows(result):
-        if status not in ("ok", None):
+        if status not in ("ok", "inf", None):  # an infinity is an answer
             said = f"{status}: {reason}" if reason else status
             opened.setdefault(name, {}).setdefault(said, []).append(place)
     columns = (result.records[name].to_pylist() for name in ("example_id", "facets"))
