@@ -38,9 +38,9 @@ Row = tuple[TaskResult, str]  # a result and a view
 Cell = Callable[[TaskResult, str], str]
 
 
-def print_results(results: Sequence[TaskResult]) -> None:
+def print_results(results: Sequence[TaskResult], console: Console | None = None) -> None:
     """One table for each task, in the order of the results, with what a reader must know below it."""
-    console = terminal()
+    console = console or terminal()
     for task in dict.fromkeys(result.label for result in results):
         _print_task(console, task, [result for result in results if result.label == task])
 
