@@ -638,3 +638,43 @@ def test_list_knows_policies_and_speaks_json(capsys: Any) -> None:
     assert run("list", "models", "--json") == 0
     listed = json.loads(capsys.readouterr().out)
     assert {"group": "models", "name": "length", "summary": listed[2]["summary"], "error": None} in listed
+
+
+def test_the_sample_of_readme_is_what_a_run_prints(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run("run", "-m", "length", "-m", "random", "-t", "best_of_n", "--out", tmp_path) == 0
+    printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines())
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    sample = readme.partition("$ rmbench run -m length -m random -t best_of_n\n")[2].partition("\n```")[0]
+    assert sample.count("\n") > 8
+    assert sample in printed
+
+
+def words_broken(printed: str, words: set[str]) -> set[str]:
+    """Those of the words that no line has whole."""
+    return {word for word in words if word not in printed}
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_at_a_terminals_width_nothing_vanishes_and_no_word_or_number_is_broken(
+    width: int, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert run("run", "-m", "length", "-m", "random", "-t", "best_of_n", "--limit", "30", "--out", tmp_path) == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= width or "Results and records" in printed.splitlines()[-1]
+    result, _ = (TaskResult.model_validate_json(path.read_text()) for path in sorted(tmp_path.rglob("best_of_n.json")))
+    ends = (
+        f"[{100 * metric.ci_low:.1f}, {100 * metric.ci_high:.1f}]"
+        for name in ("accuracy", "mrr", "auc", "accuracy_right_longer", "accuracy_length_controlled")
+        if (metric := result.metric(name)).ci_low is not None and metric.ci_high is not None
+    )
+    assert not words_broken(printed, {*ends, "controlled", "temperature", "calibrated", "rmbench/length"})
+    paths = sorted(map(str, tmp_path.rglob("best_of_n.json")))
+    assert run("show", *paths) == 0
+    shown = capsys.readouterr().out
+    assert "\u2026" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    assert not words_broken(shown, {*result.statistics, *(metric.subset for metric in result.metrics)})
+    assert run("compare", *paths) == 3  # a try, of 30 examples
+    assert "\u2026" not in capsys.readouterr().out
