@@ -14,7 +14,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RMBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.delenv("COLUMNS", raising=False)  # of the terminal that tests are started from
+    monkeypatch.setenv("COLUMNS", "120")  # whatever terminal tests are started from
 
 
 @pytest.fixture

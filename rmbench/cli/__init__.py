@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import textwrap
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -163,9 +164,21 @@ def _usage(error: click.ClickException) -> str:
 
 def _say(text: str) -> None:
     try:
-        click.echo(f"rmbench: {' '.join(text.split())}", err=True)
+        tell(f"rmbench: {' '.join(text.split())}", err=True)
     except OSError:  # the exit code tells
         _drop(sys.stderr)
+
+
+def tell(text: str, *, err: bool = False) -> None:
+    """A line, which a terminal is given in as many as it takes without a word being broken."""
+    stream = sys.stderr if err else sys.stdout
+    if stream.isatty():
+        text = "\n".join(_wrapped(line, os.get_terminal_size(stream.fileno()).columns) for line in text.split("\n"))
+    click.echo(text, err=err)
+
+
+def _wrapped(line: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(line, max(width, 20), break_long_words=False, break_on_hyphens=False))
 
 
 def _drop(stream: TextIO) -> None:

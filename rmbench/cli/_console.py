@@ -16,7 +16,8 @@ class _Console(Console):
 
 
 def terminal(piped: int = _PIPED_WIDTH) -> Console:
-    """As wide as the terminal; without one as COLUMNS says, else `piped`: rich's guess, 80, folds names."""
+    """As wide as the terminal that one sits at, or as COLUMNS says; else `piped`: rich's guess, 80, folds names."""
     made = _Console()
     columns = os.environ.get("COLUMNS", "")
-    return made if made.is_terminal or (columns.isascii() and columns.isdigit()) else _Console(width=piped)
+    told = made.is_terminal or any(map(os.isatty, (0, 2))) or (columns.isascii() and columns.isdigit())
+    return made if told else _Console(width=piped)

@@ -43,10 +43,9 @@ def print_details(result: TaskResult, names: Sequence[str] = ()) -> None:
             _print_calibration(console, result.calibration)
         _print_scale(console, result)
         _print_notes(console, [result])
-        how = {name: value for name, value in result.config.run.items() if value is not None}
-        for told, settings in (("run with", how), ("command", result.config.command)):
-            if settings:
-                words = ", ".join(f"{name} {value}" for name, value in settings.items())
+        for told, settings in (("run with", result.config.run), ("command", result.config.command)):
+            words = ", ".join(f"{name} {value}" for name, value in settings.items() if value not in (None, {}, False))
+            if words:
                 console.print(f"  {told}: {plain(words)}", highlight=False)
     console.print()
     for name in names or result.statistics:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rmbench.cli import EXIT_INCOMPLETE, debug_option
+from rmbench.cli import EXIT_INCOMPLETE, debug_option, tell
 from rmbench.cli._tasks import finder
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def command(
     else:
         _print(report)
         for line in report.refused:
-            click.echo(f"rmbench: {line}", err=True)
+            tell(f"rmbench: {line}", err=True)
     return EXIT_INCOMPLETE if any(task.is_try for task in report.tasks) else 0
 
 

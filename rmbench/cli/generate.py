@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from rmbench.cli import EXIT_INCOMPLETE, debug_option
+from rmbench.cli import EXIT_INCOMPLETE, debug_option, tell
 from rmbench.cli._options import OUT_HELP, POLICIES, RENDERING, _tokens, allotted, form_option, reading_options
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -113,8 +113,8 @@ def command(
     if written.missing:
         lines.append(f"{written.missing:,} responses are missing")
     for line in lines:
-        click.echo(f"rmbench: {line}", err=True)
+        tell(f"rmbench: {line}", err=True)
     responses = len(written.columns["sample"])
     rows = "responses" if len(specs) == 1 else f"samples of {len(specs)} policies"
-    click.echo(f"{responses:,} {rows} to {written.prompts:,} prompts are in {place}", err=place.path is None)
+    tell(f"{responses:,} {rows} to {written.prompts:,} prompts are in {place}", err=place.path is None)
     return EXIT_INCOMPLETE if written.missing else 0

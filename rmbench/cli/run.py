@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rmbench.cli import EXIT_FAILED, EXIT_INCOMPLETE, debug_option, show_error
+from rmbench.cli import EXIT_FAILED, EXIT_INCOMPLETE, debug_option, show_error, tell
 from rmbench.cli._options import (
     MODEL_HELP,
     MODELS,
@@ -218,7 +218,7 @@ def _show(results: Sequence[TaskResult], loaded: list[TaskData], out: Path, *, a
         print_results(scored)
         print_policies([result for result in results if result.subject.kind == "policy"])
         viewed = f"; `rmbench view {out}` shows this run with plots and failures" if reported else ""
-        click.echo(f"\nResults and records are in {out}{viewed}")
+        tell(f"\nResults and records are in {out}{viewed}")
 
 
 def _check_plan(devices: str | None, explain_plan: bool, writers: list[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from rmbench.cli import EXIT_INCOMPLETE, debug_option
+from rmbench.cli import EXIT_INCOMPLETE, debug_option, tell
 from rmbench.cli._options import (
     MODEL_HELP,
     MODELS,
@@ -78,7 +78,7 @@ def command(
         scored = score_file(asked, file, calibrator=calibrator, progress=ConsoleProgress, **reading)
     lines = [*scored.notes, *place.write(scored.columns)]
     for line in lines:
-        click.echo(f"rmbench: {line}", err=True)
+        tell(f"rmbench: {line}", err=True)
     rewards = sum(map(len, scored.rewards.values()))
-    click.echo(f"{rewards:,} rewards of {scored.rows.prompts:,} prompts are in {place}", err=place.path is None)
+    tell(f"{rewards:,} rewards of {scored.rows.prompts:,} prompts are in {place}", err=place.path is None)
     return EXIT_INCOMPLETE if scored.failed else 0

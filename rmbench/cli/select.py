@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rmbench.cli import EXIT_INCOMPLETE, debug_option
+from rmbench.cli import EXIT_INCOMPLETE, debug_option, tell
 from rmbench.cli._options import (
     MODEL_HELP,
     MODELS,
@@ -115,10 +115,10 @@ def command(
     selected, place = _select(file, models, k, out, form, gold, options, columns=columns, skip_bad_rows=skip_bad_rows)
     lines = [*selected.notes, *(place.write(selected.columns) if place else [])]
     for line in lines:
-        click.echo(f"rmbench: {line}", err=True)
+        tell(f"rmbench: {line}", err=True)
     if place is not None:
         count = f"{selected.count:,} of {selected.responses:,} responses to {selected.prompts:,} prompts"
-        click.echo(f"{count} are in {place}", err=as_json or place.path is None)
+        tell(f"{count} are in {place}", err=as_json or place.path is None)
     if gold is not None:
         from rmbench.compare.selection import judged
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rmbench.cli import debug_option
+from rmbench.cli import debug_option, tell
 
 if TYPE_CHECKING:
     from rmbench.results.schema import TaskResult
@@ -33,7 +33,7 @@ def command(folder: Path, everything: bool, no_browser: bool) -> None:
         results = _results(folder)
         page.write(results, bundled_texts(results), report)
     elif (more := len(_paths(folder)) - page.count(report)) > 0:
-        click.echo(f"{more:,} more results are in {folder}; --all makes a page of everything", err=True)
+        tell(f"{more:,} more results are in {folder}; --all makes a page of everything", err=True)
     click.echo(report)
     if not no_browser and not webbrowser.open(report.resolve().as_uri()):
         click.echo("no browser could be opened here", err=True)
