@@ -33,5 +33,6 @@ prometheus_7B_pairwise prometheus-7b-v2.0-pairwise
 skywork_llama3 Skywork-Reward-Llama-3.1-8B
 MODELS
 
+rm -rf leaderboards/results  # what is made anew may lie elsewhere
 find "$out" -name '*.json' -exec rmbench leaderboard add {} +
 rmbench leaderboard build

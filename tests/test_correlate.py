@@ -302,7 +302,7 @@ def test_results_over_other_responses_are_another_benchmark(tmp_path: Path, caps
         rmbench.evaluate("length", ["preference"], data={"preference": data}, out=tmp_path / "out")
     names = {row.benchmark for row in read_results(tmp_path / "out")}
     assert len(names) == 2
-    assert all(name.startswith("preference v1 both ") for name in names)
+    assert all(name.startswith("preference v2 both ") for name in names)
 
 
 # What is printed and drawn.

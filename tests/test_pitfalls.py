@@ -276,7 +276,7 @@ def test_a_sliding_window_is_not_ignored() -> None:
             score(model, requests)
         assert set(taken) == {"padded"}
         fastpath._routes.clear()
-        with patch.object(fastpath, "_disagreement", lambda *_: None), watched() as taken:
+        with patch.object(fastpath, "_disagreement", lambda *_: (None, 1.0)), watched() as taken:
             unguarded = RealTokenModel(model.backbone)
             score(unguarded, requests)
         assert taken["shared"]

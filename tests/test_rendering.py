@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from checkpoints import CHAT, bert_wordpiece, bytes_bpe, deberta_unigram, make, modernbert_bpe, roberta_bpe
+from tokenizers import Regex, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rmbench.checkpoints.forms import Form, Mark, Turn
@@ -607,3 +608,14 @@ def test_it_is_noted_whether_prompt_or_response_was_cut(
                     if left.count(letter) < given.count(letter)}  # fmt: skip
             assert lost <= set(one.noted), (most, left)
             assert set(one.noted) == lost or (set(one.noted) - lost) <= {PROMPT_CUT}  # what the template writes, too
+
+
+def test_a_text_at_which_the_tokenizer_fails_is_an_error_of_that_request_alone(tokenizer: Tokenizer) -> None:
+    """A pattern that backtracks without an end stops the library in the middle of a batch."""
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace(Regex("(a|a)+$"), "a")
+    rendering = templated(tokenizer, "{{ messages[0].content }} {{ messages[1].content }}")
+    fine, bad = ask("Hi", "Hello"), ask("Hi", "a" * 60 + "b")
+    encoded = rendering.encode([fine, bad, fine])
+    assert [bool(one.error) for one in encoded] == [False, True, False]
+    assert encoded[0].ids == rendering.encode([fine])[0].ids
+    assert (encoded[1].error or "").startswith("the tokenizer fails on its text: ")

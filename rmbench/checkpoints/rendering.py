@@ -17,7 +17,7 @@ import hashlib
 import warnings
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from rmbench.checkpoints.controls import Controls, PrivateCharacterError
-from rmbench.checkpoints.fingerprint import first_line
+from rmbench.checkpoints.fingerprint import PANIC, first_line
 from rmbench.checkpoints.forms import Form, MisplacedError, Turn, marked, places, signs_for, without_marks
 from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT, PROMPT_CUT, RESPONSE_CUT, SYSTEM_LEFT_OUT
 from rmbench.checkpoints.template import (
@@ -146,7 +146,7 @@ class Rendering:
             try:
                 shown[i] = self._shown((*request.prompt, *response), len(response))
             except _UnreadableError as error:
-                encoded[i] = Encoded(ids=(), reads=(), error=str(error), refused=error.refused)
+                encoded[i] = error.encoded
         tokens = self._tokenize_all(list(shown.values()), self.kind, False)
         encoded.update((i, self._fitted(one, shown[i], self.kind, False)) for i, one in zip(shown, tokens, strict=True))
         encoded.update(zip(others, self.encode_forms(list(others.values())), strict=True))
@@ -160,7 +160,7 @@ class Rendering:
             try:
                 written[i] = self._written(form)
             except _UnreadableError as error:
-                encoded[i] = Encoded(ids=(), reads=(), error=str(error), refused=error.refused)
+                encoded[i] = error.encoded
         alike: dict[tuple[Kind, bool], list[int]] = {}
         for i, one in written.items():
             if one.form.is_whole:
@@ -372,14 +372,23 @@ class Rendering:
             )
         return messages, tools
 
-    def _tokenize_all(self, shown: Sequence[_Shown], kind: Kind, due: bool) -> list[_Tokens]:
-        """The tokens of each, read by the tokenizer that it is for."""
-        tokens: dict[int, _Tokens] = {}
+    def _tokenize_all(self, shown: Sequence[_Shown], kind: Kind, due: bool) -> list[_Tokens | _UnreadableError]:
+        """The tokens of each, read by the tokenizer that it is for; why not, where that fails on one of them."""
+        tokens: dict[int, _Tokens | _UnreadableError] = {}
         for sealed in (False, True):
             places = [at for at, one in enumerate(shown) if one.sealed == sealed]
-            made = self._tokenize([shown[at].texts for at in places], kind, due, sealed)
+            try:
+                made: list[Any] = self._tokenize([shown[at].texts for at in places], kind, due, sealed)
+            except _UnreadableError:  # which of them it was no tokenizer says
+                made = [self._tokenize_one(shown[at].texts, kind, due, sealed) for at in places]
             tokens.update(zip(places, made, strict=True))
         return [tokens[at] for at in range(len(shown))]
+
+    def _tokenize_one(self, texts: tuple[str, str], kind: Kind, due: bool, sealed: bool) -> _Tokens | _UnreadableError:
+        try:
+            return self._tokenize([texts], kind, due, sealed)[0]
+        except _UnreadableError as error:
+            return error
 
     def _reader(self, sealed: bool) -> Any:
         return self.controls.reader if sealed else self.tokenizer
@@ -392,17 +401,18 @@ class Rendering:
         bare = kind == "template" or due
         typed = kind == "pair" and self._has_type_ids
         masked = not bare and self.limits.max_length is not None
-        tokens = self._reader(sealed)(
-            firsts,
-            seconds if kind == "pair" else None,
-            add_special_tokens=not bare,
-            padding=False,
-            truncation=False,
-            return_attention_mask=False,
-            return_token_type_ids=typed,
-            return_special_tokens_mask=masked,
-            verbose=False,
-        )
+        with _of_one_text():
+            tokens = self._reader(sealed)(
+                firsts,
+                seconds if kind == "pair" else None,
+                add_special_tokens=not bare,
+                padding=False,
+                truncation=False,
+                return_attention_mask=False,
+                return_token_type_ids=typed,
+                return_special_tokens_mask=masked,
+                verbose=False,
+            )
         type_ids = tokens["token_type_ids"] if typed else [None] * len(texts)
         masks = tokens["special_tokens_mask"] if masked else [None] * len(texts)
         ids = tokens["input_ids"]
@@ -482,7 +492,8 @@ class Rendering:
         return tokens._replace(spans=((first, first + len(bare)),), marks=marks)
 
     def _bare(self, text: str, sealed: bool = False) -> list[int]:
-        ids: list[int] = self._reader(sealed)(text, add_special_tokens=False, verbose=False)["input_ids"]
+        with _of_one_text():
+            ids: list[int] = self._reader(sealed)(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
     def _lasts(self, text: str, at: Sequence[int], sealed: bool) -> tuple[list[int], list[int]]:
@@ -491,7 +502,8 @@ class Rendering:
             bare = self._bare(text)
             return bare, [self._last_by_prefix(bare, text[:place]) for place in at]
         reader = self._reader(sealed)
-        tokens = reader(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        with _of_one_text():
+            tokens = reader(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         starts = self._starts(tokens.tokens(0), tokens["offset_mapping"])
         return tokens["input_ids"], [bisect_left(starts, place) - 1 for place in at]
 
@@ -570,12 +582,14 @@ class Rendering:
 
     def _fitted(
         self,
-        tokens: _Tokens,
+        tokens: _Tokens | _UnreadableError,
         shown: _Shown,
         kind: Kind,
         due: bool,
         gone: set[int] | frozenset[int] = frozenset(),
     ) -> Encoded:
+        if isinstance(tokens, _UnreadableError):
+            return tokens.encoded
         limits, ids, type_ids, mask = self.limits, tokens.ids, tokens.type_ids, tokens.mask
         cut = max(0, len(ids) - len(gone) - limits.max_length) if limits.max_length else 0
         if cut:
@@ -635,6 +649,21 @@ class _UnreadableError(Exception):
     def __init__(self, reason: str, *, refused: bool = False) -> None:
         super().__init__(reason)
         self.refused = refused
+
+    @property
+    def encoded(self) -> Encoded:
+        return Encoded(ids=(), reads=(), error=str(self), refused=self.refused)
+
+
+@contextmanager
+def _of_one_text() -> Iterator[None]:
+    """Whatever a tokenizer raises at a text is the reason why that text has no ids: its libraries panic as well."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != PANIC:
+            raise
+        raise _UnreadableError(f"the tokenizer fails on its text: {first_line(error)}") from error
 
 
 def form_of(request: Request) -> Form | None:

@@ -167,9 +167,7 @@ class Config(_Part):
 class Figure(_Part):
     """One number with its 95 % interval; null where there is none, or too little for an interval.
 
-    `n` counts the rows that count in it, `clusters` the independent groups among them. As many clusters alike in size
-    tell as much as `clusters_effective`, and as many independent rows as `n_effective`, n over the design effect; null
-    where that is not known, and in older files.
+    `n` counts the rows that count in it, `clusters` the independent groups among them.
     """
 
     name: str
@@ -178,8 +176,6 @@ class Figure(_Part):
     ci_high: float | None
     n: int
     clusters: int
-    clusters_effective: float | None = None
-    n_effective: float | None = None
 
 
 class Metric(Figure):
@@ -187,12 +183,15 @@ class Metric(Figure):
 
     `kind` is `number`, or, for what lies between 0 and 1, `proportion` (a share of examples) or `fraction`. `p` is that
     of a cluster sign-flip test against zero, where the figure is an effect; not adjusted for how many are looked at.
-    `at` is the x of a point on a curve.
+    `at` is the x of a point on a curve. `clusters_effective` clusters alike in size tell as much, and `n_effective`
+    independent rows, n over the design effect; null where that is not known, and in older files.
     """
 
     view: str
     subset: str
     kind: Literal["proportion", "fraction", "number"]
+    clusters_effective: float | None = None
+    n_effective: float | None = None
     p: float | None = None
     at: float | None = None
 
