@@ -39,3 +39,19 @@ def test_the_picture_is_of_this_program_and_fetches_nothing() -> None:
 @pytest.mark.prove
 def test_the_picture_of_readme_is_what_the_demo_prints() -> None:
     assert runpy.run_path(str(DOCS / "picture.py"))["draw"]() == (DOCS / "run.svg").read_text()
+
+
+def test_the_demo_ends_by_saying_how_to_go_on() -> None:
+    recipe = (ROOT / "Makefile").read_text().partition("\ndemo: ")[2].partition("\n\n")[0]
+    told = re.findall(r"@echo '(.*)'", recipe)
+    assert recipe.splitlines()[-1].startswith("\t@echo")
+    assert any("activate" in line for line in told)
+    commands = {line.split()[1] for line in told if line.split()[0] == "rmbench"}
+    assert commands >= {"run", "view", "list"}
+    assert commands <= {path.stem for path in (ROOT / "rmbench" / "cli").glob("[a-z]*.py")}
+
+
+def test_readme_says_how_to_install_and_links_the_glossary() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert "`pip install '.[site,peft]'`" in readme
+    assert "(docs/metrics.md)" in readme

@@ -132,7 +132,7 @@ def report(folder: Path, tasks: Sequence[str] = ("preference", "best_of_n", "len
 def written(folder: Path) -> list[rmbench.TaskResult]:
     """What a policy wrote, some of it hostile and some cut by a cap."""
     rows = [
-        {"prompt": f"{HOSTILE}{n}", "output": f"{HOSTILE} {n}", "tokens": 40 * n, "cap": 1000,
+        {"prompt": f"{HOSTILE}{n}", "output": f"{HOSTILE} {n}", "tokens": 30 * n + 9, "cap": 1000,
          "finish": "length" if n > 25 else "stop"}
         for n in range(30)
     ]  # fmt: skip
