@@ -15,10 +15,9 @@ from rmbench.cli._report import (
     _is_fraction,
     _print_notes,
     _value,
-    _with_effective,
     plain,
 )
-from rmbench.results.digest import calibration_errors, said
+from rmbench.results.digest import calibration_errors, said, with_effective
 from rmbench.results.schema import Calibration, TaskResult
 
 _HEADINGS = ("figure", "value", "95 % interval", "n", "clusters")
@@ -35,8 +34,9 @@ def print_details(result: TaskResult, names: Sequence[str] = ()) -> None:
     title = f"[bold]{plain(result.subject.id)}[/] on [bold]{plain(result.label)}[/] v{result.task.version}"
     console.print(title, highlight=False)
     console.print(plain(_data_line(result)), highlight=False)
-    _print_lines(console, [*_metrics(result, names)])
-    if any(metric.n_effective != metric.n or metric.clusters_effective != metric.clusters for metric in result.metrics):
+    lines = [*_metrics(result, names)]
+    _print_lines(console, lines)
+    if any("(" in count for _, cells in lines for count in cells[-2:]):
         console.print("(as many independent rows, or clusters alike in size, tell as much)", highlight=False)
     if not names:
         if result.calibration is not None:
@@ -59,8 +59,8 @@ def _metrics(result: TaskResult, names: Sequence[str]) -> Iterator[Line]:
                 f"{metric.label}{' %' if _is_fraction(metric) else ''}",
                 _value(metric),
                 _interval(metric),
-                _with_effective(metric.n, metric.n_effective),
-                _with_effective(metric.clusters, metric.clusters_effective),
+                with_effective(metric.n, metric.n_effective),
+                with_effective(metric.clusters, metric.clusters_effective),
             )
             yield f"{metric.view}, {metric.subset}", cells
 

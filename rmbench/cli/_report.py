@@ -21,6 +21,7 @@ from rmbench.results.digest import (
     few_clusters,
     figure,
     whole,
+    with_effective,
 )
 from rmbench.results.schema import WORSE, CalibrationMap, Figure, Metric, TaskResult
 
@@ -176,6 +177,8 @@ def _legend(found: Digest, rows: Sequence[Row]) -> list[str]:
     words = ["[ ] 95 % interval"]
     if first is not None:
         words.append(f"{found.headline.replace('_', ' ')}: {first.title}{f' ({first.unit})' if first.unit else ''}")
+    if any("(" in _count(figure(result, found.headline, view)) for result, view in rows):
+        words.append("n (as many independent examples tell as much)")
     for name in found.rules[1:]:
         unit = " %" if found.is_share(name) else ""
         values = dict.fromkeys(_alone(name, *row) for row in rows)
@@ -200,14 +203,7 @@ def _alone(name: str, result: TaskResult, view: str) -> str:
 
 
 def _count(found: Metric | None) -> str:
-    return NOTHING if found is None else f"{found.n:,}"
-
-
-def _with_effective(count: int, effective: float | None) -> str:
-    """A count, with as many independent ones as tell as much where these are fewer."""
-    if effective is None or abs(count - effective) < 0.05:
-        return f"{count:,}"
-    return f"{count:,} ({effective:,.{0 if effective >= 100 else 1}f})"
+    return NOTHING if found is None else with_effective(found.n, found.n_effective)
 
 
 def _print_effects(console: Console, found: Digest, results: Sequence[TaskResult]) -> None:

@@ -26,7 +26,17 @@ from rmbench.report import answered, charts, curves, pairs
 from rmbench.report.failures import Failure, worst
 from rmbench.report.unanswered import AllUnanswered, unanswered
 from rmbench.results import collection
-from rmbench.results.digest import ERROR_WORDS, Digest, calibration_errors, calibration_map, digest, figure, said, whole
+from rmbench.results.digest import (
+    ERROR_WORDS,
+    Digest,
+    calibration_errors,
+    calibration_map,
+    digest,
+    figure,
+    said,
+    whole,
+    with_effective,
+)
 from rmbench.results.files import put
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import CalibrationMap, Definition, Figure, Metric, TaskResult
@@ -66,7 +76,7 @@ class ModelPart:
     conditions: Sequence[answered.Condition]
     longest: Sequence[answered.LongResponse]
     has_texts: bool
-    n: int | None
+    n: str
     metrics: Sequence[Metric]
     subsets: Sequence[Metric]
     subsets_left: int
@@ -147,6 +157,7 @@ def _render(results: Sequence[TaskResult], texts: Mapping[str, Mapping[str, Exam
         "number": _number,
         "percent": lambda value: "-" if value is None else f"{100 * value:.1f}",
         "said": said,
+        "with_effective": with_effective,
         "p_value": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
     }
     environment.filters |= filters
@@ -206,7 +217,7 @@ def _model_part(
         conditions=(),
         longest=(),
         has_texts=bool(texts),
-        n=None if headline is None else headline.n,
+        n="-" if headline is None else with_effective(headline.n, headline.n_effective),
         metrics=[metric for metric in primary if metric.subset == "all"],
         subsets=subsets[:_SUBSET_ROWS],
         subsets_left=len(subsets[_SUBSET_ROWS:]),
@@ -230,7 +241,7 @@ def _policy_part(
         conditions=answered.conditions(result),
         longest=answered.longest(result, texts),
         has_texts=result.responses is not None,
-        n=None if headline is None else headline.n,
+        n="-" if headline is None else with_effective(headline.n, headline.n_effective),
         metrics=[_of_view(metric, metric.view) for metric in whole_of_view],
         subsets=[_of_view(metric, f"{metric.view}, {metric.subset}") for metric in rest[:_SUBSET_ROWS]],
         subsets_left=len(rest[_SUBSET_ROWS:]),
