@@ -33,14 +33,23 @@ def result_files(paths: Iterable[Path], kind: Kind = "reward_model") -> list[Pat
     """The files of results in `paths`, which are files or folders of them: in a folder those with their records beside
     them, of that kind of subject. Each stands once. Raises ResultError.
     """
+    given = [*paths]
+    return [path for path in files_in(given) if path in given or files.read(path).subject.kind == kind]
+
+
+def files_in(paths: Iterable[Path]) -> list[Path]:
+    """`paths`, and in place of a folder the files in it that have records beside them, unread. Each stands once."""
     found = []
     for path in paths:
-        if path.is_dir():
-            inside = [file for file in sorted(path.rglob("*.json")) if file.with_suffix(".parquet").exists()]
-            found += [file for file in inside if files.read(file).subject.kind == kind]
-        else:
-            found.append(path)
+        inside = sorted(path.rglob("*.json")) if path.is_dir() else None
+        found += [path] if inside is None else [file for file in inside if file.with_suffix(".parquet").exists()]
     return list({path.resolve(): path for path in found}.values())
+
+
+def nothing_in(paths: Sequence[Path]) -> ResultError:
+    """That there is no result in `paths`."""
+    named = ", ".join(map(str, paths))
+    return ResultError(f"{named}: no results in it; `rmbench run --out {paths[0]}` writes some")
 
 
 def read_checked(path: Path) -> TaskResult:

@@ -191,6 +191,11 @@ def atomically(target: Path, write_to: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def put(target: Path, content: bytes) -> None:
+    """Writes a file beside `target` and moves it into its place."""
+    atomically(target, lambda path: path.write_bytes(content))
+
+
 def _is_written(temporary: str) -> bool:
     """Whether the process that a temporary file's name holds may still be writing it."""
     process = temporary.split(".")[-2].partition("-")[0]

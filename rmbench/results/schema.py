@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from rmbench.bounded import MOST_NAME
+from rmbench.errors import UsageError
+from rmbench.plugins import did_you_mean
+from rmbench.results import shown
 from rmbench.types import NullVerdict
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 SCHEMA_VERSION: Final = 3
@@ -343,9 +347,11 @@ class TaskResult(_Part):
     _records: Any = PrivateAttr(default=None)
     _requests: Any = PrivateAttr(default=None)
     _problems: Sequence[str] = PrivateAttr(default=())
+    _responses: Mapping[tuple[str, int], str] | None = PrivateAttr(default=None)
 
     def metric(self, name: str, *, view: str | None = None, subset: str = "all", at: float | None = None) -> Metric:
-        """The metric called `name`, of the primary view unless told. Raises KeyError where it was not measured.
+        """The metric called `name`, of the primary view unless told. Raises KeyError, with the close ones, where it was
+        not measured.
 
         >>> import rmbench
         >>> (result,) = rmbench.evaluate("length", ["best_of_n"], limit=20)
@@ -356,7 +362,43 @@ class TaskResult(_Part):
         for metric in self.metrics:
             if (metric.name, metric.view, metric.subset) == wanted and at in (None, metric.at):
                 return metric
-        raise KeyError(f"no metric {wanted}")
+        raise KeyError(self._lacks(*wanted))
+
+    def check_metric(self, name: str) -> None:
+        """Raises UsageError, with the close ones, where nothing is measured by that name."""
+        if name not in self.statistics:
+            there = ", ".join(self.statistics)
+            raise UsageError(f"unknown metric {name!r}{did_you_mean(name, self.statistics)}; there is {there}")
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row a metric of every view and subset; `records.to_pandas()` has one a candidate. Needs pandas.
+
+        >>> import rmbench
+        >>> (result,) = rmbench.evaluate("length", ["best_of_n"], limit=20)
+        >>> list(result.to_pandas().columns)[:6]
+        ['model', 'task', 'version', 'name', 'value', 'ci_low']
+        """
+        return shown.frame(self)
+
+    def __repr__(self) -> str:
+        return f"TaskResult({shown.line(self)})"
+
+    def __str__(self) -> str:
+        return shown.line(self)
+
+    def _repr_html_(self) -> str:
+        return shown.html(self)
+
+    def _lacks(self, name: str, view: str, subset: str) -> str:
+        """Which of the three there is not, with the close ones."""
+        for what, given, there in (
+            ("metric", name, list(dict.fromkeys(metric.name for metric in self.metrics))),
+            ("view", view, self.views),
+            ("subset", subset, list(dict.fromkeys(metric.subset for metric in self.metrics))),
+        ):
+            if given not in there:
+                return f"unknown {what} {given!r}{did_you_mean(given, there)}; there is {', '.join(there)}"
+        return f"{name} was not measured in view {view} of {subset}"
 
     @property
     def views(self) -> list[str]:
@@ -377,6 +419,11 @@ class TaskResult(_Part):
     def requests(self) -> pa.Table | None:
         """One row a request, of examples where some showed several responses; else candidates' rows hold their own."""
         return self._requests
+
+    @property
+    def responses(self) -> Mapping[tuple[str, int], str] | None:
+        """What a policy wrote, by example and sample; never written, and so None on a result that was read."""
+        return self._responses
 
     @property
     def problems(self) -> Sequence[str]:

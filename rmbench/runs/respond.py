@@ -397,6 +397,7 @@ def _result(
         **fields,
     )
     result._records = table
+    result._responses = {(one.example.id, one.number): one.text for one in samples if one.response is not None}
     statuses = result.statuses
     if "missing" in statuses:
         first = next(sample for sample in samples if sample.response is None)
