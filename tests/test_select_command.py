@@ -234,7 +234,7 @@ def test_what_cannot_be_selected_from_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="only compared pairs"):
         selection.select([pairs])
     (tmp_path / "none").mkdir()
-    with pytest.raises(ResultError, match="no result files under it"):
+    with pytest.raises(ResultError, match="no results of reward models under it"):
         selection.select([tmp_path / "none"])
 
 
