@@ -552,6 +552,15 @@ def test_a_score_file_may_have_a_row_a_pair(names: tuple[str, str], texts: bool,
     assert math.isclose(result.records["reward"].to_pylist()[0], 0)
 
 
+def test_rows_of_texts_join_data_that_have_ids_of_their_own(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i}?", **PAIR} for i in range(4)]
+    scores = [{**row, "chosen_reward": i, "rejected_reward": 1.5} for i, row in enumerate(rows)]
+    path = write(tmp_path / "s.jsonl", scores[::-1])
+    data = [{"id": f"mine-{i}", **row} for i, row in enumerate(rows)]
+    (result,) = rmbench.evaluate(f"scores:{path}", ["preference"], data={"preference": data})
+    assert result.records["reward"].to_pylist() == [0, 1.5, 1, 1.5, 2, 1.5, 3, 1.5]
+
+
 def test_a_score_file_may_be_a_table_of_texts(tmp_path: Path) -> None:
     rows = [{"id": f"{i}e3", "prompt": f"{i}?", **PAIR} for i in range(3)]
     rewards = [(i, c, i + 0.5 if c == 0 else 1.5) for i in range(3) for c in (0, 1)]
