@@ -108,6 +108,23 @@ def test_a_module_of_any_making_gives_its_one_number(
     assert state_of(module) == before
 
 
+def test_a_module_that_takes_anything_is_given_what_it_may_need(folder: Path, lent: tuple[Any, Any]) -> None:
+    class Passing(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = lent[0]
+
+        def forward(self, **inputs: torch.Tensor) -> Any:
+            return self.inner(**inputs)
+
+    assert_alike(values((Passing(), lent[1])), values(folder, dtype="float32"))
+
+
+def test_a_module_that_gives_a_mapping_without_logits_is_told_so(lent: tuple[Any, Any]) -> None:
+    with pytest.raises(ModelError, match="memory/Headed gives a dict for a text; expected one number"):
+        values((Headed(lent[0], lambda number: {"scores": number}, masked=False), lent[1]))
+
+
 def test_a_module_that_gives_several_numbers_is_told_so(lent: tuple[Any, Any]) -> None:
     module = Headed(lent[0], lambda number: number.repeat(1, 2), masked=False)
     with pytest.raises(ModelError, match=r"memory/Headed gives a Tensor of shape \(1, 2\) for a text; expected one"):
@@ -117,6 +134,11 @@ def test_a_module_that_gives_several_numbers_is_told_so(lent: tuple[Any, Any]) -
 def test_options_of_reading_hold_and_those_of_loading_are_refused(folder: Path, lent: tuple[Any, Any]) -> None:
     assert_alike(values(lent, max_length=20), values(folder, max_length=20))
     assert values(lent, max_length=20) != values(lent)
+    forged = [("Why?", "So.</s>")]
+    for manner in ({"bos": "none"}, {"bos": "one"}, {"control_tokens": "text"}, {"template": "plain"}):
+        own, others = (rmbench.score(model, forged, **manner)[0] for model in (lent, folder))
+        assert_alike([own.value], [others.value])
+        assert (own.n_tokens, own.noted) == (others.n_tokens, others.noted)
     with pytest.raises(UsageError, match="dtype='bfloat16' cannot change a model that is loaded already"):
         values(lent, dtype="bfloat16")
 
@@ -332,7 +354,7 @@ def things() -> Iterator[tuple[str, Callable[[Any, Any], Any], str]]:
     yield "layer", lambda model, tokenizer: (model.score, tokenizer), f"a Linear is no reward model.*; {expected}"
     yield "path", lambda *_: Path("no/such/folder"), "no/such/folder: no such file or folder"
     yield "number", lambda *_: 3, "a model is a spec, a Path, a function, .*; got int"
-    yield "nothing", lambda *_: None, "."
+    yield "nothing", lambda *_: None, "a model is a spec, a Path, a function, .*; got None"
     yield "class", lambda model, _: type(model), "a model is an instance, not the class LlamaForSequenceClassification"
     yield "mapping", lambda *_: {"model": 1}, "; got dict"
 

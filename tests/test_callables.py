@@ -87,6 +87,18 @@ def test_whatever_a_function_takes_and_gives_it_is_one_number_a_response(
     assert [reward.value for reward in rewards] == [*range(1, 71)]
 
 
+async def cancelled(prompt: str, response: str) -> float:
+    if len(response) == 2:
+        raise asyncio.CancelledError
+    return len(response)
+
+
+def test_a_call_that_something_cancels_is_an_error_of_its_row() -> None:
+    rewards = answers(cancelled, 3)
+    assert [reward.status for reward in rewards] == ["ok", "error", "ok"]
+    assert "CancelledError" in (rewards[1].detail or "")
+
+
 def compare(prompt: str, first: str, second: str) -> float:
     return 0.75
 
@@ -124,6 +136,7 @@ def test_a_function_of_two_responses_compares_them(function: Asked, values: tupl
         (1j, "error", "returned a complex, expected a number or None: 1j"),
         (10**400, "error", "returned no number: int, OverflowError"),
         (awaited, "error", "returned a function, expected a number or None"),
+        (torch.zeros(1, device="meta"), "error", "returned no number: Tensor, "),
     ],
     ids=str,
 )

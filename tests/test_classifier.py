@@ -613,6 +613,74 @@ def test_a_peft_adapter_on_a_classifier(llama: Path, tmp_path: Path) -> None:
 
 
 @peft_with_transformers_5
+@pytest.mark.filterwarnings("ignore:.lora_bias=True. was passed", "ignore:.*LoRA tensor")
+@pytest.mark.parametrize(
+    "config",
+    [{"use_dora": True}, {"lora_bias": True}, {"layer_replication": [[0, 2], [1, 2]]}, {"use_rslora": True}],
+    ids=lambda config: next(iter(config)),
+)
+def test_a_lora_of_any_kind_gives_what_peft_gives_without_a_warning(
+    llama: Path, tmp_path: Path, config: dict[str, Any]
+) -> None:
+    """Weights that several layers share, and layers without a bias, cannot take what is added to them."""
+    unmerged = adapter(llama, tmp_path / "adapter", task_type="SEQ_CLS", **config)
+    model = start_classifier(tmp_path / "adapter")
+    assert values(model) == pytest.approx(transformers_own(llama, unmerged)[:, 0].tolist(), abs=1e-4)
+
+
+@peft_with_transformers_5
+@pytest.mark.filterwarnings("ignore:Setting .save_embedding_layers.:UserWarning")
+@pytest.mark.parametrize("targets", [["q_proj"], ["q_proj", "embed_tokens"]])
+def test_an_adapter_of_a_grown_table_gives_what_peft_gives(llama: Path, tmp_path: Path, targets: list[str]) -> None:
+    peft = pytest.importorskip("peft")
+    own = AutoModelForSequenceClassification.from_pretrained(llama)
+    own.resize_token_embeddings(own.config.vocab_size + 3, mean_resizing=False)
+    unmerged = peft.get_peft_model(own, peft.LoraConfig(r=4, target_modules=targets, task_type="SEQ_CLS"))
+    for name, weight in unmerged.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(weight, std=0.2)
+    unmerged.save_pretrained(tmp_path / "adapter")
+    model = start_classifier(tmp_path / "adapter")
+    assert values(model) == pytest.approx(transformers_own(llama, unmerged)[:, 0].tolist(), abs=1e-4)
+
+
+@peft_with_transformers_5
+@pytest.mark.parametrize(
+    ("changed", "lacks"),
+    [
+        (
+            lambda name: None if "score" in name else name,
+            r"score\.weight not in adapter_model\.safetensors; they would",
+        ),
+        (lambda name: name.removeprefix("base_model.model."), r"score\.weight not in .*, which has model\.layers.* to"),
+        (lambda name: None if "lora_A" in name else name, r"lora_A\.weight and \d+ more not in adapter_model"),
+    ],
+)
+def test_an_adapter_that_lost_some_of_its_weights_is_told_by_their_names(
+    llama: Path, tmp_path: Path, changed: Callable[[str], str | None], lacks: str
+) -> None:
+    adapter(llama, tmp_path / "adapter", task_type="SEQ_CLS")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    weights = {changed(name): weight.clone() for name, weight in load_file(file).items()}
+    save_file({name: weight for name, weight in weights.items() if name is not None}, file)
+    with pytest.raises(ModelError, match=f"local/adapter: .*{lacks}"):
+        start_classifier(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("build", [gpt2, xlnet, reformer, bart])
+def test_a_head_says_how_many_labels_there_are_where_the_config_does_not(
+    tmp_path: Path, build: Callable[[Path], Path]
+) -> None:
+    folder = build(tmp_path / "model")
+    stated = values(start_classifier(folder))
+    config = json.loads((folder / "config.json").read_text())
+    for field in ("id2label", "label2id", "num_labels"):
+        config.pop(field, None)
+    (folder / "config.json").write_text(json.dumps(config))
+    assert values(start_classifier(folder)) == stated
+
+
+@peft_with_transformers_5
 def test_a_peft_adapter_without_the_head_is_refused(causal_lm: Path, tmp_path: Path) -> None:
     adapter(causal_lm, tmp_path / "adapter")
     with pytest.raises(ModelError, match=r"local/adapter: score\.weight is not in the checkpoint"):

@@ -294,3 +294,32 @@ def test_clear_gives_the_space_back_and_the_command_says_what_there_is(capsys: p
     assert sum(file.stat().st_size for file in files) < 100_000
     assert main(["cache"]) == 0
     assert capsys.readouterr().out.startswith("0 answers, 0.0 MiB, in ")
+
+
+@pytest.mark.parametrize("left", [0.5, 0.9, 4096, 2000, 60])
+def test_a_store_that_lost_its_end_is_made_anew_by_the_command(left: float, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file cannot even be opened, and what the error says to do has to work."""
+    file = cache_folder() / "rewards.sqlite"
+    with Store(file) as store:
+        store.put((str(i).encode(), "x" * 500) for i in range(200))
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(left if left > 1 else left * len(whole))])
+    with pytest.raises(ResultError, match="damaged.*`rmbench cache clear` makes it anew"):
+        Store(file).get([b"1", b"150"])
+    assert main(["cache", "clear"]) == 0
+    assert main(["cache"]) == 0
+    assert "0 answers, 0.0 MiB, in " in capsys.readouterr().out
+
+
+def test_a_damaged_file_of_another_program_is_left_alone_by_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    file = cache_folder() / "rewards.sqlite"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE notes (text)")
+        connection.executemany("INSERT INTO notes VALUES (?)", [("x" * 500,)] * 100)
+    connection.close()
+    file.write_bytes(file.read_bytes()[:6000])
+    before = file.read_bytes()
+    assert main(["cache", "clear"]) == 1
+    assert "is damaged, and may be the file of another program: remove it if" in capsys.readouterr().err
+    assert file.read_bytes() == before

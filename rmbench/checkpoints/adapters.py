@@ -135,8 +135,8 @@ def brought(adapter: Checkpoint) -> dict[str, tuple[int, ...]]:
 def with_adapter(model: Any, adapter: Checkpoint) -> Any:
     """The model with the adapter merged into its weights, or beside them.
 
-    Only a LoRA is merged, and never into weights that are quantised: that rounds the sum to 4 or 8 bit again, and moves
-    rewards by half of their spread. Raises ModelError where weights of the adapter are missing.
+    Only a LoRA is merged, and never into weights that are quantised, since that rounds the sum to 4 or 8 bit again and
+    moves rewards by half of their spread. Raises ModelError where weights of the adapter are missing.
     """
     from peft import PeftModel
 
@@ -153,7 +153,10 @@ def with_adapter(model: Any, adapter: Checkpoint) -> Any:
             warnings.catch_warnings(record=True) as said,
         ):
             warnings.simplefilter("always")
-            put = PeftModel.from_pretrained(model, adapter.source, revision=adapter.commit, torch_device=str(place))
+            try:
+                put = PeftModel.from_pretrained(model, adapter.source, revision=adapter.commit, torch_device=str(place))
+            except KeyError as error:  # a module that is saved whole is not in its files
+                raise _lacking(adapter, [_plain(str(error.args[0]))], sorted(set(own) - names)) from None
     _check_complete(put, adapter, own, names, [str(one.message) for one in said])
     if merges(model, config):
         return put.merge_and_unload()
@@ -166,7 +169,11 @@ def with_adapter(model: Any, adapter: Checkpoint) -> Any:
 
 def merges(model: Any, config: Mapping[str, Any]) -> bool:
     """Whether an adapter of that config becomes part of a model's weights."""
-    return config.get("peft_type") == "LORA" and not is_quantised(model)
+    if config.get("peft_type") != "LORA" or is_quantised(model):
+        return False
+    # Layers that stand in a model several times share the weights that several adapters would be added to; and where a
+    # layer has no bias, PEFT cannot add one to it
+    return not config.get("layer_replication") and not config.get("lora_bias")
 
 
 def _size(adapter: Checkpoint, model: Any) -> int:
@@ -223,17 +230,23 @@ def _check_complete(
     missing = [name for text in warned if "missing adapter keys" in text for name in re.findall(r"'([^']+)'", text)]
     state = put.state_dict()
     fits = names | {_plain(name) for name in state}
-    spare = sorted(name for name in own if name not in fits and name.split(".")[-1] not in _ALONE)
-    told = f"{', '.join(spare[:3])}{f' and {len(spare) - 3} more' if len(spare) > 3 else ''}"
+    spare = sorted(name for name in own if not {name, f"{name}.weight"} & fits and name.split(".")[-1] not in _ALONE)
     if missing:
-        first = _plain(missing[0])
-        raise ModelError(
-            f"{adapter.id}: {first}{f' and {len(missing) - 1} more' if len(missing) > 1 else ''} not in {_WEIGHTS}"
-            + (f", which has {told} to spare" if spare else "")
-            + "; they would be random"
-        )
+        raise _lacking(adapter, [_plain(name) for name in missing], spare)
     if spare:
-        warnings.warn(f"{adapter.id}: {told} in {_WEIGHTS} but no part of the model", stacklevel=5)
+        warnings.warn(f"{adapter.id}: {_told(spare)} in {_WEIGHTS} but no part of the model", stacklevel=5)
+
+
+def _lacking(adapter: Checkpoint, missing: Sequence[str], spare: Sequence[str]) -> ModelError:
+    return ModelError(
+        f"{adapter.id}: {missing[0]}{f' and {len(missing) - 1} more' if len(missing) > 1 else ''} not in {_WEIGHTS}"
+        + (f", which has {_told(spare)} to spare" if spare else "")
+        + "; they would be random"
+    )
+
+
+def _told(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
 
 
 _ALONE = frozenset({"prompt_embeddings"})  # PEFT's own name for a table that it calls otherwise in the model

@@ -114,7 +114,7 @@ def _shards(checkpoint: Checkpoint, index: str) -> list[str]:
     if content is None or (index == SAFE_INDEX and checkpoint.file("model.safetensors") is not None):
         return []
     named = content.get("weight_map")
-    if not isinstance(named, dict) or not all(isinstance(file, str) for file in named.values()):
+    if not named or not isinstance(named, dict) or not all(isinstance(file, str) for file in named.values()):
         raise ModelError(f"{checkpoint.id}: {index} has no weight_map from names of tensors to names of files")
     if not isinstance(content.get("metadata"), dict):
         raise ModelError(f"{checkpoint.id}: {index} has metadata {content.get('metadata')!r}; expected an object")

@@ -26,11 +26,8 @@ def command(context: click.Context) -> None:
 def clear() -> int:
     """Forget every answer and give the space back; a damaged store is made anew."""
     from rmbench.cache import cache_folder
-    from rmbench.scoring import Store
+    from rmbench.scoring.store import empty
 
     path = cache_folder() / "rewards.sqlite"
-    with Store(path) as store:
-        before = store.size
-        store.clear()
-        click.echo(f"{(before - store.size) / 2**20:,.1f} MiB given back in {path.parent}")
+    click.echo(f"{empty(path) / 2**20:,.1f} MiB given back in {path.parent}")
     return 0

@@ -19,6 +19,7 @@ import numpy as np
 
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
 from rmbench.checkpoints.opened import OpenedCheckpoint, chosen
+from rmbench.checkpoints.rendering import OPTIONS as RENDERING_OPTIONS
 from rmbench.checkpoints.rendering import Limits, Rendering, choose
 from rmbench.errors import ModelError, UsageError
 from rmbench.models import classifier
@@ -125,13 +126,14 @@ def lend(model: Any, options: Mapping[str, Any]) -> Borrowed:
     if is_model:
         understood = module.base_model is not module and not name.endswith(classifier._NO_CLASSIFIER)
     else:
-        understood = "input_ids" in inspect.signature(module.forward).parameters
+        understood = _takes(module, "input_ids")
     if not understood:
         raise UsageError(f"a {name} is no reward model that can be read; expected {UNDERSTOOD}")
     asked = chosen(classifier.OPTIONS, options, "a model in memory")
     limits = Limits(max_length=asked["max_length"], side=asked["truncation_side"])
     subject = Subject(f"memory/{name}", "classifier")
-    rendering = choose(tokenizer, asked["template"], limits, subject.id, tools_as_text=asked["tools_as_text"])
+    manner = {option: asked[option] for option in RENDERING_OPTIONS}
+    rendering = choose(tokenizer, asked["template"], limits, subject.id, **manner)
     settings = {"head_dtype": asked["head_dtype"], "pooling": asked["pooling"], "rendering": rendering.identity}
     subject = replace(subject, settings=settings)
     uses: frozenset[Use] = frozenset({"tools"}) if rendering.takes_tools else frozenset()
@@ -189,7 +191,7 @@ def _one_by_one(module: Any, name: str) -> Any:
     """A module that gives the number of each text as the hidden state of one position, [b, 1, 1]."""
     import torch
 
-    masked = "attention_mask" in inspect.signature(module.forward).parameters
+    masked = _takes(module, "attention_mask")
 
     class OneByOne(torch.nn.Module):
         def __init__(self) -> None:
@@ -205,13 +207,19 @@ def _one_by_one(module: Any, name: str) -> Any:
 
         def _number(self, ids: torch.Tensor) -> torch.Tensor:
             given = module(input_ids=ids, **({"attention_mask": torch.ones_like(ids)} if masked else {}))
-            given = given["logits"] if isinstance(given, Mapping) else getattr(given, "logits", given)
+            given = given.get("logits", given) if isinstance(given, Mapping) else getattr(given, "logits", given)
             if not isinstance(given, torch.Tensor) or given.numel() != 1:
                 shape = f" of shape {tuple(given.shape)}" if isinstance(given, torch.Tensor) else ""
                 raise ModelError(f"{name} gives a {type(given).__name__}{shape} for a text; expected one number")
             return given.reshape(1)
 
     return OneByOne().eval()
+
+
+def _takes(module: Any, name: str) -> bool:
+    """Whether the forward of a module has a parameter of that name, or takes any."""
+    parameters = inspect.signature(module.forward).parameters
+    return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 
 def _configs(whole: Any) -> Iterator[Any]:

@@ -160,7 +160,7 @@ class PythonCallable:
     async def _awaited(self, requests: Sequence[Request]) -> list[Any] | _Failed:
         try:
             return self._values(await self.function(*self._arguments(requests)), len(requests))
-        except (Exception, SystemExit) as error:  # an exit would end the loop of the others
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # an exit would end the loop of the others
             return _Failed(told(error))
 
     def _arguments(self, requests: Sequence[Request]) -> list[Any]:
@@ -228,7 +228,7 @@ def _number(value: Any) -> float | _Failed:
             return _Failed(f"the function returned an array, expected a number: {kind} of shape {tuple(shape)}")
         if not isinstance(value, str | bytes | bytearray) and hasattr(value, "__float__") | hasattr(value, "__index__"):
             return float(value)
-    except (TypeError, ValueError, OverflowError) as error:
+    except Exception as error:  # it is the user's code that makes a number of it
         return _Failed(f"the function returned no number: {kind}, {told(error)}")
     return _Failed(f"the function returned a {kind}, expected a number or None: {value!r:.60}")
 

@@ -39,7 +39,16 @@ if TYPE_CHECKING:
 VERSION = 3  # of how this module reads a model; a change of any reward raises it
 
 _NO_CLASSIFIER = ("ForCausalLM", "ForConditionalGeneration", "ForMaskedLM", "LMHeadModel")
-_HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
+# Of the heads that transformers has for texts, the weights with a row a label
+_HEADS = (
+    "score.weight",
+    "score.out_proj.weight",
+    "classifier.weight",
+    "classifier.out_proj.weight",
+    "classifier.linear_out.weight",
+    "classification_head.out_proj.weight",
+    "logits_proj.weight",
+)
 _PATHS = frozenset({"average", "weight", "adapter", "base", "template"})  # hashed by contents, never by place
 
 SOURCE = "required"

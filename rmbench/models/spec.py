@@ -33,6 +33,7 @@ _WORD = re.compile(r"([^:@?]*)([:@?]?)(.*)", re.DOTALL)
 _HELD: list[AbstractContextManager[Any]] = []
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 _TEXTS = ("family", "source", "revision", "name")  # the keys of a file that hold texts
+_EXPECTED = f"a model is a spec, a Path, a function, an object with a protocol's methods, {UNDERSTOOD}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,8 @@ def spec_of(model: str | Spec | object) -> Spec:
         if not model.exists():
             raise UsageError(f"{model}: no such file or folder")
         return parse(str(model))
+    if model is None:
+        raise UsageError(f"{_EXPECTED}; got None")
     return parse(model) if isinstance(model, str) else Spec("object", text=subject_of(model).id, model=model)
 
 
@@ -440,10 +443,7 @@ def _in_memory(model: Any, options: Mapping[str, Any]) -> Model | Opened:
     if _is_function(model):
         return PythonCallable(model, options=given)
     if not any(hasattr(model, method) for method in SHAPES):
-        raise UsageError(
-            f"a model is a spec, a Path, a function, an object with a protocol's methods, {UNDERSTOOD}; got "
-            f"{type(model).__name__}"
-        )
+        raise UsageError(f"{_EXPECTED}; got {type(model).__name__}")
     _check(model, "the model")
     opened: Model | Opened = model
     return opened

@@ -20,6 +20,7 @@ from rmbench.errors import ResultError
 
 _VERSION = 2
 _MARK = 0x726D6265  # "rmbe", by which SQLite files say whose they are
+_HEADER, _MARK_AT = 100, 68  # bytes of an SQLite file, and where in them the mark stands
 _BUSY_SECONDS = 60
 _AT_ONCE = 333  # rows a statement: SQLite allowed 999 variables until 3.32
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
@@ -97,7 +98,7 @@ class Store:
     @property
     def size(self) -> int:
         """Bytes on disk."""
-        return sum(file.stat().st_size for file in self._files if file.exists())
+        return _size(self.path)
 
     def __enter__(self) -> Store:
         return self
@@ -122,13 +123,8 @@ class Store:
             if not _is_damage(error):
                 raise self._unusable(error) from error
             self.close()
-            for file in self._files:
-                file.unlink(missing_ok=True)
+            _remove(self.path)
             self._open()
-
-    @property
-    def _files(self) -> list[Path]:
-        return [self.path, *(self.path.with_name(f"{self.path.name}-{part}") for part in ("wal", "shm"))]
 
     def _open(self) -> None:
         try:
@@ -203,6 +199,49 @@ class Store:
         else:
             reason, rest = str(error), "what was committed before is kept; "
         return ResultError(f"cannot keep rewards in {self.path} ({reason}); {rest}RMBENCH_CACHE names another folder")
+
+
+def empty(path: Path) -> int:
+    """Empties the store at `path`, which is made anew where it is too damaged to be opened: the bytes given back.
+
+    Raises ResultError where the file is none of rmbench's.
+    """
+    before = _size(path)
+    try:
+        with Store(path) as store:
+            before = store.size
+            store.clear()
+    except ResultError as error:
+        if not isinstance(error.__cause__, sqlite3.Error) or not _is_damage(error.__cause__):
+            raise
+        if not _bears_our_mark(path):
+            raise ResultError(
+                f"{path} is damaged, and may be the file of another program: remove it if it is not needed;"
+                " RMBENCH_CACHE names another folder"
+            ) from error
+        _remove(path)
+        Store(path).close()
+    return before - _size(path)
+
+
+def _bears_our_mark(path: Path) -> bool:
+    """Whether a damaged file was a store: SQLite keeps the mark in its header, and less than a header holds nothing."""
+    with path.open("rb") as file:
+        header = file.read(_HEADER)
+    return len(header) < _HEADER or header[_MARK_AT : _MARK_AT + 4] == _MARK.to_bytes(4, "big")
+
+
+def _files(path: Path) -> list[Path]:
+    return [path, *(path.with_name(f"{path.name}-{part}") for part in ("wal", "shm"))]
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in _files(path) if file.exists())
+
+
+def _remove(path: Path) -> None:
+    for file in _files(path):
+        file.unlink(missing_ok=True)
 
 
 def _in_turn(change: Callable[[], _Done]) -> _Done:
