@@ -118,8 +118,8 @@ def stands(result: TaskResult) -> set[str]:
 
 
 def is_answered(result: TaskResult) -> bool:
-    """Whether every request has an answer."""
-    return result.statuses.keys() <= stands(result)
+    """Whether every request has an answer, and every example by its primary view."""
+    return result.statuses.keys() <= stands(result) and "no answer" not in result.left_out.get(result.primary_view, {})
 
 
 def groups(results: Sequence[TaskResult]) -> dict[str, dict[str, list[TaskResult]]]:
