@@ -480,11 +480,19 @@ class OwnForward(LlamaForSequenceClassification):
 def test_a_forward_that_a_checkpoint_brings_reads_where_it_does(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    if place == "the very last column":  # a config that says nothing of labels has two of them to transformers
+    code, renamed = OWN_FORWARD.replace("PLACE", OWN_FORWARDS[place]), place == "the last, without any axis"
+    if renamed:
+        code = code.replace("self.score", "self.own_head").replace(
+            "(config)\n        self", "(config)\n        del self.score\n        self"
+        )
+        weights = load_file(llama / "model.safetensors")
+        weights["own_head.weight"] = weights.pop("score.weight")
+        save_file(weights, llama / "model.safetensors", metadata={"format": "pt"})
+    if renamed or place == "the very last column":  # to transformers such a config has two labels
         config = json.loads((llama / "config.json").read_text())
         config = {name: value for name, value in config.items() if name not in ("num_labels", "id2label", "label2id")}
         (llama / "config.json").write_text(json.dumps(config))
-    (llama / "modeling_own.py").write_text(OWN_FORWARD.replace("PLACE", OWN_FORWARDS[place]))
+    (llama / "modeling_own.py").write_text(code)
     change_config(llama, pad_token_id=3, auto_map={"AutoModelForSequenceClassification": "modeling_own.OwnForward"})
     (llama / "chat_template.jinja").write_text(
         "{{ bos_token }}{% for turn in messages %}<|{{ turn.role }}|>{{ turn.content }}{{ eos_token }}{% endfor %}"
