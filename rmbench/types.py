@@ -94,6 +94,11 @@ class Message:
         return tuple(part for part in self.parts if isinstance(part, Image))
 
     @property
+    def says_something(self) -> bool:
+        """Whether there is more to it than white space."""
+        return bool(self.tool_calls) or any(isinstance(part, Image) or part.strip() for part in self.parts)
+
+    @property
     def is_plain(self) -> bool:
         """Whether it is one text and nothing else."""
         return (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from rmbench.data.conversation import PREFILLED, attempt, facets, read_asked
+from rmbench.data.conversation import PREFILLED, PROMPT, attempt, check_asked, facets, read_asked
 from rmbench.data.dataset import LeftOut
 from rmbench.data.messages import read_tools
-from rmbench.data.rows import NO_PROMPT, Row
+from rmbench.data.rows import Row
 from rmbench.kinds.generation import Generation, Prompt
 
 
@@ -27,9 +27,9 @@ def read(rows: Iterable[Row]) -> Iterator[Prompt | LeftOut]:
 
 def _prompt(row: Row) -> Prompt:
     turns = read_asked(row)
-    if not turns:
-        row.need(("prompt",), "a row has its prompt in `prompt`, `instruction`, `question`, `messages`, ...")
-        raise row.no_example(NO_PROMPT)
+    if row.number == 1:
+        row.need((*PROMPT, "history"), "a row has its prompt in `prompt`, `instruction`, `question`, ...")
+    check_asked(row, turns)
     if turns[-1].role == "assistant":
         row.note(PREFILLED)
     return Prompt("", turns, (), read_tools(row), facets=facets(row, ("subset", "category", "dataset")))

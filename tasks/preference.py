@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from rmbench.data.conversation import attempt, read_answers, to_example
+from rmbench.data.conversation import REJECTED, attempt, no_response, read_answers, to_example
 from rmbench.data.dataset import LeftOut
 from rmbench.data.rows import Row
 from rmbench.kinds.comparison import Comparison
@@ -12,7 +12,8 @@ from rmbench.types import Example
 
 _EXPECTED = (
     "a preference row has `chosen` and `rejected` (or `reject`), each a text, an object with `answer`, messages, or a "
-    "list of these, or `messages` and `rejected_response`, beside a `prompt`; responses with ratings are for ratings"
+    "list of these, or `messages` or `response` and `rejected_response`, beside a `prompt`; responses with ratings are "
+    "for ratings"
 )
 
 
@@ -24,6 +25,8 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
 
 def _example(row: Row) -> Example:
     answers = read_answers(row)
+    if not answers.chosen and row.filled(REJECTED) is None and (name := row.first(REJECTED)):
+        raise no_response(row, name)
     if not answers.chosen or answers.chosen == len(answers.replies):
         raise row.lacks("rejected" if answers.chosen else "chosen", _EXPECTED)
     return to_example(row, answers.replies, [place < answers.chosen for place in range(len(answers.replies))])

@@ -36,6 +36,8 @@ _NO_RATING = {
 _NO_RATING_END = ("_id", "_index", "tokens", "length")
 _HOLDERS = ("annotations", "ratings", "scores", "attributes")
 
+_NO_RATING_HERE = "no rating"
+
 Rated = Mapping[str, Sequence[float | None]]  # of each respect, one rating a response
 
 
@@ -92,6 +94,8 @@ def _rated(row: Row) -> tuple[Responses, Rated]:
         rated = {name: [one.get(name) for one in each] for name in dict.fromkeys(name for one in each for name in one)}
     rated |= _beside(row, k) if k == 1 else _of_sides(row, responses) | _of_lists(row, k)
     rated = {name: ratings for name, ratings in rated.items() if any(one is not None for one in ratings)}
+    if not rated and any(_may_rate(name) and _is_gap(row.peek(name)) for name in row.given):
+        raise row.no_example(_NO_RATING_HERE)
     if not rated:
         raise row.lacks("rating", _EXPECTED)
     return responses, rated
@@ -119,14 +123,15 @@ def _of_sides(row: Row, responses: Responses) -> dict[str, list[float | None]]:
 
 def _of_lists(row: Row, k: int) -> dict[str, list[float | None]]:
     """Lists of numbers, one a response, alone or in an object by respect."""
-    lists = {name: row.peek(name) for name in row.value if _may_rate(name)}
+    lists, holders = {name: row.peek(name) for name in row.value if _may_rate(name)}, dict[str, str]()
     for name in _HOLDERS:
         if isinstance(held := row.peek(name), dict):
             lists |= held
+            holders |= dict.fromkeys(held, name)
     rated = {}
     for name, numbers in lists.items():
         if isinstance(numbers, list) and len(numbers) == k and any(_number(one) is not None for one in numbers):
-            row.value.get(name)
+            row.value.get(holders.get(name, name))
             rated[name] = [_number(one) for one in numbers]
     return rated
 
@@ -151,6 +156,11 @@ def _flat(held: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float | None
 
 def _may_rate(name: str) -> bool:
     return name.lower() not in _NO_RATING and not name.lower().endswith(_NO_RATING_END)
+
+
+def _is_gap(value: Any) -> bool:
+    """Whether a column of numbers may have this where it has none."""
+    return value in (None, "") or (isinstance(value, float) and math.isnan(value))
 
 
 def _number(value: Any) -> float | None:

@@ -131,6 +131,23 @@ def test_more_than_two_are_ranked(two: tuple[Path, Path], tmp_path: Path, capsys
     assert "rank 1 [1 to 2]  A  75.0 %  org/a" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("answered", [0, 1, 39])
+@pytest.mark.parametrize("metric", ["accuracy", "mrr", "auc"])
+def test_what_a_model_left_unanswered_ranks_it_nowhere_and_moves_nobody(
+    answered: int, metric: str, two: tuple[Path, Path], tmp_path: Path, capsys: Any
+) -> None:
+    c = evaluate(tmp_path / "c", right_on(*range(29)), "org/c")
+    some = evaluate(
+        tmp_path / "d",
+        lambda prompt, text: float(text == "right") if int(prompt[1:]) < answered else float("nan"),
+        "some",
+    )
+    before, after = (document(capsys, *paths, "--metric", metric)["tasks"][0] for paths in ([*two, c], [*two, c, some]))
+    assert len(before["ranking"]) == 3
+    assert after["ranking"] == before["ranking"]
+    assert after["notes"] == [f"not ranked, because not every example counts for it: some ({answered} of 40)"]
+
+
 def test_the_lowest_mean_rank_is_the_best(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
     c = evaluate(tmp_path / "c", right_on(*range(29)), "org/c")
     report = document(capsys, *two, c, "--metric", "mean_rank")
@@ -275,7 +292,7 @@ def test_what_is_mistyped_is_a_usage_error(two: tuple[Path, Path], tmp_path: Pat
     assert "a model has that name" in refused(capsys, *two, "--group", f"org/a={two[1]}", code=2)
     assert run(*two, "--group", "nameless") == 2
     (tmp_path / "empty").mkdir()
-    assert "no result files, with their records, under it" in refused(capsys, two[0], tmp_path / "empty")
+    assert "no results of reward models, with their records, under it" in refused(capsys, two[0], tmp_path / "empty")
 
 
 def test_a_task_that_cannot_be_compared_does_not_stop_the_others(tmp_path: Path, capsys: Any) -> None:
@@ -557,6 +574,18 @@ def test_the_same_rewards_are_said_to_be(two: tuple[Path, Path], tmp_path: Path,
     assert "B and A: same rewards, 80 of them; settings that differ: " in printed
     assert settings["seed"] == ["0", "1"]
     assert "seed 1 / 0" in printed
+
+
+@pytest.mark.parametrize("task", ["best_of_n", "length_bias"])
+def test_the_same_evaluation_made_again_has_the_same_rewards(task: str, tmp_path: Path, capsys: Any) -> None:
+    paths = []
+    for out in (tmp_path / "first", tmp_path / "again"):
+        (result,) = rmbench.evaluate("random", [task], out=out)
+        paths.append(out / files.result_path(result))
+    agreement, settings, printed = agreed(capsys, *paths)
+    assert (agreement["differing"], agreement["flips"], settings) == (0, 0, {})
+    assert f"B and A: same rewards, {agreement['rewards']:,} of them; settings that differ: none" in printed
+    assert "the same result twice" in refused(capsys, "--group", f"g={paths[0]},{paths[1]}", paths[0])
 
 
 @pytest.mark.parametrize(("change", "flips"), [(1e-7, 0), (0.25, 0), (2.0, 3)])

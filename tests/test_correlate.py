@@ -300,7 +300,7 @@ def test_results_over_other_responses_are_another_benchmark(tmp_path: Path, caps
         rows = ({"id": f"e{i}", "prompt": f"p{i}", "chosen": "a" * longer, "rejected": "b"} for i in range(10))
         data.write_text("".join(json.dumps(row) + "\n" for row in rows))
         rmbench.evaluate("length", ["preference"], data={"preference": data}, out=tmp_path / "out")
-    names = {row.benchmark for row in read_results(tmp_path / "out")}
+    names = {row.benchmark for row in read_results(tmp_path / "out")[0]}
     assert len(names) == 2
     assert all(name.startswith("preference v2 both ") for name in names)
 
@@ -494,10 +494,26 @@ def test_an_unknown_downstream_benchmark_lists_those_that_there_are(capsys: Any)
 def test_a_model_with_two_results_on_a_task_is_two_models(tmp_path: Path) -> None:
     for seed in (0, 1):
         rmbench.evaluate("random", ["best_of_n"], out=tmp_path / "out", seed=seed, limit=20)
-    rows = read_results(tmp_path / "out")
+    rows, _ = read_results(tmp_path / "out")
     names = {row.rm for row in rows}
     assert len(names) == 2
     assert all(name.startswith("rmbench/random (local-") for name in names)
+
+
+@pytest.mark.parametrize("answered", [0, 1, 19])
+def test_what_a_model_left_unanswered_does_not_count(answered: int, tmp_path: Path, capsys: Any) -> None:
+    def some(prompt: str, response: str) -> float:
+        seen.setdefault(prompt, len(seen))
+        return float(len(response)) if seen[prompt] < answered else float("nan")
+
+    seen: dict[str, int] = {}
+    rmbench.evaluate("random", ["best_of_n"], out=tmp_path / "out", limit=20)
+    rmbench.evaluate(some, ["best_of_n"], name="some", out=tmp_path / "out", limit=20)
+    rows, left_out = read_results(tmp_path / "out")
+    assert {row.rm for row in rows} == {"rmbench/random"}
+    assert left_out == ["some on best_of_n"]
+    assert main(["correlate", "--results", str(tmp_path / "out")]) == 0
+    assert "rmbench: some on best_of_n is left out: examples are unanswered\n" in capsys.readouterr().err
 
 
 def test_a_metric_that_should_be_low_is_ranked_by_how_low() -> None:

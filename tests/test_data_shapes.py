@@ -101,6 +101,18 @@ BEFORE = [("user", "one"), ("assistant", "two"), *ASKED]
         ({"messages": [turn("user", "?"), turn("assistant", "good")],
           "rejected_messages": [turn("user", "?"), turn("assistant", "bad")]}, ASKED),
         ({"messages": [turn("user", "?"), turn("assistant", "good")], **PAIR}, ASKED),
+        ({"query": "?", "response": "good", "rejected_response": "bad"}, ASKED),
+        ({"system": "Be brief.", "query": "?", "response": "good", "rejected_response": ["bad"]}, BRIEF),
+        ({"prompt": "?", "completion": "good", "rejected": "bad"}, ASKED),
+        ({"messages": [turn("user", "?")], "response": "good", "rejected_response": "bad"}, ASKED),
+        ({"messages": [turn("user", "?"), turn("assistant", "good")], "rejected": "bad", "text": "all of it"}, ASKED),
+        ({"system": turn("system", "Be brief."), "prompt": "?", **PAIR}, BRIEF),
+        ({"system": [turn("developer", "Be brief.")], "prompt": "?", **PAIR}, BRIEF),
+        ({"prompt": json.dumps(turn("user", "?")), **PAIR}, ASKED),
+        ({"prompt": "?", "chosen": json.dumps(turn("assistant", "good")),
+          "rejected": str({"from": "gpt", "value": "bad"})}, ASKED),
+        ({"prompt": "[{'role': 'user', 'content': 'one'}\n {'role': 'assistant', 'content': 'two'}\n {'role': "
+                    "'user', 'content': '?'}]", **PAIR}, BEFORE),
         ({"prompt": [turn("user", "?"), turn("assistant", "Sure: ")], **PAIR}, [*ASKED, ("assistant", "Sure: ")]),
         ({"prompt": [turn("user", "?"), turn("assistant", "go")], **sides(turn("user", "?"))} | {
             "rejected": [turn("user", "?"), turn("assistant", "gone")]}, ASKED),
@@ -113,6 +125,41 @@ def test_a_pair_of_any_shape_is_read_alike_by_every_command(row: dict[str, Any],
     assert texts == scored.texts
     assert texts in (("good", "bad"), ("good", "gone"))
     assert [candidate.label for candidate in judged.candidates] == [True, False]
+
+
+@pytest.mark.parametrize("text", ['{"role": "admin", "content": "?"}', '{"role": "user"}', "{'a': 1}", "{", "[1\n]"])
+def test_a_text_that_only_looks_like_a_turn_stays_a_text(text: str) -> None:
+    (judged,), (scored,), _ = both({"prompt": text, "chosen": text, "rejected": "bad"})
+    assert said(judged.prompt) == said(scored.prompt) == [("user", text)]
+    assert judged.candidates[0].text == scored.texts[0] == text
+
+
+@pytest.mark.parametrize("row", [
+    {"prompt": "?", "response": "a", "outputs": "b"},
+    {"prompt": "?", "response": "a", "rejected": True},
+    {"prompt": "?", "response": "a", "rejected_response": 3.5},
+    {"prompt": "?", "completion": "a", "candidates": "b"},
+])  # fmt: skip
+def test_a_column_that_was_looked_at_and_not_used_is_not_read(row: dict[str, Any]) -> None:
+    rows = Rows([row])
+    (scored,) = read_all(rows)
+    assert scored.texts == ("a",)
+    assert told(rows.noted()) == [f"columns not read: {[*row][-1]} (1)"]
+
+
+@pytest.mark.parametrize("value", [None, []])
+@pytest.mark.parametrize("row", [{"messages": sides(turn("user", "?"))["chosen"]}, {"prompt": "?", "response": "good"}])
+def test_a_pair_that_lacks_its_rejected_response_names_its_column(row: dict[str, Any], value: Any) -> None:
+    with pytest.raises(DataError, match="row 1, `rejected_response`: no response: .* got (null|..)$"):
+        load_task("preference").load(Rows([{**row, "rejected_response": value}]))
+
+
+@pytest.mark.parametrize("column", ["responses", "generations", "completions"])
+def test_a_list_of_responses_may_be_json_text(column: str) -> None:
+    row = {"prompt": "?", column: json.dumps(["a", "b"]), "labels": "[1, 0]"}
+    (scored,) = read_all(Rows([row]))
+    (group,) = load_task("best_of_n").read(Rows([row]))
+    assert scored.texts == tuple(candidate.text for candidate in group.candidates) == ("a", "b")
 
 
 @pytest.mark.parametrize("tools", [[TOOL], json.dumps([TOOL]), [json.dumps(TOOL)]])
@@ -158,6 +205,10 @@ IMAGE = {"type": "image_url", "image_url": {"url": "https://a.b/c.png"}}
           **sides(turn("system", "Be brief."), turn("user", "?"))}, "two system messages that differ"),
         ({"history": "earlier", "prompt": "?", **PAIR}, "`history` is a text beside a prompt"),
         ({"source": "web", **PAIR}, "no prompt"),
+        ({"prompt": " \n", **PAIR}, "no prompt"),
+        ({"prompt": [turn("user", "")], **PAIR}, "no prompt"),
+        ({"system": "Be brief.", "dialogue": "?", **PAIR}, "no prompt"),
+        ({"prompt": "<image>?", "image_url": "https://a.b/c.png", **PAIR}, "has images, which no model here sees"),
     ],
 )  # fmt: skip
 def test_a_row_that_no_model_sees_whole_is_left_out_by_reason_and_the_others_are_not(
@@ -168,6 +219,16 @@ def test_a_row_that_no_model_sees_whole_is_left_out_by_reason_and_the_others_are
     assert not isinstance(judged[0], LeftOut)
     with pytest.raises(DataError, match=r"rows: no usable example \(" + reason.replace("`", ".")):
         load_task("preference").load(Rows([row]))
+
+
+@pytest.mark.parametrize("row", [{"prompt": " "}, {"question": ""}, {"other": "?"}, {"system": "s"},
+                                 {"messages": [turn("system", "s")]}, {"prompt": "?", "images": ["x"]}])  # fmt: skip
+def test_a_row_that_asks_a_policy_nothing_is_left_out_and_counted(row: dict[str, Any]) -> None:
+    (asked,) = load_tasks(
+        ["lengths"], data={"lengths": [{"prompt": "?"}, row, {"history": [["a", "b"]], "query": "!"}]}
+    )
+    assert [example.prompt[-1].text for example in asked.data.examples] == ["?", "!"]
+    assert sum(asked.data.excluded.values()) == 1
 
 
 def test_a_file_without_a_prompt_lists_its_columns_and_the_option(tmp_path: Path, capsys: Any) -> None:
@@ -208,6 +269,20 @@ def test_what_is_not_read_is_named_once_with_its_count(command: str, tmp_path: P
     printed = " ".join("".join(capsys.readouterr()).split())
     assert printed.count("columns not read: source (3), margin (1)") == 1
     assert "rows left out: has images, which no model here sees" in printed
+
+
+@pytest.mark.parametrize("command", ["run", "score", "select"])
+def test_equal_responses_and_broken_calls_are_noted_by_every_command(command: str, tmp_path: Path, capsys: Any) -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": "{"}}
+    broken = [turn("user", "?"), turn("assistant", "", tool_calls=[call]), turn("tool", "4"), turn("user", "So?")]
+    rows = [{"prompt": "?", "chosen": "a", "rejected": "a"}, {"prompt": broken, **PAIR}]
+    path = write(tmp_path / "rows.jsonl", rows)
+    given = ["-t", "preference", "--data", f"preference={path}"] if command == "run" else [path]
+    out = tmp_path / "out" if command == "run" else tmp_path / "o.jsonl"
+    assert run(command, *given, "-m", "length", "--out", out) == 3, "tools are nothing for length"
+    printed = " ".join("".join(capsys.readouterr()).split())
+    assert "examples with identical responses: 1" in printed
+    assert "tool calls whose arguments are not JSON: 1" in printed
 
 
 @pytest.mark.parametrize(
@@ -421,7 +496,24 @@ def test_scores_of_both_sides_are_ratings_and_what_has_none_is_left_out() -> Non
     with pytest.raises(DataError, match="row 1: no `rating`; found `prompt`"):
         rmbench.evaluate("length", ["ratings"], data={"ratings": [{"prompt": "?", **PAIR}]})
     missing = rmbench.evaluate("length", ["ratings"], data={"ratings": rated(None, 2, 1)})[0]
+    assert missing.dataset.excluded == {}, "it is rated in another respect"
     assert missing.metric("pair_accuracy", subset="attribute=helpfulness").value == 0
+
+
+@pytest.mark.parametrize("gap", [None, "", math.nan])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_row_without_its_rating_is_left_out_and_the_others_are_not(gap: object, place: int) -> None:
+    rows = [{"prompt": "?", "response": text, "score": rating} for text, rating in (("xx", 2), ("x", 1))]
+    rows.insert(place, {"prompt": "?", "response": "xxx", "score": gap})
+    (result,) = rmbench.evaluate("length", ["ratings"], data={"ratings": rows})
+    assert result.dataset.excluded == {"no rating": 1}
+    assert result.metric("pair_accuracy", subset="attribute=score").value == 1
+
+
+def test_lists_of_ratings_in_an_object_are_read() -> None:
+    rows = [{"prompt": "?", "responses": ["x", "xx"], "scores": {"helpfulness": [1, 2]}, "source": "web"}]
+    (result,) = rmbench.evaluate("length", ["ratings"], data={"ratings": rows})
+    assert told(result.dataset.noted) == ["columns not read: source (1)"]
 
 
 # scores row by row

@@ -25,7 +25,7 @@ from rmbench.leaderboard.columns import inert
 from rmbench.leaderboard.predicted import predict
 from rmbench.metrics.aggregate import VIEWS
 from rmbench.results import files
-from rmbench.results.digest import digest
+from rmbench.results.digest import digest, with_effective
 from rmbench.results.schema import TaskResult
 
 ROOT = Path(__file__).parents[1]
@@ -710,3 +710,29 @@ def test_a_figure_of_pairs_stands_beside_the_pair_rate_and_is_named_so(tmp_path:
     pairs = {name for name in found.statistics if "(pairs)" in found.heading(name)}
     assert {"auc", "accuracy_length_controlled", "accuracy_right_longer"} <= pairs
     assert not pairs & {"accuracy", "mrr", "length_pearson"}
+
+
+@pytest.mark.parametrize("how", ["copies", "one prompt", "each its own"])
+def test_as_many_independent_examples_stand_beside_n_wherever_it_is_shown(
+    how: str, tmp_path: Path, capsys: Any
+) -> None:
+    given = rows(40)
+    if how == "copies":
+        given = [row for row in given for _ in range(3)]
+    if how == "one prompt":
+        given = [row | {"prompt": f"p{i % 20}", "rejected": "y" * (3 + i // 20)} for i, row in enumerate(given)]
+    path = evaluate(tmp_path / "results", "length", pairs=given)
+    first = files.read(path).metric("accuracy")
+    apart = with_effective(first.n, first.n_effective)
+    assert ("(" in apart) == (how != "each its own")
+    build(tmp_path / "results", tmp_path)
+    assert f" {apart} |" in (tmp_path / "preference.md").read_text()
+    data, out = tmp_path / "pairs.jsonl", tmp_path / "again"
+    capsys.readouterr()
+    assert run("run", "-m", "length", "-t", "preference", "--data", f"preference={data}", "--out", out) == 0
+    assert f" {apart} " in capsys.readouterr().out
+    assert f"<td>{apart}</td>" in (out / "report.html").read_text()
+    assert run("show", next(out.rglob("preference*.json"))) == 0
+    shown = capsys.readouterr().out
+    assert f" {apart} " in shown
+    assert ("tell as much" in shown) == ("(" in apart)

@@ -408,7 +408,18 @@ def test_a_scale_that_only_one_model_has_makes_no_difference() -> None:
     rng = np.random.default_rng(23)
     gap, scatter = rng.normal(0.5, 1, 50), rng.chisquare(3, 50)
     found = difference_of(standardised(gap, scatter), standardised(7 * gap, 49 * scatter), range(50))
-    assert (found.value, found.p) == (pytest.approx(0, abs=1e-12), 1.0)
+    assert (found.value, found.p) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("offset", [0.1, 100.0, -7e3])
+def test_means_that_only_rounding_tells_apart_are_level(offset: float) -> None:
+    rewards = np.random.default_rng(26).normal(0.5, 1, (50, 3))
+    ours, theirs = rewards[:, 0] - rewards[:, 1], (rewards[:, 0] + offset) - (rewards[:, 1] + offset)
+    assert (ours != theirs).any()
+    found = difference_of(mean("lead", ours), mean("lead", theirs), range(50))
+    assert (found.value, found.p) == (0.0, 1.0)
+    runs = difference(np.column_stack([ours, ours]), np.column_stack([theirs, theirs]), np.arange(50))
+    assert (runs.value, runs.p) == (0.0, 1.0)
 
 
 def test_rows_that_count_for_one_only_are_left_out_of_both() -> None:

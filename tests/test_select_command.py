@@ -234,7 +234,7 @@ def test_what_cannot_be_selected_from_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="only compared pairs"):
         selection.select([pairs])
     (tmp_path / "none").mkdir()
-    with pytest.raises(ResultError, match="no result files under it"):
+    with pytest.raises(ResultError, match="no results of reward models under it"):
         selection.select([tmp_path / "none"])
 
 
@@ -272,14 +272,21 @@ def curve(capsys: Any) -> list[dict[str, Any]]:
     return list(found["rows"])
 
 
-@pytest.mark.parametrize("named", ["policy", "generator"])
-def test_kl_goes_by_the_rows_own_policy(tmp_path: Path, named: str, capsys: Any) -> None:
+@pytest.mark.parametrize(("named", "columns"), [("policy", None), ("generator", None), ("by", {"policy": "by"})])
+def test_kl_goes_by_the_rows_own_policy(
+    tmp_path: Path, named: str, columns: dict[str, str] | None, capsys: Any
+) -> None:
     rows = groups(tmp_path, named=named)
-    evaluate("length", ["best_of_n"], data={"best_of_n": rows}, out=tmp_path / "r")
-    for given in (["--result", tmp_path / "r"], [rows, "-m", "length", "--gold", "random"]):
+    evaluate("length", ["best_of_n"], data={"best_of_n": rows}, out=tmp_path / "r", columns=columns)
+    option = ["--columns", "policy=by"] if columns else []
+    for given in (["--result", tmp_path / "r"], [rows, "-m", "length", "--gold", "random", *option]):
         capsys.readouterr()
         assert run(*given, "--kl", "--json") == 0
-        assert [row["kl"] for row in curve(capsys)] == pytest.approx([math.log(n) - (n - 1) / n for n in range(1, 6)])
+        told = capsys.readouterr()
+        assert named not in told.err, "it is read"
+        assert [row["kl"] for row in json.loads(told.out)[0]["rows"]] == pytest.approx(
+            [math.log(n) - (n - 1) / n for n in range(1, 6)]
+        )
 
 
 @pytest.mark.parametrize(("wrote", "words"), [(("a", "b"), "by a 30, b 30"), ((None,), "by not said 60"),

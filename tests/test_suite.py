@@ -13,7 +13,7 @@ from rmbench.errors import UsageError
 from rmbench.kinds.suite import Suite, suite_mean
 from rmbench.metrics.interval import Estimate, mean
 from rmbench.metrics.measure import Unfitted
-from rmbench.types import Outcome
+from rmbench.types import Answer, Outcome
 
 
 def outcomes(values: Sequence[float], prompts: Sequence[str] | None = None, **more: Any) -> list[Outcome]:
@@ -36,6 +36,25 @@ def share(kind: Any = "proportion", better: Any = "higher") -> Any:
 
 BOTH = Suite("both", "Two tasks", {"a": ("share", 1), "b": ("share", 3)})
 MEASURES = {"a": share(), "b": share()}
+
+
+@pytest.mark.parametrize(
+    ("status", "value", "there"),
+    [
+        ("missing", np.nan, False),
+        ("error", np.nan, False),
+        ("nan", 1.0, False),
+        ("refused", np.nan, False),
+        ("refused", 0.0, True),
+        ("inf", 1.0, True),
+    ],
+)
+def test_there_is_no_mean_where_an_example_is_unanswered(status: Any, value: float, there: bool) -> None:
+    given = {"a": outcomes([1, 0, value]), "b": outcomes([1, 0], x=2)}
+    given["a"][2] = replace(given["a"][2], answers=[Answer((0,), (np.nan,), status)])
+    found = suite_mean(BOTH, given, MEASURES)
+    assert (found == "1 of 3 examples of a are unanswered") != there
+    assert isinstance(found, Estimate) == there
 
 
 def test_a_mean_is_that_of_its_tasks_by_their_weights() -> None:

@@ -23,6 +23,7 @@ from rmbench.results.digest import (
     figure,
     said,
     whole,
+    with_effective,
 )
 from rmbench.results.schema import WORSE, Calibration, CalibrationMap, Figure, Metric, TaskResult
 
@@ -61,20 +62,25 @@ def print_details(result: TaskResult, names: Sequence[str] = ()) -> None:
     console.print(f"[bold]{plain(result.subject.id)}[/] on [bold]{result.task.name}[/] v{result.task.version}")
     console.print(plain(_data_line(result)))
     table = Table("view", "subset", "metric", "value", "95 % interval", "n", "clusters", header_style="bold")
+    fewer = False
     for metric in result.metrics:
         if names and metric.name not in names:
             continue
+        counts = (
+            with_effective(metric.n, metric.n_effective),
+            with_effective(metric.clusters, metric.clusters_effective),
+        )
+        fewer |= any("(" in cell for cell in counts)
         cells = (
             metric.view,
             metric.subset,
             f"{metric.label}{' %' if _is_fraction(metric) else ''}",
             _value(metric),
             _interval(metric),
-            _with_effective(metric.n, metric.n_effective),
-            _with_effective(metric.clusters, metric.clusters_effective),
+            *counts,
         )
         table.add_row(*map(plain, cells))
-    if any(metric.n_effective != metric.n or metric.clusters_effective != metric.clusters for metric in result.metrics):
+    if fewer:
         table.caption = "(as many independent rows, or clusters alike in size, tell as much)"
     console.print(table)
     if not names:
@@ -243,6 +249,8 @@ def _legend(found: Digest, rows: Sequence[Row]) -> list[str]:
     words = ["[ ] 95 % interval"]
     if first is not None:
         words.append(f"{found.headline.replace('_', ' ')}: {first.title}{f' ({first.unit})' if first.unit else ''}")
+    if any("(" in _count(figure(result, found.headline, view)) for result, view in rows):
+        words.append("n (as many independent examples tell as much)")
     for name in found.rules:
         unit = " %" if found.is_share(name) else ""
         values = dict.fromkeys(_alone(name, *row) for row in rows)
@@ -267,14 +275,7 @@ def _alone(name: str, result: TaskResult, view: str) -> str:
 
 
 def _count(found: Metric | None) -> str:
-    return NOTHING if found is None else f"{found.n:,}"
-
-
-def _with_effective(count: int, effective: float | None) -> str:
-    """A count, with as many independent ones as tell as much where these are fewer."""
-    if effective is None or abs(count - effective) < 0.05:
-        return f"{count:,}"
-    return f"{count:,} ({effective:,.{0 if effective >= 100 else 1}f})"
+    return NOTHING if found is None else with_effective(found.n, found.n_effective)
 
 
 def _print_effects(console: Console, found: Digest, results: Sequence[TaskResult]) -> None:

@@ -75,8 +75,9 @@ def command(
     folder = results or (_RESULTS if _RESULTS.is_dir() else None)
     measured = [row for path in metrics for row in tables.read_table(path, "metrics")] or tables.shipped("metrics")
     policies = [row for path in policy_results for row in tables.read_table(path, "policy results")]
+    own, unanswered = tables.read_results(folder) if folder else ([], [])
     report = correlate(
-        measured + (tables.read_results(folder) if folder else []),
+        measured + own,
         policies or tables.shipped("policy results"),
         tables.read_aliases(aliases),
         downstream=downstream,
@@ -86,6 +87,8 @@ def command(
         click.echo(report.json())
     else:
         _print(report)
+    for name in unanswered:
+        click.echo(f"rmbench: {name} is left out: examples are unanswered", err=True)
     if plots:
         click.echo(f"rmbench: {len(draw(report, plots)):,} plots in {plots}", err=True)
 

@@ -121,7 +121,7 @@ def _why_not(side: Side, other: Side) -> str | None:
     try:
         for one in other.results:
             for mine in side.results:
-                check_comparable(one, mine)
+                check_comparable(one, mine, again=True)
     except ResultError as error:
         return str(error)
     return None
@@ -138,7 +138,7 @@ def _runs(path: Path) -> list[Run]:
     """The runs that a result file, or a folder with result files under it, holds."""
     paths = result_files([path])
     if not paths:
-        raise ResultError(f"{path}: no result files, with their records, under it")
+        raise ResultError(f"{path}: no results of reward models, with their records, under it")
     return runs(paths)
 
 

@@ -50,7 +50,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class RankedModel:
-    """A model's rank by its primary view, over the `n` examples that count for every model."""
+    """A model's rank by its primary view among those for which every example counts, `n` of them."""
 
     model: str
     value: float
@@ -157,7 +157,10 @@ def _compared(sides: Sequence[Side], find: Find, wanted: str | None, view: str |
         notes.append(f"not shown, because {metric} has no number there: {', '.join(open_parts)}")
     contrasts = [contrast for contrast in contrasts if contrast.subset not in open_parts or not _is_open(contrast)]
     said = first[0].whole[0]
-    ranking = _ranking(first, seed) if len(sides) > 2 and said.better is not None else []
+    ranking = list[RankedModel]()
+    if len(sides) > 2 and said.better is not None:
+        ranking, unranked = _ranking(first, seed)
+        notes += unranked
     return TaskComparison(
         first_result.label,
         first_result.task.version,
@@ -249,17 +252,30 @@ def _with_agreement(contrast: Contrast, measured: Sequence[Measured]) -> Contras
     )
 
 
-def _ranking(measured: Sequence[Measured], seed: int) -> list[RankedModel]:
-    """Every model's place, the best first; nothing where no example counts for all."""
-    shared = common(measured, np.ones(len(measured[0].judged.clusters), dtype=bool))
-    found = [] if shared is None else shared.ranks(seed=seed)
-    if shared is None or not found:
-        return []
+def _ranking(measured: Sequence[Measured], seed: int) -> tuple[list[RankedModel], list[str]]:
+    """The place of every model for which all examples count that do for any, the best first; and a note on the others.
+
+    So what one of them left unanswered neither helps it nor leaves the others with fewer examples.
+    """
+    n = len(measured[0].judged.clusters)
+    counted = [np.all([one.counts(n) for one in model.whole], axis=0) for model in measured]
+    most = np.any(counted, axis=0)
+    whole, left = list[Measured](), list[str]()
+    for model, rows in zip(measured, counted, strict=True):
+        if (rows == most).all():
+            whole.append(model)
+        else:
+            left.append(f"{model.name} ({int(rows.sum()):,} of {int(most.sum()):,})")
+    notes = [f"not ranked, because not every example counts for it: {', '.join(left)}"] if left else []
+    shared = common(whole, most) if len(whole) > 1 else None
+    ranks = [] if shared is None else shared.ranks(seed=seed)
+    if shared is None or not ranks:
+        return [], notes
     places = [
-        RankedModel(some.name, value, rank, shared.n)
-        for some, value, rank in zip(measured, shared.value, found, strict=True)
+        RankedModel(model.name, value, rank, shared.n)
+        for model, value, rank in zip(whole, shared.value, ranks, strict=True)
     ]
-    return sorted(places, key=lambda place: place.rank.rank)
+    return sorted(places, key=lambda place: place.rank.rank), notes
 
 
 def _adjusted(tasks: Sequence[TaskComparison]) -> list[TaskComparison]:

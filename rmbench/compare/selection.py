@@ -181,7 +181,7 @@ def _figured(
 def _result_files(paths: Sequence[Path]) -> list[Path]:
     found = result_files(paths)
     if not found:
-        raise ResultError(f"{paths[0]}: no result files under it")
+        raise ResultError(f"{paths[0]}: no results of reward models under it")
     return found
 
 

@@ -112,8 +112,9 @@ def shipped(kind: Kind) -> list[Reported]:
     ]
 
 
-def read_results(folder: Path) -> list[Reported]:
-    """Every metric over the whole, in its primary view, of every reward model's result under `folder`.
+def read_results(folder: Path) -> tuple[list[Reported], list[str]]:
+    """Every metric over the whole, in its primary view, of every reward model's result under `folder`; and the names of
+    results that are left out because examples are unanswered, which their figures say nothing of.
 
     A task whose results did not all judge the same examples is a benchmark for each set of them; a model with several
     results on one (revisions, seeds) is a model for each, named with its folder. Results of policies are left out.
@@ -123,13 +124,17 @@ def read_results(folder: Path) -> list[Reported]:
     if not read:
         raise ResultError(f"{folder}: no results; `rmbench run --out` writes some, --results names their folder")
     places = {id(result): path for path, result in read.items()}
-    found = []
+    found, left_out = list[Reported](), list[str]()
     for task, titled in collection.groups(list(read.values())).items():
         for title, results in titled.items():
-            for name, result in zip(collection.names(results), results, strict=True):
-                benchmark = f"{task} {title}" if len(titled) > 1 else task
+            benchmark = f"{task} {title}" if len(titled) > 1 else task
+            whole = [result for result in results if collection.is_answered(result)]
+            left_out += [
+                f"{result.subject.id} on {benchmark}" for result in results if not collection.is_answered(result)
+            ]
+            for name, result in zip(collection.names(whole), whole, strict=True):
                 found += _of_result(result, name, benchmark, str(places[id(result)]))
-    return found
+    return found, left_out
 
 
 def _of_result(result: TaskResult, name: str, benchmark: str, place: str) -> list[Reported]:

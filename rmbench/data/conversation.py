@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 from rmbench.data.dataset import LeftOut, content_id
-from rmbench.data.messages import as_list, check_media, is_turn, read_messages, read_tools, turns_in
+from rmbench.data.messages import as_json_list, as_list, check_media, is_turn, read_messages, read_tools, turns_in
 from rmbench.data.rows import NO_PROMPT, Row, listed, shown
 from rmbench.errors import DataError, NoExampleError
 from rmbench.types import Candidate, Example, Json, Message, Response
@@ -28,7 +28,9 @@ CONVERSATION = ("conversation", "conversations", "messages")  # these may hold t
 PROMPT = ("prompt", "question", "problem", "instruction", "query", "conversation_input", *CONVERSATION, "input",
           "context")  # fmt: skip
 RESPONSE = ("response", "completion", "candidate", "solution", "output", "text", "answer")
-RESPONSES = ("candidates", "responses", "completions", "answers", "solutions", "outputs")
+_BESIDE_A_CONVERSATION = ("response", "completion")
+RESPONSES = ("candidates", "responses", "completions", "answers", "solutions", "outputs",
+             "generations")  # fmt: skip
 CHOSEN = ("chosen",)
 REJECTED = ("rejected", "reject", "rejected_response", "rejected_messages")
 IDS = ("id", "example_id", "pair_uid", "pair_id", "bon_uid", "uid")
@@ -46,7 +48,7 @@ _ANOTHER_SYSTEM = "two system messages that differ"
 class Responses:
     """The responses of a row that answer one prompt. `id` is the row's own, else a hash of prompt and responses.
 
-    `fields` are the columns of `row` that the responses stand in.
+    `fields` are the columns of `row` that the responses stand in, `policies` who wrote each, where the data say so.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Responses:
     tools: tuple[Json, ...]
     row: Row
     fields: tuple[str, ...]
+    policies: tuple[str | None, ...]
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -118,6 +121,13 @@ class _Placed:
 # reading rows
 
 
+def no_response(row: Row, name: str) -> DataError:
+    """The error of a row whose field `name` should hold a response."""
+    value = row.peek(name)
+    expected = "expected a text or messages that end with the assistant's turn"
+    return row.error(f"no response: {expected}, got {'null' if value is None else shown(value)}", name)
+
+
 def attempt(row: Row, read: Callable[[Row], _T]) -> _T | LeftOut:
     """What is read of a row; why it is left out, where it makes no example, or is bad and such rows are skipped."""
     try:
@@ -155,7 +165,7 @@ def read_prompt(row: Row) -> tuple[Message, ...]:
     system = row.filled(_SYSTEM)
     if system is None:
         return asked
-    told = Message("system", row.text(system))
+    told = _told(row, system)
     if not asked or asked[0].role != "system":
         return (told, *asked)
     if not _same(told, asked[0]):
@@ -173,6 +183,13 @@ def read_asked(row: Row) -> tuple[Message, ...]:
         row.note(ANSWERED)
         return turns[:-1]
     return turns
+
+
+def check_asked(row: Row, prompt: Sequence[Message]) -> None:
+    """Raises NoExampleError for a prompt that asks nothing: it is empty, blank, or a system message alone."""
+    if not any(turn.role != "system" and turn.says_something for turn in prompt):
+        raise row.error(f"{NO_PROMPT}; found {listed(row.given)}; expected `prompt`; --columns prompt=COLUMN names "
+                        "another column", "prompt", reason=NO_PROMPT, kind=NoExampleError)  # fmt: skip
 
 
 def read_reply(row: Row, name: str, value: Any) -> Reply:
@@ -200,16 +217,19 @@ def read_reply(row: Row, name: str, value: Any) -> Reply:
 
 
 def read_answers(row: Row) -> Answers:
-    """The responses that a row holds: chosen and rejected ones, the last turn of `messages` against the
+    """The responses that a row holds: chosen and rejected ones, a response or the last turn of `messages` against the
     `rejected_response`s, a list, or one; none where it has only a conversation."""
     if (chosen := row.first(CHOSEN)) is not None:
         beside = [name for name in REJECTED if name in row.value]
         beside = [name for name in beside if row.value[name] is not None] or beside[:1]
         return _sides(row, _several(row, chosen), [one for name in beside for one in _several(row, name)])
-    if (rejected := row.filled(REJECTED)) is not None and (name := row.filled(CONVERSATION)) is not None:
-        return _sides(row, [_last_turn(read_messages(row, name, row.value[name]), name)], _several(row, rejected))
-    if (several := row.filled(RESPONSES)) is not None and isinstance(row.value[several], list):
-        return Answers([read_reply(row, several, value) for value in row.value[several]], None)
+    rejected = row.filled(REJECTED)
+    if rejected is not None and _may_answer(row, rejected) and (preferred := _preferred(row)):
+        return _sides(row, preferred, _several(row, rejected))
+    several = row.filled(RESPONSES)
+    if several is not None and isinstance(values := as_json_list(row.peek(several)), list):
+        row.value.get(several)
+        return Answers([read_reply(row, several, value) for value in values], None)
     single = next((name for name in RESPONSE if row.value.get(name) is not None), None)  # an empty one is one
     return Answers([] if single is None else _several(row, single), None)
 
@@ -227,7 +247,9 @@ def read_responses(row: Row) -> Responses:
     responses = tuple(one if isinstance(one, Response) else Response(one) for one in joined.responses)
     name = row.name(IDS) or content_id(Example("", joined.prompt, tuple(map(Candidate, responses)), joined.tools))
     fields = tuple(dict.fromkeys(reply.field for reply in replies))
-    return Responses(name, joined.prompt, responses, joined.tools, row, fields)
+    policy = row.name(POLICY)
+    policies = tuple([reply.tags.get("policy", policy) for reply in replies])
+    return Responses(name, joined.prompt, responses, joined.tools, row, fields, policies)
 
 
 def to_example(
@@ -273,6 +295,12 @@ def facets(row: Row, subset: tuple[str, ...]) -> dict[str, str]:
 
 
 # the prompt
+
+
+def _told(row: Row, name: str) -> Message:
+    """The system message in a field: its text, or a turn of that role, alone or in a list."""
+    turns = () if isinstance(row.value[name], str | int | float) else _read(row, name, row.value[name])
+    return turns[0] if len(turns) == 1 and turns[0].role == "system" else Message("system", row.text(name))
 
 
 def _asked(row: Row, name: str) -> tuple[Message, ...]:
@@ -342,6 +370,22 @@ def _sides(row: Row, chosen: Sequence[Reply], rejected: Sequence[Reply]) -> Answ
     return Answers([*chosen, *rejected], len(chosen))
 
 
+def _preferred(row: Row) -> list[Reply]:
+    """What stands against a `rejected` response where nothing is called chosen: the row's response, else the last turn
+    of its conversation."""
+    whole = row.filled(CONVERSATION)
+    names = RESPONSE if whole is None else _BESIDE_A_CONVERSATION
+    single = next((name for name in names if _may_answer(row, name)), None)
+    if single is not None:
+        return _several(row, single)
+    return [] if whole is None else [_last_turn(read_messages(row, whole, row.value[whole]), whole)]
+
+
+def _may_answer(row: Row, name: str) -> bool:
+    """Whether a column can hold a response, and not a number or a mark."""
+    return isinstance(row.peek(name), str | list | dict)
+
+
 def _several(row: Row, name: str) -> list[Reply]:
     """The responses in a field: one, or a list of texts, of conversations or of objects that are no turns."""
     value = row.value[name]
@@ -372,8 +416,7 @@ def _joined(row: Row, replies: Sequence[Reply], own: tuple[Message, ...]) -> _Jo
     """The responses behind the one prompt that they all answer. Raises NoExampleError, DataError."""
     for reply in replies:
         if reply.response is None and not reply.prompt:
-            raise row.error("no response: expected a text or messages that end with the assistant's turn, got null",
-                            reply.field)  # fmt: skip
+            raise no_response(row, reply.field)
     tools = read_tools(row)
     if own and own[-1].role == "assistant" and any(reply.turns[-1:] == own[-1:] for reply in replies):
         own = own[:-1]  # the row's conversation holds the response too
@@ -381,9 +424,7 @@ def _joined(row: Row, replies: Sequence[Reply], own: tuple[Message, ...]) -> _Jo
     prompt, responses = own, cast("Sequence[str | Response]", texts)
     if len(texts) < len(replies):
         prompt, responses = _of_conversations(row, [_placed(row, own, reply) for reply in replies], bool(tools))
-    if not prompt:
-        raise row.error(f"{NO_PROMPT}; found {listed(row.given)}; expected `prompt`; --columns prompt=COLUMN names "
-                        "another column", "prompt", reason=NO_PROMPT, kind=NoExampleError)  # fmt: skip
+    check_asked(row, prompt)
     if prompt[-1].role == "assistant":
         row.note(PREFILLED)
     return _Joined(prompt, responses, tools)

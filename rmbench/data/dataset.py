@@ -84,7 +84,7 @@ class Dataset:
         if len(examples) == len(self.examples):
             return self
         sha256 = _sha256(f"{self.sha256}|{how}".encode()).hexdigest()
-        noted = {**_noted(examples, self.renamed), **self.of_rows}
+        noted = {**oddities(examples, self.renamed), **self.of_rows}
         return replace(self, sha256=sha256, examples=examples, excluded=excluded, noted=noted)
 
 
@@ -122,7 +122,7 @@ def collect(
     if not examples:
         raise nothing_left(source, excluded, of_rows or {})
     kept, read = tuple(examples.values()), dict(of_rows or {})
-    noted = {**_noted(kept, renamed), **read}
+    noted = {**oddities(kept, renamed), **read}
     return Dataset(tuple(sources), _sources_sha256(sources), kept, dict(excluded), noted, frozenset(renamed), read)
 
 
@@ -203,7 +203,8 @@ def _content(example: Example) -> bytes:
     return _sha256(json.dumps(content, sort_keys=True).encode()).digest()
 
 
-def _noted(examples: Sequence[Example], renamed: Set[str]) -> dict[str, int]:
+def oddities(examples: Sequence[Example], renamed: Set[str]) -> dict[str, int]:
+    """What of examples is one but odd, with how many of them; `renamed` are ids made because one stood before."""
     responses = [[_response(c) for c in example.candidates] for example in examples]
     told = [
         [one if isinstance(one, str) else json.dumps(one) for one in of_one if one is not None] for of_one in responses
@@ -212,8 +213,8 @@ def _noted(examples: Sequence[Example], renamed: Set[str]) -> dict[str, int]:
         example for example, of_one in zip(examples, told, strict=True) if len(of_one) == len(example.candidates)
     ]
     noted = {
-        "copies of an example before": len(written) - len(set(map(_content, written))),
-        "empty prompts": sum(not any(_says_something(m) for m in example.prompt) for example in examples),
+        "copies of an example before": _copies(written),
+        "empty prompts": sum(not any(turn.says_something for turn in example.prompt) for example in examples),
         "empty responses": sum(isinstance(one, str) and not one.strip() for of_one in responses for one in of_one),
         "examples with identical responses": sum(len(set(of_one)) < len(of_one) for of_one in told),
         "repeated ids": sum(example.id in renamed for example in examples),
@@ -222,8 +223,15 @@ def _noted(examples: Sequence[Example], renamed: Set[str]) -> dict[str, int]:
     return {what: count for what, count in noted.items() if count}
 
 
-def _says_something(message: Message) -> bool:
-    return bool(message.tool_calls) or any(isinstance(part, Image) or part.strip() for part in message.parts)
+def _copies(examples: Sequence[Example]) -> int:
+    """How many examples stood before. What they begin with is looked at first, as most differ there."""
+    begin = [
+        (*(turn.parts for turn in example.prompt[-1:]), *(one.text for one in example.candidates[:1]))
+        for example in examples
+    ]
+    times = Counter(begin)
+    alike = [example for example, start in zip(examples, begin, strict=True) if times[start] > 1]
+    return len(alike) - len(set(map(_content, alike)))
 
 
 def _broken_calls(example: Example) -> int:

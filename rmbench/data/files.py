@@ -96,8 +96,8 @@ class Rows:
             if theirs not in names:
                 raise UsageError(f"--columns {ours}={theirs}: {self.name} has no column `{theirs}`; "
                                  f"found {listed(names)}")  # fmt: skip
-            if ours not in self.tally.asked:
-                known = ", ".join(sorted(self.tally.asked))
+            if ours not in self.tally.known():
+                known = ", ".join(sorted(self.tally.known()))
                 raise UsageError(f"--columns {ours}={theirs}: nothing here reads `{ours}`; expected one of {known}")
         return self.tally.noted()
 
@@ -110,7 +110,7 @@ def rows_of(
         given: Path | Iterable[Any] = Path(source)
     elif type(source).__module__.partition(".")[0] == "datasets" and hasattr(source, "column_names"):
         given = with_images_as_bytes(source)
-    elif isinstance(source, Iterable) and not isinstance(source, Mapping | bytes):
+    elif isinstance(source, Iterable) and not isinstance(source, Mapping | bytes) and not hasattr(source, "columns"):
         given = [*source]
         if not all(isinstance(one, Mapping) for one in given):
             source = next(one for one in given if not isinstance(one, Mapping))

@@ -6,6 +6,7 @@ import ast
 import base64
 import binascii
 import json
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
@@ -23,13 +24,15 @@ _ROLES = {
     "tool": "tool", "tool_response": "tool", "observation": "tool", "function": "tool", "function_response": "tool",
     "tool_call": "assistant", "function_call": "assistant",
 }  # fmt: skip
+_NO_COMMA = re.compile(r"\}\s*\n\s*\{")  # between the objects of a numpy array, as pandas writes it into CSV
 _KIND = 40  # characters of a part in which it says what it is
 _CALLS = ("tool_call", "function_call")  # roles of turns that are one call
 _ROLE, _CONTENT = ("role", "from"), ("content", "value", "text")
 _TEXTS = ("text", "input_text", "output_text")  # types of parts that are text
 _OF_A_TURN = {*_ROLE, *_CONTENT, "tool_calls", "function_call", "tool_call_id", "name"}
 _MEDIA = {"images": "images", "image": "images", "videos": "videos", "video": "videos", "audios": "audio",
-          "audio": "audio", "documents": "documents"}  # fmt: skip
+          "audio": "audio", "documents": "documents", "image_path": "images", "image_paths": "images",
+          "image_url": "images", "image_urls": "images", "video_path": "videos", "audio_path": "audio"}  # fmt: skip
 # what data say of a turn for themselves: no template writes it, and turns that differ in it alone are the same
 _BOOKKEEPING = {
     "id", "message_id", "uuid", "parent_id", "timestamp", "time", "date", "created", "created_at",
@@ -77,23 +80,36 @@ def is_turn(value: Any) -> bool:
 
 
 def turns_in(text: str) -> list[Any] | None:
-    """The turns that a text lists as JSON, or as Python writes them; None for any other text."""
-    listed = as_list(text) if text.lstrip().startswith("[") else None
+    """The turns that a text lists, or the one that it is, as JSON or as Python writes them; None for any other text."""
+    start = text.lstrip()[:1]
+    if start == "{":
+        turn = _value(text)
+        return [turn] if _role(turn) in _ROLES and any(key in turn for key in _CONTENT) else None
+    listed = as_list(text) if start == "[" else None
     return listed if isinstance(listed, list) and listed and all(map(is_turn, listed)) else None
+
+
+def as_json_list(value: Any) -> Any:
+    """What a JSON text of a list says; anything else as it is."""
+    return _parsed(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
 
 
 def as_list(value: Any) -> Any:
     """What a text says that is JSON, or a Python literal, of a list; anything else as it is."""
-    if not isinstance(value, str) or not value.lstrip().startswith("["):
-        return value
-    parsed = _parsed(value)
-    return _literal(value) if parsed is value else parsed
+    return _value(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
+
+
+def _value(text: str) -> Any:
+    """What a text says as JSON, as a Python literal, or as numpy writes several objects; any other text as it is."""
+    parsed = _parsed(text)
+    parsed = _literal(text) if parsed is text else parsed
+    return _literal(_NO_COMMA.sub("}, {", text)) if parsed is text else parsed
 
 
 def check_media(row: Row, holder: Mapping[str, Any], name: str | None = None) -> None:
     """Raises NoExampleError for a row, or an object within it, with images, documents and the like beside its texts:
     what no model here sees."""
-    if _MEDIA.keys() & holder.keys():
+    if not _MEDIA.keys().isdisjoint(holder):
         for field, what in _MEDIA.items():
             if holder.get(field):
                 raise row.no_example(_unseen(what), name or field)

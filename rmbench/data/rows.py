@@ -25,6 +25,7 @@ class Tally:
     def __init__(self, columns: Mapping[str, str] | None = None, *, skip_bad_rows: bool = False) -> None:
         self.columns, self.skip_bad_rows = dict(columns or {}), skip_bad_rows
         self.asked: set[str] = set()
+        self.wanted: set[tuple[str, ...]] = set()  # names of which a row was asked for the first that it has
         self.bits: dict[str, int] = {}  # of each name that is asked for, in what a row remembers
         self._there: Counter[str] = Counter()
         self._read: Counter[str] = Counter()
@@ -32,11 +33,16 @@ class Tally:
 
     def fields(self, given: Mapping[str, Any]) -> Fields:
         """A row's columns by the names that readers know. One that another column stands for is nobody's to read."""
+        there = self._there
         for name, value in given.items():
-            self._there[name] += _is_filled(value)
+            there[name] += value is not None and value not in ("", [], {})
         taken = {ours: given[theirs] for ours, theirs in self.columns.items() if theirs in given}
         hidden = {*self.columns, *self.columns.values()} if self.columns else set()
         return Fields({name: value for name, value in given.items() if name not in hidden} | taken, given, self)
+
+    def known(self) -> set[str]:
+        """The columns that some reader asks for."""
+        return self.asked.union(*self.wanted)
 
     def count_read(self, name: str) -> None:
         """Counts that the column of a row is read that readers know by `name`."""
@@ -87,11 +93,12 @@ class Fields(dict[str, Any]):
 
     def _look(self, name: str, value: Any) -> None:
         tally = self._tally
-        bit = tally.bits.get(name)
-        if bit is None:  # the first time that anybody asks for it
+        try:
+            bit = tally.bits[name]
+        except KeyError:  # the first time that anybody asks for it
             tally.asked.add(name)
             bit = tally.bits[name] = 1 << len(tally.bits)
-        if value is not None and not self._seen & bit and _is_filled(value):
+        if not self._seen & bit and value is not None and value not in ("", [], {}):
             self._seen |= bit
             tally.count_read(name)
 
@@ -149,7 +156,8 @@ class Row:
 
     def first(self, fields: tuple[str, ...]) -> str | None:
         """The first of `fields` that the row has."""
-        return next((name for name in fields if name in self.value), None)
+        self._want(fields)
+        return next((name for name in fields if dict.__contains__(self.value, name)), None)
 
     def need(self, fields: tuple[str, ...], expected: str) -> str:
         """The first of `fields` that the row has. Raises DataError that lists what is there and what was `expected`."""
@@ -160,7 +168,7 @@ class Row:
 
     def lacks(self, field: str, expected: str) -> DataError:
         """The error of a row without `field`: what it has instead, what was `expected`, and how to name another."""
-        known = {field, *(self.tally.asked if self.tally else ())}
+        known = {field, *(self.tally.known() if self.tally else ())}
         near = [f"{name.lower()}={name}" for name in self.given if name.lower() in known - {name}]
         option = f"; --columns {','.join(near) or f'{field}=COLUMN'} would read it" if self.tally else ""
         kind = WrongFileError if self.tally and self.number == 1 else DataError
@@ -175,13 +183,22 @@ class Row:
         return value
 
     def filled(self, fields: tuple[str, ...]) -> str | None:
-        """The first of `fields` that is neither null nor empty."""
-        return next((name for name in fields if self.value.get(name) not in (None, "", [])), None)
+        """The first of `fields` that is neither null nor empty; it counts as read when its value is."""
+        self._want(fields)
+        for name in fields:
+            value = dict.get(self.value, name)
+            if value is not None and value not in ("", []):
+                return name
+        return None
 
     def name(self, fields: tuple[str, ...]) -> str | None:
         """The value of the first of `fields` that is neither null nor empty, as text."""
         field = self.filled(fields)
         return None if field is None else str(self.value[field])
+
+    def _want(self, fields: tuple[str, ...]) -> None:
+        if self.tally is not None:
+            self.tally.wanted.add(fields)
 
     def text(self, field: str) -> str:
         """The text in `field`. Raises DataError where it is none."""
@@ -211,7 +228,3 @@ def told(noted: Mapping[str, int]) -> list[str]:
         if named:
             lines.append(f"{title}: {', '.join(named)}")
     return lines
-
-
-def _is_filled(value: Any) -> bool:
-    return value is not None and value not in ("", [], {})

@@ -67,13 +67,30 @@ def suite_mean(
         statistics = {one.name: one for one in measure.statistics(outcomes[task], seen, fitted)}
         if metric not in statistics:
             return f"{task} gives no {metric} of the view {seen}"
-        if statistics[metric].kind == "number" or statistics[metric].better != "higher":
-            return f"{metric} of {task} is no fraction of which more is better"
+        if reason := _open(task, statistics[metric], outcomes[task]):
+            return reason
         parts.append((float(weight), {_TASK: task}, _make(measure, metric, seen, fitted)))
     pooled = [outcome for task in suite.tasks for outcome in joined[task]]
     mean = macro("mean", parts)(pooled, "", None)
     [found] = estimate([mean], [outcome.cluster for outcome in pooled], draws=draws, seed=seed)
     return found if math.isfinite(found.value) else "a metric of one of its tasks has no value"
+
+
+def _open(task: str, statistic: Statistic, outcomes: Sequence[Outcome]) -> str | None:
+    """Why a metric of a task has no place in a mean; None where it has."""
+    if statistic.kind == "number" or statistic.better != "higher":
+        return f"{statistic.name} of {task} is no fraction of which more is better"
+    lost = _unanswered(outcomes, statistic)
+    return f"{lost:,} of {len(outcomes):,} examples of {task} are unanswered" if lost else None
+
+
+def _unanswered(outcomes: Sequence[Outcome], statistic: Statistic) -> int:
+    """How many examples lack an answer; a verdict that could not be read, or an infinity, is one where it counts."""
+    counts = statistic.counts(len(outcomes)).tolist()
+    return sum(
+        any(answer.status not in (("ok", "inf", "refused") if counted else ("ok",)) for answer in outcome.answers)
+        for outcome, counted in zip(outcomes, counts, strict=True)
+    )
 
 
 def _make(measure: Measure, metric: str, view: str, fitted: Json) -> Make:

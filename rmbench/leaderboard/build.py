@@ -27,7 +27,7 @@ same examples cannot tell from it at 5 %; the best of the rest leads tier 2, and
 the leader of the tier, by Holm over all pairs of models, so that of equal ones a second tier is seen in at most 5 % of
 tables. Models are ranked by their primary view; other views stand below, without a tier. A model that left examples
 unanswered has no tier and stands behind the others, by name; its figures are over what it answered, `n`. Accuracy is
-strict: a tie is no win. `n` examples count in the headline, in so many independent clusters;
+strict: a tie is no win. `n` examples count in the headline (as many independent ones tell as much);
 `unanswered` counts requests without a reward. ECE is the debiased calibration error of reward differences, taken as
 log odds and after a temperature fitted out of fold. AUC is the share of pairs of a right and a wrong response that are
 won, at equal length the same with the effect of length taken out: of pairs, where accuracy is of examples.

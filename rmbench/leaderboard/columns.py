@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rmbench.leaderboard.entries import BoardRow
-from rmbench.results.digest import Digest, calibration_errors, calibration_map
-from rmbench.results.schema import Figure
+from rmbench.results.digest import Digest, calibration_errors, calibration_map, with_effective
+from rmbench.results.schema import Figure, Metric
 
 NOTHING = "-"
 
@@ -147,13 +147,19 @@ def with_own(columns: Sequence[Column], found: Digest) -> list[Column]:
     return shown
 
 
-def _with_effective(counted: Column) -> Column:
-    """In CSV also as many independent examples as tell as much."""
+def _counted(heading: str, value: Callable[[Any], Metric | None]) -> Column:
+    """How many examples a figure is of; beside them, in CSV by itself, as many independent ones as tell as much."""
+
+    def shown(row: Any) -> str:
+        found = value(row)
+        return NOTHING if found is None else with_effective(found.n, found.n_effective)
 
     def csv(row: Any) -> dict[str, str]:
-        return {**counted.csv(row), "n_effective": _decimals(getattr(row.first, "n_effective", None))}
+        found = value(row)
+        ends = ("", "") if found is None else (str(found.n), _decimals(found.n_effective))
+        return dict(zip((heading, f"{heading}_effective"), ends, strict=True))
 
-    return replace(counted, csv=csv)
+    return Column(heading, shown, csv)
 
 
 COLUMNS = (
@@ -178,7 +184,7 @@ COLUMNS = (
     metric("overflow_preferred", "overflow preferred %"),
     metric("selected_length_ratio_at_all", "length of the best / mean", scale=1),
     count("ties", lambda row: row.result.ties.get(row.view)),
-    _with_effective(count("n", lambda row: getattr(row.first, "n", None))),
+    _counted("n", lambda row: row.first),
     count("clusters", lambda row: getattr(row.first, "clusters", None)),
     count("unanswered", _unanswered),
     count("examples unanswered", lambda row: row.standing.lost or None),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rmbench.metrics.interval import Statistic, cluster_codes, is_mean
 from rmbench.metrics.measure import Measure
 from rmbench.metrics.paired import apart, cluster_parts, tiers
+from rmbench.results.collection import stands
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import TaskResult
 from rmbench.types import Array, Outcome
@@ -73,11 +74,10 @@ class Ranked:
 
         What could not be read is an answer where the task says what it is worth, and so is an infinity where it counts.
         """
-        stands = {"ok", "inf"} if self.result.task.null_verdict == "no answer" else {"ok", "inf", "refused"}
         failed, is_open = np.zeros((2, len(self.outcomes)), dtype=bool)
         for row, outcome in enumerate(self.outcomes):
             statuses = {answer.status for answer in outcome.answers}
-            failed[row] = not statuses <= stands
+            failed[row] = not statuses <= stands(self.result)
             is_open[row] = "inf" in statuses or _is_open(outcome, self.result.primary_view)
         result: Rows = failed | (is_open & ~self._counts)
         return result

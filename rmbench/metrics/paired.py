@@ -97,7 +97,7 @@ def difference(
     from scipy.special import stdtrit
 
     clusters = np.unique(clusters, return_inverse=True)[1]
-    rows = ours.mean(axis=1) - theirs.mean(axis=1)
+    rows = _apart_by_row(ours, theirs)
     n, c, value = len(rows), int(clusters.max(initial=-1)) + 1, float(rows.mean())
     single = _are_single(ours, theirs)
     variance, freedom = _variance(rows, clusters, [] if single else [ours, theirs])
@@ -165,6 +165,8 @@ def _difference_of(
     ours, theirs = (replace(one, strata=None if strata is None else strata[codes]) for one in (ours, theirs))
     our_value, their_value = whole_value(ours, codes), whole_value(theirs, codes)
     value = our_value - their_value
+    if abs(value) <= _ROUNDING * max(abs(our_value), abs(their_value)):
+        value = 0.0
     if not np.isfinite(value):
         return Difference(np.nan, np.nan, np.nan, np.nan, None, np.nan, n, c)
     parts = (_parts(ours, codes, rows) - _parts(theirs, codes, rows))[there]
@@ -211,6 +213,13 @@ def _parts(statistic: Statistic, codes: Codes, rows: Array) -> Array:
     return shifted
 
 
+def _apart_by_row(ours: Array, theirs: Array) -> Array:
+    """Ours minus theirs [n], both [n, runs] and averaged over their runs, 0 where rounding alone makes it another."""
+    ours, theirs = ours.mean(axis=1), theirs.mean(axis=1)
+    scale = float(np.maximum(np.abs(ours), np.abs(theirs)).max(initial=0.0))
+    return _unrounded(ours - theirs, scale)
+
+
 def _unrounded(differences: Array, scale: float) -> Array:
     """Differences without those that rounding of numbers as large as `scale` makes: a test would take them for some.
 
@@ -243,7 +252,7 @@ def paired_p(ours: Array, theirs: Array, clusters: NDArray[np.integer], *, seed:
     from scipy.special import stdtr
 
     clusters = np.unique(clusters, return_inverse=True)[1]
-    rows = ours.mean(axis=1) - theirs.mean(axis=1)
+    rows = _apart_by_row(ours, theirs)
     variance, freedom = (0.0, 0.0) if _are_single(ours, theirs) else _variance(rows, clusters, [ours, theirs])
     if not variance > 0:
         return sign_flip_p(_summed(rows, clusters), seed=seed)

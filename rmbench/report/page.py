@@ -24,7 +24,17 @@ from rmbench.errors import ResultError
 from rmbench.report import charts, curves
 from rmbench.report.failures import Failure, worst
 from rmbench.results import collection
-from rmbench.results.digest import ERROR_WORDS, Digest, calibration_errors, calibration_map, digest, figure, said, whole
+from rmbench.results.digest import (
+    ERROR_WORDS,
+    Digest,
+    calibration_errors,
+    calibration_map,
+    digest,
+    figure,
+    said,
+    whole,
+    with_effective,
+)
 from rmbench.results.files import atomically
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import CalibrationMap, Definition, Figure, Metric, TaskResult
@@ -58,7 +68,7 @@ class ModelPart:
     calibrations: Sequence[CalibrationMap]
     failures: Sequence[Failure]
     has_texts: bool
-    n: int | None
+    n: str
     metrics: Sequence[Metric]
     subsets: Sequence[Metric]
     subsets_left: int
@@ -139,6 +149,7 @@ def _render(results: Sequence[TaskResult], texts: Mapping[str, Mapping[str, Exam
         "number": _number,
         "percent": lambda value: "-" if value is None else f"{100 * value:.1f}",
         "said": said,
+        "with_effective": with_effective,
         "p_value": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
     }
     environment.filters |= filters
@@ -193,7 +204,7 @@ def _model_part(
         calibrations=result.calibration.maps if result.calibration else (),
         failures=worst(result, texts, outcomes),
         has_texts=bool(texts),
-        n=None if headline is None else headline.n,
+        n="-" if headline is None else with_effective(headline.n, headline.n_effective),
         metrics=[metric for metric in primary if metric.subset == "all"],
         subsets=subsets[:_SUBSET_ROWS],
         subsets_left=len(subsets[_SUBSET_ROWS:]),

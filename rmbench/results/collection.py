@@ -96,6 +96,16 @@ def names(results: Sequence[TaskResult]) -> list[str]:
     return [name if found.count(name) == 1 else f"{name} #{place}" for place, name in enumerate(found, start=1)]
 
 
+def stands(result: TaskResult) -> set[str]:
+    """The statuses that are answers: with a verdict that could not be read where the task says what it is worth."""
+    return {"ok", "inf"} if result.task.null_verdict == "no answer" else {"ok", "inf", "refused"}
+
+
+def is_answered(result: TaskResult) -> bool:
+    """Whether every request has an answer."""
+    return result.statuses.keys() <= stands(result)
+
+
 def groups(results: Sequence[TaskResult]) -> dict[str, dict[str, list[TaskResult]]]:
     """Results by task, and by a title that those share that may be compared with each other.
 
@@ -113,14 +123,17 @@ def groups(results: Sequence[TaskResult]) -> dict[str, dict[str, list[TaskResult
     return tasks
 
 
-def check_comparable(one: tuple[Path, TaskResult], other: tuple[Path, TaskResult]) -> None:
-    """Raises ResultError with the first reason why two results of a task say nothing of each other."""
+def check_comparable(one: tuple[Path, TaskResult], other: tuple[Path, TaskResult], *, again: bool = False) -> None:
+    """Raises ResultError with the first reason why two results of a task say nothing of each other.
+
+    One is no copy of the other; with `again` it may be the same evaluation, made once more.
+    """
     (path, ours), (other_path, theirs) = one, other
     reason = why_not(ours, theirs)
     if reason is not None:
         raise ResultError(f"{path} and {other_path} have {reason} ({_data(ours)}; {_data(theirs)})")
     same = files.result_folder(ours) == files.result_folder(theirs)
-    if same and ours.records.equals(theirs.records):
+    if same and ours.records.equals(theirs.records) and not (again and ours.model_dump() != theirs.model_dump()):
         raise ResultError(f"the same result twice: {path} and {other_path}")
 
 

@@ -92,6 +92,13 @@ def whole(result: TaskResult, view: str) -> list[Metric]:
     return [metric for metric in result.metrics if (metric.view, metric.subset) == (view, "all")]
 
 
+def with_effective(count: int, effective: float | None) -> str:
+    """A count, with as many independent ones as tell as much where these are fewer."""
+    if effective is None or abs(count - effective) < 0.05:
+        return f"{count:,}"
+    return f"{count:,} ({effective:,.{0 if effective >= 100 else 1}f})"
+
+
 def few_clusters(result: TaskResult) -> str | None:
     """A warning where the headline rests on too few clusters, or on a few large ones, to say much; else None."""
     found = figure(result, result.task.headline, result.primary_view)

@@ -13,17 +13,19 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from rmbench.data.conversation import CHOSEN, Responses, read_all, read_prompt
-from rmbench.data.dataset import LeftOut, nothing_left
+from rmbench.data.dataset import LeftOut, nothing_left, oddities
 from rmbench.data.files import Rows
 from rmbench.data.messages import is_turn
 from rmbench.data.rows import Row, told
 from rmbench.errors import DataError
-from rmbench.types import Message
+from rmbench.runs.loading import seldom_collected
+from rmbench.types import Candidate, Example, Message
 
 STDIN = "-"
 _COUNT = re.compile(r"\d{1,9}", re.ASCII)
@@ -52,6 +54,11 @@ class ResponseRows:
         """The prompt that each response answers."""
         return [row.prompt for row in self.read for _ in row.texts]
 
+    @cached_property
+    def policy_of_each(self) -> list[str | None]:
+        """Who wrote each response, where the data say so."""
+        return [policy for row in self.read for policy in row.policies]
+
     @property
     def empty(self) -> int:
         """How many responses say nothing: no text, or white space alone."""
@@ -79,6 +86,7 @@ def input_file(file: Path) -> Iterator[Path]:
         yield path
 
 
+@seldom_collected()
 def rows_of(file: Path, *, columns: Mapping[str, str] | None = None, skip_bad_rows: bool = False) -> ResponseRows:
     """Every row of a data file or folder, or of standard input (`-`). Raises DataError, UsageError."""
     with input_file(file) as path:
@@ -86,21 +94,22 @@ def rows_of(file: Path, *, columns: Mapping[str, str] | None = None, skip_bad_ro
         items = list(read_all(rows))
     read = [item for item in items if isinstance(item, Responses)]
     excluded = Counter([item.reason for item in items if isinstance(item, LeftOut)]) + rows.skipped
+    places = _places(read)
     noted = rows.noted()
     if not read:
         raise nothing_left(rows.name, excluded, noted)
     notes = [f"rows left out: {reason}: {count:,}" for reason, count in excluded.items()]
-    notes += [f"noted: {line}" for line in told(noted)]
+    notes += [f"noted: {line}" for line in told({**_odd(read), **noted})]
     kept = [_kept(asked, columns or {}) for asked in read]
     silent = [not _says(own, asked) for (own, _), asked in zip(kept, read, strict=True)]
-    as_text = all(is_one_text(row.prompt) for row in read)
+    as_text, some_silent = all(is_one_text(row.prompt) for row in read), any(silent)
     own: list[dict[str, Any]] = []
     for (beside, values), asked, lacks in zip(kept, read, silent, strict=True):
-        said = lacks or ("prompt" in beside and any(silent) and not as_text)
+        said = lacks or ("prompt" in beside and some_silent and not as_text)
         prompt = prompt_of(asked.prompt, as_text=as_text) if said else None
         whole = _with(beside, "prompt", prompt, same=not lacks) if said else beside
         own += [_of_one(whole, text, value) for text, value in zip(asked.texts, values, strict=True)]
-    return ResponseRows(read, _places(read), own, notes)
+    return ResponseRows(read, places, own, notes)
 
 
 def _of_one(columns: Mapping[str, Any], text: str, value: Any) -> dict[str, Any]:
@@ -158,11 +167,19 @@ def is_one_text(turns: Sequence[Message]) -> bool:
     return len(turns) == 1 and turns[0].role == "user" and turns[0].is_plain
 
 
+def _odd(read: Sequence[Responses]) -> dict[str, int]:
+    """What a task notes of the same rows, but for empty responses, of which each command has a line of its own."""
+    examples = [Example(row.id, row.prompt, tuple(map(Candidate, row.responses)), row.tools) for row in read]
+    return {what: count for what, count in oddities(examples, frozenset()).items() if what != "empty responses"}
+
+
 def _places(read: Sequence[Responses]) -> list[tuple[str, int]]:
     """Id and candidate of each response. Rows that say both, as those written here, keep theirs; else an id that stood
     before has `#2`, `#3`, ... behind it."""
     said = [_said_place(row) if len(row.texts) == 1 else None for row in read]
     if None not in said and len(set(said)) == len(said):
+        for row in read:
+            row.row.value.get("example_id"), row.row.value.get("candidate")  # which counts as read
         return [place for place in said if place is not None]
     times: Counter[str] = Counter()
     places = []

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from rmbench.data.conversation import POLICY
 from rmbench.data.dataset import prompt_hash
 from rmbench.data.files import read_rows
 from rmbench.errors import DataError
@@ -129,7 +128,7 @@ def _outcome(
 ) -> Outcome:
     """A prompt as measures see it: how good its responses are by `gold`, and what `proxy` makes of them."""
     scores: Array = np.array([proxy[at] for at in places])
-    wrote = [next((str(rows.own[at][name]) for name in POLICY if rows.own[at].get(name)), None) for at in places]
+    wrote = [rows.policy_of_each[at] for at in places]
     return Outcome(
         rows.places[places[0]][0],
         {},

@@ -22,6 +22,7 @@ from rmbench.data.conversation import (
     to_example,
 )
 from rmbench.data.dataset import LeftOut
+from rmbench.data.messages import as_json_list
 from rmbench.data.rows import Row, shown
 from rmbench.kinds.comparison import Comparison
 from rmbench.types import Example
@@ -109,7 +110,7 @@ def _final_answer(text: str | None) -> dict[str, str]:
 
 def _grouped(row: Row) -> Example:
     field = row.need(RESPONSES, _EXPECTED)
-    values = row.value[field]
+    values = as_json_list(row.value[field])
     if not isinstance(values, list):
         raise row.error(f"expected a list of responses, got {shown(values)}", field)
     replies, policy = [read_reply(row, field, value) for value in values], row.name(POLICY)
@@ -125,7 +126,7 @@ def _labels(row: Row, values: list[Any]) -> list[bool | float | None]:
         fields = [holder.need(_LABEL, _EXPECTED) for holder in holders]
         return [_label(row, name, holder.value[name]) for name, holder in zip(fields, holders, strict=True)]
     field = row.need(_LIST_LABELS, _EXPECTED)
-    labels = row.value[field]
+    labels = as_json_list(row.value[field])
     if not isinstance(labels, list) or len(labels) != len(values):
         raise row.error(
             f"expected a list with one label for each of {len(values)} responses, got {shown(labels)}", field
