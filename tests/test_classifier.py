@@ -317,6 +317,17 @@ def test_several_labels_are_no_reward_until_one_is_named(tmp_path: Path) -> None
     assert reward.heads == {"LABEL_0": (reward.value,), "LABEL_1": reward.heads["LABEL_1"]}
 
 
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [({"num_labels": None}, "num_labels None; expected a number"), ({"num_labels": "1"}, "num_labels '1'; expected a"),
+     ({"id2label": ["reward"]}, r"id2label \['reward'\]; expected an object")],
+)  # fmt: skip
+def test_labels_of_another_type_are_named(llama: Path, labels: dict[str, Any], told: str) -> None:
+    change_config(llama, **labels)
+    with pytest.raises(ModelError, match=f"local/.*: config.json has {told}.*, and then the head says how many"):
+        start_classifier(llama)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_single_positions_and_means_of_one_position_are_read_alike(llama: Path, dtype: str) -> None:
     model = start_classifier(llama, dtype=dtype)

@@ -37,12 +37,24 @@ def read_config(checkpoint: Checkpoint, *, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
     check_numbers(checkpoint)
+    _check_labels(checkpoint)
     try:
         return AutoConfig.from_pretrained(
             checkpoint.source, revision=checkpoint.commit, trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"{checkpoint.id}: {first_line(error)}{about_code(error)}") from None
+
+
+def _check_labels(checkpoint: Checkpoint) -> None:
+    """Raises ModelError for labels of another type than transformers takes, which it does not name."""
+    config = checkpoint.json("config.json") or {}
+    for field, kinds, expected in (("num_labels", int, "a number"), ("id2label", dict | None, "an object")):
+        if field in config and not isinstance(config[field], kinds):
+            raise ModelError(
+                f"{checkpoint.id}: config.json has {field} {config[field]!r:.40}; expected {expected}, or to be left"
+                " out, and then the head says how many labels there are"
+            )
 
 
 def check_code(checkpoint: Checkpoint, file: str, *classes: str) -> None:
