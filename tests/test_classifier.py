@@ -328,6 +328,18 @@ def test_labels_of_another_type_are_named(llama: Path, labels: dict[str, Any], t
         start_classifier(llama)
 
 
+@pytest.mark.parametrize("pad", [100_000, -100_000])
+def test_a_pad_token_that_the_table_has_no_row_for_is_named_or_never_met(tmp_path: Path, llama: Path, pad: int) -> None:
+    change_config(llama, pad_token_id=pad)
+    with pytest.raises(ModelError, match=f"local/llama: .*; config.json has pad_token_id {pad}"):
+        start_classifier(llama)
+    folder = gpt2(tmp_path / "gpt2")  # whose table has no row for padding
+    change_config(folder, pad_token_id=pad)
+    model = start_classifier(folder)
+    assert model.pool == "last"
+    assert values(model) == approx(transformers_own(folder)[:, 0])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_single_positions_and_means_of_one_position_are_read_alike(llama: Path, dtype: str) -> None:
     model = start_classifier(llama, dtype=dtype)

@@ -120,6 +120,9 @@ def read_weights(
             )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ModelError(f"{checkpoint.id}: {first_line(error)}{about_code(error)}") from None
+    except AssertionError as error:  # torch's, of a row of the table of embeddings that is not there
+        pad = config.get_text_config().pad_token_id
+        raise ModelError(f"{checkpoint.id}: {first_line(error)}; config.json has pad_token_id {pad}") from None
     for name, held, described in sorted(loaded["mismatched_keys"])[:1]:
         raise ModelError(
             f"{checkpoint.id}: {name} has the shape {list(held)}, and config.json describes {list(described)}"
