@@ -21,7 +21,7 @@ from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import SHAPES, Model, Opened, Option, subject_of
 from rmbench.models.borrowed import READING, UNDERSTOOD, Borrowed, is_lent, lend
 from rmbench.models.callables import CALLS, PythonCallable
-from rmbench.models.value_head import head_of
+from rmbench.models.value_head import head_of, unread_heads
 from rmbench.plugins import MODELS, PluginGroup, did_you_mean
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -496,10 +496,12 @@ def _family_of(source: str, revision: str | None) -> str:
         return "classifier"
     if head_of(checkpoint) is not None:
         return "value_head"
-    found = ", ".join(architectures) or "no architecture"
+    stated = ", ".join(architectures) or "no architecture"
+    if config.get("peft_type") is not None:
+        stated = f"an adapter with task_type {config.get('task_type')!r}"
     raise UsageError(
-        f"{source!r} does not say what family it is ({found} in its config, no sequence classification head); "
-        f"write FAMILY:{source} with one of {', '.join(plugins.names(MODELS))}"
+        f"{source!r} does not say what family it is ({stated} in its config, no sequence classification head); "
+        f"write FAMILY:{source} with one of {', '.join(plugins.names(MODELS))}{unread_heads(checkpoint)}"
     )
 
 
