@@ -42,7 +42,7 @@ def command(folder: Path, everything: bool, no_browser: bool) -> None:
 def _results(folder: Path) -> list[TaskResult]:
     """The results under `folder`: every JSON file that has its records beside it. Raises ResultError."""
     from rmbench.errors import ResultError
-    from rmbench.results import collection, files
+    from rmbench.results import collection
 
     if not folder.is_dir():
         raise ResultError(f"{folder}: no such folder; expected one with results, as `rmbench run --out` writes")

@@ -269,7 +269,7 @@ def accuracy_chance(s: Standings) -> Statistic:
         "fraction",
         title="Accuracy of a reward that is drawn",
         unit="share of examples",
-        caveat="says nothing of the model but which examples count; known of these examples, so that its ends are itself",
+        caveat="says nothing of the model but which examples count; it is known, so its ends are itself",
     )
     return replace(chance, interval=_known)
 
