@@ -687,6 +687,15 @@ def test_ids_that_would_lie_in_one_folder_are_told_apart(ids: tuple[str, str], t
     assert len({path.parent.parent for path in results}) == 2
 
 
+@pytest.mark.parametrize("left", ["{", "[]", '{"subject": {"id": "Org/model"}, "schema_version": 2}'])
+def test_what_is_left_of_an_older_or_damaged_result_is_written_over(tmp_path: Path, left: str) -> None:
+    path = evaluate(tmp_path / "results", longest, name="Org/model")
+    result = files.read(path, tables=True)
+    path.write_text(left)
+    assert files.write(result, tmp_path / "results") == path
+    assert files.read(path).subject.id == "Org/model"
+
+
 def test_a_result_of_another_model_is_never_written_over(tmp_path: Path) -> None:
     path = evaluate(tmp_path / "results", longest, name="Org/model")
     result = files.read(path, tables=True)

@@ -6,11 +6,13 @@ The JSON is written last, so where there is a result its tables are there too.
 from __future__ import annotations
 
 import glob
+import json
 import math
 import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -84,10 +86,11 @@ def check_writable(out: Path) -> None:
 def write(result: TaskResult, out: Path) -> Path:
     """Writes a result with its tables and returns the JSON's path. Raises ResultError; what was scored is kept.
 
-    A result of another model is never overwritten, as where a file system does not tell `Org` from `org`.
+    A result of another model is never overwritten, as where a file system does not tell `Org` from `org`; one that an
+    older version wrote, or that is damaged, is.
     """
     target = out / result_path(result)
-    if target.exists() and (there := read(target).subject.id) != result.subject.id:
+    if (there := _model_at(target)) not in (None, result.subject.id):
         raise ResultError(f"{target}: holds a result of {there!r}; expected one of {result.subject.id!r}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -103,6 +106,13 @@ def write(result: TaskResult, out: Path) -> Path:
             "command with another --out finishes without scoring again"
         ) from error
     return target
+
+
+def _model_at(path: Path) -> str | None:
+    """The id of the model that a file is of; None where there is none that could be told."""
+    with suppress(OSError, ValueError, RecursionError, LookupError, TypeError):
+        return str(json.loads(bounded.read_text(path))["subject"]["id"])
+    return None
 
 
 def requests_path(path: Path) -> Path:
