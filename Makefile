@@ -3,12 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test prove prove-full bench lint leaderboard clean
+.PHONY: demo test prove prove-full bench lint leaderboard docs clean
 
 demo: .venv/ready
 	$(BIN)/rmbench run -m demo -m length -m random -t rewardmath_mini -t best_of_n --out .demo/results
 	$(BIN)/rmbench leaderboard build --folder .demo
-	cat .demo/summary.md
+	@echo
+	@echo 'That was the demo: two tasks of ten and four answers to a prompt, chance beside each headline. To go on:'
+	@echo '  source $(BIN)/activate                            # rmbench is in there'
+	@echo '  rmbench view .demo/results                        # the same as a page, with plots and failures'
+	@echo '  rmbench run -m ./my-checkpoint -m length -t preference --data preference=pairs.jsonl'
+	@echo '  rmbench list tasks                                # what else there is; tables are in .demo/*.md'
 
 test: .venv/ready
 	$(BIN)/pytest
@@ -22,10 +27,12 @@ prove: .venv/ready
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/tails.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/fuzz.py
 
 # hours: the same checks with the repetitions whose figures benchmarks/RESULTS.md holds; never part of CI
 prove-full: .venv/ready
 	$(BIN)/python benchmarks/coverage.py --full
+	$(BIN)/python benchmarks/fuzz.py --full
 	$(BIN)/python benchmarks/tiers.py --full
 	$(BIN)/python benchmarks/compare.py --full
 	$(BIN)/python benchmarks/fingerprints.py
@@ -45,6 +52,11 @@ lint: .venv/ready
 
 leaderboard: .venv/ready
 	$(BIN)/rmbench leaderboard build
+
+# what README and the docs show of the program itself
+docs: .venv/ready
+	$(BIN)/python docs/metrics.py
+	$(BIN)/python docs/picture.py
 
 # torch is named first and alone: any wider request makes pip fetch gigabytes of CUDA
 .venv/ready: pyproject.toml constraints.txt

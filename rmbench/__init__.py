@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from rmbench.errors import ResultError as ResultError
     from rmbench.errors import RmbenchError as RmbenchError
     from rmbench.errors import UsageError as UsageError
+    from rmbench.judged_results import compare_results as compare_results
+    from rmbench.judged_results import select_responses as select_responses
+    from rmbench.judged_results import selection_at_n as selection_at_n
+    from rmbench.judged_results import write_report as write_report
     from rmbench.models.spec import load_model as load_model
     from rmbench.models.spec import open_model as open_model
     from rmbench.plugins import load_task as load_task
@@ -28,11 +32,15 @@ _HOMES = {
     "RmbenchError": "rmbench.errors",
     "TaskResult": "rmbench.results.schema",
     "UsageError": "rmbench.errors",
+    "compare_results": "rmbench.judged_results",
     "evaluate": "rmbench.runs.evaluate",
     "load_model": "rmbench.models.spec",
     "load_task": "rmbench.plugins",
     "open_model": "rmbench.models.spec",
     "score": "rmbench.runs.score",
+    "select_responses": "rmbench.judged_results",
+    "selection_at_n": "rmbench.judged_results",
+    "write_report": "rmbench.judged_results",
 }
 
 __all__ = [
@@ -43,11 +51,15 @@ __all__ = [
     "RmbenchError",
     "TaskResult",
     "UsageError",
+    "compare_results",
     "evaluate",
     "load_model",
     "load_task",
     "open_model",
     "score",
+    "select_responses",
+    "selection_at_n",
+    "write_report",
 ]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -111,17 +111,35 @@ def entry(group: PluginGroup, name: str) -> PluginEntry:
     return first
 
 
-def summaries(group: PluginGroup) -> list[tuple[str, str]]:
-    """Name and one line of each plugin of a group; of one that cannot be loaded, the reason."""
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A plugin by its name, with one line on what it is, or on why it cannot be loaded."""
+
+    name: str
+    summary: str | None
+    error: str | None = None
+
+
+def listed(group: PluginGroup) -> list[Listed]:
+    """Every plugin of a group, also those that cannot be loaded. What one prints goes to standard error."""
     lines = []
     for name in names(group):
         try:
-            plugin = load(group, name)
+            with redirect_stdout(sys.stderr):
+                plugin = load(group, name)
+                lines.append(Listed(name, str(plugin.summary) if group.attribute else summary(plugin)))
         except Exception as error:  # a plugin may raise anything, and a list has to go on
-            lines.append((name, f"cannot be loaded: {_reason(error)}"))
-        else:
-            lines.append((name, plugin.summary if group.attribute else summary(plugin)))
+            lines.append(Listed(name, None, " ".join(_reason(error).split())))
     return lines
+
+
+def spec_starts(group: PluginGroup) -> list[str]:
+    """How a MODEL or POLICY of each kind begins: its name, behind which a colon waits for a source where one is due."""
+    starts = []
+    for name in names(group):
+        with suppress(Exception):  # who asks for a broken one is told
+            starts.append(name if getattr(load(group, name), "SOURCE", "required") == "none" else f"{name}:")
+    return starts
 
 
 def task_names() -> list[str]:
@@ -240,7 +258,7 @@ def _declares(group: PluginGroup, name: str) -> bool:
     """Whether a module beside the plugins is one: it has something of a plugin, or cannot be asked."""
     try:
         module = import_module(f"{group.package}.{name}")
-    except Exception:  # raised again where it is loaded
+    except (Exception, SystemExit):  # raised again where it is loaded
         return True
     return any(hasattr(module, attribute) for attribute in group.needs)
 

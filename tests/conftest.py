@@ -1,4 +1,4 @@
-"""Every test has its own cache folder and no network."""
+"""Every test has its own cache folder, no network and no terminal."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RMBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("COLUMNS", "120")  # whatever terminal tests are started from
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ HEAVY = {"torch", "transformers", "datasets", "pandas", "scipy", "sklearn", "pya
 
 # Each layer may import itself and those before it; a module belongs to the longest prefix that it has here
 LAYERS = [
-    ["rmbench.errors", "rmbench.types", "rmbench.cache", "rmbench.device"],
+    ["rmbench.errors", "rmbench.types", "rmbench.cache", "rmbench.device", "rmbench.bounded"],
     ["rmbench.plugins", "rmbench.metrics", "rmbench.calibration", "rmbench.data", "rmbench.results"],
     ["rmbench.models.base", "rmbench.policies.base"],
     ["rmbench.checkpoints"],
@@ -49,6 +49,7 @@ ONLY = {
         "rmbench.correlate",
         "rmbench.results",
         "rmbench.metrics",
+        "rmbench.bounded",
         "rmbench.errors",
         "rmbench.types",
     ),

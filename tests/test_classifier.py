@@ -317,6 +317,29 @@ def test_several_labels_are_no_reward_until_one_is_named(tmp_path: Path) -> None
     assert reward.heads == {"LABEL_0": (reward.value,), "LABEL_1": reward.heads["LABEL_1"]}
 
 
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [({"num_labels": None}, "num_labels None; expected a number"), ({"num_labels": "1"}, "num_labels '1'; expected a"),
+     ({"id2label": ["reward"]}, r"id2label \['reward'\]; expected an object")],
+)  # fmt: skip
+def test_labels_of_another_type_are_named(llama: Path, labels: dict[str, Any], told: str) -> None:
+    change_config(llama, **labels)
+    with pytest.raises(ModelError, match=f"local/.*: config.json has {told}.*, and then the head says how many"):
+        start_classifier(llama)
+
+
+@pytest.mark.parametrize("pad", [100_000, -100_000])
+def test_a_pad_token_that_the_table_has_no_row_for_is_named_or_never_met(tmp_path: Path, llama: Path, pad: int) -> None:
+    change_config(llama, pad_token_id=pad)
+    with pytest.raises(ModelError, match=f"local/llama: .*; config.json has pad_token_id {pad}"):
+        start_classifier(llama)
+    folder = gpt2(tmp_path / "gpt2")  # whose table has no row for padding
+    change_config(folder, pad_token_id=pad)
+    model = start_classifier(folder)
+    assert model.pool == "last"
+    assert values(model) == approx(transformers_own(folder)[:, 0])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_single_positions_and_means_of_one_position_are_read_alike(llama: Path, dtype: str) -> None:
     model = start_classifier(llama, dtype=dtype)
@@ -480,11 +503,19 @@ class OwnForward(LlamaForSequenceClassification):
 def test_a_forward_that_a_checkpoint_brings_reads_where_it_does(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    if place == "the very last column":  # a config that says nothing of labels has two of them to transformers
+    code, renamed = OWN_FORWARD.replace("PLACE", OWN_FORWARDS[place]), place == "the last, without any axis"
+    if renamed:
+        code = code.replace("self.score", "self.own_head").replace(
+            "(config)\n        self", "(config)\n        del self.score\n        self"
+        )
+        weights = load_file(llama / "model.safetensors")
+        weights["own_head.weight"] = weights.pop("score.weight")
+        save_file(weights, llama / "model.safetensors", metadata={"format": "pt"})
+    if renamed or place == "the very last column":  # to transformers such a config has two labels
         config = json.loads((llama / "config.json").read_text())
         config = {name: value for name, value in config.items() if name not in ("num_labels", "id2label", "label2id")}
         (llama / "config.json").write_text(json.dumps(config))
-    (llama / "modeling_own.py").write_text(OWN_FORWARD.replace("PLACE", OWN_FORWARDS[place]))
+    (llama / "modeling_own.py").write_text(code)
     change_config(llama, pad_token_id=3, auto_map={"AutoModelForSequenceClassification": "modeling_own.OwnForward"})
     (llama / "chat_template.jinja").write_text(
         "{{ bos_token }}{% for turn in messages %}<|{{ turn.role }}|>{{ turn.content }}{{ eos_token }}{% endfor %}"

@@ -328,7 +328,7 @@ def test_text_from_data_is_printed_as_it_is(tmp_path: Path, capsys: Any) -> None
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_no_width_loses_a_name(width: int, pairs: Path, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("rmbench.cli._report._console", lambda: Console(width=width))
+    monkeypatch.setattr("rmbench.cli._report.terminal", lambda: Console(width=width))
     rows = [{"prompt": "p", "chosen": "a", "rejected": "b"}, *PAIRS]
     data = ("-t", "preference", "--data", f"preference={write_rows(tmp_path / 'r.jsonl', rows)}", "--out", tmp_path)
     assert run("run", "-m", "length", "-m", "random", *data) == 0
@@ -497,3 +497,184 @@ def test_fresh_asks_own_code_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert main([*command, *more]) == 0
         calls.append(len(sys.modules["counting"].CALLS))
     assert calls == [8, 8, 16]
+
+
+def shell(command: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """A command line as bash runs it, the exit code that of the first command in a pipe which fails."""
+    line = f"set -o pipefail; {command}".replace("rmbench", f"{sys.executable} -m rmbench")
+    environment = os.environ | {"RMBENCH_CACHE": str(tmp_path / "cache")}
+    return subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "error"),
+    [
+        ("rmbench schema | head -c 0", 141, ""),
+        ("rmbench show preference | true", 141, ""),  # rich writes it
+        ("PYTHONUNBUFFERED=1 rmbench list tasks | true", 141, ""),
+        ("rmbench schema > /dev/full", 1, "rmbench: error: standard output cannot be written (No space left"),
+        ("rmbench --help > /dev/full", 1, "rmbench: error: standard output cannot be written (No space left"),
+        ("rmbench list models --json >&-", 0, ""),
+        ("rmbench rum 2> /dev/full", 2, ""),
+        ("rmbench rum 2>&-", 2, ""),
+    ],
+)
+def test_whatever_becomes_of_its_output_a_command_ends_in_a_line_at_most(
+    command: str, code: int, error: str, tmp_path: Path
+) -> None:
+    done = shell(command, tmp_path)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count("\n") == bool(error)
+    assert done.stderr.startswith(error)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["rum"], "unknown command 'rum': did you mean 'run'?; there is "),
+        (["leaderboard", "bild"], "leaderboard: unknown command 'bild': did you mean 'build'?; there is add, build"),
+        (["run", "--modle", "x"], "run: no such option '--modle'. (Did you mean one of: '--model'"),
+        (["score", "x.jsonl", "--modell", "x"], "score: no such option '--modell'. Did you mean '--model'?"),
+        (["run", "-m", "length"], "run: missing option '-t' / '--task'"),
+        (["run", "-t", "best_of_n", "--limit", "none"], "run: invalid value for '--limit': 'none' is not a valid"),
+        (["list", "policys"], "policys: no such file or folder: did you mean 'policies'"),
+        (["list", "tasks", "modles"], "unknown 'modles': did you mean 'models'?; expected tasks, models"),
+        (["show", "best_of_m"], "unknown task 'best_of_m': did you mean 'best_of_n'?"),
+    ],
+)
+def test_what_click_refuses_is_one_line_too_and_names_the_near_one(
+    arguments: list[str], error: str, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert printed.err.startswith(f"rmbench: error: {error}")
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("width", ["80", "100"])
+@pytest.mark.parametrize("arguments", [["--help"], ["leaderboard", "--help"]])
+def test_no_summary_of_a_command_is_cut(arguments: list[str], width: str, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    assert run(*arguments) == 0
+    printed = capsys.readouterr().out
+    assert "..." not in printed.partition("Commands:")[2]
+    for line in printed.splitlines():
+        assert len(line) <= int(width)
+
+
+@pytest.mark.parametrize(
+    ("words", "begun", "completed"),
+    [
+        ("rmbench sc", 1, {"plain,schema", "plain,score"}),
+        ("rmbench run -t best", 3, {"plain,best_of_n"}),
+        ("rmbench run -t suite", 3, {"plain,suite:bundled"}),
+        ("rmbench score rows.jsonl -m cl", 4, {"file,cl", "plain,classifier:"}),
+        ("rmbench run -p out", 3, {"file,out", "plain,outputs:"}),
+        ("rmbench list po", 2, {"file,po", "plain,policies"}),
+        ("rmbench show pref", 2, {"file,pref", "plain,preference"}),
+        ("rmbench run --control-tokens t", 3, {"plain,text"}),
+    ],
+)
+def test_a_shell_completes_commands_and_names(
+    words: str, begun: int, completed: set[str], capsys: Any, monkeypatch: Any
+) -> None:
+    for name, value in (("COMP_WORDS", words), ("COMP_CWORD", begun), ("_RMBENCH_COMPLETE", "bash_complete")):
+        monkeypatch.setenv(name, str(value))
+    assert main([]) == 0
+    assert {*capsys.readouterr().out.split()} == completed
+
+
+def test_completion_is_installed_as_readme_says(capsys: Any, monkeypatch: Any) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    for name in ("bash", "zsh", "fish"):
+        monkeypatch.setenv("_RMBENCH_COMPLETE", f"{name}_source")
+        assert main([]) == 0
+        assert "_RMBENCH_COMPLETE" in capsys.readouterr().out
+    assert "_RMBENCH_COMPLETE=bash_source rmbench" in readme
+
+
+def test_list_and_show_take_files_folders_and_several_and_speak_json(pairs: Path, tmp_path: Path, capsys: Any) -> None:
+    data = ("-t", "preference", "--data", f"preference={pairs}", "--out")
+    for folder, model in (("a", "length"), ("b", "random"), ("b", "length")):
+        assert run("run", "-m", model, *data, tmp_path / folder) == 0
+    [one] = (tmp_path / "a").rglob("preference-*.json")
+    capsys.readouterr()
+    assert run("list", one, tmp_path / "b") == 0
+    printed = capsys.readouterr().out
+    assert str(one) in printed.splitlines()  # a path is never broken
+    assert printed.count(" on preference v2: accuracy 50.0 % [9.5, 90.5], 2 examples") == 3
+    assert run("list", tmp_path, "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [(row["model"], row["metric"], row["value"]) for row in listed] == [
+        (model, "accuracy", 0.5) for model in ("rmbench/length", "rmbench/length", "rmbench/random")
+    ]
+    assert run("show", one, tmp_path / "b", "--json", "--metric", "mrr") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [{metric["name"] for metric in result["metrics"]} for result in shown] == [{"mrr"}] * 3
+    assert run("show", tmp_path) == 0
+    assert capsys.readouterr().out.count("on preference v2\n") == 3
+    assert run("show", "preference", "lengths", "--json") == 0
+    assert [task["subject"] for task in json.loads(capsys.readouterr().out)] == ["reward_model", "policy"]
+
+
+def test_a_result_that_cannot_be_read_is_named_and_the_list_goes_on(pairs: Path, tmp_path: Path, capsys: Any) -> None:
+    data = ("-t", "preference", "--data", f"preference={pairs}", "--out", tmp_path)
+    assert run("run", "-m", "length", "-m", "random", *data) == 0
+    broken, whole = sorted(tmp_path.rglob("preference-*.json"))
+    broken.write_text("{")
+    capsys.readouterr()
+    assert run("list", tmp_path) == 1
+    printed = capsys.readouterr()
+    assert str(broken) in printed.err
+    assert str(whole) in printed.out
+
+
+def test_list_knows_policies_and_speaks_json(capsys: Any) -> None:
+    assert run("list", "policies", "suites") == 0
+    assert {"local", "outputs", "bundled"} <= set(capsys.readouterr().out.split())
+    assert run("list", "models", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {"group": "models", "name": "length", "summary": listed[2]["summary"], "error": None} in listed
+
+
+def test_the_sample_of_readme_is_what_a_run_prints(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run("run", "-m", "length", "-m", "random", "-t", "best_of_n", "--out", tmp_path) == 0
+    printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines())
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    sample = readme.partition("$ rmbench run -m length -m random -t best_of_n\n")[2].partition("\n```")[0]
+    assert sample.count("\n") > 8
+    assert sample in printed
+
+
+def words_broken(printed: str, words: set[str]) -> set[str]:
+    """Those of the words that no line has whole."""
+    return {word for word in words if word not in printed}
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_at_a_terminals_width_nothing_vanishes_and_no_word_or_number_is_broken(
+    width: int, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert run("run", "-m", "length", "-m", "random", "-t", "best_of_n", "--limit", "30", "--out", tmp_path) == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= width or "Results and records" in printed.splitlines()[-1]
+    result, _ = (TaskResult.model_validate_json(path.read_text()) for path in sorted(tmp_path.rglob("best_of_n.json")))
+    ends = (
+        f"[{100 * metric.ci_low:.1f}, {100 * metric.ci_high:.1f}]"
+        for name in ("accuracy", "mrr", "auc", "accuracy_right_longer", "accuracy_length_controlled")
+        if (metric := result.metric(name)).ci_low is not None and metric.ci_high is not None
+    )
+    assert not words_broken(printed, {*ends, "controlled", "temperature", "calibrated", "rmbench/length"})
+    paths = sorted(map(str, tmp_path.rglob("best_of_n.json")))
+    assert run("show", *paths) == 0
+    shown = capsys.readouterr().out
+    assert "\u2026" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    assert not words_broken(shown, {*result.statistics, *(metric.subset for metric in result.metrics)})
+    assert run("compare", *paths) == 3  # a try, of 30 examples
+    assert "\u2026" not in capsys.readouterr().out

@@ -310,7 +310,7 @@ def test_results_over_other_responses_are_another_benchmark(tmp_path: Path, caps
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_the_table_is_whole_at_any_width(monkeypatch: pytest.MonkeyPatch, capsys: Any, width: int) -> None:
-    monkeypatch.setattr("rmbench.cli.correlate._PIPED_WIDTH", width)
+    monkeypatch.setenv("COLUMNS", str(width))
     assert run("--downstream", "Chatbot Arena") == 0
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= width

@@ -252,10 +252,29 @@ def test_a_field_of_a_message_reaches_the_template_and_the_key(name: str) -> Non
     assert keys[0].hex()[:16] == "320718c710d986b6", "requests without such fields keep the keys they had"
 
 
-def test_the_name_of_who_speaks_is_kept_and_bookkeeping_is_counted() -> None:
+def test_the_name_of_who_speaks_is_kept_and_said_and_bookkeeping_is_counted() -> None:
     judged, scored, noted = both(sides(turn("user", "?", name="Ada", timestamp=3, weight=None)))
     assert judged[0].prompt[0].name == scored[0].prompt[0].name == "Ada"
-    assert told(noted) == ["message fields not read: timestamp (2)"]
+    assert told(noted) == ["message fields not read: timestamp (2)",
+                           "message fields that only a template sees: name (2)"]  # fmt: skip
+
+
+def test_what_a_turn_holds_beside_its_text_is_written_with_it_and_read_again(tmp_path: Path) -> None:
+    asked = [
+        turn("user", "one", name="Ada"),
+        turn("assistant", "two", reasoning_content="why"),
+        turn("user", "?", mine=0),
+    ]
+    path = write(tmp_path / "rows.jsonl", [sides(*asked)])
+    scored, written = tmp_path / "o.jsonl", tmp_path / "g.jsonl"
+    assert run("score", path, "-m", "length", "-o", scored) == 0
+    write(tmp_path / "said.jsonl", [{"prompt": asked, "output": "good"}])
+    prompts = write(tmp_path / "prompts.jsonl", [{"messages": asked, "id": 1}])
+    assert run("generate", prompts, "-p", f"outputs:{tmp_path / 'said.jsonl'}", "-o", written) == 0
+    for out in (scored, written):
+        row = json.loads(out.read_text().splitlines()[0])
+        assert row["prompt"] == asked
+        assert row["response"] == "good"
 
 
 @pytest.mark.parametrize("command", ["run", "score", "select"])
@@ -531,6 +550,15 @@ def test_a_score_file_may_have_a_row_a_pair(names: tuple[str, str], texts: bool,
         with pytest.raises(DataError, match="4 rows without an id, and the data have 3 examples"):
             rmbench.evaluate(f"scores:{path}", ["preference"], data={"preference": rows[:3]})
     assert math.isclose(result.records["reward"].to_pylist()[0], 0)
+
+
+def test_rows_of_texts_join_data_that_have_ids_of_their_own(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i}?", **PAIR} for i in range(4)]
+    scores = [{**row, "chosen_reward": i, "rejected_reward": 1.5} for i, row in enumerate(rows)]
+    path = write(tmp_path / "s.jsonl", scores[::-1])
+    data = [{"id": f"mine-{i}", **row} for i, row in enumerate(rows)]
+    (result,) = rmbench.evaluate(f"scores:{path}", ["preference"], data={"preference": data})
+    assert result.records["reward"].to_pylist() == [0, 1.5, 1, 1.5, 2, 1.5, 3, 1.5]
 
 
 def test_a_score_file_may_be_a_table_of_texts(tmp_path: Path) -> None:

@@ -271,6 +271,31 @@ def test_an_attribute_that_an_entry_point_names_and_is_not_there(install: Instal
         load_task("absent")
 
 
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+        ("raise SystemExit('no GPU')", "ends the program where it is imported: no GPU"),
+        ("def f(:", "SyntaxError: "),
+        ("TASK = 1", "has no name"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_broken_plugin_is_named_and_the_list_goes_on(
+    install: Install, capsys: Any, code: str, reason: str, as_json: bool
+) -> None:
+    package = f"plug_broken_{abs(hash((code, as_json)))}"
+    install(package, {"broken.py": f"print('loud')\n{code}"}, tasks=f"broken = {package}.broken:TASK")
+    assert main(["list", "tasks", *(["--json"] if as_json else [])]) == 0
+    printed = capsys.readouterr()
+    assert "loud" not in printed.out
+    rows = json.loads(printed.out) if as_json else []
+    said = next((row["error"] for row in rows if row["name"] == "broken"), " ".join(printed.out.split()))
+    assert f"task 'broken' ({package}.broken:TASK of the package {package})" in said
+    assert reason in said
+    assert "best_of_n" in printed.out
+
+
 def test_a_card_may_be_the_text_itself_and_one_that_is_nowhere_says_where_it_was_looked_for() -> None:
     assert read_card(CARD).front["pretty_name"] == "Ours"
     assert read_card("preference", "rmbench.tasks.preference").name == "preference"
@@ -284,9 +309,9 @@ def test_a_card_may_be_the_text_itself_and_one_that_is_nowhere_says_where_it_was
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.noun)
 def test_every_plugin_can_be_loaded_and_says_what_it_is(group: plugins.PluginGroup) -> None:
-    for name, summary in plugins.summaries(group):
-        assert summary, name
-        assert not summary.startswith("cannot be loaded"), name
+    for one in plugins.listed(group):
+        assert one.error is None, one
+        assert one.summary, one
 
 
 @pytest.mark.parametrize("group", [plugins.MODELS, plugins.POLICIES], ids=lambda group: group.noun)

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
 import rmbench
 from rmbench.report import page
 from rmbench.runs.loading import load_tasks
+from rmbench.runs.respond import evaluate_policy
+from rmbench.types import Reward
 
 pytestmark = pytest.mark.prove
 
@@ -36,6 +39,22 @@ FLAGS = [
 
 def longest(prompt: str, response: str) -> float:
     return len(response)
+
+
+class Compares:
+    """Prefers the longer response, of every third prompt the one that is shown first; of every fifth nobody."""
+
+    answers = frozenset({"compare"})
+    fingerprint = None
+
+    def rewards(self, requests: Any) -> Any:
+        for index, request in enumerate(requests):
+            first, second = (len(shown.text) for shown in request.responses)
+            turn = len(request.prompt[0].text) + first * second
+            if turn % 5 == 0:
+                yield index, Reward((float("nan"), float("nan")), status="refused", detail=f"{HOSTILE}")
+            else:
+                yield index, Reward((1.0, 0.0) if turn % 3 == 0 else (float(first > second), float(first <= second)))
 
 
 class Elements(HTMLParser):
@@ -102,10 +121,24 @@ def report(folder: Path, tasks: Sequence[str] = ("preference", "best_of_n", "len
     data = folder / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     loaded = load_tasks(tasks, data={"preference": data})
-    results = [result for model in (longest, "random") for result in rmbench.evaluate(model, loaded)]
+    models = (longest, "random", Compares())
+    results = [result for model in models for result in rmbench.evaluate(model, loaded)]
+    results += written(folder)
     texts = {each.task.name: {example.id: example for example in each.data.examples} for each in loaded}
     page.write(results, texts, folder / "report.html")
     return folder / "report.html"
+
+
+def written(folder: Path) -> list[rmbench.TaskResult]:
+    """What a policy wrote, some of it hostile and some cut by a cap."""
+    rows = [
+        {"prompt": f"{HOSTILE}{n}", "output": f"{HOSTILE} {n}", "tokens": 30 * n + 9, "cap": 1000,
+         "finish": "length" if n > 25 else "stop"}
+        for n in range(30)
+    ]  # fmt: skip
+    file = folder / "outputs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return evaluate_policy(f"outputs:{file}", ["lengths"], data={"lengths": file})
 
 
 @pytest.mark.parametrize("width", [1400, 500])
@@ -122,7 +155,7 @@ def test_every_plot_is_drawn_and_nothing_complains(width: int, tmp_path: Path) -
 
 def test_what_a_response_holds_stays_text(tmp_path: Path) -> None:
     visit = browse(report(tmp_path))
-    assert re.findall(r"<title>(.*?)</title>", visit.dom) == ["rmbench: preference, best_of_n, length_bias"]
+    assert re.findall(r"<title>(.*?)</title>", visit.dom) == ["rmbench: preference, best_of_n, length_bias, lengths"]
     elements = Elements(visit.dom).elements
     assert not [tag for tag, _ in elements if tag in ("img", "iframe", "object", "embed", "link")]
     assert not [name for _, given in elements for name in given if name.startswith("on")]

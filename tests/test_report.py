@@ -281,24 +281,164 @@ def test_rewards_too_far_apart_for_a_number_have_no_points() -> None:
 
 
 class Compares:
-    """Prefers the longer response, and says so by comparing."""
+    """Prefers the longer response, and says so by comparing; the one shown first where `moved` says so of a prompt, and
+    nobody where `refused` does."""
 
     answers = frozenset({"compare"})
     fingerprint = None
+
+    def __init__(self, moved: Sequence[str] = (), refused: Sequence[str] = ()) -> None:
+        self.moved, self.refused = moved, refused
 
     def rewards(self, requests: Any) -> Any:
         from rmbench.types import Reward
 
         for index, request in enumerate(requests):
             first, second = (len(shown.text) for shown in request.responses)
-            yield index, Reward((float(first > second), float(first < second)))
+            prompt = request.prompt[0].text
+            if prompt in self.refused:
+                yield index, Reward((np.nan, np.nan), status="refused", detail="no <b> verdict")
+            else:
+                yield (
+                    index,
+                    Reward((1.0, 0.0) if prompt in self.moved else (float(first > second), float(first < second))),
+                )
 
 
-def test_a_model_that_only_compares_has_failures_and_says_what_it_has_not(tmp_path: Path) -> None:
+def test_a_model_that_only_compares_has_failures_and_no_empty_plot(tmp_path: Path) -> None:
     result, texts = evaluate(tmp_path, Compares(), pairs(20))
     text = written(tmp_path, [result], texts)
-    assert text.count("this model compared pairs and gave no rewards") >= 3
+    assert "Not shown" not in text
+    assert "This model compared responses and gave no rewards." in text
     assert "1 of 1 wrong answers were preferred to the right one" in text
+
+
+@pytest.mark.parametrize("task", ["preference", "best_of_n"])
+def test_what_became_of_each_pair_and_what_its_place_did_is_drawn(task: str, tmp_path: Path) -> None:
+    # p0: 3 to 8 characters, wrong; p1: moved; p2 and p5: 11 to 10 and 13, right and wrong; p4: refused
+    rows: list[Any] = [pairs(6)[place] for place in (0, 1, 2, 4)]
+    if task == "best_of_n":
+        rows = [
+            {"prompt": row["prompt"], "responses": [row["chosen"], row["rejected"]], "labels": [1, 0]} for row in rows
+        ]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (loaded,) = load_tasks([task], data={task: data})
+    (result,) = rmbench.evaluate(Compares(moved=["p1"], refused=["p4"]), [loaded])
+    drawn = {spec["description"].split(",")[0]: spec for spec in specs(written(tmp_path, [result], {})).values()}
+    counts = {at["name"]: at["count"] for data in drawn["Pairs"]["datasets"].values() for at in data}
+    assert counts == {
+        "right in both orders": 1,
+        "wrong in both orders": 1,
+        "whoever is shown first": 1,
+        "no verdict in some order": 1,
+    }
+    places = {
+        at["name"]: at["value"]
+        for data in drawn["Where the right answer stands"]["datasets"].values()
+        for at in data
+        if "name" in at
+    }
+    assert places == {
+        "right answer shown first": pytest.approx(2 / 3),
+        "right answer shown second": pytest.approx(1 / 3),
+    }
+    shown = {at["name"] for data in drawn["Orders and refusals"]["datasets"].values() for at in data if "name" in at}
+    assert shown == {"consistency", "position bias", "refused"}
+
+
+def nan_of(prompt: str, response: str) -> float:
+    if prompt == "p3":
+        raise ValueError("no <i>reward</i> for it")
+    return float("nan") if prompt == "p5" and "w" in response else len(response)
+
+
+@pytest.mark.parametrize(
+    ("model", "count", "said"),
+    [
+        (nan_of, 2, ["error: ", "candidate 0; candidate 1", "nan (candidate 1)"]),
+        (Compares(refused=["p3", "p4", "p7"]), 3, ["refused: no <b> verdict", "candidates 0 and 1"]),
+    ],
+)
+def test_what_is_unanswered_is_shown_with_its_reason(
+    model: Any, count: int, said: Sequence[str], tmp_path: Path
+) -> None:
+    result, texts = evaluate(tmp_path, model, pairs(20))
+    text = written(tmp_path, [result], texts)
+    assert f"{count} of 20 examples have an answer missing" in text
+    part = text.partition("<h4>Unanswered</h4>")[2].partition("<h4>Numbers</h4>")[0]
+    for line in said:
+        assert html.escape(line) in part
+    assert "<b>" not in part
+    assert "<pre>p3</pre>" in part
+
+
+def test_where_all_is_answered_nothing_is_said_of_it(tmp_path: Path) -> None:
+    result, texts = evaluate(tmp_path, longest, pairs(20))
+    assert "Unanswered" not in written(tmp_path, [result], texts)
+
+
+WRITTEN = [
+    {"prompt": "Say hi", "output": "hi", "tokens": 1, "finish": "stop", "cap": 4000},
+    {"prompt": HOSTILE, "output": f"Once {HOSTILE}", "tokens": 4000, "finish": "length", "cap": 4000},
+    {"prompt": "Why?", "output": "I'm sorry, I can't do that.", "tokens": 9, "finish": "stop", "cap": 5000},
+    {"prompt": "And?", "output": " ", "tokens": 0, "finish": "stop", "cap": 5000},
+]
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["tokens", "characters"])
+def test_the_page_of_a_policy_has_its_texts_lengths_and_caps(counted: bool, tmp_path: Path, capsys: Any) -> None:
+    rows = [row if counted else {name: row[name] for name in ("prompt", "output")} for row in WRITTEN]
+    file = tmp_path / "outputs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["-p", f"outputs:{file}", "-t", "lengths", "--data", f"lengths={file}", "--out", str(tmp_path / "out")]
+    assert main(["run", *arguments]) == 0
+    assert main(["view", str(tmp_path / "out"), "--no-browser"]) == 0
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8").replace(page._library(), "")
+    assert html.escape(f"Once {HOSTILE}", quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in text
+    assert "<img" not in text
+    assert "answered 2, looks like a refusal 1, empty 1" in text
+    told = "4,000 tokens as the file counts them" if counted else "characters, end not known, cap not known"
+    assert told in text
+    assert ("cut by the cap, cap 4,000" in text) == counted
+    drawn = specs(text)
+    bars = next(spec for spec in drawn.values() if spec["description"].startswith("Lengths"))
+    assert sum(at["responses"] for data in bars["datasets"].values() for at in data) == 4
+    assert main(["view", str(tmp_path / "out"), "--no-browser", "--all"]) == 0
+    again = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "The texts of these responses were not at hand; lengths and caps are." in again
+    assert "no results" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["page", "board", "table"])
+def test_what_is_written_stands_whole_or_as_it_was(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rmbench.leaderboard.build import build
+    from rmbench.results.tables import target
+
+    result, texts = evaluate(tmp_path, longest, pairs(20), out=tmp_path / "results")
+    path = {"page": "report.html", "board": "preference.md", "table": "table.csv"}[what]
+    write: dict[str, Callable[[], object]] = {
+        "page": lambda: page.write([result], texts, tmp_path / path),
+        "board": lambda: build(tmp_path / "results", tmp_path),
+        "table": lambda: target(tmp_path / path).write({"a": [1]}),
+    }
+    (tmp_path / path).write_text("as it was")
+    page._library()
+    before = {*tmp_path.iterdir()}
+
+    def full(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(ResultError, match="No space left on device"):
+            write[what]()
+    assert (tmp_path / path).read_text() == "as it was"
+    assert {*tmp_path.iterdir()} == before
+    write[what]()
+    assert (tmp_path / path).read_text(encoding="utf-8") != "as it was"
 
 
 def test_a_probe_is_drawn_as_dots_and_its_failures_start_from_the_unedited_answer(tmp_path: Path) -> None:

@@ -53,7 +53,19 @@ def test_what_is_no_value_head_is_said(tmp_path: Path) -> None:
     (none / "value_head.bin").write_bytes(b"pickled")
     with pytest.raises(ModelError, match=r"no value_head.safetensors, .*value_head.bin is not read"):
         value_head.open(str(none), {})
+    with pytest.raises(UsageError, match=r"write FAMILY:.*; value_head.bin is not read, because"):
+        open_model(str(none))
     with pytest.raises(UsageError, match="value_head has no option 'pooling'"):
         value_head.open(str(none), {"pooling": "hf"})
     with pytest.raises(ModelError, match="a LlamaForCausalLM with a value head: write value_head:"):
         classifier.open(str(wide), {})
+
+
+@pytest.mark.parametrize("name", ["score", "reward_head", "v_head.0", "transformer.regression"])
+def test_a_head_that_no_family_reads_is_named_with_its_shape(tmp_path: Path, name: str) -> None:
+    folder = saved(tmp_path / "rm", "among", name)
+    named = rf"among its weights {name}.bias \[1\], {name}.weight \[1, 64\], which no family reads"
+    with pytest.raises(UsageError, match=rf"LlamaForCausalLM in its config.*; {named}"):
+        open_model(str(folder))
+    with pytest.raises(ModelError, match=f"a LlamaForCausalLM, which has no reward head; .*; {named}"):
+        classifier.open(str(folder), {})

@@ -37,12 +37,24 @@ def read_config(checkpoint: Checkpoint, *, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
     check_numbers(checkpoint)
+    _check_labels(checkpoint)
     try:
         return AutoConfig.from_pretrained(
             checkpoint.source, revision=checkpoint.commit, trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"{checkpoint.id}: {first_line(error)}{about_code(error)}") from None
+
+
+def _check_labels(checkpoint: Checkpoint) -> None:
+    """Raises ModelError for labels of another type than transformers takes, which it does not name."""
+    config = checkpoint.json("config.json") or {}
+    for field, kinds, expected in (("num_labels", int, "a number"), ("id2label", dict | None, "an object")):
+        if field in config and not isinstance(config[field], kinds):
+            raise ModelError(
+                f"{checkpoint.id}: config.json has {field} {config[field]!r:.40}; expected {expected}, or to be left"
+                " out, and then the head says how many labels there are"
+            )
 
 
 def check_code(checkpoint: Checkpoint, file: str, *classes: str) -> None:
@@ -108,6 +120,9 @@ def read_weights(
             )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ModelError(f"{checkpoint.id}: {first_line(error)}{about_code(error)}") from None
+    except AssertionError as error:  # torch's, of a row of the table of embeddings that is not there
+        pad = config.get_text_config().pad_token_id
+        raise ModelError(f"{checkpoint.id}: {first_line(error)}; config.json has pad_token_id {pad}") from None
     for name, held, described in sorted(loaded["mismatched_keys"])[:1]:
         raise ModelError(
             f"{checkpoint.id}: {name} has the shape {list(held)}, and config.json describes {list(described)}"

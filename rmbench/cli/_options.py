@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from rmbench.errors import UsageError
 
@@ -16,6 +17,33 @@ MODEL_HELP = "demo, length, random, a hub id, a folder, scores:FILE, python:modu
 OUT_HELP = "A .jsonl, .csv, .tsv or .parquet file, or - for standard output."
 
 OF_FORWARDS = ("token_budget", "devices")  # options of a run, for models that forwards are run for
+
+
+def completed(
+    *groups: str, words: Sequence[str] = (), files: bool = False
+) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """What a shell completes a value by: names of plugins of these groups, `words`, and files where nothing else fits.
+
+    Suites stand as `suite:NAME`; a family that needs a source, as `classifier:`, with what parts the two.
+    """
+
+    def complete(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+        from rmbench import plugins
+
+        by_group: dict[str, Callable[[], list[str]]] = {
+            "tasks": plugins.task_names,
+            "suites": lambda: [f"suite:{name}" for name in plugins.names(plugins.SUITES)],
+            "models": lambda: plugins.spec_starts(plugins.MODELS),
+            "policies": lambda: plugins.spec_starts(plugins.POLICIES),
+        }
+        values = [*words, *(name for group in groups for name in by_group[group]())]
+        items = [CompletionItem(begun, type="file")] if files else []  # first: bash forgets what stands before it
+        return [*items, *(CompletionItem(value) for value in values if value.startswith(begun))]
+
+    return complete
+
+
+MODELS, POLICIES = completed("models", files=True), completed("policies", files=True)
 
 
 def _tokens(_: click.Context, __: click.Parameter, value: str | None) -> int | None:

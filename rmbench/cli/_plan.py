@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rmbench.cli import tell
+
 if TYPE_CHECKING:
     from rmbench.forwards.plan import Way
     from rmbench.scoring import Explanation
@@ -21,7 +23,10 @@ _WHAT = {
 
 def print_plans(explanations: Sequence[Explanation], *, as_json: bool) -> None:
     """A paragraph a model, or a JSON list with an object a model."""
-    click.echo(_json(explanations) if as_json else "\n\n".join("\n".join(_lines(found)) for found in explanations))
+    if as_json:
+        click.echo(_json(explanations))
+    else:
+        tell("\n\n".join("\n".join(_lines(found)) for found in explanations))
 
 
 def _json(explanations: Sequence[Explanation]) -> str:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from rmbench.cli._console import terminal
 from rmbench.cli._report import (
     NOTHING,
     Cell,
     _cell,
-    _console,
     _data_line,
     _figure,
     _name,
     _print_notes,
-    held,
     plain,
-    print_rows,
+    print_parts,
 )
 from rmbench.results.digest import Digest, digest
 from rmbench.results.schema import Metric, TaskResult
@@ -24,7 +23,7 @@ from rmbench.results.schema import Metric, TaskResult
 
 def print_policies(results: Sequence[TaskResult]) -> None:
     """One table for each task, in the order of the results, with effects and what is left open below it."""
-    console = _console()
+    console = terminal()
     for task in dict.fromkeys(result.label for result in results):
         some = [result for result in results if result.label == task]
         console.print(f"\n[bold]{plain(task)}[/]  {plain(_data_line(some[0]))}", highlight=False)
@@ -32,7 +31,7 @@ def print_policies(results: Sequence[TaskResult]) -> None:
         rows = [(result, view) for result in some for view in result.views]
         columns: dict[str, Cell] = {"policy": _name}
         columns |= {found.heading(name): partial(_figure, name) for name in _columns(found)}
-        print_rows(console, held(console, columns, rows), rows, [_caption(some)])
+        print_parts(console, columns, rows, [_caption(some)])
         for result in some:
             for line in _effects(result):
                 console.print(f"  {plain(line)}", highlight=False)

@@ -10,9 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from rmbench.checkpoints.notes import lines
+from rmbench.cli._console import terminal
 from rmbench.data.rows import told
-from rmbench.errors import UsageError
-from rmbench.plugins import did_you_mean
 from rmbench.results.digest import (
     ERROR_WORDS,
     Digest,
@@ -21,11 +20,10 @@ from rmbench.results.digest import (
     digest,
     few_clusters,
     figure,
-    said,
     whole,
     with_effective,
 )
-from rmbench.results.schema import WORSE, Calibration, CalibrationMap, Figure, Metric, TaskResult
+from rmbench.results.schema import WORSE, CalibrationMap, Figure, Metric, TaskResult
 
 NOTHING = "-"
 _TESTED = "* differs from 0 at 5 % (sign flips, Holm)"
@@ -37,98 +35,20 @@ _BOUNDS = {
 }
 _KINDS = {"softmax": "a softmax over a prompt's responses", "pooled": "pooled over all prompts"}
 _METRIC_WIDTH, _MODEL_WIDTH = 34, 26
-_PIPED_WIDTH = 120
 Row = tuple[TaskResult, str]  # a result and a view
 Cell = Callable[[TaskResult, str], str]
 
 
-def print_results(results: Sequence[TaskResult]) -> None:
+def print_results(results: Sequence[TaskResult], console: Console | None = None) -> None:
     """One table for each task, in the order of the results, with what a reader must know below it."""
-    console = _console()
+    console = console or terminal()
     for task in dict.fromkeys(result.label for result in results):
         _print_task(console, task, [result for result in results if result.label == task])
-
-
-def print_details(result: TaskResult, names: Sequence[str] = ()) -> None:
-    """Every metric of every view and subset of one result, its calibration and scale, and what the metrics are.
-
-    With `names` these metrics alone. Raises UsageError where there is no such metric.
-    """
-    for name in names:
-        if name not in result.statistics:
-            raise UsageError(f"unknown metric {name!r}{did_you_mean(name, result.statistics)}; "
-                             f"there is {', '.join(result.statistics)}")  # fmt: skip
-    console = _console()
-    console.print(f"[bold]{plain(result.subject.id)}[/] on [bold]{result.task.name}[/] v{result.task.version}")
-    console.print(plain(_data_line(result)))
-    table = Table("view", "subset", "metric", "value", "95 % interval", "n", "clusters", header_style="bold")
-    fewer = False
-    for metric in result.metrics:
-        if names and metric.name not in names:
-            continue
-        counts = (
-            with_effective(metric.n, metric.n_effective),
-            with_effective(metric.clusters, metric.clusters_effective),
-        )
-        fewer |= any("(" in cell for cell in counts)
-        cells = (
-            metric.view,
-            metric.subset,
-            f"{metric.label}{' %' if _is_fraction(metric) else ''}",
-            _value(metric),
-            _interval(metric),
-            *counts,
-        )
-        table.add_row(*map(plain, cells))
-    if fewer:
-        table.caption = "(as many independent rows, or clusters alike in size, tell as much)"
-    console.print(table)
-    if not names:
-        _print_calibrations(console, result)
-        _print_notes(console, [result])
-    console.print()
-    for name in names or result.statistics:
-        console.print(f"[bold]{plain(name)}[/]  {plain('; '.join(said(result.statistics[name])))}", highlight=False)
-
-
-def _print_calibrations(console: Console, result: TaskResult) -> None:
-    if result.calibration is not None:
-        _print_calibration(console, result.calibration)
-    if result.scale is not None and result.scale.rewards:
-        scale = result.scale
-        console.print(
-            f"  {scale.rewards:,} rewards from {scale.minimum:g} ({scale.at_minimum:,} times) to {scale.maximum:g} "
-            f"({scale.at_maximum:,} times), {scale.distinct:,} different ones",
-            highlight=False,
-        )
-    if len(result.statuses) > 1:
-        console.print(f"  requests by status: {plain(_counts(result.statuses))}", highlight=False)
-
-
-def _print_calibration(console: Console, calibration: Calibration) -> None:
-    """Every figure of every map, judged out of fold."""
-    table = Table("of", "map", "figure", "value", "95 % interval", "n", "clusters", header_style="bold")
-    for found in calibration.maps:
-        square, _ = calibration_errors(found)
-        for one in (square if each.name == square.name else each for each in found.figures):
-            value = "-" if one.value is None else f"{one.value:.4f}"
-            ends = "" if one.ci_low is None else f"[{one.ci_low:.4f}, {one.ci_high:.4f}]"
-            table.add_row(found.scope, found.map, one.name, value, ends, f"{one.n:,}", f"{one.clusters:,}")
-    console.print(table)
-    for found in calibration.maps:
-        if found.note:
-            console.print(f"  {found.scope}, {found.map}: {plain(found.note)}", highlight=False)
 
 
 def plain(text: str) -> str:
     """Text as it is: no markup, and nothing that moves the cursor or colours the terminal."""
     return escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
-
-
-def _console() -> Console:
-    """As wide as the terminal; rich's guess for a pipe or a log, 80, folds names."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_PIPED_WIDTH)
 
 
 def _print_task(console: Console, task: str, results: Sequence[TaskResult]) -> None:
@@ -148,12 +68,14 @@ def _print_task(console: Console, task: str, results: Sequence[TaskResult]) -> N
 
 
 def _print_headline(console: Console, found: Digest, rows: Sequence[Row]) -> None:
-    """One row a model: the headline, the first figure of another unit, and where ties or parts make it another one."""
+    """One row a model: the headline beside chance, the first figure of another unit, and where ties or parts make it
+    another one."""
     tied = any(result.ties.get(view) for result, view in rows)
     variants = [name for name in found.variants if any(_differs(found, name, row) for row in rows)]
     firsts = [found.headline, *found.beside[:1]]
-    columns: dict[str, Cell] = {"model": _name}
-    columns |= {found.heading(name): partial(_figure, name) for name in firsts}
+    headline, *others = [(found.heading(name), partial(_figure, name)) for name in firsts]
+    chance = [(found.heading(name), partial(_alone, name)) for name in found.rules[:1]]
+    columns: dict[str, Cell] = dict([("model", _name), headline, *chance, *others])
     columns["n"] = lambda result, view: _count(figure(result, found.headline, view))
     more: dict[str, Cell] = {"ties": lambda result, view: f"{result.ties.get(view, 0):,}"} if tied else {}
     more |= {found.heading(name): partial(_alone, name) for name in variants}
@@ -165,11 +87,10 @@ def _print_headline(console: Console, found: Digest, rows: Sequence[Row]) -> Non
 
 
 def _print_beside(console: Console, found: Digest, rows: Sequence[Row]) -> None:
-    """What else was measured that can be compared between models, as many columns as the terminal holds."""
+    """What else was measured that can be compared between models."""
     columns: dict[str, Cell] = {"model": _name}
     columns |= {found.heading(name): partial(_figure, name) for name in found.beside[1:]}
-    if len(columns) > 1:
-        print_rows(console, held(console, columns, rows), rows)
+    print_parts(console, columns, rows)
 
 
 def _print_calibrated(console: Console, rows: Sequence[Row]) -> None:
@@ -182,11 +103,9 @@ def _print_calibrated(console: Console, rows: Sequence[Row]) -> None:
     bounds = (said for end, said in _BOUNDS.items() if f"({end})" in str([_temperature(*row) for row in rows]))
     words = [_PAIRS, ERROR_WORDS, *bounds]
     columns: dict[str, Cell] = {"model": _name, **before, **after}
-    if len(held(console, columns, rows)) == len(columns):
-        print_rows(console, columns, rows, words)
-    else:
-        print_rows(console, {"model": _name, **before}, rows)
-        print_rows(console, {"model": _name, **after}, rows, words)
+    whole_table = len(_held(console, columns, rows)) == len(columns)
+    for part in [columns] if whole_table else [{"model": _name, **before}, {"model": _name, **after}]:
+        print_parts(console, part, rows, words if "temperature" in part else ())
     for result, view in rows:
         found = _map(result, view, fitted=True)
         if found is not None and WORSE in (found.note or ""):
@@ -212,7 +131,16 @@ def print_rows(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row
     console.print(table)
 
 
-def held(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row]) -> dict[str, Cell]:
+def print_parts(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row], words: Sequence[str] = ()) -> None:
+    """The same in as many tables as the terminal makes of the columns behind the first; none where there are none."""
+    named, *left = columns
+    while left:
+        part = _held(console, {named: columns[named], **{name: columns[name] for name in left}}, rows)
+        left = [name for name in left if name not in part]
+        print_rows(console, part, rows, () if left else words)
+
+
+def _held(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row]) -> dict[str, Cell]:
     """The first columns, at least one beside the names, that the terminal holds with intervals below their numbers."""
     widths = _widths([*columns][1:], _cells(columns, rows, narrow=True))[1]
     count = next((n for n in range(len(widths), 1, -1) if _wide(rows, widths[:n]) <= console.width), 1)
@@ -251,7 +179,7 @@ def _legend(found: Digest, rows: Sequence[Row]) -> list[str]:
         words.append(f"{found.headline.replace('_', ' ')}: {first.title}{f' ({first.unit})' if first.unit else ''}")
     if any("(" in _count(figure(result, found.headline, view)) for result, view in rows):
         words.append("n (as many independent examples tell as much)")
-    for name in found.rules:
+    for name in found.rules[1:]:
         unit = " %" if found.is_share(name) else ""
         values = dict.fromkeys(_alone(name, *row) for row in rows)
         words += [f"{name.replace('_', ' ')}: {value}{unit}" for value in values if value != NOTHING]

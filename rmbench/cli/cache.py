@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from rmbench.cli import debug_option
+from rmbench.cli import Commands, debug_option
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Commands, invoke_without_command=True)
 @click.pass_context
 @debug_option
 def command(context: click.Context) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rmbench.cli import EXIT_INCOMPLETE, debug_option
+from rmbench.cli import EXIT_INCOMPLETE, debug_option, tell
 from rmbench.cli._tasks import finder
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rmbench.compare.agreement import Agreement
     from rmbench.compare.report import ComparisonReport, Contrast, TaskComparison
 
-_PIPED_WIDTH = 120
 _SETTINGS = 6
 _WIDE = 100  # narrower, an interval stands below its difference, so that it stays whole
 _CAPTION = (
@@ -83,19 +82,16 @@ def command(
     else:
         _print(report)
         for line in report.refused:
-            click.echo(f"rmbench: {line}", err=True)
+            tell(f"rmbench: {line}", err=True)
     return EXIT_INCOMPLETE if any(task.is_try for task in report.tasks) else 0
 
 
 def _print(report: ComparisonReport) -> None:
     """A legend of letters, then for each task its sentences, table, overlap of errors, ranking and notes."""
-    from rich.console import Console
-
+    from rmbench.cli._console import terminal
     from rmbench.cli._report import plain
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PIPED_WIDTH)
+    console = terminal()
     letters = {name: _letter(place) for place, name in enumerate(report.models)}
     for name, letter in letters.items():
         runs = len(report.models[name])

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rmbench.correlate.report import CorrelationReport, Downstream, Pair
 
 _RESULTS = Path("leaderboards/results")
-_PIPED_WIDTH = 140
 _WIDE = 110  # narrower, an interval stands below its number, so that it stays whole
 _CAPTION = (
     "r: Pearson over models, [ ] its 95 % interval for figures as noisy as these. p: two-sided permutation test of r; "
@@ -95,13 +94,10 @@ def command(
 
 def _print(report: CorrelationReport) -> None:
     """For each downstream figure its table, best predictor first, and why the rest has no number."""
-    from rich.console import Console
-
+    from rmbench.cli._console import terminal
     from rmbench.cli._report import plain
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PIPED_WIDTH)
+    console = terminal(140)
     for found in report.downstream:
         how = f"{found.models} models; {found.method}, policy {found.policy}; {found.source}"
         console.print(f"[bold]{plain(found.name)}[/]  {plain(how)}", highlight=False)

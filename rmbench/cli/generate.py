@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
-from rmbench.cli import EXIT_INCOMPLETE, debug_option
-from rmbench.cli._options import OUT_HELP, RENDERING, _tokens, allotted, form_option, reading_options
+from rmbench.cli import EXIT_INCOMPLETE, debug_option, tell
+from rmbench.cli._options import OUT_HELP, POLICIES, RENDERING, _tokens, allotted, form_option, reading_options
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -56,7 +56,14 @@ def _loading_options(command: _Command) -> _Command:
 @click.command()
 @click.argument("source", metavar="FILE|TASK")
 @click.option(
-    "-p", "--policy", "policies", required=True, multiple=True, metavar="POLICY", help=f"{POLICY_HELP} (repeatable)."
+    "-p",
+    "--policy",
+    "policies",
+    required=True,
+    multiple=True,
+    metavar="POLICY",
+    shell_complete=POLICIES,
+    help=f"{POLICY_HELP} (repeatable).",
 )
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, allow_dash=True), help=OUT_HELP)
 @form_option
@@ -106,8 +113,8 @@ def command(
     if written.missing:
         lines.append(f"{written.missing:,} responses are missing")
     for line in lines:
-        click.echo(f"rmbench: {line}", err=True)
+        tell(f"rmbench: {line}", err=True)
     responses = len(written.columns["sample"])
     rows = "responses" if len(specs) == 1 else f"samples of {len(specs)} policies"
-    click.echo(f"{responses:,} {rows} to {written.prompts:,} prompts are in {place}", err=place.path is None)
+    tell(f"{responses:,} {rows} to {written.prompts:,} prompts are in {place}", err=place.path is None)
     return EXIT_INCOMPLETE if written.missing else 0

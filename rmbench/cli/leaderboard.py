@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from rmbench.cli import EXIT_FAILED, debug_option
+from rmbench.cli import EXIT_FAILED, Commands, debug_option
 from rmbench.cli._tasks import finder
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -37,7 +37,7 @@ def _task_option(command: _Command) -> _Command:
     return option(command)
 
 
-@click.group()
+@click.group(cls=Commands)
 def command() -> None:
     """Build and check tables of results, from result files alone."""
 

@@ -2,29 +2,123 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from rmbench.cli import debug_option
+from rmbench.cli import EXIT_FAILED, debug_option, show_error
+from rmbench.cli._options import completed
+
+if TYPE_CHECKING:
+    from rmbench.plugins import Listed, PluginGroup
+    from rmbench.results.schema import TaskResult
+
+_GROUPS = ("tasks", "models", "policies", "suites")
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["tasks", "models", "policies", "suites"]))
+@click.argument("what", metavar="|".join([*_GROUPS, "RESULT..."]), nargs=-1, required=True,
+                shell_complete=completed(words=_GROUPS, files=True))  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print a list as JSON and nothing else.")
 @debug_option
-def command(what: str) -> None:
-    """List the tasks, the families of reward models, the kinds of policy, or the suites of tasks."""
-    from rich.console import Console
-    from rich.table import Table
+def command(what: tuple[str, ...], as_json: bool) -> int:
+    """List the tasks, the families of reward models, the kinds of policy or the suites of tasks; or results.
 
+    A RESULT is a result file, or a folder in which all are listed: with its model, task and headline.
+    """
+    from rmbench.errors import UsageError
+    from rmbench.plugins import did_you_mean
+
+    if any(one in _GROUPS for one in what):  # a folder of such a name is ./tasks
+        listed = [(group, one) for group in dict.fromkeys(what) for one in _plugins(group)]
+        _print_plugins(listed, as_json=as_json)
+        return 0
+    paths = [Path(one) for one in what]
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder{did_you_mean(str(path), _GROUPS)}")
+    return _print_results(paths, as_json=as_json)
+
+
+def _plugins(what: str) -> list[Listed]:
     from rmbench import plugins
-    from rmbench.cli._report import plain
+    from rmbench.errors import UsageError
 
-    groups = {
+    groups: Mapping[str, PluginGroup] = {
         "tasks": plugins.TASKS,
         "models": plugins.MODELS,
         "policies": plugins.POLICIES,
         "suites": plugins.SUITES,
     }
-    table = Table("name", "what it is", box=None, header_style="bold")
-    for name, summary in plugins.summaries(groups[what]):
-        table.add_row(plain(name), plain(summary))
-    Console().print(table)
+    if what not in groups:
+        raise UsageError(f"unknown {what!r}{plugins.did_you_mean(what, groups)}; expected {', '.join(groups)}")
+    return plugins.listed(groups[what])
+
+
+def _print_plugins(listed: Sequence[tuple[str, Listed]], *, as_json: bool) -> None:
+    from rmbench.cli._console import terminal
+    from rmbench.cli._report import plain
+
+    if as_json:
+        rows = [{"group": group, "name": one.name, "summary": one.summary, "error": one.error} for group, one in listed]
+        click.echo(json.dumps(rows, indent=1))
+        return
+    from rich.table import Table
+
+    for heading in dict.fromkeys(group for group, _ in listed):
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        table.add_column(heading, no_wrap=True)
+        table.add_column("what it is")
+        for group, one in listed:
+            if group == heading:
+                table.add_row(plain(one.name), plain(one.summary or f"cannot be loaded: {one.error}"))
+        terminal().print(table)
+
+
+def _print_results(paths: Sequence[Path], *, as_json: bool) -> int:
+    """One entry a result. A file that is none is named, and the list goes on."""
+    from rmbench.cli._console import terminal
+    from rmbench.cli._report import plain
+    from rmbench.results import collection, files
+
+    console = terminal()
+    rows, failed = list[dict[str, Any]](), False
+    for path in collection.files_in(paths):
+        try:
+            result = files.read(path)
+        except Exception as error:
+            show_error(error)
+            failed = True
+        else:
+            rows.append(_row(path, result))
+            if not as_json:  # the file on a line of its own, whole at any width
+                console.print(plain(str(path)), highlight=False, soft_wrap=True)
+                console.print(plain(f"  {result}"), highlight=False)
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+    if not rows and not failed:
+        raise collection.nothing_in(paths)
+    return EXIT_FAILED if failed else 0
+
+
+def _row(path: Path, result: TaskResult) -> dict[str, Any]:
+    from rmbench.results.digest import figure
+
+    found = figure(result, result.task.headline, result.primary_view)
+    numbers = dict.fromkeys(("value", "ci_low", "ci_high", "n")) if found is None else {
+        "value": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high, "n": found.n,
+    }  # fmt: skip
+    return {
+        "file": str(path),
+        "kind": result.subject.kind,
+        "model": result.subject.id,
+        "task": result.label,
+        "version": result.task.version,
+        "examples": result.dataset.examples,
+        "metric": result.task.headline,
+        **numbers,
+        "created": result.created,
+    }

@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rmbench.cli import EXIT_FAILED, EXIT_INCOMPLETE, debug_option, show_error
-from rmbench.cli._options import MODEL_HELP, OF_FORWARDS, allotted, model_options, model_options_of, reading_options
+from rmbench.cli import EXIT_FAILED, EXIT_INCOMPLETE, debug_option, show_error, tell
+from rmbench.cli._options import (
+    MODEL_HELP,
+    MODELS,
+    OF_FORWARDS,
+    POLICIES,
+    allotted,
+    completed,
+    model_options,
+    model_options_of,
+    reading_options,
+)
 from rmbench.cli.generate import POLICY_HELP, sampling_options
 
 if TYPE_CHECKING:
@@ -44,9 +54,13 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
     "models",
     multiple=True,
     metavar="MODEL",
+    shell_complete=MODELS,
     help=f"{MODEL_HELP} (repeatable).",
 )
-@click.option("-p", "--policy", "policies", multiple=True, metavar="POLICY", help=f"{POLICY_HELP} (repeatable).")
+@click.option(
+    "-p", "--policy", "policies", multiple=True, metavar="POLICY", shell_complete=POLICIES,
+    help=f"{POLICY_HELP} (repeatable).",
+)  # fmt: skip
 @click.option(
     "-t",
     "--task",
@@ -54,6 +68,7 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
     multiple=True,
     required=True,
     metavar="TASK",
+    shell_complete=completed("tasks", "suites"),
     help="A task, python:module:TASK or suite:NAME; see rmbench list tasks and suites (repeatable).",
 )
 @click.option(
@@ -150,7 +165,7 @@ def command(
         return 0
     turns = [*(partial(score, spec) for spec in specs), *(partial(write, spec) for spec in writers)]
     results, failed = _in_turn(turns, debug=bool(context.find_root().meta.get("debug")))
-    _show(results, judged, out, as_json=as_json, debug=bool(context.find_root().meta.get("debug")))
+    _show(results, loaded, out, as_json=as_json, debug=bool(context.find_root().meta.get("debug")))
     return EXIT_FAILED if failed or failures else _exit_code(results)
 
 
@@ -190,20 +205,20 @@ def _in_turn(runs: Sequence[Callable[[], list[TaskResult]]], *, debug: bool) -> 
     return results, failed
 
 
-def _show(results: Sequence[TaskResult], judged: list[TaskData], out: Path, *, as_json: bool, debug: bool) -> None:
+def _show(results: Sequence[TaskResult], loaded: list[TaskData], out: Path, *, as_json: bool, debug: bool) -> None:
     """Writes the page, and prints the results."""
     from rmbench.cli._policies import print_policies
     from rmbench.cli._report import print_results
 
     scored = [result for result in results if result.subject.kind == "reward_model"]
-    reported = bool(scored) and _write_page(scored, judged, out, debug=debug)
+    reported = bool(results) and _write_page(results, loaded, out, debug=debug)
     if as_json:
         click.echo("[" + ",\n".join(result.model_dump_json() for result in results) + "]")
     elif results:
         print_results(scored)
         print_policies([result for result in results if result.subject.kind == "policy"])
         viewed = f"; `rmbench view {out}` shows this run with plots and failures" if reported else ""
-        click.echo(f"\nResults and records are in {out}{viewed}")
+        tell(f"\nResults and records are in {out}{viewed}")
 
 
 def _check_plan(devices: str | None, explain_plan: bool, writers: list[str]) -> None:
@@ -295,7 +310,7 @@ def _exit_code(results: list[TaskResult]) -> int:
     return EXIT_INCOMPLETE if any(set(result.statuses) - {"ok"} for result in results) else 0
 
 
-def _write_page(results: list[TaskResult], loaded: list[TaskData], out: Path, *, debug: bool) -> bool:
+def _write_page(results: Sequence[TaskResult], loaded: list[TaskData], out: Path, *, debug: bool) -> bool:
     """Whether it could be written."""
     from rmbench.report import page
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
-from rmbench.cli import EXIT_INCOMPLETE, debug_option
+from rmbench.cli import EXIT_INCOMPLETE, debug_option, tell
 from rmbench.cli._options import (
     MODEL_HELP,
+    MODELS,
     OUT_HELP,
     allotted,
     form_option,
@@ -24,7 +25,14 @@ from rmbench.cli._options import (
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "-m", "--model", "models", required=True, multiple=True, metavar="MODEL", help=f"{MODEL_HELP} (repeatable)."
+    "-m",
+    "--model",
+    "models",
+    required=True,
+    multiple=True,
+    metavar="MODEL",
+    shell_complete=MODELS,
+    help=f"{MODEL_HELP} (repeatable).",
 )
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, allow_dash=True), help=OUT_HELP)
 @form_option
@@ -70,7 +78,7 @@ def command(
         scored = score_file(asked, file, calibrator=calibrator, progress=ConsoleProgress, **reading)
     lines = [*scored.notes, *place.write(scored.columns)]
     for line in lines:
-        click.echo(f"rmbench: {line}", err=True)
+        tell(f"rmbench: {line}", err=True)
     rewards = sum(map(len, scored.rewards.values()))
-    click.echo(f"{rewards:,} rewards of {scored.rows.prompts:,} prompts are in {place}", err=place.path is None)
+    tell(f"{rewards:,} rewards of {scored.rows.prompts:,} prompts are in {place}", err=place.path is None)
     return EXIT_INCOMPLETE if scored.failed else 0

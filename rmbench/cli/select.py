@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rmbench.cli import EXIT_INCOMPLETE, debug_option
+from rmbench.cli import EXIT_INCOMPLETE, debug_option, tell
 from rmbench.cli._options import (
     MODEL_HELP,
+    MODELS,
     OUT_HELP,
     allotted,
     form_option,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from rmbench.results.tables import Target
     from rmbench.runs.select import Selected
 
-_PIPED_WIDTH = 120
 _OF_RESULTS = {"results", "view"}
 _OF_WORTH = {"up_to", "kl", "as_json"}  # of what a choice is worth, by a result or by gold
 _OF_BOTH = {"seed", "debug", "gold"}
@@ -39,7 +39,15 @@ _GOLD = "gold"  # the name of the model that is only to judge
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("-m", "--model", "models", multiple=True, metavar="MODEL", help=f"{MODEL_HELP} (repeatable).")
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    metavar="MODEL",
+    shell_complete=MODELS,
+    help=f"{MODEL_HELP} (repeatable).",
+)
 @click.option("-k", "--best", "k", type=click.IntRange(min=1), default=1, show_default=True, help="How many a prompt.")
 @click.option("-o", "--out", type=click.Path(path_type=Path, allow_dash=True), help=OUT_HELP)
 @form_option
@@ -107,10 +115,10 @@ def command(
     selected, place = _select(file, models, k, out, form, gold, options, columns=columns, skip_bad_rows=skip_bad_rows)
     lines = [*selected.notes, *(place.write(selected.columns) if place else [])]
     for line in lines:
-        click.echo(f"rmbench: {line}", err=True)
+        tell(f"rmbench: {line}", err=True)
     if place is not None:
         count = f"{selected.count:,} of {selected.responses:,} responses to {selected.prompts:,} prompts"
-        click.echo(f"{count} are in {place}", err=as_json or place.path is None)
+        tell(f"{count} are in {place}", err=as_json or place.path is None)
     if gold is not None:
         from rmbench.compare.selection import judged
 
@@ -195,14 +203,12 @@ def _show(found: Sequence[TaskSelection], *, as_json: bool) -> None:
 
 def _print(task: TaskSelection) -> None:
     """One row an n; one column a model, then what needs none."""
-    from rich.console import Console
     from rich.table import Table
 
+    from rmbench.cli._console import terminal
     from rmbench.cli._report import plain
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PIPED_WIDTH)
+    console = terminal()
     columns = _columns(task)
     table = Table(header_style="bold", caption="[ ] 95 % interval; every n is over the same examples")
     for heading in columns:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rmbench.correlate.report import CorrelationReport, Pair
 from rmbench.correlate.tables import Reported
 from rmbench.errors import ResultError
-from rmbench.results.files import atomically
+from rmbench.results.files import put
 
 _SIZE = {"width": 640, "height": 420}
 _ROOM = 0.22  # of the range of x, right of the last model, for its name
@@ -35,7 +34,7 @@ def draw(report: CorrelationReport, folder: Path) -> list[Path]:
         svg = vl_convert.vegalite_to_svg(scatter(pair, report))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            atomically(path, partial(Path.write_bytes, data=svg.encode()))
+            put(path, svg.encode())
         except OSError as error:
             raise ResultError(f"{path}: cannot be written ({error.strerror}); --plots names another folder") from error
         written.append(path)

@@ -6,7 +6,6 @@ import csv
 import io
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,6 +14,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Literal
 
+from rmbench import bounded
 from rmbench.errors import DataError, ResultError
 from rmbench.results import collection, files
 from rmbench.results.schema import TaskResult
@@ -85,7 +85,7 @@ def read_table(path: Path | Traversable, kind: Kind) -> list[Reported]:
     A table of metrics may have the column `better`: `lower` where less of a metric is better, else `higher` or empty.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = bounded.read_text(path, "utf-8-sig") if isinstance(path, Path) else path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -274,10 +274,10 @@ def _check_heading(file: str, heading: Sequence[str], kind: Kind) -> None:
 
 def _read_toml(file: Path | Traversable) -> dict[str, object]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return bounded.toml(bounded.read_text(file) if isinstance(file, Path) else file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise DataError(f"{file.name}: invalid TOML: {error}") from error
 
 

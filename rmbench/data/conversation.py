@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
+from rmbench.bounded import MOST_RESPONSES
 from rmbench.data.dataset import LeftOut, content_id
 from rmbench.data.messages import as_json_list, as_list, check_media, is_turn, read_messages, read_tools, turns_in
 from rmbench.data.rows import NO_PROMPT, Row, listed, shown
@@ -278,7 +279,7 @@ def to_example(
         tools=joined.tools,
         facets=facets(row, _SUBSET),
         cluster=row.name(("cluster",)),
-        reference=row.name(_REFERENCE),
+        reference=row.words(_REFERENCE),
     )
 
 
@@ -414,6 +415,8 @@ def _last_turn(messages: tuple[Message, ...], name: str) -> Reply:
 
 def _joined(row: Row, replies: Sequence[Reply], own: tuple[Message, ...]) -> _Joined:
     """The responses behind the one prompt that they all answer. Raises NoExampleError, DataError."""
+    if len(replies) > MOST_RESPONSES:
+        raise row.error(f"expected at most {MOST_RESPONSES:,} responses to a prompt, got {len(replies):,}")
     for reply in replies:
         if reply.response is None and not reply.prompt:
             raise no_response(row, reply.field)

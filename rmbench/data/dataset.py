@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from hashlib import sha256 as _sha256
 
+from rmbench.bounded import MOST_JUDGED
 from rmbench.data.rows import NO_PROMPT, told
 from rmbench.errors import DataError
 from rmbench.types import Candidate, Example, Image, Message, Response
@@ -108,6 +109,8 @@ def collect(
             excluded[item.reason] += 1
             continue
         wanted = item.id or content_id(item)
+        if (count := len(item.candidates)) > MOST_JUDGED:
+            raise DataError(f"{source}: example {wanted!r}: expected at most {MOST_JUDGED:,} responses, got {count:,}")
         name = _unused(wanted, examples, times)
         if item.id and name != wanted:
             renamed.add(name)

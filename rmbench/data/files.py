@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import io
 import json
 import re
@@ -15,6 +14,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
+from rmbench import bounded
 from rmbench.data.rows import Row, Tally, listed, shown
 from rmbench.data.saved import SPLITS, is_saved, read_saved, with_images_as_bytes
 from rmbench.errors import DataError, UsageError, WrongFileError
@@ -237,13 +237,13 @@ def _format(path: Path) -> str:
     return suffix.removesuffix(".gz")
 
 
-def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path)) if path.name.lower().endswith(".gz") else path.open("rb")
+def _open(path: Path) -> io.BufferedReader:
+    return bounded.unpacked(path) if path.name.lower().endswith(".gz") else bounded.opened(path)
 
 
 def _bytes_sha256(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
+        with bounded.opened(path) as stream:
             return file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path.name}: cannot be read: {error.strerror}") from error
@@ -277,7 +277,9 @@ def _json_list(text: str, name: str) -> Iterator[tuple[int, Any]]:
 
 
 def _json_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(stream, 1):
+    for number, line in enumerate(iter(lambda: stream.readline(bounded.MOST_ROW + 1), b""), 1):
+        if len(line) > bounded.MOST_ROW:
+            raise DataError(f"{name}, row {number}: a line of more than {bounded.MOST_ROW >> 20} MiB")
         try:
             text = _decoded(line, f"{name}, row {number}").strip()
             if text:
@@ -349,11 +351,9 @@ def _delimiter(text: str, name: str) -> str:
     return max(counts, key=lambda delimiter: counts[delimiter])
 
 
-def _as_utf8(stream: BinaryIO, name: str) -> BinaryIO:
+def _as_utf8(stream: io.BufferedReader, name: str) -> BinaryIO:
     """The same text in UTF-8, where a mark at its beginning says that it is UTF-16."""
-    start = stream.read(2)
-    stream.seek(0)
-    if start not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+    if stream.peek(2)[:2] not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return stream
     try:
         return io.BytesIO(stream.read().decode("utf-16").encode())
@@ -365,17 +365,21 @@ def _as_utf8(stream: BinaryIO, name: str) -> BinaryIO:
 
 def _parquet(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     number = 0
     try:
         # A plain file is read a row group at a time; what is packed cannot be read from its end
-        table = pq.ParquetFile(stream if isinstance(stream, io.BufferedReader) else io.BytesIO(stream.read()))
+        plain = stream if stream.seekable() else io.BytesIO(stream.read())
+        table = bounded.table(plain, plain.seek(0, io.SEEK_END))
         for batch in table.iter_batches(batch_size=1024):
             for value in batch.to_pylist():
                 number += 1
                 yield number, value
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (
+        pa.ArrowException,
+        ArithmeticError,
+        ValueError,
+    ) as error:  # a date beyond what Python has, a text that is none
         raise DataError(f"{name}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
 
 

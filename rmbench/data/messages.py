@@ -168,7 +168,10 @@ def _message(row: Row, name: str | None, turn: Mapping[str, Any], written: str, 
     tool_calls = tuple(_call(row, name, call, number) for call in calls or ())
     parts = "" if content is None and tool_calls else _parts(row, name, content, number)
     tool_call_id = _text(turn, "tool_call_id") if role == "tool" else None
-    return Message(role, parts, tool_calls, tool_call_id, _text(turn, "name"), extras)
+    named = _text(turn, "name")
+    if named is not None and role != "tool":
+        row.note(TEMPLATE + "name")
+    return Message(role, parts, tool_calls, tool_call_id, named, extras)
 
 
 def _extras(row: Row, turn: Mapping[str, Any]) -> list[tuple[str, str]]:

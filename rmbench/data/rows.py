@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rmbench import bounded
 from rmbench.errors import DataError, NoExampleError, WrongFileError
 
 NO_PROMPT = "no prompt"  # why a row is left out
@@ -192,7 +193,17 @@ class Row:
         return None
 
     def name(self, fields: tuple[str, ...]) -> str | None:
-        """The value of the first of `fields` that is neither null nor empty, as text."""
+        """The value of the first of `fields` that is neither null nor empty, as text. Raises DataError for one that is
+        too long for a name."""
+        name = self.words(fields)
+        if name is not None and len(name) > bounded.MOST_NAME:
+            raise self.error(
+                f"expected a name of at most {bounded.MOST_NAME:,} characters, got {len(name):,}", self.filled(fields)
+            )
+        return name
+
+    def words(self, fields: tuple[str, ...]) -> str | None:
+        """The value of the first of `fields` that is neither null nor empty, as text of any length."""
         field = self.filled(fields)
         return None if field is None else str(self.value[field])
 

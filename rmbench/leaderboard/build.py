@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from rmbench.metrics.interval import mean_interval
 from rmbench.plugins import load_task
 from rmbench.results import provenance
 from rmbench.results.digest import digest
-from rmbench.results.files import atomically
+from rmbench.results.files import put
 from rmbench.results.schema import Metric, TaskResult
 
 _NOTE = """\
@@ -91,7 +90,7 @@ def build(results_folder: Path, out_folder: Path, find: Find = load_task) -> lis
     for name, content in tables(results_folder, find).items():
         try:
             out_folder.mkdir(parents=True, exist_ok=True)
-            atomically(out_folder / name, partial(Path.write_bytes, data=content.encode()))
+            put(out_folder / name, content.encode())
         except OSError as error:
             raise ResultError(f"{out_folder / name}: cannot be written ({error.strerror})") from error
         written.append(out_folder / name)

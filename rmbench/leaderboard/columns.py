@@ -173,6 +173,7 @@ COLUMNS = (
     metric("auc", "AUC (pairs) %"),
     metric("accuracy_length_controlled", "at equal length (pairs) %"),
     metric("accuracy_expected", "ties at random %"),
+    metric("accuracy_chance", "chance %"),
     metric("accuracy_always_longer", "always longer %"),
     metric("accuracy_always_shorter", "always shorter %"),
     metric("length_pearson", "r of length", scale=1),

@@ -8,6 +8,7 @@ correct candidate: the one with the fewest losses, then the fewest ties, against
     accuracy            L = 0 and T = 0                  RewardMATH, RewardBench: strictly above all wrong ones
     accuracy_ties       L = 0                            RewardMATH "with ties"
     accuracy_expected   m / (m + T) if L = 0, else 0     ties broken at random
+    accuracy_chance     share of correct candidates      what a reward that is drawn gets, whatever the model
     mrr                 1 / (1 + L + T)                  RewardMATH: ties rank against the correct one
     mrr_expected        E[1 / (1 + L + X)]               X of the T come before the first of the m in a random order
     mean_rank           1 + L + T / (m + 1)              the expected rank, E[1 + L + X]
@@ -18,7 +19,7 @@ correct candidate: the one with the fewest losses, then the fewest ties, against
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Unpack
 
@@ -44,7 +45,8 @@ _REASONS = (
 class Standings:
     """Where the best correct candidate of each of n examples stands; arrays are [n], nan in examples left out.
 
-    `losses`, `ties` and `level` are L, T and m above. `auc` is the share of (correct, wrong) pairs won. `gap` is mean
+    `losses`, `ties` and `level` are L, T and m above. `auc` is the share of (correct, wrong) pairs won, `drawn` that of
+    candidates that are correct. `gap` is mean
     correct minus mean wrong score, `scatter` the sum of squares about the example's mean, `freedom` k - 1; these three
     are nan also where a score is missing or not finite. `reason` indexes why an example is left out, 0 where it counts.
     `picked` is whether the answers only named the best; L and T are then over what is known.
@@ -56,6 +58,7 @@ class Standings:
     ties: Array
     level: Array
     auc: Array
+    drawn: Array
     gap: Array
     scatter: Array
     freedom: Array
@@ -110,7 +113,7 @@ def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
 
 def standings(outcomes: Sequence[Outcome], view: str) -> Standings:
     """Where the best correct candidate of each of `outcomes` [n] stands."""
-    columns = np.full((7, len(outcomes)), np.nan)
+    columns = np.full((8, len(outcomes)), np.nan)
     reason, picked = np.zeros(len(outcomes), np.intp), np.zeros(len(outcomes), dtype=bool)
     for group in groups(outcomes, view):
         columns[:, group.rows], reason[group.rows] = _stand(group)
@@ -259,6 +262,25 @@ def accuracy_expected(s: Standings) -> Statistic:
 
 
 @metric
+def accuracy_chance(s: Standings) -> Statistic:
+    chance = s.mean(
+        "accuracy_chance",
+        s.drawn,
+        "fraction",
+        title="Accuracy of a reward that is drawn",
+        unit="share of examples",
+        caveat="says nothing of the model but which examples count; it is known, so its ends are itself",
+    )
+    return replace(chance, interval=_known)
+
+
+def _known(sums: Array) -> tuple[float, float]:
+    """Both ends of a mean that nothing is uncertain about."""
+    value = float(sums[:, 0].sum() / sums[:, 1].sum())
+    return value, value
+
+
+@metric
 def mrr(s: Standings) -> Statistic:
     return s.mean_of_ranks(
         "mrr",
@@ -364,7 +386,7 @@ def _group(outcomes: Sequence[Outcome], view: str, rows: list[int], k: int, of_p
 
 
 def _stand(group: Group) -> tuple[Array, NDArray[np.intp]]:
-    """Columns of `Standings` [7, g] and reasons [g]."""
+    """Columns of `Standings` [8, g] and reasons [g]."""
     labels, beats, correct, pairs = group.labels, group.beats, group.correct, group.pairs
     k = labels.shape[1]
     top, bottom, unknown = labels.max(axis=1, initial=-np.inf), labels.min(axis=1, initial=np.inf), np.isnan(beats)
@@ -379,7 +401,7 @@ def _stand(group: Group) -> tuple[Array, NDArray[np.intp]]:
     best = order.min(axis=1, initial=(k + 1) ** 2)
     level = (order == best[:, None]).sum(axis=1)
     won = np.where(pairs, beats, 0.0).sum(axis=(1, 2)) / np.maximum(pairs.sum(axis=(1, 2)), 1)
-    ranks = np.stack([best // (k + 1), best % (k + 1), level, won])
+    ranks = np.stack([best // (k + 1), best % (k + 1), level, won, correct.mean(axis=1) if k else level])
 
     with np.errstate(over="ignore", invalid="ignore"):  # too large to square is left out as not finite
         sizes = _sizes(correct, group.scores)

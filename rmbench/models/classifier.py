@@ -30,7 +30,7 @@ from rmbench.checkpoints.weights import named_dtype, positions
 from rmbench.device import release
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Identity, Option, Subject
-from rmbench.models.value_head import head_of
+from rmbench.models.value_head import head_of, unread_heads
 from rmbench.types import Ask, Json, Request, Reward, Status, Use
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ _HEADS = (
     "classification_head.out_proj.weight",
     "logits_proj.weight",
 )
+_UNNAMED = ("LABEL_0", "LABEL_1")  # what a config has that says nothing of labels
 _PATHS = frozenset({"average", "weight", "adapter", "base", "template"})  # hashed by contents, never by place
 
 SOURCE = "required"
@@ -182,7 +183,9 @@ class OpenedClassifier:
 
         def prepared(config: Any, rows: Mapping[str, int]) -> None:
             _prepared(config, rows)
-            reward_label(_labels(config), asked["head"], name)  # which costs nothing before the weights are read
+            labels = _labels(config)
+            if labels != _UNNAMED:  # a model that gives one number may be of a config that says nothing
+                reward_label(labels, asked["head"], name)  # which costs nothing before the weights are read
 
         model = opened.load(device, prepared, "its rewards would be random")
         model.config.use_cache = False  # nothing follows a forward, and a model that is run whole is not told so
@@ -252,6 +255,7 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
             raise ModelError(
                 f"{first.base.id} is a {architecture}, which has no reward head; give a ...ForSequenceClassification"
                 " checkpoint, a PEFT adapter that brings the head, or a callable as python:module:attribute"
+                + unread_heads(first.base)
             )
     name = opened.checkpoint.id
     warn_if_rebuilt(opened.tokenizer, opened.words.file("tokenizer.json"), opened.words.id)

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rmbench.data.dataset import content_id
 from rmbench.data.files import file_sha256, read_rows, stem
 from rmbench.data.scorefile import NUMBERS, ScoreEntry, read_entries
 from rmbench.errors import DataError, UsageError
 from rmbench.metrics.aggregate import VIEWS, aggregate
 from rmbench.models.base import Option, Subject
-from rmbench.types import Ask, Question, Reward
+from rmbench.types import Ask, Candidate, Example, Question, Request, Response, Reward
 
 OPTIONS: Mapping[str, Option] = {
     "aggregate": Option("What the reward of a response is, made of those of its steps.", choices=tuple(VIEWS)),
@@ -55,6 +56,10 @@ class Scores:
         if self._nth is not None:
             questions = self._by_place(questions, self._nth)
         asked = _candidates_asked(questions)
+        if not asked.keys() & self._examples.keys():
+            of_texts = _by_content(questions)
+            if (contents := _candidates_asked(of_texts)).keys() & self._examples.keys():
+                questions, asked = of_texts, contents
         if asked and not asked.keys() & self._examples.keys():
             raise DataError(
                 f"{self._file}: scores none of the data's examples; it has {next(iter(self._examples))!r}, the data "
@@ -149,6 +154,21 @@ def _aggregated(entries: Sequence[ScoreEntry], name: str) -> list[ScoreEntry]:
         replace(entry, reward=replace(entry.reward, values=(value,))) if entry.reward.steps else entry
         for entry, value in zip(entries, values, strict=True)
     ]
+
+
+def _by_content(questions: Sequence[Question]) -> list[Question]:
+    """The questions with each example called by the hash of its texts, as rows are that have these and no id."""
+    requests: dict[str, Request] = {}
+    responses: dict[str, dict[int, Response]] = {}
+    for request, place in questions:
+        if place:
+            requests[place.example] = request
+            responses.setdefault(place.example, {}).update(zip(place.candidates, request.responses, strict=True))
+    names = {}
+    for name, request in requests.items():
+        candidates = tuple([Candidate(response) for _, response in sorted(responses[name].items())])
+        names[name] = content_id(Example("", request.prompt, candidates, request.tools))
+    return [Question(request, place and place._replace(example=names[place.example])) for request, place in questions]
 
 
 def _candidates_asked(questions: Sequence[Question]) -> dict[str, int]:

@@ -8,7 +8,6 @@ its name; a family whose `SOURCE` is "url" takes all behind its colon. What does
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -16,13 +15,13 @@ from pathlib import Path
 from types import FunctionType, MethodType
 from typing import Any, cast
 
-from rmbench import plugins
+from rmbench import bounded, plugins
 from rmbench.checkpoints.fingerprint import locate
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import SHAPES, Model, Opened, Option, subject_of
 from rmbench.models.borrowed import READING, UNDERSTOOD, Borrowed, is_lent, lend
 from rmbench.models.callables import CALLS, PythonCallable
-from rmbench.models.value_head import head_of
+from rmbench.models.value_head import head_of, unread_heads
 from rmbench.plugins import MODELS, PluginGroup, did_you_mean
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -305,11 +304,12 @@ def _pairs(tail: str) -> dict[str, Any] | None:
 
 def _file(path: Path, group: PluginGroup, family_of: Callable[[str, str | None], str]) -> Spec:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = bounded.toml(bounded.read_text(path))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path.name} cannot be read as TOML: {error}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path.name} cannot be read as TOML: {reason}") from None
     return _table(table, path.name, group, family_of)
 
 
@@ -496,10 +496,12 @@ def _family_of(source: str, revision: str | None) -> str:
         return "classifier"
     if head_of(checkpoint) is not None:
         return "value_head"
-    found = ", ".join(architectures) or "no architecture"
+    stated = ", ".join(architectures) or "no architecture"
+    if config.get("peft_type") is not None:
+        stated = f"an adapter with task_type {config.get('task_type')!r}"
     raise UsageError(
-        f"{source!r} does not say what family it is ({found} in its config, no sequence classification head); "
-        f"write FAMILY:{source} with one of {', '.join(plugins.names(MODELS))}"
+        f"{source!r} does not say what family it is ({stated} in its config, no sequence classification head); "
+        f"write FAMILY:{source} with one of {', '.join(plugins.names(MODELS))}{unread_heads(checkpoint)}"
     )
 
 

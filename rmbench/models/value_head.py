@@ -6,6 +6,7 @@ The reward is the head of the last token's hidden state, behind the model's last
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,8 @@ OPTIONS: Mapping[str, Option] = {
 
 _FILE = "value_head.safetensors"
 _NAMES = ("v_head.summary", "v_head", "value_head.summary", "value_head")
+_HEADLIKE = re.compile(r"(^|\.)(?!lm_head)\w*(head|score|classifier|reward|value|regress|rank)\w*\.")
+_LAYER = re.compile(r"(layers?|blocks?|h)\.\d")  # whose projections and gates may be called so too
 _PATHS = frozenset({"average", "weight", "adapter", "base", "template"})  # their contents are hashed, not their places
 
 
@@ -193,6 +196,20 @@ def head_of(checkpoint: Checkpoint) -> tuple[Checkpoint, Path, str] | None:
             if f"{name}.weight" in held:
                 return checkpoint, path, name
     return None
+
+
+def unread_heads(checkpoint: Checkpoint) -> str:
+    """What beside a language model's weights may be a head that no family reads, as the end of a message; or nothing.
+
+    Weights of the hub are not looked into.
+    """
+    shapes = {}
+    if checkpoint.commit is None and checkpoint.file("adapter_config.json") is None and has_weights(checkpoint):
+        shapes = shapes_of(checkpoint, weight_paths(checkpoint))
+    named = [name for name in sorted(shapes) if _HEADLIKE.search(name) and not _LAYER.search(name)]
+    told = ", ".join(f"{name} {list(shapes[name])}" for name in named[:3])
+    among = f"; among its weights {told}, which no family reads" if named else ""
+    return among + _pickled(checkpoint)
 
 
 def _head(checkpoint: Checkpoint, path: Path, name: str, width: int) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rmbench.report.curves import Point
@@ -113,6 +113,52 @@ def dots(metrics: Sequence[Metric], title: str, *, ends: tuple[float, float] | N
         base.mark_point(filled=True, size=60, opacity=1).encode(x="value:Q"),
     )
     return spec | {"height": 22 * len(points)}
+
+
+def counts(of: Mapping[str, int], title: str) -> Spec:
+    """One bar a name, as long as its count."""
+    import altair as alt
+
+    base = _chart([{"name": name, "count": count} for name, count in of.items()]).encode(
+        y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=220)),
+        x=alt.X("count:Q", title=title, axis=alt.Axis(tickMinStep=1, tickCount=6)),
+        tooltip=["name:N", "count:Q"],
+    )
+    return _spec(base.mark_bar()) | {"height": 26 * len(of)}
+
+
+def lengths(bars: Sequence[Point], unit: str) -> Spec:
+    """A histogram of lengths, coloured by how the responses ended."""
+    import altair as alt
+
+    endings = list(dict.fromkeys(bar["ending"] for bar in bars))
+    colour = alt.Color("ending:N", scale=alt.Scale(domain=endings), legend=alt.Legend(title=None))
+    return _spec(
+        _chart(bars)
+        .mark_bar(binSpacing=1)
+        .encode(
+            x=alt.X("from:Q", title=unit, bin="binned", axis=alt.Axis(tickCount=6)),
+            x2="to:Q",
+            y=alt.Y("responses:Q", title="responses", axis=alt.Axis(tickMinStep=1)),
+            color=colour,
+            tooltip=["ending:N", "from:Q", "to:Q", "responses:Q"],
+        )
+    )
+
+
+def at_least(points: Sequence[Point]) -> Spec:
+    """The share of responses of at least so many tokens, a line a condition."""
+    import altair as alt
+
+    names = list(dict.fromkeys(point["condition"] for point in points))
+    colour = alt.Color("condition:N", scale=alt.Scale(domain=names), legend=alt.Legend(title=None))
+    base = _chart(points).encode(
+        x=alt.X("tokens:Q", title="tokens", axis=alt.Axis(tickCount=6)),
+        y=alt.Y("share:Q", title="share at least so long", scale=alt.Scale(domain=[0, 1])),
+        color=colour,
+        tooltip=["condition:N", "tokens:Q", *_numbers("share"), "n:Q"],
+    )
+    return _spec(base.mark_line(interpolate="step-before"), base.mark_point(filled=True, size=12))
 
 
 def curve(metrics: Sequence[Metric], name: str, unit: str) -> Spec:

@@ -92,7 +92,7 @@ def margins(rewards: Rewards) -> Margins:
     margin = margin[np.isfinite(margin)]
     # A single far margin would leave all others in one bar
     low, high = np.quantile(margin, [0.005, 0.995]) if len(margin) else (0.0, 0.0)
-    step = _round_step((max(high, 0.0) - min(low, 0.0)) / MARGIN_BINS)
+    step = round_step((max(high, 0.0) - min(low, 0.0)) / MARGIN_BINS)
     places = np.floor(margin / step)
     first, last = np.floor(min(low, 0.0) / step), np.floor(max(high, 0.0) / step)
     bars = []
@@ -145,7 +145,7 @@ def _centred(values: Array, rewards: Rewards) -> Array:
     return centred
 
 
-def _round_step(least: float) -> float:
+def round_step(least: float) -> float:
     """The smallest of 1, 2 and 5 times a power of ten that is not below `least`; 1 for 0."""
     if not 0 < least < np.inf:
         return 1.0

@@ -21,8 +21,10 @@ from typing import Any
 
 from rmbench.cache import cache_folder
 from rmbench.errors import ResultError
-from rmbench.report import charts, curves
+from rmbench.metrics import order
+from rmbench.report import answered, charts, curves, pairs
 from rmbench.report.failures import Failure, worst
+from rmbench.report.unanswered import AllUnanswered, unanswered
 from rmbench.results import collection
 from rmbench.results.digest import (
     ERROR_WORDS,
@@ -35,7 +37,7 @@ from rmbench.results.digest import (
     whole,
     with_effective,
 )
-from rmbench.results.files import atomically
+from rmbench.results.files import put
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import CalibrationMap, Definition, Figure, Metric, TaskResult
 from rmbench.types import Example, Outcome
@@ -59,7 +61,10 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class ModelPart:
-    """All that the page says of one model on one task; `n` examples count in its headline."""
+    """All that the page says of one model on one task; `n` examples count in its headline.
+
+    `conditions` and `longest` are of a policy, which has no failures; a reward model has none of the two.
+    """
 
     anchor: str
     name: str
@@ -67,6 +72,9 @@ class ModelPart:
     plots: Sequence[Plot]
     calibrations: Sequence[CalibrationMap]
     failures: Sequence[Failure]
+    unanswered: AllUnanswered
+    conditions: Sequence[answered.Condition]
+    longest: Sequence[answered.LongResponse]
     has_texts: bool
     n: str
     metrics: Sequence[Metric]
@@ -100,10 +108,10 @@ def write(results: Sequence[TaskResult], texts: Mapping[str, Mapping[str, Exampl
         raise ResultError(f"{path}: no results to report")
     library = _library()
     page = _render(results, texts, library)
+    # A lone surrogate, which a response may hold, becomes a reference that browsers show as a replacement
+    content = page.encode("utf-8", "xmlcharrefreplace")
     try:
-        # A lone surrogate, which a response may hold, becomes a reference that browsers show as a replacement
-        content = page.encode("utf-8", "xmlcharrefreplace")
-        atomically(path, lambda beside: beside.write_bytes(content))
+        put(path, content)
     except OSError as error:
         raise ResultError(f"{path}: cannot write the report ({error.strerror or error})") from error
 
@@ -129,10 +137,10 @@ def _library() -> str:
         if digest == sha256(script.encode()).hexdigest():
             return script
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    content = f"// {sha256(script.encode()).hexdigest()}\n{script}".encode()
     with suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        content = f"// {sha256(script.encode()).hexdigest()}\n{script}".encode()
-        atomically(kept, lambda beside: beside.write_bytes(content))
+        put(kept, content)
     return script
 
 
@@ -192,6 +200,8 @@ def _task_part(
 def _model_part(
     anchor: str, name: str, result: TaskResult, texts: Mapping[str, Example], specs: dict[str, charts.Spec]
 ) -> ModelPart:
+    if result.subject.kind == "policy":
+        return _policy_part(anchor, name, result, texts, specs)
     primary = [metric for metric in result.metrics if metric.view == result.primary_view]
     subsets = [metric for metric in primary if metric.subset != "all"]
     outcomes = outcomes_of(result)
@@ -203,6 +213,9 @@ def _model_part(
         plots=_plots(result, outcomes, _Board(anchor, name, specs)),
         calibrations=result.calibration.maps if result.calibration else (),
         failures=worst(result, texts, outcomes),
+        unanswered=unanswered(result, texts),
+        conditions=(),
+        longest=(),
         has_texts=bool(texts),
         n="-" if headline is None else with_effective(headline.n, headline.n_effective),
         metrics=[metric for metric in primary if metric.subset == "all"],
@@ -211,11 +224,62 @@ def _model_part(
     )
 
 
+def _policy_part(
+    anchor: str, name: str, result: TaskResult, texts: Mapping[str, Example], specs: dict[str, charts.Spec]
+) -> ModelPart:
+    whole_of_view = [metric for metric in result.metrics if metric.subset == "all"]
+    rest = [metric for metric in result.metrics if metric.subset != "all"]
+    headline = figure(result, result.task.headline, result.primary_view)
+    return ModelPart(
+        anchor=anchor,
+        name=name,
+        result=result,
+        plots=_length_plots(result, _Board(anchor, name, specs)),
+        calibrations=(),
+        failures=(),
+        unanswered=AllUnanswered(0, ()),
+        conditions=answered.conditions(result),
+        longest=answered.longest(result, texts),
+        has_texts=result.responses is not None,
+        n="-" if headline is None else with_effective(headline.n, headline.n_effective),
+        metrics=[_of_view(metric, metric.view) for metric in whole_of_view],
+        subsets=[_of_view(metric, f"{metric.view}, {metric.subset}") for metric in rest[:_SUBSET_ROWS]],
+        subsets_left=len(rest[_SUBSET_ROWS:]),
+    )
+
+
+def _of_view(metric: Metric, where: str) -> Metric:
+    return metric.model_copy(update={"subset": where})
+
+
+def _length_plots(result: TaskResult, board: _Board) -> list[Plot]:
+    """How long the responses of a policy are, as far as their caps let it be known."""
+    _, unit = answered.length_of(result)
+    bars, points = answered.histogram(result), answered.at_least(result)
+    return [
+        board.plot(
+            "Lengths",
+            f"Responses of all conditions, in {unit}, by how they ended.",
+            charts.lengths(bars, unit) if bars else None,
+            "no length is known",
+        ),
+        board.plot(
+            "At least so long",
+            "Shares of responses that neither refuse nor are empty, up to the shortest that may have been cut.",
+            charts.at_least(points) if points else None,
+            "nothing counts their tokens; --count-with TOKENIZER does",
+        ),
+    ]
+
+
 def _headlines(found: Digest, results: Sequence[TaskResult]) -> dict[str, list[Figure | None]]:
-    """The columns of a task's table: its headline, what else models are compared by, and what a rule gets of it."""
-    names = dict.fromkeys([found.headline, *found.beside[:_FIGURES], *found.rules[:1]])
+    """The columns of a task's table: its headline, what a rule gets of it, and what else models are compared by."""
+    names = dict.fromkeys([found.headline, *found.rules[:1], *found.beside[:_FIGURES]])
     columns: dict[str, list[Figure | None]]
     columns = {found.heading(name): [figure(r, name, r.primary_view) for r in results] for name in names}
+    for name in found.rules[:1]:  # of the data alone, and beside the headline to be read with it
+        rule = found.heading(name)
+        columns[rule] = [f and f.model_copy(update={"ci_low": None, "ci_high": None}) for f in columns[rule]]
     return {title: figures for title, figures in columns.items() if any(figures)}
 
 
@@ -242,7 +306,41 @@ def _plots(result: TaskResult, outcomes: Sequence[Outcome], board: _Board) -> li
     parts = _part_plots(result, found, board)
     if found.tested:
         return [*_effect_plots(result, found, board), *parts]
+    if _only_compared(result, outcomes):
+        return [*parts, *_pair_plots(result, outcomes, board)]
     return [*parts, *_reliability_plots(result, board), *_reward_plots(result, outcomes, board)]
+
+
+def _only_compared(result: TaskResult, outcomes: Sequence[Outcome]) -> bool:
+    views = [outcome.views[result.primary_view] for outcome in outcomes if result.primary_view in outcome.views]
+    return any(view.scores is None for view in views)
+
+
+def _pair_plots(result: TaskResult, outcomes: Sequence[Outcome], board: _Board) -> list[Plot]:
+    """What comparisons tell: there is no reward to calibrate, to set against length or to rank by."""
+    fates, places = pairs.fates(outcomes), pairs.by_place(outcomes, result.primary_view)
+    names = {statistic.name for statistic in order.statistics(outcomes, result.primary_view)}
+    figures = [m for m in whole(result, result.primary_view) if m.name in names and m.value is not None]
+    return [
+        board.plot(
+            "Pairs",
+            "A right and a wrong answer each, by whom the model named, over the orders in which they were shown.",
+            charts.counts(fates, "pairs") if fates else None,
+            "no right and wrong answer were compared",
+        ),
+        board.plot(
+            "Where the right answer stands",
+            "How often it is named, by its place, with 95 % intervals; a tie is half.",
+            charts.dots(places, "share", ends=(0.0, 1.0)) if places else None,
+            "no comparison of a right and a wrong answer has a verdict",
+        ),
+        board.plot(
+            "Orders and refusals",
+            "Shares of pairs and of comparisons, with 95 % intervals.",
+            charts.dots(figures, "share") if figures else None,
+            "no comparison was made",
+        ),
+    ]
 
 
 def _effect_plots(result: TaskResult, found: Digest, board: _Board) -> list[Plot]:
@@ -338,8 +436,6 @@ def _percent(figure: Figure) -> str:
 
 def _reward_plots(result: TaskResult, outcomes: Sequence[Outcome], board: _Board) -> list[Plot]:
     titles = ("Reward and length", "Margins", "Right answers by rank")
-    if result.scale is None:
-        return [board.plot(title, "", None, "this model compared pairs and gave no rewards") for title in titles]
     rewards = curves.rewards_of(outcomes, result.primary_view)
     if rewards is None:
         reason = "no example has a right and a wrong answer and a finite reward for each"

@@ -33,26 +33,42 @@ def result_files(paths: Iterable[Path], kind: Kind = "reward_model") -> list[Pat
     """The files of results in `paths`, which are files or folders of them: in a folder those with their records beside
     them, of that kind of subject. Each stands once. Raises ResultError.
     """
+    given = [*paths]
+    return [path for path in files_in(given) if path in given or files.read(path).subject.kind == kind]
+
+
+def files_in(paths: Iterable[Path]) -> list[Path]:
+    """`paths`, and in place of a folder the files in it that have records beside them, unread. Each stands once."""
     found = []
     for path in paths:
-        if path.is_dir():
-            inside = [file for file in sorted(path.rglob("*.json")) if file.with_suffix(".parquet").exists()]
-            found += [file for file in inside if files.read(file).subject.kind == kind]
-        else:
-            found.append(path)
+        inside = sorted(path.rglob("*.json")) if path.is_dir() else None
+        found += [path] if inside is None else [file for file in inside if file.with_suffix(".parquet").exists()]
     return list({path.resolve(): path for path in found}.values())
+
+
+def nothing_in(paths: Sequence[Path]) -> ResultError:
+    """That there is no result in `paths`."""
+    named = ", ".join(map(str, paths))
+    return ResultError(f"{named}: no results in it; `rmbench run --out {paths[0]}` writes some")
 
 
 def read_checked(path: Path) -> TaskResult:
     """A reward model's result with its tables, which are as they were written. Raises ResultError."""
-    result = files.read(path, tables=True)
+    result = read_whole(path)
     if result.subject.kind == "policy":
         raise ResultError(f"{path}: a result of a policy; reward models are compared")
+    return result
+
+
+def read_whole(path: Path) -> TaskResult:
+    """A result with its tables, which are as they were written. Raises ResultError."""
+    result = files.read(path, tables=True)
     records = path.with_suffix(".parquet")
     try:
-        agrees = data_hashes(result.records).examples == result.dataset.examples_sha256
+        judged = result.subject.kind == "reward_model"
+        agrees = not judged or data_hashes(result.records).examples == result.dataset.examples_sha256
         columns = provenance.columns_of(result.records, result.requests)
-    except (AttributeError, LookupError, TypeError, ValueError, NotImplementedError) as error:
+    except (AttributeError, ArithmeticError, LookupError, TypeError, ValueError, NotImplementedError) as error:
         raise ResultError(f"{records}: no records of a result ({error})") from error
     if not agrees:
         raise ResultError(f"{records}: its examples or labels are not those of {path.name}")

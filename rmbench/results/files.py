@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from rmbench import bounded
 from rmbench.errors import ResultError
 from rmbench.results.provenance import short_hash
 from rmbench.results.schema import SCHEMA_VERSION, TaskResult
@@ -112,7 +113,7 @@ def requests_path(path: Path) -> Path:
 def read(path: Path, *, tables: bool = False) -> TaskResult:
     """Reads a result file, and its tables if asked. Raises ResultError naming the field that is wrong."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = bounded.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ResultError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     try:
@@ -127,6 +128,8 @@ def read(path: Path, *, tables: bool = False) -> TaskResult:
         field, first = [*places.items()][-1]
         raise ResultError(f"{path}: no result file: {field}: {first['msg']}") from error
     _check_finite(path, result)
+    if unknown := {metric.name for metric in result.metrics} - set(result.statistics):
+        raise ResultError(f"{path}: metrics has {min(unknown)!r:.80}, and statistics do not say what it is")
     if tables:
         result._records = _read_table(path.with_suffix(".parquet"))
         result._requests = _read_table(requests_path(path)) if requests_path(path).exists() else None
@@ -162,14 +165,15 @@ def _write_table(table: pa.Table, target: Path) -> None:
 
 def _read_table(path: Path) -> object:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     if not path.exists():
         raise ResultError(f"{path}: missing; a result goes with the records beside it")
     try:
-        return pq.read_table(path, partitioning=None)
+        with bounded.opened(path) as stream:
+            return bounded.table(stream, path.stat().st_size).read()
     except (OSError, pa.ArrowException) as error:
-        raise ResultError(f"{path}: the records of this result cannot be read ({error})") from error
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise ResultError(f"{path}: the records of this result cannot be read ({reason})") from error
 
 
 def atomically(target: Path, write_to: Callable[[Path], object]) -> None:
@@ -185,6 +189,11 @@ def atomically(target: Path, write_to: Callable[[Path], object]) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def put(target: Path, content: bytes) -> None:
+    """Writes a file beside `target` and moves it into its place."""
+    atomically(target, lambda path: path.write_bytes(content))
 
 
 def _is_written(temporary: str) -> bool:

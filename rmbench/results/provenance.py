@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,10 +129,15 @@ def _named(value: str | Path) -> Any:
     path = Path(value)
     with suppress(OSError, ValueError):  # too long for a path, or a NUL in it
         if path.is_file():
-            return {"file": path.name, "sha256": sha256(path.read_bytes()).hexdigest()}
+            return {"file": path.name, "sha256": _file_sha256(path)}
         if path.is_dir():
             return {"folder": path.resolve().name}
     return str(value)
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
 
 
 def now() -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rmbench.bounded import MOST_JUDGED
 from rmbench.metrics.views import Facts, Given, outcome_of
 from rmbench.results.provenance import examples_sha256, list_sha256, responses_sha256
 from rmbench.results.records import JSON, TAG
@@ -214,6 +215,8 @@ def _grouped(records: pa.Table) -> tuple[NDArray[np.intp], list[int]]:
     codes = records["example_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     rows = order[np.argsort(codes[order], kind="stable")]
     sizes = np.bincount(codes)
+    if sizes.max(initial=0) > MOST_JUDGED:
+        raise ValueError(f"an example of {sizes.max():,} candidates; expected at most {MOST_JUDGED:,}")
     due = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     if (numbers[rows] != due).any():
         example = records["example_id"][int(rows[np.argmax(numbers[rows] != due)])]

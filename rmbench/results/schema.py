@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from rmbench.bounded import MOST_NAME
+from rmbench.errors import UsageError
+from rmbench.plugins import did_you_mean
+from rmbench.results import shown
 from rmbench.types import NullVerdict
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 SCHEMA_VERSION: Final = 3
 WORSE: Final = "worse than rewards as they are: its log loss out of fold is higher"  # in the note of such a map
 
 
+# What a float counts exactly; of a larger number a library makes an error, or never an end
+Count = Annotated[int, Field(ge=0, le=2**53)]
+
+
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=MOST_NAME)
 
 
 class TaskInfo(_Part):
@@ -29,7 +38,7 @@ class TaskInfo(_Part):
     """
 
     name: str
-    version: int
+    version: Count
     kind: str
     measure: str
     headline: str
@@ -49,7 +58,7 @@ class Source(_Part):
     split: str | None = None
     facets: dict[str, str] = {}
     sha256: str
-    rows: int | None = None
+    rows: Count | None = None
 
 
 class DatasetInfo(_Part):
@@ -67,10 +76,10 @@ class DatasetInfo(_Part):
     sha256: str
     examples_sha256: str
     responses_sha256: str | None
-    examples: int
-    candidates: int
-    excluded: dict[str, int]
-    noted: dict[str, int]
+    examples: Count
+    candidates: Count
+    excluded: dict[str, Count]
+    noted: dict[str, Count]
 
     @property
     def source(self) -> str:
@@ -141,8 +150,8 @@ class Bootstrap(_Part):
     """How clusters were drawn for intervals and signs for tests: by `rule`, so many `draws`, from `seed`."""
 
     rule: str
-    draws: int
-    seed: int
+    draws: Count
+    seed: int = Field(ge=0)
 
 
 class Config(_Part):
@@ -170,8 +179,8 @@ class Figure(_Part):
     value: float | None
     ci_low: float | None
     ci_high: float | None
-    n: int
-    clusters: int
+    n: Count
+    clusters: Count
 
 
 class Metric(Figure):
@@ -204,7 +213,7 @@ class ReliabilityBin(_Part):
     observed: float
     ci_low: float
     ci_high: float
-    n: int
+    n: Count
 
 
 class MapFit(_Part):
@@ -254,8 +263,8 @@ class Calibration(_Part):
     kind: Literal["softmax", "pooled"]
     map: Literal["temperature", "isotonic"]
     view: str
-    folds: int
-    clusters: int
+    folds: Count
+    clusters: Count
     maps: list[CalibrationMap]
     responses: tuple[int, int] | None = None
 
@@ -270,12 +279,12 @@ class Calibration(_Part):
 class Scale(_Part):
     """The rewards of the primary view as numbers: how many, how many of them differ, and how many stand at an end."""
 
-    rewards: int
-    distinct: int
+    rewards: Count
+    distinct: Count
     minimum: float | None
     maximum: float | None
-    at_minimum: int
-    at_maximum: int
+    at_minimum: Count
+    at_maximum: Count
 
 
 class Timing(_Part):
@@ -286,14 +295,14 @@ class Timing(_Part):
 
     seconds: float
     scoring_seconds: float
-    requests: int
-    unique: int
-    stored: int
-    scored: int
-    batches: int
-    tokens: int
-    token_budget: int | None
-    ways: dict[str, int] = {}
+    requests: Count
+    unique: Count
+    stored: Count
+    scored: Count
+    batches: Count
+    tokens: Count
+    token_budget: Count | None
+    ways: dict[str, Count] = {}
 
 
 class TaskResult(_Part):
@@ -319,13 +328,13 @@ class TaskResult(_Part):
     statistics: dict[str, Definition]
     metrics: list[Metric]
     bootstrap: Bootstrap
-    left_out: dict[str, dict[str, int]]
-    statuses: dict[str, int]
-    reasons: dict[str, dict[str, int]]
-    noted: dict[str, int] = {}
-    truncated: int
-    ties: dict[str, int]
-    same_tokens: int
+    left_out: dict[str, dict[str, Count]]
+    statuses: dict[str, Count]
+    reasons: dict[str, dict[str, Count]]
+    noted: dict[str, Count] = {}
+    truncated: Count
+    ties: dict[str, Count]
+    same_tokens: Count
     scale: Scale | None
     calibration: Calibration | None
     calibration_reason: str | None
@@ -338,9 +347,11 @@ class TaskResult(_Part):
     _records: Any = PrivateAttr(default=None)
     _requests: Any = PrivateAttr(default=None)
     _problems: Sequence[str] = PrivateAttr(default=())
+    _responses: Mapping[tuple[str, int], str] | None = PrivateAttr(default=None)
 
     def metric(self, name: str, *, view: str | None = None, subset: str = "all", at: float | None = None) -> Metric:
-        """The metric called `name`, of the primary view unless told. Raises KeyError where it was not measured.
+        """The metric called `name`, of the primary view unless told. Raises KeyError, with the close ones, where it was
+        not measured.
 
         >>> import rmbench
         >>> (result,) = rmbench.evaluate("length", ["best_of_n"], limit=20)
@@ -351,7 +362,43 @@ class TaskResult(_Part):
         for metric in self.metrics:
             if (metric.name, metric.view, metric.subset) == wanted and at in (None, metric.at):
                 return metric
-        raise KeyError(f"no metric {wanted}")
+        raise KeyError(self._lacks(*wanted))
+
+    def check_metric(self, name: str) -> None:
+        """Raises UsageError, with the close ones, where nothing is measured by that name."""
+        if name not in self.statistics:
+            there = ", ".join(self.statistics)
+            raise UsageError(f"unknown metric {name!r}{did_you_mean(name, self.statistics)}; there is {there}")
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row a metric of every view and subset; `records.to_pandas()` has one a candidate. Needs pandas.
+
+        >>> import rmbench
+        >>> (result,) = rmbench.evaluate("length", ["best_of_n"], limit=20)
+        >>> list(result.to_pandas().columns)[:6]
+        ['model', 'task', 'version', 'name', 'value', 'ci_low']
+        """
+        return shown.frame(self)
+
+    def __repr__(self) -> str:
+        return f"TaskResult({shown.line(self)})"
+
+    def __str__(self) -> str:
+        return shown.line(self)
+
+    def _repr_html_(self) -> str:
+        return shown.html(self)
+
+    def _lacks(self, name: str, view: str, subset: str) -> str:
+        """Which of the three there is not, with the close ones."""
+        for what, given, there in (
+            ("metric", name, list(dict.fromkeys(metric.name for metric in self.metrics))),
+            ("view", view, self.views),
+            ("subset", subset, list(dict.fromkeys(metric.subset for metric in self.metrics))),
+        ):
+            if given not in there:
+                return f"unknown {what} {given!r}{did_you_mean(given, there)}; there is {', '.join(there)}"
+        return f"{name} was not measured in view {view} of {subset}"
 
     @property
     def views(self) -> list[str]:
@@ -372,6 +419,11 @@ class TaskResult(_Part):
     def requests(self) -> pa.Table | None:
         """One row a request, of examples where some showed several responses; else candidates' rows hold their own."""
         return self._requests
+
+    @property
+    def responses(self) -> Mapping[tuple[str, int], str] | None:
+        """What a policy wrote, by example and sample; never written, and so None on a result that was read."""
+        return self._responses
 
     @property
     def problems(self) -> Sequence[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmbench.errors import ResultError, UsageError
-from rmbench.results.files import atomically, check_writable
+from rmbench.results.files import check_writable, put
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,7 +52,7 @@ class Target:
             if place.exists() and not place.is_file():  # a device or a pipe is written to, never replaced
                 place.write_bytes(content)
             else:
-                atomically(place, lambda path: path.write_bytes(content))
+                put(place, content)
         except OSError as error:
             raise ResultError(f"{self.path}: cannot be written ({error.strerror or error})") from error
         return notes

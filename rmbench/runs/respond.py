@@ -319,7 +319,8 @@ def _columns(
     prompts: Any = [prompt_of(example.prompt, as_text=as_text) for example, _ in places]
     message = pa.struct({"role": pa.string(), "content": pa.string()})
     numbered = {"sample": pa.array([number for _, number in places], pa.int32())}
-    made: dict[str, Any] = {"prompt": prompts if as_text else pa.array(prompts, pa.list_(message))}
+    is_plain = all(turn.is_plain for example, _ in places for turn in example.prompt)
+    made: dict[str, Any] = {"prompt": prompts if as_text or not is_plain else pa.array(prompts, pa.list_(message))}
     for called, some in samples.items():
         behind = f":{called}" if len(samples) > 1 else ""
         written = [_given(some, example.id, at) for example, at in places]
@@ -397,6 +398,7 @@ def _result(
         **fields,
     )
     result._records = table
+    result._responses = {(one.example.id, one.number): one.text for one in samples if one.response is not None}
     statuses = result.statuses
     if "missing" in statuses:
         first = next(sample for sample in samples if sample.response is None)

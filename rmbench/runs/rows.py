@@ -7,6 +7,7 @@ become columns. What came before is in `prompt` where no column of the row says 
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections import Counter
@@ -157,9 +158,10 @@ def _message(turn: Message) -> dict[str, Any]:
              for one in turn.parts]  # fmt: skip
     calls = [{"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
              | ({"id": call.id} if call.id else {}) for call in turn.tool_calls]  # fmt: skip
-    more = {"tool_calls": calls, "tool_call_id": turn.tool_call_id, "name": turn.name}
+    more: dict[str, Any] = {"tool_calls": calls or None, "tool_call_id": turn.tool_call_id, "name": turn.name}
     content = parts if turn.images else turn.text
-    return {"role": turn.role, "content": content} | {name: value for name, value in more.items() if value}
+    more |= {name: json.loads(text) for name, text in turn.extras}
+    return {"role": turn.role, "content": content} | {name: value for name, value in more.items() if value is not None}
 
 
 def is_one_text(turns: Sequence[Message]) -> bool:

@@ -24,6 +24,7 @@ _HEADER, _MARK_AT = 100, 68  # bytes of an SQLite file, and where in them the ma
 _BUSY_SECONDS = 60
 _AT_ONCE = 333  # rows a statement: SQLite allowed 999 variables until 3.32
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # of a damaged schema SQLite quotes bytes that are no text
 _Done = TypeVar("_Done")
 
 
@@ -53,7 +54,7 @@ class Store:
             try:
                 query = f"SELECT key, CAST(value AS BLOB), checksum FROM answers WHERE key IN ({marks})"  # noqa: S608
                 rows = self._connection.execute(query, some).fetchall()
-            except sqlite3.Error as error:
+            except _ERRORS as error:
                 raise self._unusable(error) from error
             whole = [(key, text) for key, text, checksum in rows if _is_whole(key, text, checksum)]
             damaged += len(rows) - len(whole)
@@ -84,14 +85,14 @@ class Store:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             raise self._unusable(error) from error
 
     def count(self) -> int:
         """How many values are kept. Raises ResultError where the file is damaged."""
         try:
             count: int = self._connection.execute("SELECT count(*) FROM answers").fetchone()[0]
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             raise self._unusable(error) from error
         return count
 
@@ -119,7 +120,7 @@ class Store:
             self._connection.execute("DELETE FROM answers")
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             if not _is_damage(error):
                 raise self._unusable(error) from error
             self.close()
@@ -133,7 +134,7 @@ class Store:
                 self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             self._prepare()
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, *_ERRORS) as error:
             raise self._unusable(error) from error
 
     def _prepare(self) -> None:
@@ -212,7 +213,7 @@ def empty(path: Path) -> int:
             before = store.size
             store.clear()
     except ResultError as error:
-        if not isinstance(error.__cause__, sqlite3.Error) or not _is_damage(error.__cause__):
+        if not isinstance(error.__cause__, _ERRORS) or not _is_damage(error.__cause__):
             raise
         if not _bears_our_mark(path):
             raise ResultError(
@@ -261,7 +262,7 @@ def _is_busy(error: Exception) -> bool:
 
 
 def _is_damage(error: Exception) -> bool:
-    return _code(error) == sqlite3.SQLITE_CORRUPT
+    return isinstance(error, UnicodeDecodeError) or _code(error) == sqlite3.SQLITE_CORRUPT
 
 
 def _code(error: Exception) -> int:
