@@ -88,7 +88,7 @@ def test_a_result_has_a_short_line_a_table_for_notebooks_and_a_frame() -> None:
     result, _ = both()
     measured = result.metric("accuracy")
     assert measured.value is not None
-    assert str(result).startswith(f"rmbench/length on best_of_n v1: accuracy {100 * measured.value:.1f} % [")
+    assert str(result).startswith(f"rmbench/length on best_of_n v2: accuracy {100 * measured.value:.1f} % [")
     assert repr(result) == f"TaskResult({result})"
     assert len(repr(result)) < 200
     frame = result.to_pandas()

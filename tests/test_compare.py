@@ -301,7 +301,7 @@ def test_a_task_that_cannot_be_compared_does_not_stop_the_others(tmp_path: Path,
         rmbench.evaluate(model, ["best_of_n"], out=tmp_path / model, name=model)
     assert run(tmp_path / "length", tmp_path / "random") == 0
     printed = capsys.readouterr()
-    assert "best_of_n v1" in printed.out
+    assert "best_of_n v2" in printed.out
     assert "preference v1" not in printed.out
     assert "preference: random is not compared: " in printed.err
     (line,) = document(capsys, tmp_path / "length", tmp_path / "random")["refused"]

@@ -171,7 +171,7 @@ def _label(row: Row, field: str, value: Any) -> bool | float | None:
 
 TASK = Comparison(
     name="best_of_n",
-    version=1,
+    version=2,
     summary="Best of n: bundled questions with checked answers, or grouped responses of your own",
     card="best_of_n",
     read=read,
