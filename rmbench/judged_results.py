@@ -58,6 +58,11 @@ def selection_at_n(
     """What choosing among n by the rewards of `results` is worth, one entry a task, as `rmbench select --result`.
 
     Raises ResultError where they did not judge the same, and where a model gave no rewards.
+
+    >>> import rmbench
+    >>> (result,) = rmbench.evaluate("length", ["best_of_n"], limit=20)
+    >>> [selection.task for selection in rmbench.selection_at_n(result)]
+    ['best_of_n']
     """
     from rmbench.compare.selection import select
 
@@ -70,6 +75,12 @@ def select_responses(file: str | Path, model: str, k: int = 1, **options: Any) -
 
     `options` are those of the model, and `gold`, `columns` and `skip_bad_rows` of the command; `columns` of what comes
     back hold one value a response.
+
+    >>> import json, pathlib, tempfile, rmbench
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "answers.jsonl"
+    >>> _ = path.write_text(json.dumps({"prompt": "What is 2 + 2?", "responses": ["4", "It is 4."]}))
+    >>> rmbench.select_responses(path, "length").columns["response"]
+    ['It is 4.']
     """
     from rmbench.runs.select import select_file
 
@@ -83,6 +94,11 @@ def write_report(
 
     `texts` are the examples of each task, by its name in the results and their ids; without them the page has those of
     rows that come with rmbench. Raises ResultError, as where the extra `site` is not installed.
+
+    >>> import pathlib, tempfile, rmbench
+    >>> (result,) = rmbench.evaluate("length", ["best_of_n"], limit=20)
+    >>> rmbench.write_report(result, pathlib.Path(tempfile.mkdtemp()) / "report.html").name
+    'report.html'
     """
     from rmbench.report import page
     from rmbench.results import collection, files

@@ -154,7 +154,7 @@ def load_task(name: str) -> Task:
 
     >>> task = load_task("best_of_n")
     >>> task.version, task.measure.headline
-    (1, 'accuracy')
+    (2, 'accuracy')
     """
     if name.startswith("suite:"):
         raise UsageError(f"{name} is a suite of several tasks; expected the name of one task")

@@ -208,7 +208,7 @@ def test_records_hold_a_row_a_sample_and_no_text(tmp_path: Path) -> None:
     assert result.metric("within_prompt_variance").clusters == 2
     [path] = tmp_path.rglob("lengths-*.json")
     again = files.read(path, tables=True)
-    assert again == result
+    assert again.model_dump() == result.model_dump()  # the texts are in memory alone
     assert again.records.equals(result.records)
 
 

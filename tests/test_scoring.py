@@ -476,9 +476,11 @@ def test_what_scoring_opened_is_closed_when_progress_fails() -> None:
 
         def end(self) -> None: ...
 
+    before = set(threading.enumerate())
     try:
         score(TinyTokenModel(), [ask("reward", str(i)) for i in range(9)], token_budget=1, progress=Failing())
     except KeyboardInterrupt as error:
         kept = error  # as an interactive shell keeps it, and with it the frames
     assert kept.__traceback__ is not None
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("rmbench-")]
+    opened = set(threading.enumerate()) - before
+    assert not [thread.name for thread in opened if thread.name.startswith("rmbench-")]
