@@ -75,6 +75,21 @@ def test_a_folder_without_or_with_broken_config(tmp_path: Path) -> None:
         parse(str(tmp_path))
 
 
+def test_a_hub_that_nobody_answers_for_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The hub's client would try each file six times, with a line and a pause of seconds each."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("the client waits to try again"))
+    with pytest.raises(ModelError, match="org/name: there is no such folder, and on the hub no config.json is found"):
+        parse("org/name")
+    assert capfd.readouterr().err == ""
+
+
 def test_a_hub_that_cannot_be_reached_is_one_clear_error() -> None:
     with pytest.raises(ModelError, match="org/name: there is no such folder, and on the hub no config.json is found"):
         parse("org/name")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from rmbench.errors import ModelError, RmbenchError, UsageError
 
@@ -23,6 +26,7 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _REMOTE = "transformers_modules"  # the package in which transformers loads code that came with a checkpoint
 _NAMED_BY_VERSION = ("transformers", "torch")
 _MOST_JSON = 1 << 27  # bytes of a JSON file: indices of shards and tokenizers take some tens of MB
+_WAIT = 10.0  # seconds until nobody answers
 PANIC = "PanicException"  # of the Rust libraries, which is no Exception
 
 
@@ -97,10 +101,12 @@ def locate(source: str, revision: str | None = None) -> Checkpoint:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
+    cached = not _is_reached()
     for name in ("config.json", "adapter_config.json"):
         try:
             # files in the hub's cache lie in snapshots/<commit>/
-            return Checkpoint(source, Path(hf_hub_download(source, name, revision=revision)).parent.name)
+            path = hf_hub_download(source, name, revision=revision, local_files_only=cached)
+            return Checkpoint(source, Path(path).parent.name)
         except EntryNotFoundError:
             continue
         except (OSError, ValueError) as error:
@@ -109,6 +115,22 @@ def locate(source: str, revision: str | None = None) -> Checkpoint:
         f"{source}: there is no such folder, and on the hub no config.json is found under this name"
         " (offline, it would have to be in the cache)"
     )
+
+
+def _is_reached() -> bool:
+    """Whether the hub can be reached, looked at once: its client tries every file six times, for half a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if getproxies():  # who is reached through one need not be reached without
+        return True
+    hub = urlsplit(constants.ENDPOINT)
+    try:
+        with socket.create_connection((hub.hostname or "", hub.port or (80 if hub.scheme == "http" else 443)), _WAIT):
+            return True
+    except OSError:
+        return False
 
 
 def _check_regular(folder: Checkpoint) -> None:
