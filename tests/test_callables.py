@@ -296,6 +296,8 @@ def test_a_loop_lives_as_long_as_its_function_and_one_that_runs_already_is_no_hi
     [
         (lambda: 1.0, {}, r"takes \(\); expected \(prompt, response\), \(prompts, responses\) or \(prompt, first"),
         (lambda prompt, response, reference: 1.0, {}, r"takes \(prompt, response, reference\); expected"),
+        (lambda response, prompt: 1.0, {}, r"takes \(response, prompt\), and is called in order; expected"),
+        (lambda responses, prompts: [1.0], {}, r"takes \(responses, prompts\), and is called in order; expected"),
         (compare, {"batch": 4}, r"batch=4: python/compare takes one response"),
         (awaited, {"concurrency": 0}, r"concurrency=0: expected a whole number from 1"),
         (awaited, {"give_up": -1}, r"give_up=-1: expected a whole number from 0"),

@@ -207,6 +207,8 @@ def _taken(function: Callable[..., Any], name: str) -> tuple[Ask, bool]:
             signature.bind(*[None] * (3 if ask == "compare" else 2))
         except TypeError:
             raise UsageError(f"{name} takes {signature}; expected {_FORMS}") from None
+    if any(one.startswith("response") for one in called[:1]) and any(one.startswith("prompt") for one in called[1:3]):
+        raise UsageError(f"{name} takes {signature}, and is called in order; expected {_FORMS}")
     return ask, batched
 
 
