@@ -123,7 +123,7 @@ def _is_reached() -> bool:
 
     if constants.HF_HUB_OFFLINE:
         return False
-    if getproxies():  # who is reached through one need not be reached without
+    if getproxies().keys() & {"http", "https", "all"}:  # who is reached through one need not be reached without
         return True
     hub = urlsplit(constants.ENDPOINT)
     try:
