@@ -20,6 +20,7 @@ from rmbench.checkpoints.tensors import BESIDE
 from rmbench.errors import ModelError, UsageError
 from rmbench.models import reader
 from rmbench.models.base import Encoded, Option
+from rmbench.models.gated import bins, gated, normals
 from rmbench.models.reader import Built, Loaded, OpenedReader
 from rmbench.types import Json, Request, Reward
 
@@ -93,6 +94,9 @@ HEADS: Mapping[str, Callable[[Mapping[str, Any], Loaded], Built]] = {
     "linear": linear,
     "mlp": mlp,
     "vocabulary": vocabulary,
+    "gated": gated,
+    "normals": normals,
+    "bins": bins,
 }
 
 
