@@ -6,6 +6,7 @@ scored through rmbench and by a forward that is written down from the file its e
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,10 @@ from ask_models import score
 from gated_checkpoints import armorm, inform, ldl, qrm_gemma, qrm_llama, urm
 from safetensors.torch import load_file, save_file
 
+from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.spec import open_model
+from rmbench.results import files
 from rmbench.types import Message, Request, Response
 
 HEADER = [128009, 128006, 78191, 128007, 271]  # <|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n
@@ -247,3 +250,16 @@ def test_a_head_that_lacks_a_part_is_said_in_a_line(
 def test_a_pickled_head_is_refused_with_the_reason(folders: Mapping[str, Path], name: str, said: str) -> None:
     with pytest.raises(ModelError, match=re.escape(said)):
         open_model(f"value_head:{folders['inform']}?entry={name}")
+
+
+def test_a_run_of_a_folder_finds_the_table(folders: Mapping[str, Path], tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "What is 7 + 5?", "chosen": "It is 12.", "rejected": word} for word in ("No.", "13", "Who knows?")
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data, out = f"preference={tmp_path / 'pairs.jsonl'}", tmp_path / "out"
+    arguments = ["run", "-m", folders["qrm_llama"], "-t", "preference", "--data", data, "--device", "cpu", "--out", out]
+    assert main([str(one) for one in arguments]) == 0
+    (result,) = (files.read(path) for path in out.rglob("preference-*.json"))
+    assert result.config.model["known"] == {"entry": "qrm_llama3", "verified": True}
+    assert {"objective 0", "quantile 0.5"} <= {figure.view for figure in result.metrics}

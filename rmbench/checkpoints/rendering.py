@@ -63,8 +63,9 @@ Kind = Literal["template", "plain", "pair"]
 OPTIONS: Mapping[str, Option] = {
     "tools_as_text": Option("put tools into the system turn as text", bool, False),
     "fold_system": Option("put the system turn into the first user turn", bool, False),
-    "bos": Option("auto: one BOS where the tokenizer adds one; none: without; one: exactly one", default="auto",
-                  choices=("auto", "none", "one")),
+    "bos": Option("auto: one BOS where the tokenizer adds one or the template writes one; tokenizer: only where the"
+                  " tokenizer adds one; none: without; one: exactly one", default="auto",
+                  choices=("auto", "tokenizer", "none", "one")),
     "control_tokens": Option("of the tokenizer in texts. keep: as such; text: read as text", default="keep",
                              choices=("keep", "text")),
 }  # fmt: skip
@@ -191,18 +192,24 @@ class Rendering:
     @cached_property
     def specials(self) -> tuple[list[int], list[int]]:
         """The ids that stand before and after a text: the tokenizer's own, and a BOS as it was asked for."""
-        bare = self.tokenizer("a", add_special_tokens=False)["input_ids"]
-        full = self.tokenizer("a", add_special_tokens=True)["input_ids"]
-        start = _place_of(bare, full)
-        before, after = ([], []) if start is None else (full[:start], full[start + len(bare) :])
+        before, after = self._added
         if self.bos != "auto":
             before = [*self._bos, *(token for token in before if token != self.tokenizer.bos_token_id)]
         return before, after
 
+    @cached_property
+    def _added(self) -> tuple[list[int], list[int]]:
+        """The ids that the tokenizer puts before and after a text."""
+        bare = self.tokenizer("a", add_special_tokens=False)["input_ids"]
+        full = self.tokenizer("a", add_special_tokens=True)["input_ids"]
+        start = _place_of(bare, full)
+        return ([], []) if start is None else (full[:start], full[start + len(bare) :])
+
     @property
     def _bos(self) -> list[int]:
         """The BOS that was asked for."""
-        return [self.tokenizer.bos_token_id] if self.bos == "one" else []
+        bos = self.tokenizer.bos_token_id
+        return [bos] if self.bos == "one" or (self.bos == "tokenizer" and bos in self._added[0]) else []
 
     @property
     def least(self) -> int:
@@ -755,7 +762,7 @@ def templated(tokenizer: Any, source: str, limits: Limits, name: str, **manner: 
 def _checked(rendering: Rendering, name: str) -> Rendering:
     """Raises UsageError for what this tokenizer cannot do."""
     tokenizer = rendering.tokenizer
-    if rendering.bos != "auto" and tokenizer.bos_token_id is None:
+    if rendering.bos in ("none", "one") and tokenizer.bos_token_id is None:
         raise UsageError(f"bos={rendering.bos}: the tokenizer of {name} has no BOS token")
     if rendering.control_tokens == "text" and getattr(tokenizer, "backend_tokenizer", None) is None:
         raise UsageError(f"control_tokens=text: {type(tokenizer).__name__} of {name} is no fast tokenizer")
