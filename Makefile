@@ -36,9 +36,9 @@ prove-full: .venv/ready
 	$(BIN)/python benchmarks/tiers.py --full
 	$(BIN)/python benchmarks/compare.py --full
 	$(BIN)/python benchmarks/fingerprints.py
-	$(BIN)/pip install -q -c constraints.txt trl bitsandbytes
+	$(BIN)/pip install -q -c constraints.txt trl bitsandbytes torchao
 	$(BIN)/python benchmarks/trainers.py
-	$(BIN)/pytest tests/test_checkpoints.py -k nf4
+	$(BIN)/pytest tests/test_checkpoints.py -k 'nf4 or torchao'
 
 bench: .venv/bench
 	$(BIN)/python benchmarks/startup.py
