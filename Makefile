@@ -15,8 +15,9 @@ demo: .venv/ready
 	@echo '  rmbench run -m ./my-checkpoint -m length -t preference --data preference=pairs.jsonl'
 	@echo '  rmbench list tasks                                # what else there is; tables are in .demo/*.md'
 
+# a file of tests a process, each with one thread: the models of most tests are so small that threads wait for one another
 test: .venv/ready
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 prove: .venv/ready
 	$(BIN)/pytest -m prove -s
