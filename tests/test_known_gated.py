@@ -23,7 +23,6 @@ from safetensors.torch import load_file, save_file
 from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.spec import open_model
-from rmbench.results import files
 from rmbench.types import Message, Request, Response
 
 HEADER = [128009, 128006, 78191, 128007, 271]  # <|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n
@@ -252,14 +251,13 @@ def test_a_pickled_head_is_refused_with_the_reason(folders: Mapping[str, Path], 
         open_model(f"value_head:{folders['inform']}?entry={name}")
 
 
-def test_a_run_of_a_folder_finds_the_table(folders: Mapping[str, Path], tmp_path: Path) -> None:
-    rows = [
-        {"prompt": "What is 7 + 5?", "chosen": "It is 12.", "rejected": word} for word in ("No.", "13", "Who knows?")
-    ]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data, out = f"preference={tmp_path / 'pairs.jsonl'}", tmp_path / "out"
-    arguments = ["run", "-m", folders["qrm_llama"], "-t", "preference", "--data", data, "--device", "cpu", "--out", out]
+def test_a_folder_on_the_command_line_is_found_in_the_table(folders: Mapping[str, Path], tmp_path: Path) -> None:
+    row = {"prompt": "What is 7 + 5?", "response": "7 + 5 = 12."}
+    (tmp_path / "row.jsonl").write_text(json.dumps(row))
+    out = tmp_path / "out.jsonl"
+    arguments = ["score", tmp_path / "row.jsonl", "-m", folders["qrm_llama"], "--device", "cpu", "-o", out]
     assert main([str(one) for one in arguments]) == 0
-    (result,) = (files.read(path) for path in out.rglob("preference-*.json"))
-    assert result.config.model["known"] == {"entry": "qrm_llama3", "verified": True}
-    assert {"objective 0", "quantile 0.5"} <= {figure.view for figure in result.metrics}
+    scored = json.loads(out.read_text())
+    expected, quantiles = plain_qrm(folders["qrm_llama"], CHATS[0], HEADER, (0, 3, 6, 9), 10.0)
+    assert scored["reward"] == pytest.approx(expected, abs=1e-5)
+    assert scored["heads"]["quantile 0.95"] == pytest.approx(float(quantiles[-1]), abs=1e-5)
