@@ -140,3 +140,16 @@ def test_a_system_turn_is_noted_where_the_authors_give_none(tmp_path: Path) -> N
         noted, plain = model.encode([asked, ASKED])
     assert NOT_TRAINED_WITH_SYSTEM in noted.noted
     assert NOT_TRAINED_WITH_SYSTEM not in plain.noted
+
+
+@pytest.mark.filterwarnings("ignore:.*an entry that was not verified")
+def test_the_instruction_not_to_think_stands_behind_the_last_question(tmp_path: Path) -> None:
+    folder = make(tmp_path / "rm", "qwen3")
+    with open_model(f"{folder}?entry=qwen3_nemotron_reward&allow_unverified=true").started("cpu") as model:
+        (encoded,) = model.encode([ASKED])
+    first, answer, second, last = (one["content"] for one in CHAT)
+    assert model.rendering.tokenizer.decode(encoded.ids) == (
+        f"<|im_start|>user\n{first}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
+        f"<|im_start|>user\n{second} /nothink<|im_end|>\n"
+        f"<|im_start|>assistant\n<think>\n\n</think>\n\n{last}<|im_end|>\n"
+    )
