@@ -18,6 +18,7 @@ import pytest
 import torch
 from ask_models import score
 from gated_checkpoints import armorm, inform, ldl, qrm_gemma, qrm_llama, urm
+from real_models import watched
 from safetensors.torch import load_file, save_file
 
 from rmbench.cli import main
@@ -261,3 +262,12 @@ def test_a_folder_on_the_command_line_is_found_in_the_table(folders: Mapping[str
     expected, quantiles = plain_qrm(folders["qrm_llama"], CHATS[0], HEADER, (0, 3, 6, 9), 10.0)
     assert scored["reward"] == pytest.approx(expected, abs=1e-5)
     assert scored["heads"]["quantile 0.95"] == pytest.approx(float(quantiles[-1]), abs=1e-5)
+
+
+def test_answers_that_share_a_prompt_are_gated_as_they_are_alone(folders: Mapping[str, Path]) -> None:
+    prompt = ("user", "Name a colour, please. " * 4)
+    chats = [(prompt, ("assistant", text)) for text in ("Red.", "Green, as most leaves.", "No", "Red, I think.")]
+    with watched() as forwards:
+        shared = values(str(folders["armorm"]), chats)
+    assert forwards["shared"] > 0
+    assert shared == pytest.approx([plain_armorm(folders["armorm"], chat) for chat in chats], abs=1e-5)
