@@ -6,7 +6,8 @@ are otherwise tokenised as one text, never apart unless a form says so, because 
 
 Special tokens: what the tokenizer puts around a text by its own rule (a BOS or CLS in front, an EOS or SEP behind) is
 there whether the template writes it or not, and is never put there a second time: `choose` sees on a short conversation
-whether the template writes it, be it behind or before white space. The option `bos` has exactly one BOS, or none.
+whether the template writes it, be it behind or before white space. The option `bos` has exactly one BOS, or none, or
+both, as code has it that writes a template's text and then tokenises it like any other.
 
 What a template leaves out and which texts hold control tokens of the tokenizer is noted, request by request.
 """
@@ -63,8 +64,9 @@ Kind = Literal["template", "plain", "pair"]
 OPTIONS: Mapping[str, Option] = {
     "tools_as_text": Option("put tools into the system turn as text", bool, False),
     "fold_system": Option("put the system turn into the first user turn", bool, False),
-    "bos": Option("auto: one BOS where the tokenizer adds one; none: without; one: exactly one", default="auto",
-                  choices=("auto", "none", "one")),
+    "bos": Option("auto: one BOS where the tokenizer adds one; none: without; one: exactly one; both: the tokenizer's"
+                  " special tokens beside those that the template writes", default="auto",
+                  choices=("auto", "none", "one", "both")),
     "control_tokens": Option("of the tokenizer in texts. keep: as such; text: read as text", default="keep",
                              choices=("keep", "text")),
 }  # fmt: skip
@@ -195,7 +197,7 @@ class Rendering:
         full = self.tokenizer("a", add_special_tokens=True)["input_ids"]
         start = _place_of(bare, full)
         before, after = ([], []) if start is None else (full[:start], full[start + len(bare) :])
-        if self.bos != "auto":
+        if self.bos in ("none", "one"):
             before = [*self._bos, *(token for token in before if token != self.tokenizer.bos_token_id)]
         return before, after
 
@@ -437,10 +439,12 @@ class Rendering:
         if bare:
             ids = [self._with_specials(one, due) for one in ids]
         made = [_Tokens(*one) for one in zip(ids, type_ids, masks, strict=True)]
-        return made if bare or self.bos == "auto" else [self._with_bos(one) for one in made]
+        return made if bare or self.bos in ("auto", "both") else [self._with_bos(one) for one in made]
 
     def _with_specials(self, ids: list[int], due: bool) -> list[int]:
         before, after = self.specials
+        if self.bos == "both":
+            return [*before, *ids, *([] if due else after)]
         start, end = self._around(ids)
         closing = [] if due or end is not None else after
         if self.bos == "auto":
@@ -755,7 +759,7 @@ def templated(tokenizer: Any, source: str, limits: Limits, name: str, **manner: 
 def _checked(rendering: Rendering, name: str) -> Rendering:
     """Raises UsageError for what this tokenizer cannot do."""
     tokenizer = rendering.tokenizer
-    if rendering.bos != "auto" and tokenizer.bos_token_id is None:
+    if rendering.bos in ("none", "one") and tokenizer.bos_token_id is None:
         raise UsageError(f"bos={rendering.bos}: the tokenizer of {name} has no BOS token")
     if rendering.control_tokens == "text" and getattr(tokenizer, "backend_tokenizer", None) is None:
         raise UsageError(f"control_tokens=text: {type(tokenizer).__name__} of {name} is no fast tokenizer")
