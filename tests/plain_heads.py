@@ -168,9 +168,8 @@ def fused(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             rows = [tensors[name.replace("q_proj", f"{part}_proj")].view(2, -1, 16, WIDTH) for part in "qkv"]
             made[name.replace("self_attn.q_proj", "attention.wqkv")] = torch.cat(rows, 1).reshape(-1, WIDTH)
         elif "self_attn.k_proj" not in name and "self_attn.v_proj" not in name:
-            for old, new in names.items():
-                name = name.replace(old, new)
-            made[name] = tensor
+            changed = [name.replace(old, new) for old, new in names.items() if old in name]
+            made[changed[0] if changed else name] = tensor
     return made
 
 
@@ -183,7 +182,9 @@ def openbmb(folder: Path, text: str, kind: str) -> float:
 def eurus(folder: Path, turns: Turns) -> float:
     """The card of openbmb/Eurus-RM-7b, whose template is said to be Mistral-Instruct-v0.2's."""
     eos = tokenizer_of(folder).eos_token
-    pairs = [f"[INST] {one['content']} [/INST] {two['content']}" for one, two in zip(turns[::2], turns[1::2])]
+    pairs = [
+        f"[INST] {one['content']} [/INST] {two['content']}" for one, two in zip(turns[::2], turns[1::2], strict=True)
+    ]
     return openbmb(folder, eos.join(pairs), "mistral")
 
 
@@ -234,7 +235,10 @@ def oasst(folder: Path, turns: Turns) -> float:
     return linear(pooled, tensors["out_proj.weight"], tensors["out_proj.bias"]).item()
 
 
-def qwen(folder: Path, turns: Turns, system: str = "Please reason step by step, and put your final answer within \\boxed{}.") -> float:  # fmt: skip  # noqa: E501
+BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
+
+
+def qwen(folder: Path, turns: Turns, system: str = BOXED) -> float:
     """QwenLM/Qwen2.5-Math@25a9bc84bc4c43bcc499c4bec9ab14a0983d3852:README.md, the head as in
     sgl-project/sglang@0385ece3c4c1a649cf8f7be9c0fb2269307f783e:python/sglang/srt/models/qwen2_rm.py
     """
@@ -285,12 +289,22 @@ CASES: Mapping[str, Case] = {
         internlm,
         {"v_head.weight": (1, WIDTH)},
         "InternLM2ForRewardModel",
-        config={"model_type": "internlm2", "bias": False, "attention_bias": None, "rope_theta": 1e6,
-                "rope_parameters": None, "reward_token_id": 1, "head_dim": None, "mlp_bias": None,
-                "auto_map": {"AutoConfig": "configuration_internlm2.InternLM2Config",
-                             "AutoModel": "modeling_internlm2.InternLM2ForRewardModel"}},
+        config={
+            "model_type": "internlm2",
+            "bias": False,
+            "attention_bias": None,
+            "rope_theta": 1e6,
+            "rope_parameters": None,
+            "reward_token_id": 1,
+            "head_dim": None,
+            "mlp_bias": None,
+            "auto_map": {
+                "AutoConfig": "configuration_internlm2.InternLM2Config",
+                "AutoModel": "modeling_internlm2.InternLM2ForRewardModel",
+            },
+        },
         renamed=fused,
-    ),  # fmt: skip
+    ),
     "eurus-rm": Case(
         eurus,
         {"regression_head.weight": (1, WIDTH)},

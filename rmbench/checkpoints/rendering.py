@@ -6,8 +6,9 @@ are otherwise tokenised as one text, never apart unless a form says so, because 
 
 Special tokens: what the tokenizer puts around a text by its own rule (a BOS or CLS in front, an EOS or SEP behind) is
 there whether the template writes it or not, and is never put there a second time: `choose` sees on a short conversation
-whether the template writes it, be it behind or before white space. The option `bos` has exactly one BOS, or none, or
-both, as code has it that writes a template's text and then tokenises it like any other.
+whether the template writes it, be it behind or before white space. The option `bos` has exactly one BOS, or none. With
+`both` and `template` the tokenizer's own are there beside what a template writes, or are left out, as code has it that
+tokenises a template's text like any other, with or without special tokens.
 
 What a template leaves out and which texts hold control tokens of the tokenizer is noted, request by request.
 """
@@ -65,8 +66,8 @@ OPTIONS: Mapping[str, Option] = {
     "tools_as_text": Option("put tools into the system turn as text", bool, False),
     "fold_system": Option("put the system turn into the first user turn", bool, False),
     "bos": Option("auto: one BOS where the tokenizer adds one; none: without; one: exactly one; both: the tokenizer's"
-                  " special tokens beside those that the template writes", default="auto",
-                  choices=("auto", "none", "one", "both")),
+                  " special tokens beside those that the template writes; template: these alone", default="auto",
+                  choices=("auto", "none", "one", "both", "template")),
     "control_tokens": Option("of the tokenizer in texts. keep: as such; text: read as text", default="keep",
                              choices=("keep", "text")),
 }  # fmt: skip
@@ -439,10 +440,12 @@ class Rendering:
         if bare:
             ids = [self._with_specials(one, due) for one in ids]
         made = [_Tokens(*one) for one in zip(ids, type_ids, masks, strict=True)]
-        return made if bare or self.bos in ("auto", "both") else [self._with_bos(one) for one in made]
+        return made if bare or self.bos not in ("none", "one") else [self._with_bos(one) for one in made]
 
     def _with_specials(self, ids: list[int], due: bool) -> list[int]:
         before, after = self.specials
+        if self.bos == "template":
+            return ids
         if self.bos == "both":
             return [*before, *ids, *([] if due else after)]
         start, end = self._around(ids)
@@ -484,9 +487,12 @@ class Rendering:
     def _mask(self, ids: list[int]) -> list[int]:
         """1 where one of the special tokens stands that belong around the ids of a template's text, else 0."""
         mask = [0] * len(ids)
-        for at, special in zip(self._around(ids), self.specials, strict=True):
-            if at is not None:
+        for first, special in zip(self._around(ids), self.specials, strict=True):
+            at = len(ids) if first is None else first
+            # twice, where the template and the tokenizer write it
+            while special and ids[at : at + len(special)] == special:
                 mask[at : at + len(special)] = [1] * len(special)
+                at += len(special)
         return mask
 
     def _located(self, written: _Written) -> _Tokens:

@@ -126,7 +126,8 @@ def network(names: Sequence[str], loaded: Loaded) -> torch.nn.Sequential:
     """Linear layers of these names with ReLU between them, the last of one row. Raises ModelError for other shapes."""
     import torch
 
-    width, layers = loaded.width, []
+    width = loaded.width
+    layers: list[torch.nn.Module] = []
     for name in names:
         last = name == names[-1]
         weight = loaded.tensor(f"{name}.weight", 1 if last else None, width)

@@ -8,24 +8,18 @@ what else it may be: `head`, one of `HEADS`, and what that takes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from rmbench.checkpoints.files import has_weights, shapes_of, weight_paths
 from rmbench.checkpoints.fingerprint import Checkpoint, in_one_line
-from rmbench.checkpoints.forms import Form
-from rmbench.checkpoints.rendering import form_of
 from rmbench.checkpoints.tensors import BESIDE
 from rmbench.errors import ModelError, UsageError
 from rmbench.models import reader
-from rmbench.models.base import Encoded, Option
+from rmbench.models.base import Option
 from rmbench.models.pooled_heads import Pooled, check_rule, pooled, tensors_of
 from rmbench.models.reader import Built, Loaded, OpenedReader
-from rmbench.types import Json, Request, Reward
-
-if TYPE_CHECKING:
-    import torch
+from rmbench.types import Json
 
 VERSION = 2  # of how this module reads a model; a change of any reward raises it
 SOURCE = "required"
