@@ -6,7 +6,7 @@ The keys of a rule in the table of known models, for the heads `linear` and `mlp
 - `read` is `last` (also where it is left out), `first`, `mean` of all tokens, or `before`: the token before the first
   one whose id is `token`, the last where there is none. `{config = NAME}` has config.json say which.
 - `append` puts a token behind what does not end with it: `{special = "cls"}` of the tokenizer, `{config = NAME}`.
-- `negative` is a field of config.json and its values for which less is better.
+- `sign` multiplies what it gives; `negative` has a field of config.json and the value with which less is better.
 - `normalizer` is as safe-rlhf has it: where config.json has `do_normalize`, a reward is less its mean and over its
   standard deviation in training, a cost only over it.
 """
@@ -28,7 +28,7 @@ from rmbench.types import Request, Reward
 if TYPE_CHECKING:
     import torch
 
-_KEYS = ("head", "weights", "read", "token", "append", "negative", "normalizer")
+_KEYS = ("head", "weights", "sign", "read", "token", "append", "negative", "normalizer")
 READS = ("last", "first", "mean", "before")
 _NORMALIZER = ("normalizer.mean", "normalizer.var", "normalizer.count")
 
@@ -85,6 +85,10 @@ def check_rule(rule: Mapping[str, Any], name: str) -> None:
                 f"{name}: unknown key {key!r} in the rule of its entry{did_you_mean(key, _KEYS)};"
                 f" expected {', '.join(_KEYS)}"
             )
+    weights = rule.get("weights")
+    if not weights or (rule["head"] == "linear" and len(weights) > 1):
+        expected = "the name of one layer" if rule["head"] == "linear" else "names of layers"
+        raise UsageError(f"{name}: weights {weights} in the rule of its entry; expected {expected}")
     read_at = rule.get("read", "last")
     named = isinstance(read_at, Mapping) and read_at.keys() == {"config"}
     if not named and read_at not in READS:
@@ -112,14 +116,14 @@ def pooled(rule: Mapping[str, Any], loaded: Loaded) -> Built:
         read_at = getattr(config, field, None)
         if read_at not in READS:
             raise ModelError(f"{name}: config.json has {field} {read_at!r}; expected one of {', '.join(READS)}")
-    signs = [value == getattr(config, field, None) for field, value in rule.get("negative", {}).items()]
-    sign = -1.0 if any(signs) else 1.0
+    less = [value == getattr(config, field, None) for field, value in rule.get("negative", {}).items()]
+    sign = float(rule.get("sign", 1)) * (-1 if any(less) else 1)
     shift, scale = _normalizer(loaded) if rule.get("normalizer") else (0.0, 1.0)
     head = network(rule["weights"], loaded).eval().requires_grad_(False)
     append = _appended(rule["append"], loaded) if "append" in rule else None
     built = Pooled(head, read_at, rule.get("token"), append, shift, sign * scale)
     facts = {"pooling": read_at, **({"appended": append} if append is not None else {})}
-    return Built(built, facts=facts | ({"sign": -1} if sign < 0 else {}))
+    return Built(built, facts=facts | ({"sign": sign} if sign != 1 else {}))
 
 
 def network(names: Sequence[str], loaded: Loaded) -> torch.nn.Sequential:
