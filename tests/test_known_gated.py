@@ -214,7 +214,7 @@ def test_nemotron_is_the_logit_of_a_token_at_the_next_position(tmp_path: Path) -
         ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
         how = {"max_new_tokens": 1, "return_dict_in_generate": True, "output_scores": True, "do_sample": False}
         expected.append(float(model.generate(ids, attention_mask=torch.ones_like(ids), **how)["scores"][0][0][0]))
-    read = values(f"value_head:{folder}?entry=nemotron_reward&allow_unverified=true")
+    read = values(f"value_head:{folder}?entry=nemotron-reward&allow_unverified=true")
     assert read == pytest.approx(expected, abs=1e-5)
 
 
@@ -246,7 +246,7 @@ def test_a_head_that_lacks_a_part_is_said_in_a_line(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "said"), [("ldl", "load(FILE, weights_only=True)"), ("decision_tree", "pickled")])
+@pytest.mark.parametrize(("name", "said"), [("ldl", "load(FILE, weights_only=True)"), ("decision-tree", "pickled")])
 def test_a_pickled_head_is_refused_with_the_reason(folders: Mapping[str, Path], name: str, said: str) -> None:
     with pytest.raises(ModelError, match=re.escape(said)):
         open_model(f"value_head:{folders['inform']}?entry={name}")

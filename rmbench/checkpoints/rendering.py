@@ -6,7 +6,9 @@ are otherwise tokenised as one text, never apart unless a form says so, because 
 
 Special tokens: what the tokenizer puts around a text by its own rule (a BOS or CLS in front, an EOS or SEP behind) is
 there whether the template writes it or not, and is never put there a second time: `choose` sees on a short conversation
-whether the template writes it, be it behind or before white space. The option `bos` has exactly one BOS, or none.
+whether the template writes it, be it behind or before white space. The option `bos` has exactly one BOS, or none. With
+`both` and `template` the tokenizer's own are there beside what a template writes, or are left out, as code has it that
+tokenises a template's text like any other, with or without special tokens.
 
 What a template leaves out and which texts hold control tokens of the tokenizer is noted, request by request.
 """
@@ -58,14 +60,16 @@ from rmbench.types import Json, Message, Request
 _PROBE = "Total:  1,234.50 + 20% \n\n\tdon't say «naïve» x² AGAIN"
 
 Kind = Literal["template", "plain", "pair"]
+_OWN_BOS = ("tokenizer", "none", "one")  # put before a text here, whatever the template writes
 
 # What every family that renders takes, beside its template
 OPTIONS: Mapping[str, Option] = {
     "tools_as_text": Option("put tools into the system turn as text", bool, False),
     "fold_system": Option("put the system turn into the first user turn", bool, False),
     "bos": Option("auto: one BOS where the tokenizer adds one or the template writes one; tokenizer: only where the"
-                  " tokenizer adds one; none: without; one: exactly one", default="auto",
-                  choices=("auto", "tokenizer", "none", "one")),
+                  " tokenizer adds one; none: without; one: exactly one; both: the tokenizer's special tokens beside"
+                  " those that the template writes; template: these alone", default="auto",
+                  choices=("auto", "tokenizer", "none", "one", "both", "template")),
     "control_tokens": Option("of the tokenizer in texts. keep: as such; text: read as text", default="keep",
                              choices=("keep", "text")),
 }  # fmt: skip
@@ -193,7 +197,7 @@ class Rendering:
     def specials(self) -> tuple[list[int], list[int]]:
         """The ids that stand before and after a text: the tokenizer's own, and a BOS as it was asked for."""
         before, after = self._added
-        if self.bos != "auto":
+        if self.bos in _OWN_BOS:
             before = [*self._bos, *(token for token in before if token != self.tokenizer.bos_token_id)]
         return before, after
 
@@ -444,10 +448,14 @@ class Rendering:
         if bare:
             ids = [self._with_specials(one, due) for one in ids]
         made = [_Tokens(*one) for one in zip(ids, type_ids, masks, strict=True)]
-        return made if bare or self.bos == "auto" else [self._with_bos(one) for one in made]
+        return made if bare or self.bos not in _OWN_BOS else [self._with_bos(one) for one in made]
 
     def _with_specials(self, ids: list[int], due: bool) -> list[int]:
         before, after = self.specials
+        if self.bos == "template":
+            return ids
+        if self.bos == "both":
+            return [*before, *ids, *([] if due else after)]
         start, end = self._around(ids)
         closing = [] if due or end is not None else after
         if self.bos == "auto":
@@ -487,9 +495,12 @@ class Rendering:
     def _mask(self, ids: list[int]) -> list[int]:
         """1 where one of the special tokens stands that belong around the ids of a template's text, else 0."""
         mask = [0] * len(ids)
-        for at, special in zip(self._around(ids), self.specials, strict=True):
-            if at is not None:
+        for first, special in zip(self._around(ids), self.specials, strict=True):
+            at = len(ids) if first is None else first
+            # twice, where the template and the tokenizer write it
+            while special and ids[at : at + len(special)] == special:
                 mask[at : at + len(special)] = [1] * len(special)
+                at += len(special)
         return mask
 
     def _located(self, written: _Written) -> _Tokens:
