@@ -271,3 +271,24 @@ def test_answers_that_share_a_prompt_are_gated_as_they_are_alone(folders: Mappin
         shared = values(str(folders["armorm"]), chats)
     assert forwards["shared"] > 0
     assert shared == pytest.approx([plain_armorm(folders["armorm"], chat) for chat in chats], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"gate": [1]}, "no 'temperature' in the rule of its entry, which a head 'gated' needs"),
+        (
+            {"gate": [1], "temprature": 1},
+            "unknown key 'temprature' in the rule of its entry: did you mean 'temperature'?",
+        ),
+    ],
+)
+def test_a_rule_that_cannot_be_is_told_before_the_weights_are_read(
+    folders: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: Mapping[str, Any], said: str
+) -> None:
+    begin = ["[mine]", 'family = "value_head"', 'ids = ["me/mine"]', "verified = true"]
+    lines = [*begin, "[mine.rule]", 'head = "gated"']
+    (tmp_path / "own.toml").write_text("\n".join([*lines, *(f"{key} = {value}" for key, value in rule.items())]))
+    monkeypatch.setenv("RMBENCH_KNOWN", str(tmp_path / "own.toml"))
+    with pytest.raises(UsageError, match=re.escape(said)):
+        open_model(f"value_head:{folders['armorm']}?entry=mine")

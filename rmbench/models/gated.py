@@ -5,6 +5,13 @@ of the text; a gate, the softmax of an MLP of the state where the header of the 
 takes some objectives off others. `normals`, as URM: a linear layer gives mean and log standard deviation of each
 objective, an MLP of the same state their weights, as they are. `bins`, as LDL: an MLP gives how likely each of equally
 spaced rewards is, objective by objective, and another MLP of the same state their weights.
+
+The keys of a rule in the table of known models, besides `tensors`, the patterns of the weights:
+
+- `gate` are the tokens of the header, `temperature` is that of the softmax where config.json has no
+  `gating_temperature`, both of `gated`; `transformed` has the matrix applied to the objectives that are its heads.
+- `objectives` are their names, of `gated` and `normals`, where there are as many; else the config's labels are.
+- `bins` is how many there are, of `bins`.
 """
 
 from __future__ import annotations
