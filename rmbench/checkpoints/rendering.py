@@ -65,12 +65,14 @@ Kind = Literal["template", "plain", "pair"]
 OPTIONS: Mapping[str, Option] = {
     "tools_as_text": Option("put tools into the system turn as text", bool, False),
     "fold_system": Option("put the system turn into the first user turn", bool, False),
-    "bos": Option("auto: one BOS where the tokenizer adds one; none: without; one: exactly one; both: the tokenizer's"
-                  " special tokens beside those that the template writes; template: these alone", default="auto",
-                  choices=("auto", "none", "one", "both", "template")),
+    "bos": Option("auto: one BOS where the tokenizer adds one or the template writes one; tokenizer: only where the"
+                  " tokenizer adds one; none: without; one: exactly one; both: the tokenizer's special tokens beside"
+                  " those that the template writes; template: these alone", default="auto",
+                  choices=("auto", "tokenizer", "none", "one", "both", "template")),
     "control_tokens": Option("of the tokenizer in texts. keep: as such; text: read as text", default="keep",
                              choices=("keep", "text")),
 }  # fmt: skip
+_SETTLED = frozenset({"none", "one", "tokenizer"})  # which say whether there is a BOS, whoever would write it
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,18 +196,24 @@ class Rendering:
     @cached_property
     def specials(self) -> tuple[list[int], list[int]]:
         """The ids that stand before and after a text: the tokenizer's own, and a BOS as it was asked for."""
+        before, after = self._added
+        if self.bos in _SETTLED:
+            before = [*self._bos, *(token for token in before if token != self.tokenizer.bos_token_id)]
+        return before, after
+
+    @cached_property
+    def _added(self) -> tuple[list[int], list[int]]:
+        """The ids that the tokenizer puts before and after a text."""
         bare = self.tokenizer("a", add_special_tokens=False)["input_ids"]
         full = self.tokenizer("a", add_special_tokens=True)["input_ids"]
         start = _place_of(bare, full)
-        before, after = ([], []) if start is None else (full[:start], full[start + len(bare) :])
-        if self.bos in ("none", "one"):
-            before = [*self._bos, *(token for token in before if token != self.tokenizer.bos_token_id)]
-        return before, after
+        return ([], []) if start is None else (full[:start], full[start + len(bare) :])
 
     @property
     def _bos(self) -> list[int]:
         """The BOS that was asked for."""
-        return [self.tokenizer.bos_token_id] if self.bos == "one" else []
+        bos = self.tokenizer.bos_token_id
+        return [bos] if self.bos == "one" or (self.bos == "tokenizer" and bos in self._added[0]) else []
 
     @property
     def least(self) -> int:
@@ -440,7 +448,7 @@ class Rendering:
         if bare:
             ids = [self._with_specials(one, due) for one in ids]
         made = [_Tokens(*one) for one in zip(ids, type_ids, masks, strict=True)]
-        return made if bare or self.bos not in ("none", "one") else [self._with_bos(one) for one in made]
+        return made if bare or self.bos not in _SETTLED else [self._with_bos(one) for one in made]
 
     def _with_specials(self, ids: list[int], due: bool) -> list[int]:
         before, after = self.specials
