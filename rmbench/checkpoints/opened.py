@@ -309,7 +309,7 @@ def _open(auto: Any, source: str, asked: Mapping[str, Any], revision: str | None
 
 
 # PEFT's names for what the classes of transformers are made for
-_TASKS = {"AutoModelForSequenceClassification": "SEQ_CLS"}
+_TASKS = {"AutoModelForSequenceClassification": "SEQ_CLS", "AutoModelForTokenClassification": "TOKEN_CLS"}
 
 
 def _part_of(source: str, revision: str | None, task: str | None, base: str | None) -> Part:

@@ -66,9 +66,9 @@ OPTIONS: Mapping[str, Option] = {
     "tools_as_text": Option("put tools into the system turn as text", bool, False),
     "fold_system": Option("put the system turn into the first user turn", bool, False),
     "bos": Option("auto: one BOS where the tokenizer adds one or the template writes one; tokenizer: only where the"
-                  " tokenizer adds one; none: without; one: exactly one; both: the tokenizer's special tokens beside"
-                  " those that the template writes; template: these alone", default="auto",
-                  choices=("auto", "tokenizer", "none", "one", "both", "template")),
+                  " tokenizer adds one; own: one where it has one; none: without; one: exactly one; both: the tokenizer's"
+                  " special tokens beside those that the template writes; template: these alone", default="auto",
+                  choices=("auto", "tokenizer", "own", "none", "one", "both", "template")),
     "control_tokens": Option("of the tokenizer in texts. keep: as such; text: read as text", default="keep",
                              choices=("keep", "text")),
 }  # fmt: skip
@@ -307,7 +307,8 @@ class Rendering:
     def _texts(self, form: Form, signs: Iterator[str]) -> _Shown:
         """What is tokenised: one text or two, with the next of `signs` in place of each mark."""
         if form.texts:
-            turns, _, sealed, noted = self._watched([Message("user", marked(text, signs)) for text in form.texts])
+            texts = [Message("user", marked(text, signs)) for text in form.texts]
+            turns, _, sealed, noted = self._watched(texts, own=form.own)
             first, *second = (self.controls.sealed(turn.text) if sealed else turn.text for turn in turns)
             return _Shown((first, "".join(second)), sealed, noted)
         messages = [
@@ -315,14 +316,19 @@ class Rendering:
             for message in form.messages
         ]
         if not form.tools and _is_usual(messages):
-            return self._shown(messages, form.answered, (), form.due)
+            return self._shown(messages, form.answered, (), form.due, form.own)
         try:
-            return self._shown(messages, form.answered, form.tools, form.due)
+            return self._shown(messages, form.answered, form.tools, form.due, form.own)
         except (ValueError, _UnreadableError) as error:  # a ValueError is of an image
             raise _UnreadableError(str(error), refused=True) from None
 
     def _shown(
-        self, messages: Sequence[Message], answered: int, tools: Sequence[Json] = (), due: bool = False
+        self,
+        messages: Sequence[Message],
+        answered: int,
+        tools: Sequence[Json] = (),
+        due: bool = False,
+        own: Sequence[str] = (),
     ) -> _Shown:
         """The text or texts of messages, the last `answered` of which are the response, and what is noted of them."""
         begins = bool(messages) and messages[0].role == "system"
@@ -330,7 +336,7 @@ class Rendering:
             messages = (Message("system", self.system), *messages)
         if self.fold_system:
             messages = without_system(messages)
-        messages, tools, sealed, noted = self._watched(messages, tools)
+        messages, tools, sealed, noted = self._watched(messages, tools, own)
         if self.no_system and begins:
             noted = (*noted, NOT_TRAINED_WITH_SYSTEM)
         taken = messages
@@ -349,10 +355,13 @@ class Rendering:
         return _Shown(texts, sealed, noted, tuple(responses))
 
     def _watched(
-        self, messages: Sequence[Message], tools: Sequence[Json] = ()
+        self, messages: Sequence[Message], tools: Sequence[Json] = (), own: Sequence[str] = ()
     ) -> tuple[Sequence[Message], Sequence[Json], bool, tuple[str, ...]]:
-        """The messages, with signs in their control tokens where these are to be read as text, and whether they are."""
-        controls = self.controls
+        """The messages, with signs in their control tokens where these are to be read as text, and whether they are.
+
+        Those of a family's `own` are no text of somebody, and stay as they are.
+        """
+        controls = self.controls.without(own) if own else self.controls
         if not controls.are_among(messages, tools):
             return messages, tools, False, ()
         if self.control_tokens == "keep":
@@ -771,8 +780,10 @@ def templated(tokenizer: Any, source: str, limits: Limits, name: str, **manner: 
 
 
 def _checked(rendering: Rendering, name: str) -> Rendering:
-    """Raises UsageError for what this tokenizer cannot do."""
+    """The rendering with its BOS settled. Raises UsageError for what this tokenizer cannot do."""
     tokenizer = rendering.tokenizer
+    if rendering.bos == "own":
+        rendering = replace(rendering, bos="auto" if tokenizer.bos_token_id is None else "one")
     if rendering.bos in ("none", "one") and tokenizer.bos_token_id is None:
         raise UsageError(f"bos={rendering.bos}: the tokenizer of {name} has no BOS token")
     if rendering.control_tokens == "text" and getattr(tokenizer, "backend_tokenizer", None) is None:
