@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 
 def dialogues(data: Path) -> Iterator[Row]:
-    """Pairs of hh's harmless dialogues as `prompt`, `chosen` and `rejected` messages; those whose prompts differ not."""
+    """Pairs of hh's harmless dialogues as `prompt`, `chosen` and `rejected` messages, where the prompts are alike."""
     with gzip.open(data / "hh_rlhf" / "test.jsonl.gz", "rt") as file:
         for line in file:
             row = json.loads(line)
