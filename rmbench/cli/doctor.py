@@ -82,6 +82,7 @@ def _print(diagnosis: Diagnosis, accept: tuple[str, ...]) -> None:
     for finding in diagnosis.findings:
         table.add_row(finding.check, _mark(finding), finding.figure, _told(finding, accept))
     terminal().print(table)
+    tell("1.0e-06: how far apart, of the rewards' scale; whole numbers are counts")
     tell(str(diagnosis))
     for member in diagnosis.members:
         click.echo()

@@ -50,7 +50,7 @@ class Finding:
     @property
     def figure(self) -> str:
         """The number for a table."""
-        if self.number is None:
+        if self.number is None or not math.isfinite(self.number):
             return "-"
         return f"{self.number:,}" if isinstance(self.number, int) else f"{self.number:.1e}"
 
@@ -91,7 +91,7 @@ class Diagnosis:
 
     def __str__(self) -> str:
         failed = f", {len(self.failed)} fail ({', '.join(self.failed)})" if self.failed else ""
-        return f"{self.model}: {len(self.of('pass'))} pass{failed}, {len(self.of('does not apply'))} do not apply"
+        return f"{self.model}: {len(self.of('pass'))} pass{failed}; not applicable: {len(self.of('does not apply'))}"
 
 
 def absent(check: str, reason: str) -> Finding:
@@ -107,10 +107,12 @@ def counted(check: str, wrong: int, told: str) -> Finding:
 def equal(check: str, ours: Sequence[Reward], theirs: Sequence[Reward], limit: float, told: str) -> Finding:
     """Whether rewards of the same requests are equal up to rounding: `limit` of their scale."""
     off = apart(ours, theirs)
-    within = off <= limit
-    what = f"rewards differ by at most {_size(off)} of their scale" if off else "rewards are equal to the bit"
-    allowed = "" if within else f", more than {limit:.0e}"
-    return Finding(check, "pass" if within else "fail", off, f"{told}: {what}{allowed}")
+    if off <= limit:
+        return Finding(check, "pass", off, f"{told}: rewards agree{'' if off else ' to the bit'}")
+    much = (
+        "one of them is no number" if math.isinf(off) else f"rewards are apart by more than {limit:.0e} of their scale"
+    )
+    return Finding(check, "fail", off, f"{told}: {much}")
 
 
 def apart(ours: Sequence[Reward], theirs: Sequence[Reward]) -> float:
@@ -147,7 +149,3 @@ def _numbers(reward: Reward) -> Iterator[tuple[str, Sequence[float]]]:
     yield "vectors", [number for vector in reward.vectors for number in vector]
     yield from ((f"head {name}", values) for name, values in reward.heads.items() if name not in _HEADS_LEFT_OUT)
     yield from ((f"step head {name}", one) for name, one in reward.step_heads.items() if name not in _HEADS_LEFT_OUT)
-
-
-def _size(off: float) -> str:
-    return "everything" if math.isinf(off) else f"{off:.1e}"

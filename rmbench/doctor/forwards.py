@@ -189,7 +189,7 @@ def _shared_prefix(one: Alone) -> Finding:
     if len(packed) < len(encoded):
         return absent("shared-prefix", "memory ran out while packed forwards were tried")
     tokens, run = sum(len(item.ids) for item in encoded), sum(part.tokens for part in planned)
-    told = f"{len(encoded)} sequences in {len(planned)} packed forwards, {run:,} of {tokens:,} tokens run"
+    told = f"{len(encoded)} sequences packed, {run:,} of their {tokens:,} tokens run"
     finding = equal("shared-prefix", [packed[i] for i in range(len(encoded))], one.rewards, one.limit, told)
     if path.ways == {"padded"}:
         return replace(finding, verdict="fail", told=f"packed forwards are not used: {path.reason}")

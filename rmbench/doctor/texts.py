@@ -142,6 +142,8 @@ def _thinking(rendering: Rendering) -> Finding:
 
 def _system_added(rendering: Rendering) -> Finding:
     """What stands before the first user turn and not before the second, but for control tokens."""
+    if rendering.system is not None:
+        return counted("system-added", 0, "its authors put a system turn before it, and so does its entry in the table")
     first, second = "Tell me a river.", "Tell me another one."
     one = rendering.text((Message("user", first), Message("assistant", _ANSWER)))
     two = rendering.text(
@@ -184,7 +186,7 @@ def _white_space(rendering: Rendering) -> Finding:
 
 def _tools(rendering: Rendering) -> Finding:
     if not rendering.takes_tools:
-        told = "takes no tools: what needs some is refused and counted; the option tools_as_text writes them as text"
+        told = "it takes no tools: what needs some is refused, or written as text by tools_as_text"
         return absent("tools", told)
     call = Message("assistant", "", (ToolCall("river_of", json.dumps({"city": "Vienna"}), "call12345"),))
     result = Message("tool", "Danube", (), "call12345", "river_of")
