@@ -125,9 +125,10 @@ def _own_padding(one: Alone) -> Finding:
         sides = [_padded(one.model, one.encoded, side) for side in ("left", "right")]
     except Exception as error:  # of a class of any making
         return absent("padding", f"its class takes no padded batch: {first_line(error)}")
-    off = max(apart(side, one.rewards) for side in sides)
-    what = f"padding moves what its class gives by up to {off:.1e} of its scale; rmbench runs each sequence by itself"
-    return Finding("padding", "fail" if off > one.limit else "pass", off, what)
+    left, right = (apart(side, one.rewards) for side in sides)
+    what = f"its class by itself, padded on the left against alone: {left:.1e} of its scale, on the right {right:.1e}"
+    off = max(left, right)
+    return Finding("padding", "fail" if off > one.limit else "pass", off, f"{what}; rmbench runs each sequence alone")
 
 
 def _padded(model: TokenModel, encoded: Sequence[Encoded], side: Side) -> list[Reward]:
@@ -174,7 +175,8 @@ def _shared_prefix(one: Alone) -> Finding:
     model, encoded = one.model, one.encoded
     possible = tabled(model)
     if possible.ways == {"padded"}:
-        return absent("shared-prefix", possible.reason)
+        whole = isinstance(getattr(model, "whole", None), type(getattr(model.backbone, "model", 0)))
+        return absent("shared-prefix", "the whole model is run, by a rule of its own" if whole else possible.reason)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the finding says it
         path = route(model, encoded)
