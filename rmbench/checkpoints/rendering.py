@@ -193,6 +193,16 @@ class Rendering:
             )
         return [encoded[i] for i in range(len(forms))]
 
+    def text(self, messages: Sequence[Message], tools: Sequence[Json] = (), answered: int = 1) -> str:
+        """What is tokenised of a conversation whose last `answered` turns are the response; of a pair both texts.
+
+        Raises ValueError, which says why it cannot be written.
+        """
+        try:
+            return "".join(self._texts(Form(messages, tools=tools, answered=answered), iter(())).texts)
+        except _UnreadableError as error:
+            raise ValueError(str(error)) from None
+
     @cached_property
     def specials(self) -> tuple[list[int], list[int]]:
         """The ids that stand before and after a text: the tokenizer's own, and a BOS as it was asked for."""
@@ -824,20 +834,30 @@ def warn_if_rebuilt(tokenizer: Any, file: Path | None, name: str) -> None:
     transformers rebuilds some tokenizers from the model type. The loaded one is used, as everybody's is, but who
     trained with the file's should know.
     """
-    if file is None or getattr(tokenizer, "backend_tokenizer", None) is None:
-        return
-    from tokenizers import Tokenizer
-
-    written_tokenizer = Tokenizer.from_file(str(file))
-    written_tokenizer.no_truncation()
-    written_tokenizer.no_padding()
-    written = written_tokenizer.encode(_PROBE, add_special_tokens=False).tokens
-    loaded = tokenizer.tokenize(_PROBE)
-    if written != loaded:
-        at = next((i for i, (a, b) in enumerate(zip(written, loaded, strict=False)) if a != b), None)
-        where = "in length" if at is None else f"first at {loaded[at]!r} against {written[at]!r}"
+    for where in split_otherwise(tokenizer, file, [_PROBE]):
         warnings.warn(
             f"{name}: {type(tokenizer).__name__}, which transformers builds for this model, splits text otherwise than"
             f" the checkpoint's tokenizer.json ({where}); the loaded tokenizer is used",
             stacklevel=2,
         )
+
+
+def split_otherwise(tokenizer: Any, file: Path | None, texts: Sequence[str]) -> list[str]:
+    """Of each text that a loaded tokenizer and its tokenizer.json split differently, where that begins.
+
+    Nothing of a tokenizer that has no such file, or is not read from one.
+    """
+    if file is None or getattr(tokenizer, "backend_tokenizer", None) is None:
+        return []
+    from tokenizers import Tokenizer
+
+    written_tokenizer = Tokenizer.from_file(str(file))
+    written_tokenizer.no_truncation()
+    written_tokenizer.no_padding()
+    places = []
+    for text in texts:
+        written, loaded = written_tokenizer.encode(text, add_special_tokens=False).tokens, tokenizer.tokenize(text)
+        if written != loaded:
+            at = next((i for i, (a, b) in enumerate(zip(written, loaded, strict=False)) if a != b), None)
+            places.append("in length" if at is None else f"first at {loaded[at]!r} against {written[at]!r}")
+    return places
