@@ -298,7 +298,7 @@ def test_a_command_scores_a_policy_against_its_reference(
     )  # fmt: skip
     assert main([str(one) for one in arguments]) == 0, capsys.readouterr().err
     (file,) = (tmp_path / "out").rglob("preference-*.json")
-    settings = json.loads(file.read_text())["config"]["model"]["settings"]
-    assert settings["reference"] == "local/reference"
-    assert settings["beta"] == 0.1
+    settings = json.loads(file.read_text())["config"]["model"]
+    assert settings["reference"]["id"] == "local/reference"
+    assert (settings["beta"], settings["dtype"], settings["reference"]["dtype"]) == (0.1, "float32", "float32")
     assert str(tmp_path) not in file.read_text()

@@ -21,10 +21,10 @@ from typing import Any
 from rmbench import plugins
 from rmbench.checkpoints.fingerprint import in_one_line
 from rmbench.checkpoints.opened import chosen
-from rmbench.checkpoints.rendering import Rendering
 from rmbench.errors import UsageError
 from rmbench.models import likelihood
 from rmbench.models.base import Option, Subject
+from rmbench.models.likelihood import Look
 from rmbench.models.spec import Spec, parse
 from rmbench.types import Ask, Json, Message, Question, Request, Response, Reward
 
@@ -99,23 +99,24 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     asked = chosen(OPTIONS, options, "dpo")
     own = {name: value for name, value in asked.items() if name in likelihood.OPTIONS and _is_given(name, value)}
     policy = Spec("likelihood", source, revision, own, text=source)
-    name, commit, words = likelihood.looked_at(policy)
-    settings: dict[str, Any] = {"rendering": words.identity, "end": asked["end"]}
+    ours = likelihood.look(policy)
+    settings = {**ours.settings, "rendering": ours.rendering.identity}
+    commit = settings.pop("revision")
     if asked["reference"] is None:
         if asked["beta"] != _BETA:
             raise UsageError(f"beta={asked['beta']}: it multiplies the difference to a reference; expected ?reference=")
         free = asked["free"] or "sum"
-        subject = Subject(name, "dpo", commit, {**settings, "free": free})
+        subject = Subject(ours.id, "dpo", commit, {**settings, "free": free})
         return Implicit(subject, f"dpo:{VERSION}:{free}", (policy,), 1.0, free)
     if asked["free"] is not None:
         raise UsageError(f"free={asked['free']}: it is of a policy without reference, and {asked['reference']} is one")
     reference = _reference(asked["reference"], own)
     if reference == policy:
         raise UsageError(f"reference={asked['reference']} is the policy itself: every reward would be 0")
-    other, at, theirs = likelihood.looked_at(reference)
-    _check_alike((name, words), (other, theirs))
-    settings |= {"beta": asked["beta"], "reference": f"{other}@{at}" if at else other}
-    subject = Subject(name, "dpo", commit, settings)
+    theirs = likelihood.look(reference)
+    _check_alike(ours, theirs)
+    settings |= {"beta": asked["beta"], "reference": {"id": theirs.id, **theirs.settings}}
+    subject = Subject(ours.id, "dpo", commit, settings)
     return Implicit(subject, f"dpo:{VERSION}:{asked['beta']!r}", (policy, reference), asked["beta"], "sum")
 
 
@@ -134,23 +135,21 @@ def _reference(text: str, own: Mapping[str, Any]) -> Spec:
     return replace(spec, options={**shared, **spec.options})
 
 
-def _check_alike(policy: tuple[str, Rendering], reference: tuple[str, Rendering]) -> None:
+def _check_alike(policy: Look, reference: Look) -> None:
     """Raises UsageError where two models do not read the same tokens of the same conversation."""
-    (name, ours), (other, theirs) = policy, reference
-    both = f"policy {name} and reference {other}"
-    ids, others = ours.tokenizer.get_vocab(), theirs.tokenizer.get_vocab()
+    both = f"policy {policy.id} and reference {reference.id}"
+    ids, others = policy.rendering.tokenizer.get_vocab(), reference.rendering.tokenizer.get_vocab()
     tokens = {token: word for word, token in others.items()}
     for word, token in sorted(ids.items(), key=lambda pair: pair[1]):
         if others.get(word, token) != token or tokens.get(token, word) != word:
-            at = (
-                f"{word!r} is {token}, there {others[word]}"
-                if word in others
-                else f"{token} is {word!r}, there {tokens[token]!r}"
+            there = f"{others[word]}" if word in others else "none"
+            raise UsageError(
+                f"{both} have different vocabularies ({len(ids):,} and {len(others):,} tokens): {word!r} is {token},"
+                f" there {there}"
             )
-            raise UsageError(f"{both} have different vocabularies ({len(ids):,} and {len(others):,} tokens): {at}")
-    (one,), (two,) = (rendering.encode([_PROBE]) for rendering in (ours, theirs))
-    if one.error is None and two.error is None and list(one.ids) != list(two.ids):
+    (one,), (other,) = (each.rendering.encode([_PROBE]) for each in (policy, reference))
+    if one.error is None and other.error is None and list(one.ids) != list(other.ids):
         raise UsageError(
-            f"{both} write a conversation differently, {len(one.ids)} and {len(two.ids)} tokens of the same short one:"
+            f"{both} write a conversation differently, {len(one.ids)} and {len(other.ids)} tokens of the same short one:"
             " ?template=FILE has both write it alike"
         )

@@ -175,15 +175,26 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     )
 
 
-def looked_at(spec: Spec) -> tuple[str, str | None, Rendering]:
-    """Name, commit and words of a model that is not opened, which would hash its weights. Raises what `open` does."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What of a model is known without its weights and their hash. `settings` are those that results state."""
+
+    id: str
+    settings: Mapping[str, Any]
+    rendering: Rendering
+
+
+def look(spec: Spec) -> Look:
+    """Looks at a model of this family without opening it. Raises what `open` does."""
     import transformers
 
     begun = _begun(spec.source, {**{name: one.default for name, one in OPTIONS.items()}, **spec.options}, spec.revision)
-    checkpoint = open_checkpoint(getattr(transformers, _AUTO), begun.source, begun.asked, begun.revision)
-    with warnings.catch_warnings(action="ignore"):  # which opening it gives
-        rendering = reader.rendering_of(begun, checkpoint.tokenizer, checkpoint.words)
-    return checkpoint.checkpoint.id, checkpoint.checkpoint.commit, rendering
+    opened = open_checkpoint(getattr(transformers, _AUTO), begun.source, begun.asked, begun.revision)
+    with warnings.catch_warnings(action="ignore"):  # opening it warns
+        rendering = reader.rendering_of(begun, opened.tokenizer, opened.words)
+    stated = {name: begun.asked[name] for name in ("head_dtype", "end")}
+    settings = {**opened.settings, **begun.known, **stated, "revision": opened.checkpoint.commit}
+    return Look(opened.checkpoint.id, settings, rendering)
 
 
 def _begun(source: str, options: Mapping[str, Any], revision: str | None) -> Begun:
