@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from checkpoints import bytes_bpe
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rmbench.checkpoints import vocabulary as module
@@ -139,7 +140,7 @@ def test_a_model_has_the_vocabulary_of_its_own_forward(kind: str) -> None:
     if getattr(model.lm_head, "bias", None) is not None:
         torch.nn.init.normal_(model.lm_head.bias)
     ids = [5, 9, 2, 40, 7]
-    vocabulary = vocabulary_of(model, torch.float32, ids, "org/m")
+    vocabulary = vocabulary_of(model, torch.float32, bytes_bpe(), "org/m")
     with torch.inference_mode():
         states = model.base_model(torch.tensor([ids])).last_hidden_state[0]
         logits = model(torch.tensor([ids])).logits[0]
@@ -153,7 +154,7 @@ def test_a_model_that_does_more_to_its_logits_is_refused() -> None:
     model = language_model("llama")
     model.lm_head.register_forward_hook(lambda module, given, logits: logits * torch.linspace(0.5, 2, logits.shape[-1]))
     with pytest.raises(ModelError, match="org/m: LlamaForCausalLM makes other logits than its output embedding does"):
-        vocabulary_of(model, torch.float32, [5, 9, 2], "org/m")
+        vocabulary_of(model, torch.float32, bytes_bpe(), "org/m")
 
 
 def language_model(kind: str) -> Any:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Rows and columns of a tile of logits: what stays in a cache of a CPU, and what keeps a GPU busy
 _TILE = (512, 4096)
 _TILE_OF_GPU = (4096, 16384)
+_PROBE = "Is 17 a prime number? Yes, no smaller prime divides it."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +95,7 @@ def _multiplies_in(states: torch.Tensor, weight: torch.Tensor, dtype: torch.dtyp
 
 
 def _product(states: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """`states @ weight.T` in `dtype`. Products of halves are exact in float32: both ways differ in the order of sums."""
+    """`states @ weight.T` in `dtype`. Products of halves are exact in float32: both ways only sum in another order."""
     import torch
 
     if _multiplies_in(states, weight, dtype):
@@ -102,8 +103,8 @@ def _product(states: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype) -> 
     return states.to(dtype) @ weight.to(dtype).T
 
 
-def vocabulary_of(model: Any, dtype: torch.dtype, ids: Sequence[int], name: str) -> Vocabulary:
-    """The vocabulary of a causal language model, measured against the logits that its own forward makes of `ids`.
+def vocabulary_of(model: Any, dtype: torch.dtype, tokenizer: Any, name: str) -> Vocabulary:
+    """The vocabulary of a causal language model, measured against the logits that its own forward makes of a text.
 
     Raises ModelError where it has none, or makes other logits of it.
     """
@@ -122,8 +123,9 @@ def vocabulary_of(model: Any, dtype: torch.dtype, ids: Sequence[int], name: str)
         (getattr(config, "logit_scale", None) or 1.0) / divided,
         getattr(config, "final_logit_softcapping", None),
     )
+    ids = [token % len(weight) for token in tokenizer(_PROBE)["input_ids"]]
     with torch.inference_mode():
-        batch = torch.tensor([list(ids)], device=model.device)
+        batch = torch.tensor([ids], device=model.device)
         states = model.base_model(input_ids=batch).last_hidden_state[0]
         own = model(input_ids=batch).logits[0].float().log_softmax(-1)
         targets = batch[0].roll(-1)

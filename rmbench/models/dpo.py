@@ -150,6 +150,6 @@ def _check_alike(policy: Look, reference: Look) -> None:
     (one,), (other,) = (each.rendering.encode([_PROBE]) for each in (policy, reference))
     if one.error is None and other.error is None and list(one.ids) != list(other.ids):
         raise UsageError(
-            f"{both} write a conversation differently, {len(one.ids)} and {len(other.ids)} tokens of the same short one:"
+            f"{both} write a conversation differently, {len(one.ids)} and {len(other.ids)} tokens of a short one:"
             " ?template=FILE has both write it alike"
         )

@@ -45,7 +45,6 @@ OPTIONS: Mapping[str, Option] = {
 }  # fmt: skip
 
 _AUTO = "AutoModelForCausalLM"
-_PROBE = "Is 17 a prime number? Yes, no smaller prime divides it."
 _END = Mark("end")
 # Tokens of a generation prompt that the answer's own turn may begin otherwise: a merged one, a `<think>` that is opened
 _MOST_OTHERWISE = 8
@@ -158,9 +157,7 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     counts_end = begun.asked["end"] == "all"
 
     def build(loaded: Loaded) -> Built:
-        rows = loaded.model.get_input_embeddings().weight.shape[0]
-        ids = [token % rows for token in loaded.rendering.tokenizer(_PROBE)["input_ids"]]
-        vocabulary = vocabulary_of(loaded.model, loaded.head_dtype, ids, loaded.name)
+        vocabulary = vocabulary_of(loaded.model, loaded.head_dtype, loaded.rendering.tokenizer, loaded.name)
         rendering = replace(loaded.rendering, limits=Limits())
         side = loaded.rendering.limits.side
         return Built(Likelihood(vocabulary, rendering, side, counts_end), facts={"words": len(vocabulary.weight)})
