@@ -66,8 +66,9 @@ OPTIONS: Mapping[str, Option] = {
     "tools_as_text": Option("put tools into the system turn as text", bool, False),
     "fold_system": Option("put the system turn into the first user turn", bool, False),
     "bos": Option("auto: one BOS where the tokenizer adds one or the template writes one; tokenizer: only where the"
-                  " tokenizer adds one; own: one where it has one; none: without; one: exactly one; both: the tokenizer's"
-                  " special tokens beside those that the template writes; template: these alone", default="auto",
+                  " tokenizer adds one; own: one where it has one; none: without; one: exactly one; both: the"
+                  " tokenizer's special tokens beside those that the template writes; template: these alone",
+                  default="auto",
                   choices=("auto", "tokenizer", "own", "none", "one", "both", "template")),
     "control_tokens": Option("of the tokenizer in texts. keep: as such; text: read as text", default="keep",
                              choices=("keep", "text")),
