@@ -190,6 +190,7 @@ def _letters(begun: Begun, rule: Mapping[str, Any]) -> OpenedReader:
         build=partial(_letters_built, begun=begun, source=source, rule=rule, whole=whole),
         uses=_uses(begun),
         most=2,
+        orders=rule.get("orders"),
     )
     _tokens(begun, at_rest.rendering.tokenizer)
     return at_rest
@@ -353,6 +354,7 @@ def _pieces(begun: Begun, rule: Mapping[str, Any]) -> OpenedReader:
         heads=_HEAD,
         uses=_uses(begun),
         most=2,
+        orders=rule.get("orders"),
         renamed={r"^pretrained_model\.": ""},
     )
     _tags(begun.name, at_rest.rendering.tokenizer)
