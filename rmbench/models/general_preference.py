@@ -102,11 +102,13 @@ class Embedding:
         rendering = self.rendering
         before = rendering.specials[0] if self.doubled and rendering.writes[0] else []
         ids = [*before, *one.ids]
+        most = rendering.limits.max_length or len(ids)
+        over, ids = max(0, len(ids) - most), ids[:most]
         ids[-1] = rendering.tokenizer.eos_token_id
         last = len(ids) - 1
         first = rendering.encode_forms([Form(request.prompt[:1])])[0] if request.prompt else one
         ends = last if first.error is not None else min(len(before) + len(first.ids) - 1, last)
-        return replace(one, ids=ids, reads=(ends, last))
+        return replace(one, ids=ids, reads=(ends, last), cut=one.cut + over)
 
     def read(self, hidden: Sequence[torch.Tensor], encoded: Sequence[Encoded]) -> list[Reward]:
         """One vector a response: the embedding, and the weights of the blocks."""

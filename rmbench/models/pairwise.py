@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from rmbench.checkpoints.fingerprint import digest, first_line
 from rmbench.checkpoints.forms import Form
-from rmbench.checkpoints.notes import PROMPT_CUT, RESPONSE_CUT
+from rmbench.checkpoints.notes import COMPARISON_CUT, PROMPT_CUT, RESPONSE_CUT
 from rmbench.checkpoints.rendering import Rendering, source_of
 from rmbench.checkpoints.template import Comparing, as_text, comparing, turns_of, without_system
 from rmbench.errors import ModelError, UsageError
@@ -249,10 +249,7 @@ class Letters:
         texts = _texts(self.written, requests)
         read = iter(self.rendering.encode_forms([self._form(*one) for one in texts if not isinstance(one, Encoded)]))
         encoded = [one if isinstance(one, Encoded) else next(read) for one in texts]
-        return [
-            one if one.error is not None else replace(one, reads=(0 if self.whole else len(one.ids) - 1,))
-            for one in encoded
-        ]
+        return [one if one.error is not None else self._placed(one) for one in encoded]
 
     def read(self, hidden: Sequence[torch.Tensor], encoded: Sequence[Encoded]) -> list[Reward]:
         """Win masses: the softmax over the two logits."""
@@ -261,6 +258,10 @@ class Letters:
         states = torch.cat(list(hidden))
         logits = (states if self.head is None else self.head(states)).double()
         return [_reward(first - second) for first, second in logits.tolist()]
+
+    def _placed(self, one: Encoded) -> Encoded:
+        noted = (*one.noted, COMPARISON_CUT) if one.cut else one.noted
+        return replace(one, reads=(0 if self.whole else len(one.ids) - 1,), noted=noted)
 
     def _form(self, text: str) -> Form:
         return Form((Message("user", text),), due=self.due) if self.as_turn else Form(texts=(text,), due=self.due)
