@@ -42,7 +42,7 @@ def test_a_value_head_reads_the_last_state_behind_the_last_norm(tmp_path: Path, 
         states = [own(one, output_hidden_states=True).hidden_states[-1][0, -1] for one in ids]
         expected = [float(state @ torch.linspace(-1, 1, 64)) + 0.5 for state in states]
         assert [reward.value for reward in score(model, ASKED)] == pytest.approx(expected, abs=1e-4)
-        assert model.head.weight.dtype == torch.float32
+        assert next(model.rule.head.parameters()).dtype == torch.float32
 
 
 def test_what_is_no_value_head_is_said(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ LEFT_OUT = "the template leaves out part of the response"
 SYSTEM_LEFT_OUT = "the template leaves out the system turn"
 CONTROLS = "control tokens of the tokenizer in the text"
 CONTROLS_AS_TEXT = "control tokens of the tokenizer in the text, read as text"
+NOT_TRAINED_WITH_SYSTEM = "a system turn, which the model's authors give it none of"
 PROMPT_CUT = "the prompt was cut"
 RESPONSE_CUT = "the response was cut"
 BEFORE_PADS = "the reward is read before pad tokens that end the sequence"
@@ -18,6 +19,7 @@ LAST = "last"  # the head of a reward read at the very last token, where that is
 
 _HINTS: Mapping[str, str] = {
     LEFT_OUT: "the option template chooses another",
+    NOT_TRAINED_WITH_SYSTEM: "the option fold_system puts it into the first user turn",
     SYSTEM_LEFT_OUT: "the option fold_system puts it into the first user turn",
     CONTROLS: "the option control_tokens=text reads them as text",
     BEFORE_PADS: f"the view {LAST!r} is of the very last token, and the option pooling chooses",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from rmbench.checkpoints.files import (
 )
 from rmbench.checkpoints.fingerprint import Checkpoint, class_name, locate, name_of, sources, told_of
 from rmbench.checkpoints.quantise import check_quantise, describes_quantised, is_quantised
+from rmbench.checkpoints.tensors import is_apart, tensors_of
 from rmbench.checkpoints.weights import (
     check_code,
     code_not_run,
@@ -97,7 +98,8 @@ class Part:
 class OpenedCheckpoint:
     """`parts` are averaged, the first being what the source names, and `adapter` is put on what comes out.
 
-    `auto` is the class of transformers that finds the model's.
+    `auto` is the class of transformers that finds the model's. `is_known` says that the table of known models has it,
+    so that its own code need not be run.
     """
 
     parts: tuple[Part, ...]
@@ -107,6 +109,7 @@ class OpenedCheckpoint:
     tokenizer: Any
     words: Checkpoint
     asked: Mapping[str, Any]
+    is_known: bool = False
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -180,11 +183,11 @@ class OpenedCheckpoint:
         device: str | None,
         prepared: Callable[[Any, Mapping[str, int]], None],
         harm: str,
-        apart: frozenset[str] = frozenset(),
+        apart: Sequence[str] = (),
     ) -> Any:
         """The model with all of its weights from files, on its device, ready for inference.
 
-        `apart` are names of weights in its files that the family reads by itself.
+        `apart` are patterns of the names of weights in its files that the family reads by itself, as `tensors` does.
         `prepared` is given the config of each part and, by name, the rows of weights that decide what the config leaves
         open, and may change the config; `harm` says in an error what missing weights would do. Raises ModelError.
         """
@@ -204,13 +207,20 @@ class OpenedCheckpoint:
                 model.to(place)
             return model.eval().requires_grad_(False)
 
+    def tensors(self, patterns: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The weights in its files that are no part of the model, by name, averaged as the model is."""
+        with told_of(self.checkpoint.id), noted(self.files) as opened:
+            tensors = tensors_of(self.parts, patterns)
+            check_opened(opened, self.files)
+        return tensors
+
     def _part(
         self,
         part: Part,
         device: str,
         prepared: Callable[[Any, Mapping[str, int]], None],
         harm: str,
-        apart: frozenset[str],
+        apart: Sequence[str],
     ) -> Any:
         config = read_config(part.base, trust_remote_code=self.trusted)
         shapes = shapes_of(part.base, weight_paths(part.base))
@@ -231,11 +241,12 @@ class OpenedCheckpoint:
             quantise=self.asked["quantise"],
         )
         missing = sorted(set(loaded["missing_keys"]) - set(own))
-        unused = sorted(set(loaded["unexpected_keys"]) - {"lm_head.weight"} - apart)
-        passed = None if self.trusted else code_not_run(part.base, self.auto.__name__)
+        spare = set(loaded["unexpected_keys"]) - {"lm_head.weight"}
+        unused = sorted(name for name in spare if not is_apart(name, apart))
+        passed = None if self.trusted or self.is_known else code_not_run(part.base, self.auto.__name__)
         if missing:
-            spare = f", which has {listed(unused).rpartition(' ')[0]} to spare" if unused else ""
-            raise ModelError(f"{part.named.id}: {listed(missing)} not in the checkpoint{spare}; {passed or harm}")
+            extra = f", which has {listed(unused).rpartition(' ')[0]} to spare" if unused else ""
+            raise ModelError(f"{part.named.id}: {listed(missing)} not in the checkpoint{extra}; {passed or harm}")
         if passed:
             warnings.warn(f"{part.base.id}: {type(model).__name__} of transformers is read; {passed}", stacklevel=5)
         if unused:
@@ -258,13 +269,15 @@ class OpenedCheckpoint:
         return list(found) if isinstance(found, tuple | list) else [found]
 
 
-def open_checkpoint(auto: Any, source: str, asked: Mapping[str, Any], revision: str | None) -> OpenedCheckpoint:
+def open_checkpoint(
+    auto: Any, source: str, asked: Mapping[str, Any], revision: str | None, *, is_known: bool = False
+) -> OpenedCheckpoint:
     """Finds and reads everything about a checkpoint but its weights; `asked` has all of `OPTIONS`.
 
     Raises ModelError where it cannot be what `auto` loads, and UsageError for options that cannot be.
     """
     with told_of(name_of(source)):
-        return _open(auto, source, asked, revision)
+        return replace(_open(auto, source, asked, revision), is_known=is_known)
 
 
 def _open(auto: Any, source: str, asked: Mapping[str, Any], revision: str | None) -> OpenedCheckpoint:

@@ -27,7 +27,15 @@ from typing import Any, Literal, NamedTuple
 from rmbench.checkpoints.controls import Controls, PrivateCharacterError
 from rmbench.checkpoints.fingerprint import PANIC, first_line
 from rmbench.checkpoints.forms import Form, MisplacedError, Turn, marked, places, signs_for, without_marks
-from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT, PROMPT_CUT, RESPONSE_CUT, SYSTEM_LEFT_OUT
+from rmbench.checkpoints.notes import (
+    CONTROLS,
+    CONTROLS_AS_TEXT,
+    LEFT_OUT,
+    NOT_TRAINED_WITH_SYSTEM,
+    PROMPT_CUT,
+    RESPONSE_CUT,
+    SYSTEM_LEFT_OUT,
+)
 from rmbench.checkpoints.template import (
     FROZEN_DATE,
     PLAIN_ROLES,
@@ -112,7 +120,8 @@ class Rendering:
 
     `source` is the text of the template where there is one; `writes` is whether it writes what the tokenizer puts
     before and after a text itself. `tools_as_text` puts tools into the system turn, calls and results into turns;
-    `fold_system`, `bos` and `control_tokens` are as in `OPTIONS`.
+    `fold_system`, `bos` and `control_tokens` are as in `OPTIONS`. `system` is the text of a turn that is put before a
+    conversation which has none; with `no_system` one that it has is noted, since the model was trained without.
     """
 
     tokenizer: Any
@@ -124,6 +133,8 @@ class Rendering:
     fold_system: bool = False
     bos: str = "auto"
     control_tokens: str = "keep"
+    system: str | None = None
+    no_system: bool = False
 
     def encode(self, requests: Sequence[Request], forms: Sequence[Form | None] | None = None) -> list[Encoded]:
         """One `Encoded` per request, without reads, of its form or else of its prompt and response as they are.
@@ -214,6 +225,8 @@ class Rendering:
             **({"system": "in the first user turn"} if self.fold_system else {}),
             **({"bos": self.bos} if self.bos != "auto" else {}),
             **({"control_tokens": self.control_tokens} if self.control_tokens != "keep" else {}),
+            **({"system_turn": self.system} if self.system is not None else {}),
+            **({"no_system": True} if self.no_system else {}),
         }
 
     @cached_property
@@ -301,9 +314,14 @@ class Rendering:
         self, messages: Sequence[Message], answered: int, tools: Sequence[Json] = (), due: bool = False
     ) -> _Shown:
         """The text or texts of messages, the last `answered` of which are the response, and what is noted of them."""
+        begins = bool(messages) and messages[0].role == "system"
+        if self.system is not None and not begins:
+            messages = (Message("system", self.system), *messages)
         if self.fold_system:
             messages = without_system(messages)
         messages, tools, sealed, noted = self._watched(messages, tools)
+        if self.no_system and begins:
+            noted = (*noted, NOT_TRAINED_WITH_SYSTEM)
         taken = messages
         if tools or not _is_usual(messages):
             taken, tools = self._taken(list(messages), tools)
@@ -683,9 +701,11 @@ def _place_of(few: Sequence[int], many: Sequence[int], likely: int = 0) -> int |
     return next((i for i in (likely, *starts) if i in starts and many[i : i + len(few)] == few), None)
 
 
-def choose(tokenizer: Any, template: str | None, limits: Limits, name: str, **manner: Any) -> Rendering:
+def choose(
+    tokenizer: Any, template: str | None, limits: Limits, name: str, *, own: str | None = None, **manner: Any
+) -> Rendering:
     """The rendering that `template` asks for: "plain", "pair", a Jinja file, one of several that the tokenizer has by
-    name, or None, its own; `manner` has some of `OPTIONS`.
+    name, or None: `own`, a template as text, else the tokenizer's own. `manner` has other fields of the rendering.
 
     Raises UsageError for a file that is not there and a BOS that the tokenizer has not, and ModelError where the
     tokenizer has no template, or the template fails on a conversation of two turns or leaves the response out, or a
@@ -701,7 +721,9 @@ def choose(tokenizer: Any, template: str | None, limits: Limits, name: str, **ma
                 f"{name}: the tokenizer's text pair has two BOS tokens; choose another --template than pair"
             )
         return rendering
-    source = source_of(tokenizer, template, name, "plain, pair or a Jinja file")
+    source = own if template is None and own is not None else None
+    if source is None:
+        source = source_of(tokenizer, template, name, "plain, pair or a Jinja file")
     if source is None:
         raise ModelError(
             f"{name}: the tokenizer has no chat template; choose --template plain, pair (prompt and response as"

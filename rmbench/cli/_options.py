@@ -90,6 +90,12 @@ _MODEL = (
     *RENDERING,
     click.option("--trust-remote-code", is_flag=True, default=None, help="Run code that comes with the checkpoint."),
     click.option(
+        "--allow-unverified",
+        is_flag=True,
+        default=None,
+        help="Read a known model by an entry that was not verified; results say so.",
+    ),
+    click.option(
         "--token-budget", metavar="N|auto", callback=_tokens, help="Padded tokens in a batch. [default: auto]"
     ),
     click.option("--seed", type=click.IntRange(min=0), help="Seed of random, and of draws. [default: 0]"),

@@ -24,6 +24,7 @@ from rmbench.checkpoints.rendering import Limits, Rendering, choose
 from rmbench.errors import ModelError, UsageError
 from rmbench.models import classifier
 from rmbench.models.base import Identity, Option, Subject
+from rmbench.models.reader import KNOWN_OPTIONS
 from rmbench.types import Ask, Use
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 # What loading decides is decided already
 READING: Mapping[str, Option] = {
-    name: option for name, option in classifier.OPTIONS.items() if name not in CHECKPOINT_OPTIONS
+    name: option for name, option in classifier.OPTIONS.items() if name not in {*CHECKPOINT_OPTIONS, *KNOWN_OPTIONS}
 }
 
 UNDERSTOOD = (

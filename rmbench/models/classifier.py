@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from rmbench.checkpoints.fingerprint import digest, in_one_line
 from rmbench.checkpoints.heads import Pool, chosen_position, last_unpadded, pad_of, split
 from rmbench.checkpoints.notes import BEFORE_PADS, LAST
-from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
-from rmbench.checkpoints.opened import OpenedCheckpoint, chosen, open_checkpoint
-from rmbench.checkpoints.rendering import OPTIONS as RENDERING_OPTIONS
-from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
+from rmbench.checkpoints.opened import OpenedCheckpoint, open_checkpoint
+from rmbench.checkpoints.rendering import Rendering
 from rmbench.checkpoints.shown import Shown, shown
-from rmbench.checkpoints.weights import named_dtype, positions
+from rmbench.checkpoints.weights import named_dtype
 from rmbench.device import release
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Identity, Option, Subject
+from rmbench.models.reader import OPTIONS as READER_OPTIONS
+from rmbench.models.reader import begin, fitted, rendering_of
 from rmbench.models.value_head import head_of, unread_heads
 from rmbench.types import Ask, Json, Request, Reward, Status, Use
 
@@ -50,20 +50,15 @@ _HEADS = (
     "logits_proj.weight",
 )
 _UNNAMED = ("LABEL_0", "LABEL_1")  # what a config has that says nothing of labels
-_PATHS = frozenset({"average", "weight", "adapter", "base", "template"})  # hashed by contents, never by place
 
 SOURCE = "required"
 
 OPTIONS: Mapping[str, Option] = {
-    **CHECKPOINT_OPTIONS,
+    **READER_OPTIONS,
     "head": Option("the label that is the reward, by name or number, where there are several"),
-    "head_dtype": Option("in which the head runs", default="float32"),
-    "max_length": Option("tokens that longer sequences are cut to, and counted", int),
-    "truncation_side": Option("where they are cut", default="left", choices=("left", "right")),
     "pooling": Option("auto: as the checkpoint's own class; hf: the last token that is no pad; last: the last token",
                       default="auto", choices=("auto", "last", "hf")),
     "template": Option("plain, pair, a Jinja file or a name of the tokenizer's (default: its own template)"),
-    **RENDERING_OPTIONS,
 }  # fmt: skip
 
 
@@ -189,8 +184,7 @@ class OpenedClassifier:
 
         model = opened.load(device, prepared, "its rewards would be random")
         model.config.use_cache = False  # nothing follows a forward, and a model that is run whole is not told so
-        rendering = replace(self.rendering, limits=_limits(model, self.rendering.limits, name))
-        _check_max_length(rendering)
+        rendering = fitted(self.rendering, model, name)
         parts, pad_id = split(model, rendering, name), pad_of(model)
         pool, beside = chosen_position(parts.pool, asked["pooling"], pad_id)
         if asked["pooling"] != "auto" and pool not in ("last", "hf"):
@@ -238,10 +232,10 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     """
     from transformers import AutoModelForSequenceClassification
 
-    asked = chosen(OPTIONS, options, "classifier")
-    _check_length(asked["max_length"])
-    named_dtype("head dtype", asked["head_dtype"])
-    opened = open_checkpoint(AutoModelForSequenceClassification, source, asked, revision)
+    begun = begin("classifier", OPTIONS, source, options, revision)
+    opened = open_checkpoint(
+        AutoModelForSequenceClassification, source, begun.asked, revision, is_known=begun.entry is not None
+    )
     first = opened.parts[0]
     for architecture in opened.config.architectures or ():
         if architecture.endswith("ForTokenClassification"):
@@ -258,32 +252,26 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
                 + unread_heads(first.base)
             )
     name = opened.checkpoint.id
-    warn_if_rebuilt(opened.tokenizer, opened.words.file("tokenizer.json"), opened.words.id)
-    limits = Limits(max_length=asked["max_length"], side=asked["truncation_side"])
-    manner = {option: asked[option] for option in RENDERING_OPTIONS}
-    rendering = choose(opened.tokenizer, asked["template"], limits, name, **manner)
+    rendering = rendering_of(begun, opened.tokenizer, opened.words)
     fingerprint = digest(
         {
             "family": "classifier",
             "version": VERSION,
             **opened.content,
             "rendering": rendering.identity,
-            "options": {name: value for name, value in asked.items() if not _unhashed(name)},
+            "options": begun.hashed,
         }
     )
     settings = {
         **opened.settings,
-        "head_dtype": asked["head_dtype"],
-        "pooling": asked["pooling"],
+        **begun.known,
+        "head_dtype": begun.asked["head_dtype"],
+        "pooling": begun.asked["pooling"],
         "rendering": rendering.identity,
     }
     subject = Subject(name, "classifier", opened.checkpoint.commit, settings)
     uses: frozenset[Use] = frozenset({"tools"}) if rendering.takes_tools else frozenset()
-    return OpenedClassifier(subject, fingerprint, uses, opened, rendering, device=asked["device"])
-
-
-def _unhashed(option: str) -> bool:
-    return option in _PATHS or OPTIONS[option].of_run
+    return OpenedClassifier(subject, fingerprint, uses, opened, rendering, device=begun.asked["device"])
 
 
 def reward_label(labels: Sequence[str], asked: str | None, name: str) -> int:
@@ -325,28 +313,3 @@ def _own_head(head: Any, dtype: torch.dtype, *, hooked: bool) -> Any:
 def _labels(config: Any) -> tuple[str, ...]:
     labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
     return labels if len(set(labels)) == len(labels) else tuple(f"LABEL_{i}" for i in range(len(labels)))
-
-
-def _limits(model: Any, limits: Limits, name: str) -> Limits:
-    try:
-        rows = model.get_input_embeddings().weight.shape[0]
-    except (AttributeError, NotImplementedError):
-        raise ModelError(
-            f"{name}: {type(model).__name__} has no table of token embeddings; it cannot be read"
-        ) from None
-    return replace(limits, positions=positions(model), rows=rows)
-
-
-def _check_length(asked: Any) -> None:
-    if asked is not None and (not isinstance(asked, int) or asked < 1):
-        raise UsageError(f"max_length={asked!r}: expected a number of tokens")
-
-
-def _check_max_length(rendering: Rendering) -> None:
-    asked, positions = rendering.limits.max_length, rendering.limits.positions
-    if asked is None:
-        return
-    least = rendering.least
-    if asked < least or (positions is not None and asked > positions):
-        most = "" if positions is None else f" and at most {positions}, the model's positions"
-        raise UsageError(f"max length {asked}: this model takes at least {least}{most}")

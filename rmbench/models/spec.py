@@ -21,6 +21,7 @@ from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import SHAPES, Model, Opened, Option, subject_of
 from rmbench.models.borrowed import READING, UNDERSTOOD, Borrowed, is_lent, lend
 from rmbench.models.callables import CALLS, PythonCallable
+from rmbench.models.known import entry_of
 from rmbench.models.value_head import head_of, unread_heads
 from rmbench.plugins import MODELS, PluginGroup, did_you_mean
 
@@ -32,6 +33,7 @@ _WORD = re.compile(r"([^:@?]*)([:@?]?)(.*)", re.DOTALL)
 _HELD: list[AbstractContextManager[Any]] = []
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 _TEXTS = ("family", "source", "revision", "name")  # the keys of a file that hold texts
+_FamilyOf = Callable[[str, str | None, Mapping[str, Any]], str]
 _EXPECTED = f"a model is a spec, a Path, a function, an object with a protocol's methods, {UNDERSTOOD}"
 
 
@@ -162,8 +164,8 @@ def runs_forwards(model: str | Spec | object) -> bool:
 # For models and policies alike
 
 
-def read_spec(text: str, group: PluginGroup, family_of: Callable[[str, str | None], str]) -> Spec:
-    """Takes a spec apart; `family_of` gives the family of a source and revision that stand without one."""
+def read_spec(text: str, group: PluginGroup, family_of: _FamilyOf) -> Spec:
+    """Takes a spec apart; `family_of` gives the family of a source, revision and options that stand without one."""
     path = _exists(text) or _exists(text.rpartition("?")[0])
     named = None if path or text in plugins.names(group) else _NAMED.fullmatch(text)
     name, word = named.groups() if named else (None, text)
@@ -240,7 +242,7 @@ def read_options(given: Mapping[str, Any], options: Mapping[str, Option], owner:
     }
 
 
-def _word(text: str, group: PluginGroup, family_of: Callable[[str, str | None], str]) -> Spec:
+def _word(text: str, group: PluginGroup, family_of: _FamilyOf) -> Spec:
     known, taken = plugins.names(group), _WORD.fullmatch(text)
     family, mark, rest = taken.groups() if taken else ("", "", text)
     if family in known and (mark in ("", ":") or not _exists(text)):
@@ -250,7 +252,7 @@ def _word(text: str, group: PluginGroup, family_of: Callable[[str, str | None], 
         raise UsageError(
             f"unknown {group.noun} {family!r}{did_you_mean(family, known)}; {group.nouns}: {', '.join(known)}"
         )
-    family = family_of(source, revision)
+    family = family_of(source, revision, pairs)
     return Spec(family, source, revision, read_options(pairs, _options_of(family, group), f"family {family!r}"))
 
 
@@ -302,7 +304,7 @@ def _pairs(tail: str) -> dict[str, Any] | None:
     return pairs
 
 
-def _file(path: Path, group: PluginGroup, family_of: Callable[[str, str | None], str]) -> Spec:
+def _file(path: Path, group: PluginGroup, family_of: _FamilyOf) -> Spec:
     try:
         table = bounded.toml(bounded.read_text(path))
     except FileNotFoundError:
@@ -313,7 +315,7 @@ def _file(path: Path, group: PluginGroup, family_of: Callable[[str, str | None],
     return _table(table, path.name, group, family_of)
 
 
-def _table(table: Any, place: str, group: PluginGroup, family_of: Callable[[str, str | None], str]) -> Spec:
+def _table(table: Any, place: str, group: PluginGroup, family_of: _FamilyOf) -> Spec:
     if not isinstance(table, dict):
         raise UsageError(f"{place}: expected a spec or a table, got {table!r}")
     keys = (*_TEXTS, "options", "members")
@@ -327,7 +329,7 @@ def _table(table: Any, place: str, group: PluginGroup, family_of: Callable[[str,
     source, revision = table.get("source", ""), table.get("revision")
     if not source and "family" not in table:
         raise UsageError(f"{place}: neither family nor source; expected at least one of them")
-    family = table.get("family") or family_of(source, revision)
+    family = table.get("family") or family_of(source, revision, table.get("options", {}))
     _check_source(family, source, revision, place, group)
     options = read_options(table.get("options", {}), _options_of(family, group), f"family {family!r}")
     members = tuple(
@@ -472,7 +474,7 @@ def _check(model: object, what: str) -> None:
             )
 
 
-def _family_of(source: str, revision: str | None) -> str:
+def _family_of(source: str, revision: str | None, options: Mapping[str, Any]) -> str:
     path = Path(source)
     if path.is_file():
         raise UsageError(f"{source!r} is a file; to look its scores up write scores:{source}")
@@ -486,6 +488,8 @@ def _family_of(source: str, revision: str | None) -> str:
     config = checkpoint.json("adapter_config.json") or checkpoint.json("config.json")
     if config is None:
         raise ModelError(f"{source}: no config.json or adapter_config.json; a checkpoint has one")
+    if (entry := entry_of(checkpoint, options.get("entry"))) is not None:
+        return entry.family
     named, code = config.get("architectures"), config.get("auto_map")
     architectures = [str(name) for name in named] if isinstance(named, list) else []
     if config.get("task_type") == "SEQ_CLS" or "AutoModelForSequenceClassification" in (

@@ -69,7 +69,7 @@ def _checked(policy: Any, what: str) -> Policy | OpenedPolicy:
     return opened
 
 
-def _no_family(source: str, revision: str | None) -> str:
+def _no_family(source: str, revision: str | None, options: Mapping[str, Any]) -> str:
     raise UsageError(
         f"unknown policy {source!r}{did_you_mean(source, plugins.names(POLICIES))}; write outputs:FILE for responses "
         "that are written already, or local:CHECKPOINT (a folder or a hub id)"

@@ -1,0 +1,162 @@
+"""The table of known models: how their authors read them, where no config says it.
+
+`known.toml` beside this module has one table an entry, and the file that the environment variable RMBENCH_KNOWN names
+may add more, which come first. An entry is known again by patterns of hub ids, or, of any checkpoint, by its
+architecture together with names of weights that it holds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from rmbench import bounded
+from rmbench.checkpoints.files import SAFE_INDEX, has_weights, shapes_of, weight_paths
+from rmbench.checkpoints.fingerprint import Checkpoint
+from rmbench.errors import ModelError, UsageError
+
+NONE = "none"  # as the option `entry`: the table is not looked at
+_OWN_TABLE = "RMBENCH_KNOWN"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How one model, or all that were made alike, is read.
+
+    `family` reads it, with `options` where the user gives none, and `rule`, what the family has to know besides.
+    `template` is Jinja, where the authors use another than the tokenizer's; `system` is put in front of a conversation
+    that has no system turn; of a model with `no_system` its authors give none, and one that the data have is noted.
+    `sources` say for each fact where it was read, as `owner/repository@commit:path`; an entry is `verified` where all
+    of them were, and a test computes the same reward from them. `refused` is why it is not read at all.
+    """
+
+    name: str
+    family: str
+    ids: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    rule: Mapping[str, Any] = field(default_factory=dict)
+    template: str | None = None
+    system: str | None = None
+    no_system: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict)
+    verified: bool = False
+    refused: str | None = None
+
+    def is_of(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint is one of these."""
+        if checkpoint.commit is not None and any(fnmatchcase(checkpoint.id.lower(), one.lower()) for one in self.ids):
+            return True
+        if not self.architectures and not self.weights:
+            return False
+        named = (checkpoint.json("config.json") or {}).get("architectures")
+        stated = set(map(str, named)) if isinstance(named, list) else set()
+        if self.architectures and not stated & set(self.architectures):
+            return False
+        names = _names_of(checkpoint) if self.weights else set()
+        # of a checkpoint on the hub without an index nobody knows the names before it is loaded
+        return bool(self.architectures) if names is None else set(self.weights) <= names
+
+
+def entry_of(checkpoint: Checkpoint, asked: str | None = None) -> Entry | None:
+    """The entry that `asked` names, else the one that the checkpoint is known by; None where there is none.
+
+    Raises UsageError for a name that is not there, and ModelError where several entries claim the checkpoint.
+    """
+    from rmbench.plugins import did_you_mean
+
+    if asked == NONE:
+        return None
+    table = entries()
+    if asked is not None:
+        if asked not in table:
+            raise UsageError(
+                f"entry={asked!r}: no known model is called so{did_you_mean(asked, table)}; see rmbench list models"
+            )
+        return table[asked]
+    own, ours = (dict(tables) for tables in _tables())
+    for one in (own, ours):
+        claims = [entry for entry in one.values() if entry.is_of(checkpoint)]
+        if len(claims) > 1:
+            names = " and ".join(entry.name for entry in claims)
+            raise ModelError(f"{checkpoint.id} is what {names} claim in the table of known models; ?entry=NAME chooses")
+        if claims:
+            return claims[0]
+    return None
+
+
+def entries() -> dict[str, Entry]:
+    """All entries by name, the user's own first. Raises UsageError for a table that cannot be read."""
+    own, ours = _tables()
+    if twice := own.keys() & ours.keys():
+        raise UsageError(f"{_OWN_TABLE}: the entry {min(twice)!r} is in rmbench's own table; give it another name")
+    return {**own, **ours}
+
+
+def _tables() -> tuple[dict[str, Entry], dict[str, Entry]]:
+    path = os.environ.get(_OWN_TABLE)
+    if not path:
+        return {}, _shipped()
+    try:
+        table = bounded.toml(bounded.read_text(Path(path)))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{_OWN_TABLE}: {Path(path).name} cannot be read as TOML: {reason}") from None
+    return _read(table, Path(path).name), _shipped()
+
+
+@cache
+def _shipped() -> dict[str, Entry]:
+    text = resources.files("rmbench.models").joinpath("known.toml").read_text(encoding="utf-8")
+    return _read(bounded.toml(text), "known.toml")
+
+
+_KINDS: Mapping[str, Any] = {
+    **dict.fromkeys(("family", "template", "system", "refused"), (str, "a text")),
+    **dict.fromkeys(("ids", "architectures", "weights"), (list, "a list of texts")),
+    **dict.fromkeys(("options", "rule", "sources"), (dict, "a table")),
+    **dict.fromkeys(("no_system", "verified"), (bool, "true or false")),
+}
+
+
+def _read(table: Mapping[str, Any], place: str) -> dict[str, Entry]:
+    from rmbench.plugins import did_you_mean
+
+    read: dict[str, Entry] = {}
+    keys = [one.name for one in fields(Entry) if one.name != "name"]
+    for name, given in table.items():
+        if not isinstance(given, dict):
+            raise UsageError(f"{place}: {name} = {given!r}; expected a table, an entry of a known model")
+        for key, value in given.items():
+            if key not in keys:
+                raise UsageError(
+                    f"{place}, {name}: unknown key {key!r}{did_you_mean(key, keys)}; expected {', '.join(keys)}"
+                )
+            kind, expected = _KINDS[key]
+            if not isinstance(value, kind) or (kind is list and not all(isinstance(one, str) for one in value)):
+                raise UsageError(f"{place}, {name}: {key} = {value!r}; expected {expected}")
+        if "family" not in given or not (given.keys() & {"ids", "architectures", "weights"}):
+            raise UsageError(f"{place}, {name}: expected a family, and ids, architectures or weights to know it by")
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+        }
+        read[name] = Entry(name=name, **values)
+    return read
+
+
+def _names_of(checkpoint: Checkpoint) -> set[str] | None:
+    """The names of a checkpoint's weights; None where they are not known before it is loaded."""
+    if checkpoint.commit is not None:
+        index = checkpoint.json(SAFE_INDEX) or {}
+        named = index.get("weight_map")
+        return set(named) if isinstance(named, dict) else None
+    if not has_weights(checkpoint):
+        return set()
+    return set(shapes_of(checkpoint, weight_paths(checkpoint)))

@@ -1,0 +1,163 @@
+"""The table of known models: how a checkpoint is known, what an entry changes, and what a result says of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import causal
+import pytest
+import torch
+from ask_models import score
+from safetensors.torch import load_file, save_file
+
+from rmbench.checkpoints.fingerprint import Checkpoint
+from rmbench.checkpoints.notes import NOT_TRAINED_WITH_SYSTEM
+from rmbench.errors import ModelError, UsageError
+from rmbench.models import known
+from rmbench.models.spec import open_model
+from rmbench.plugins import MODELS, load
+from rmbench.types import Message, Request, Response
+
+ASKED = Request("reward", (Message("user", "Hi"),), (Response("Yes, so it is."),))
+TABLE = """
+[mine]
+family = "value_head"
+ids = ["me/mine-*"]
+weights = ["reward_line.weight"]
+verified = true
+[mine.options]
+bos = "one"
+[mine.rule]
+head = "linear"
+weights = ["reward_line"]
+sign = -1
+[mine.sources]
+head = "me/mine@0:train.py"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A causal model with a head that no family would look for."""
+    made = causal.make(tmp_path / "rm")
+    weights = load_file(made / "model.safetensors")
+    head = {"reward_line.weight": torch.linspace(-1, 1, 64)[None]}
+    save_file({**weights, **head}, made / "model.safetensors", metadata={"format": "pt"})
+    return made
+
+
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str = TABLE) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(text)
+    monkeypatch.setenv("RMBENCH_KNOWN", str(file))
+
+
+def test_an_own_table_says_how_an_own_model_is_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match=r"reward_line.weight \[1, 64\], which no family reads"):
+        open_model(str(folder))
+    table(tmp_path, monkeypatch)
+    opened = open_model(str(folder))
+    assert (opened.subject.family, opened.subject.settings["known"]) == (
+        "value_head",
+        {"entry": "mine", "verified": True},
+    )
+    assert opened.subject.settings["rendering"]["bos"] == "one"
+    with opened.started("cpu") as model:
+        (reward,) = score(model, [ASKED])
+        (encoded,) = model.encode([ASKED])
+        with torch.inference_mode():
+            state = model.backbone(input_ids=torch.tensor([list(encoded.ids)])).last_hidden_state[0, -1]
+    assert reward.value == pytest.approx(-float(state @ torch.linspace(-1, 1, 64)), abs=1e-5)
+
+
+def test_an_entry_is_left_by_name_and_chosen_by_name(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(tmp_path, monkeypatch, TABLE.replace('weights = ["reward_line.weight"]', "", 1))
+    chosen = open_model(f"{folder}?entry=mine")
+    assert chosen.subject.family == "value_head"
+    with pytest.raises(UsageError, match="does not say what family it is"):
+        open_model(f"{folder}?entry=none")
+    with pytest.raises(UsageError, match=r"entry='mime': no known model is called so; did you mean|entry='mime'"):
+        open_model(f"{folder}?entry=mime")
+
+
+def test_the_family_of_another_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table(tmp_path, monkeypatch)
+    with pytest.raises(UsageError, match=r"is mine, which the family value_head reads: write value_head:.*entry=none"):
+        open_model(f"classifier:{folder}")
+
+
+def test_what_is_not_verified_is_read_where_that_is_allowed_and_stamped(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(tmp_path, monkeypatch, TABLE.replace("verified = true", "verified = false"))
+    with pytest.raises(UsageError, match="was not verified against its authors' code: --allow-unverified"):
+        open_model(str(folder))
+    with pytest.warns(UserWarning, match="read as mine, an entry that was not verified"):
+        opened = open_model(str(folder), allow_unverified=True)
+    assert opened.subject.settings["known"] == {"entry": "mine", "verified": False}
+
+
+def test_what_cannot_be_read_is_refused_with_its_reason(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(tmp_path, monkeypatch, TABLE.replace("verified = true", 'refused = "its head is pickled"'))
+    with pytest.raises(ModelError, match=r"local/rm is mine, which cannot be read: its head is pickled"):
+        open_model(str(folder))
+
+
+def test_a_system_turn_that_its_authors_give_is_put_and_one_they_do_not_is_noted(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(tmp_path, monkeypatch, TABLE.replace("verified = true", 'verified = true\nsystem = "Reason."'))
+    with open_model(str(folder)).started("cpu") as model:
+        assert "Reason." in model.shown(ASKED).text
+    table(tmp_path, monkeypatch, TABLE.replace("verified = true", "verified = true\nno_system = true"))
+    with_system = Request("reward", (Message("system", "Be brief."), *ASKED.prompt), ASKED.responses)
+    with open_model(str(folder)).started("cpu") as model:
+        plain, noted = model.encode([ASKED, with_system])
+    assert (plain.noted, noted.noted) == ((), (NOT_TRAINED_WITH_SYSTEM,))
+
+
+@pytest.mark.filterwarnings("ignore:local/rm. reward_line.weight is in the checkpoint but no part of the model")
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("family =", "famly =", r"own.toml, mine: unknown key 'famly'.*family"),
+        ('ids = ["me/mine-*"]', 'ids = "me/mine-*"', r"own.toml, mine: ids = 'me/mine-\*'; expected a list of texts"),
+        ("verified = true", 'verified = "yes"', r"verified = 'yes'; expected true or false"),
+        ('bos = "one"', 'boss = "one"', r"the entry mine, of family value_head, has no option 'boss'"),
+        ('head = "linear"', 'head = "lines"', r"a head 'lines' in the rule of its entry; expected one of linear, mlp"),
+        ('["reward_line"]', '["reward_lime"]', r"no reward_lime.weight in the checkpoint"),
+        ('["reward_line"]', "[]", r"weights \[\] in the rule of its entry; expected the name of one layer"),
+        ("[mine.rule]", "[mine", r"own.toml cannot be read as TOML"),
+    ],
+)
+def test_a_table_that_cannot_be_is_told_in_a_line(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, told: str
+) -> None:
+    table(tmp_path, monkeypatch, TABLE.replace(old, new))
+    with pytest.raises((UsageError, ModelError), match=told) as raised:
+        open_model(str(folder)).start("cpu")
+    assert "\n" not in str(raised.value)
+
+
+def test_ids_are_patterns_in_any_case() -> None:
+    entry = known.Entry("mine", "value_head", ids=("Me/Mine-*",))
+    assert entry.is_of(Checkpoint("me/mine-8b", "c0ffee"))
+    assert not entry.is_of(Checkpoint("me/other-8b", "c0ffee"))
+    assert not entry.is_of(Checkpoint("me/mine-8b", None)), "a folder may be called anything"
+
+
+@pytest.mark.parametrize("entry", known.entries().values(), ids=lambda entry: entry.name)
+def test_every_entry_of_the_table_has_a_family_options_and_sources(entry: known.Entry) -> None:
+    family = load(MODELS, entry.family)
+    assert entry.options.keys() <= family.OPTIONS.keys()
+    assert entry.refused or entry.sources
+    for fact, source in entry.sources.items():
+        if entry.verified:
+            assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{7,40}:\S.*", source), (fact, source)
