@@ -63,7 +63,7 @@ def pairrm(folder: Path, *, without: str = "") -> Path:
 
 def letters(folder: Path, **values: Any) -> Path:
     """As RLHFlow/pair-preference-model-LLaMA3-8B: a LlamaForCausalLM, and a template that always opens the answer."""
-    causal.make(folder, max_position_embeddings=2048, **values)
+    causal.make(folder, max_position_embeddings=8192, **values)
     _with_template(folder, LLAMA3)
     return folder
 

@@ -93,7 +93,7 @@ def better_pairrm_ids(
         written: str = tokenizer.decode(ids, skip_special_tokens=True)
         return written
 
-    source = jinja2.Environment().from_string(BETTER_PAIRRM).render(messages=prompt, add_generation_prompt=True)  # noqa: S701
+    source = jinja2.Environment().from_string(BETTER_PAIRRM).render(messages=prompt, add_generation_prompt=True)
     source, first, second = again(source, most, "left"), again(first, each, "right"), again(second, each, "right")
     opening = tokenizer.encode("<|source|>")
     tokenizer.truncation_side = "left"

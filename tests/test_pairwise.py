@@ -17,6 +17,7 @@ import rmbench
 from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.spec import open_model
+from rmbench.plugins import load_task
 from rmbench.results.verify import verify
 from rmbench.scoring import Store, Usage
 from rmbench.types import Message, Request, Response, Reward
@@ -28,7 +29,7 @@ SEVERAL = (
     {"role": "user", "content": "A train leaves at 14:05 and arrives at 16:50."},
 )
 ANSWERS = ("It is 95, because 80 and 15 are 95.", " I cannot say.")
-LONG = "two hours are 120 minutes and 45 more are left. " * 40
+LONG = "two hours are 120 minutes and 45 more are left. " * 12
 
 
 def request(prompt: Sequence[Mapping[str, str]], *responses: str) -> Request:
@@ -114,6 +115,12 @@ def test_a_folder_is_known_again_by_what_it_holds(folder: str, family: str, fold
     assert opened.subject.settings["known"]["verified"] is True
 
 
+def asked_once(spec: str) -> None:
+    """Whatever the model answers is asked of it."""
+    opened = open_model(spec)
+    score(opened, [replace(request(ONE, *ANSWERS), ask=min(opened.answers))])
+
+
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
@@ -127,7 +134,7 @@ def test_a_folder_is_known_again_by_what_it_holds(folder: str, family: str, fold
         ("pairwise:{odd}", "value_head.weight has 5 rows; expected an even number"),
         ("pairwise:{letters}?entry=pair_preference_model&a=Answer A", "a='Answer A': local/letters has [0-9]+ tokens"),
         ("pairwise:{letters}?entry=pair_preference_model&b=A", "local/letters has one token for both"),
-        ("pairwise:{letters}?entry=pair_preference_model&letter=A", "unknown option 'letter' of family 'pairwise'; expected"),
+        ("pairwise:{letters}?entry=pair_preference_model&letter=A", "unknown option 'letter' of family 'pairwise'"),
         ("pairwise:{pairrm}?max_length=100", "max_length=100: local/pairrm has limits for each text"),
         ("pairwise:{pairrm}?ask=embedding", "ask='embedding': local/pairrm compares, and has no embeddings"),
         ("pairwise:{letters}?entry=pair_preference_model&source_length=9", "reads one text; max_length cuts it"),
@@ -145,8 +152,7 @@ def test_what_cannot_be_read_as_a_pair_is_one_line(
         made["odd"] = pair_models.gpm(tmp_path / "odd", dim=5, blocks=False)
         spec += "?entry=general_preference_model"
     with pytest.raises((ModelError, UsageError), match=told) as raised:
-        opened = open_model(spec.format(**made))
-        score(opened, [replace(request(ONE, *ANSWERS), ask=min(opened.answers))])
+        asked_once(spec.format(**made))
     assert "\n" not in str(raised.value)
 
 
@@ -344,14 +350,18 @@ def test_a_command_compares_in_both_orders(
 
 def test_a_run_may_show_pairs_in_orders_that_are_not_the_tasks_own(folders: Mapping[str, Path], tmp_path: Path) -> None:
     model = f"pairwise:{folders['pairrm']}"
-    with pytest.warns(UserWarning, match=r"best_of_n shows each pair in one order \(official\), .*--orders both does"):
-        rmbench.evaluate(model, ["best_of_n"], limit=2)
-    (result,) = rmbench.evaluate(model, ["best_of_n"], limit=2, orders="both", out=tmp_path)
-    assert (result.task.orders, dict(result.config.task)) == ("both", {"orders": "both"})
-    verify(result)
-    assert result.metric("consistency").n > 0
-    (path,) = tmp_path.rglob("best_of_n*.json")
-    assert path.name.startswith("best_of_n-"), "a run in the task's own orders is not overwritten"
+    (both,) = rmbench.evaluate(model, ["best_of_n"], limit=2, orders="both", out=tmp_path)
+    told = r"best_of_n shows each pair in one order \(round_robin\), .*--orders both does"
+    with pytest.warns(UserWarning, match=told):
+        (once,) = rmbench.evaluate(model, ["best_of_n"], limit=2, orders="round_robin", out=tmp_path)
+    assert [dict(result.config.task) for result in (both, once)] == [{}, {"orders": "round_robin"}]
+    assert both.requests.num_rows == 2 * once.requests.num_rows
+    assert both.metric("consistency").n > 0
+    for result in (both, once):
+        verify(result, load_task("best_of_n"))
+    names = sorted(path.name for path in tmp_path.rglob("best_of_n*.json"))
+    assert names[1] == "best_of_n.json", "what is the task's own keeps its name"
+    assert names[0].startswith("best_of_n-")
 
 
 def test_orders_that_no_task_has_are_one_line(tmp_path: Path, capsys: Any) -> None:

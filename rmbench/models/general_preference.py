@@ -21,7 +21,7 @@ from rmbench.checkpoints.rendering import Rendering, form_of
 from rmbench.errors import ModelError
 from rmbench.models.base import Encoded, Subject
 from rmbench.models.reader import Built, Loaded
-from rmbench.types import Ask, Json, Question, Request, Reward, Status
+from rmbench.types import Ask, Json, Question, Request, Reward
 
 if TYPE_CHECKING:
     import torch
@@ -55,17 +55,18 @@ class GeneralPreference:
         return [self._compared(*embedded[2 * at : 2 * at + 2]) for at in range(len(questions))]
 
     def _compared(self, first: Reward, second: Reward) -> Reward:
-        read = {
-            "n_tokens": first.n_tokens + second.n_tokens,
-            "truncated": first.truncated + second.truncated,
-            "noted": tuple(dict.fromkeys((*first.noted, *second.noted))),
-        }
         lost = next((one for one in (first, second) if one.status != "ok"), None)
         if lost is not None:
-            return Reward((math.nan, math.nan), status=lost.status, detail=lost.detail, **read)
-        score = _score(first.vectors[0], second.vectors[0]) / self.tau
-        status: Status = "nan" if math.isnan(score) else "ok"
-        return Reward((won(score), won(-score)), status=status, **read)
+            made = Reward((math.nan, math.nan), status=lost.status, detail=lost.detail)
+        else:
+            score = _score(first.vectors[0], second.vectors[0]) / self.tau
+            made = Reward((won(score), won(-score)), status="nan" if math.isnan(score) else "ok")
+        return replace(
+            made,
+            n_tokens=first.n_tokens + second.n_tokens,
+            truncated=first.truncated + second.truncated,
+            noted=tuple(dict.fromkeys((*first.noted, *second.noted))),
+        )
 
 
 def won(lead: float) -> float:
@@ -116,10 +117,8 @@ class Embedding:
 
         states = torch.stack(list(hidden)).to(self.value.device, self.value.dtype)
         vectors = torch.nn.functional.normalize(states[:, 1] @ self.value.T, dim=-1)
-        if self.blocks is None:
-            blocks = torch.ones_like(vectors[:, ::2])
-        else:
-            blocks = (states[:, 0] @ self.blocks.T).softmax(-1)
+        alike = torch.ones_like(vectors[:, ::2])
+        blocks = alike if self.blocks is None else (states[:, 0] @ self.blocks.T).softmax(-1)
         rows = torch.cat([vectors, blocks], -1).tolist()
         return [Reward((math.nan,), vectors=(tuple(row),)) for row in rows]
 

@@ -95,8 +95,8 @@ def _rule_of(begun: Begun) -> dict[str, Any]:
         if asked["template"] is None:
             names = ", ".join(name for name, one in entries().items() if one.family == "pairwise" and not one.refused)
             raise UsageError(
-                f"{begun.name}: nobody says how it compares; expected template=FILE, a Jinja file that writes `messages`"
-                f" and `responses`, or entry=NAME, one of {names}"
+                f"{begun.name}: nobody says how it compares; expected template=FILE, a Jinja file that writes"
+                f" `messages` and `responses`, or entry=NAME, one of {names}"
             )
         return {"reads": "letters", "text": None, "due": True}
     rule = dict(entry.rule)
@@ -138,9 +138,9 @@ class Written:
 
     def __call__(self, request: Request) -> list[str]:
         """One text a template. Raises ValueError where there is none of such a request."""
-        responses = [response.text for response in request.responses]
-        if len(responses) != 2 or None in responses:
-            raise ValueError(f"{len(responses)} responses; expected two with texts")
+        responses = [response.text for response in request.responses if response.text is not None]
+        if not len(responses) == len(request.responses) == 2:
+            raise ValueError(f"{len(request.responses)} responses; expected two with texts")
         messages: Sequence[Message] = request.prompt
         if self.tools_as_text:
             messages = as_text(messages, request.tools)
@@ -278,7 +278,7 @@ def _rows(loaded: Loaded, tokens: Sequence[int]) -> Any:
     model, dtype = loaded.model, loaded.head_dtype
     output = model.get_output_embeddings()
     if output is None:
-        raise ModelError(f"{loaded.name}: {type(model).__name__} has no output embedding, and gives no logits of tokens")
+        raise ModelError(f"{loaded.name}: {type(model).__name__} has no output embedding, so no logits of tokens")
     weight = output.weight[list(tokens)].to(dtype)
     bias = None if getattr(output, "bias", None) is None else output.bias[list(tokens)].to(dtype)
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
@@ -397,7 +397,7 @@ def _pieces_built(loaded: Loaded, *, begun: Begun, rule: Mapping[str, Any]) -> B
 
 def _two_of(response: str) -> tuple[str, str]:
     """The template of each of two responses, made of that of `response`."""
-    first, second = ("{%% set response = responses[%d] %%}%s" % (at, response) for at in range(2))
+    first, second = ("{% set response = responses[" + str(at) + "] %}" + response for at in range(2))
     return first, second
 
 
@@ -427,7 +427,8 @@ class Pieces:
         if self.decoded:
             limits = ((self.lengths[0], self.cut), *[(self.lengths[1], "right")] * 2)
             again = [[self._again(*one) for one in zip(some, limits, strict=True)] for some in whole]
-            whole, cut = ([[one[part] for one in some] for some in again] for part in (0, 1))
+            whole = [[text for text, _ in some] for some in again]
+            cut = [[lost for _, lost in some] for some in again]
         pieces = iter(self.rendering.encode_forms([Form(texts=(one,)) for some in whole for one in self._tagged(some)]))
         joined = iter([self._joined([next(pieces) for _ in self._tagged(some)], lost)
                        for some, lost in zip(whole, cut, strict=True)])  # fmt: skip
@@ -464,8 +465,9 @@ class Pieces:
         room = (most - len(source)) // 2
         responses = [self._kept(piece, room, "right") for piece in (first, second)]
         ids = [*source, *responses[0], *responses[1]]
-        gone = [lost[0] + sum(map(len, opening)) + len(prompt) - len(source)]
-        gone += [had + len(all_) - len(kept) for had, all_, kept in zip(lost[1:], (first, second), responses, strict=True)]
+        whole = sum(map(len, opening)) + len(prompt), len(first), len(second)
+        kept = map(len, (source, *responses))
+        gone = [lost + had - left for lost, had, left in zip(lost, whole, kept, strict=True)]
         noted = dict.fromkeys(reason for one in pieces for reason in one.noted)
         noted |= dict.fromkeys([PROMPT_CUT] * bool(gone[0]) + [RESPONSE_CUT] * any(gone[1:]))
         at = len(self.rendering.specials[0])
