@@ -51,12 +51,13 @@ class Entry:
     refused: str | None = None
 
     def names(self, checkpoint: Checkpoint) -> bool:
-        """Whether a checkpoint of the hub is one of these by its id."""
-        own = checkpoint.id.lower()
-        return checkpoint.commit is not None and any(fnmatchcase(own, one.lower()) for one in self.ids)
+        """Whether a checkpoint of the hub has one of its ids, which says more than what it is made of."""
+        return checkpoint.commit is not None and any(
+            fnmatchcase(checkpoint.id.lower(), one.lower()) for one in self.ids
+        )
 
     def is_of(self, checkpoint: Checkpoint) -> bool:
-        """Whether a checkpoint is one of these, by its id or by its architecture and weights."""
+        """Whether a checkpoint is one of these."""
         if self.names(checkpoint):
             return True
         if not self.architectures and not self.weights:
@@ -88,9 +89,8 @@ def entry_of(checkpoint: Checkpoint, asked: str | None = None) -> Entry | None:
         return table[asked]
     own, ours = (dict(tables) for tables in _tables())
     for one in (own, ours):
-        # an id says more than a shape that several models have
-        claims = [entry for entry in one.values() if entry.names(checkpoint)]
-        claims = claims or [entry for entry in one.values() if entry.is_of(checkpoint)]
+        claims = [entry for entry in one.values() if entry.is_of(checkpoint)]
+        claims = [entry for entry in claims if entry.names(checkpoint)] or claims
         if len(claims) > 1:
             names = " and ".join(entry.name for entry in claims)
             raise ModelError(f"{checkpoint.id} is what {names} claim in the table of known models; ?entry=NAME chooses")
