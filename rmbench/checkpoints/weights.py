@@ -97,12 +97,10 @@ def read_weights(
     device: str,
     trust_remote_code: bool,
     quantise: str | None = None,
-    renamed: Mapping[str, str] | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """A model of the class that `auto` finds, and what its files lacked or had to spare. Raises ModelError.
 
     `shapes` are those of the tensors in its files. With `device` auto the model is spread over the devices there are.
-    `renamed` are patterns of names of weights, and what stands for them in the class.
     Quantised weights are put on their device here, since nothing may move them later.
     """
     placed: Any = "auto" if device == "auto" else None
@@ -122,7 +120,6 @@ def read_weights(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are told below, with their shapes
                 trust_remote_code=trust_remote_code,
-                key_mapping=dict(renamed) if renamed else None,
                 **quantised,
             )
     except (OSError, ValueError, RuntimeError, ImportError) as error:

@@ -309,7 +309,6 @@ class OpenedReader:
     device: str | None = None
     most: int | None = None
     orders: str | None = None
-    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @contextmanager
     def started(self, device: str | None = None) -> Iterator[Reader]:
@@ -327,7 +326,7 @@ class OpenedReader:
         opened, name = self.checkpoint, self.subject.id
         head_dtype = named_dtype("head dtype", opened.asked["head_dtype"])
         place, harm = device or self.device, "its rewards would be random"
-        model = opened.load(place, self.prepared, harm, self.heads, self.renamed)
+        model = opened.load(place, self.prepared, harm, self.heads)
         model.config.use_cache = False  # nothing follows a forward
         rendering = fitted(self.rendering, model, name, self.spare)
         tensors = opened.tensors(self.heads) if self.heads else {}
@@ -369,7 +368,6 @@ def opened(
     uses: frozenset[Use] | None = None,
     most: int | None = None,
     orders: str | None = None,
-    renamed: Mapping[str, str] | None = None,
     prepared: Callable[[Any, Mapping[str, int]], None] | None = None,
     spare: int = 0,
 ) -> OpenedReader:
@@ -377,9 +375,9 @@ def opened(
 
     `version` is of the family's code, `rule` all that it reads by, JSON-able, both part of the fingerprint; `heads` are
     patterns of names of tensors that are no part of the class; `uses` are tools where the template takes them, if it
-    is None; `most` is how many responses it compares at most, `orders` in which its authors compare; `renamed` are
-    patterns of names of weights that the class calls otherwise, and what stands for them; `prepared` may change a
-    config before its weights are read, by the rows of these; `spare` tokens of any limit are the family's to add.
+    is None; `most` is how many responses it compares at most, `orders` in which its authors compare;
+    `prepared` may change a config before its weights are read, by the rows of these; `spare` tokens of any limit are
+    the family's to add.
     """
     import transformers
 
@@ -415,7 +413,6 @@ def opened(
         device=begun.asked["device"],
         most=most,
         orders=orders,
-        renamed=renamed or {},
     )
 
 
