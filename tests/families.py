@@ -14,6 +14,7 @@ from typing import Any
 import causal
 import torch
 from checkpoints import make
+from gated_checkpoints import armorm
 from safetensors.torch import load_file, save_file
 
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
@@ -71,10 +72,24 @@ def value_head(folder: Path, seed: int) -> Path:
     return folder
 
 
-def changed(folder: Path, change: Callable[[str, torch.Tensor], torch.Tensor]) -> None:
+def gated(folder: Path, seed: int) -> Path:
+    """As ArmoRM, its head and gate in a file beside the weights."""
+    if not (folder / WEIGHTS).exists():
+        armorm(folder)
+        weights = load_file(folder / WEIGHTS)
+        beside = {name: weights.pop(name) for name in list(weights) if not name.startswith("model.")}
+        save_file(beside, folder / "value_head.safetensors", metadata={"format": "pt"})
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    if seed:
+        for file in (WEIGHTS, "value_head.safetensors"):
+            changed(folder, lambda name, weight: weight + 0.02 * drawn(name, weight, seed), file)
+    return folder
+
+
+def changed(folder: Path, change: Callable[[str, torch.Tensor], torch.Tensor], file: str = WEIGHTS) -> None:
     """Writes the weights of a folder anew, each as `change` makes it of its name and what it was."""
-    weights = {name: change(name, weight) for name, weight in load_file(folder / WEIGHTS).items()}
-    save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / WEIGHTS,
+    weights = {name: change(name, weight) for name, weight in load_file(folder / file).items()}
+    save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / file,
               metadata={"format": "pt"})  # fmt: skip
 
 
@@ -92,6 +107,7 @@ CASES = (
     Case("classifier", classifier("llama"), "AutoModelForSequenceClassification"),
     Case("classifier", classifier("bert"), "AutoModelForSequenceClassification", name="classifier, an encoder"),
     Case("value_head", value_head, "AutoModelForCausalLM"),
+    Case("value_head", gated, "AutoModel", options={"entry": "armorm", "bos": "one"}, name="value_head, gated"),
 )
 READY = tuple(case for case in CASES if case.family in names(MODELS))
 
