@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import checkpoints
@@ -17,6 +20,7 @@ from plain_heads import CASES
 from safetensors.torch import save_file
 
 from rmbench.checkpoints.fingerprint import Checkpoint
+from rmbench.checkpoints.kin import check_words
 from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.known import entries
@@ -159,6 +163,30 @@ def test_what_ends_with_the_reward_token_gets_no_second(tmp_path: Path) -> None:
     assert score(open_model(str(folder)), REQUESTS[:1])[0].value == pytest.approx(
         case.reward(folder, CONVERSATIONS[0]), rel=1e-5
     )
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+def test_a_tokenizer_that_splits_otherwise_than_its_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: bool
+) -> None:
+    """As sentencepiece 0.2 measured: without its own code nothing puts a space before a text where the file does."""
+    folder = plain_heads.make(tmp_path / "rm", CASES["internlm2-reward"])
+    words = plain_heads.tokenizer_of(folder)
+
+    class Pieces:
+        def __init__(self, model_file: str) -> None:
+            assert Path(model_file).name == "tokenizer.model"
+
+        def encode(self, text: str) -> list[int]:
+            ids: list[int] = words(f" {text}" if prefix else text, add_special_tokens=False)["input_ids"]
+            return ids
+
+    monkeypatch.setitem(sys.modules, "sentencepiece", SimpleNamespace(SentencePieceProcessor=Pieces))
+    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
+    checkpoint = Checkpoint(str(folder), None)
+    told = "splits text otherwise than that file does; .* --trust-remote-code runs"
+    with pytest.raises(ModelError, match=told) if prefix else nullcontext():
+        check_words(checkpoint, words)
 
 
 def changed(**values: Any) -> Callable[[Path], None]:
