@@ -87,6 +87,8 @@ KIN: Mapping[str, Kin] = {
 PREFIXES: Mapping[str, tuple[str, str]] = {
     # allenai/reward-bench@05a9005efb607249822c193590c8ecab87c77052:rewardbench/models/starling.py
     "transformer.embed_tokens.weight": (r"^transformer\.", "model."),
+    # yuchenlin/LLM-Blender@2a67366122808f03075e3a9c84f0791dcde0a247:llm_blender/pair_ranker/pairrm.py
+    "pretrained_model.embeddings.word_embeddings.weight": (r"^pretrained_model\.", ""),
 }
 
 

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from rmbench.checkpoints.fingerprint import Checkpoint, digest, in_one_line, locate, told_of
 from rmbench.checkpoints.forms import Form
@@ -67,6 +67,15 @@ class Rule(Protocol):
         ...
 
 
+@runtime_checkable
+class OwnTokens(Protocol):
+    """A rule whose requests are not one form each: it gives them encoded and placed. It has `read` as any."""
+
+    def encode(self, requests: Sequence[Request]) -> list[Encoded]: ...
+
+    def read(self, hidden: Sequence[torch.Tensor], encoded: Sequence[Encoded]) -> list[Reward]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """What a family makes its rule of. `tensors` are the checkpoint's that are no part of `model`, in `head_dtype`."""
@@ -106,7 +115,7 @@ class Loaded:
 class Built:
     """A rule over loaded weights. `backbone` is what the engine runs, where that is not the model's own."""
 
-    rule: Rule
+    rule: Rule | OwnTokens
     backbone: Any = None
     layout: Layout = "causal"
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -251,9 +260,13 @@ class Reader:
     rule: Any
     facts: Json = field(default_factory=dict)
     uses: frozenset[Use] = frozenset()
+    most: int | None = None
 
     def encode(self, requests: Sequence[Request]) -> list[Encoded]:
         """Renders, tokenises and says what is read."""
+        if isinstance(self.rule, OwnTokens):
+            encoded = self.rule.encode(requests)
+            return [replace(one, ask=request.ask) for one, request in zip(encoded, requests, strict=True)]
         encoded = self.rendering.encode(requests, [self.rule.form(request) for request in requests])
         return [
             one if one.error is not None else self.rule.placed(replace(one, ask=request.ask), request)
@@ -294,6 +307,8 @@ class OpenedReader:
     spare: int = 0
     identity: Identity = "content"
     device: str | None = None
+    most: int | None = None
+    orders: str | None = None
 
     @contextmanager
     def started(self, device: str | None = None) -> Iterator[Reader]:
@@ -310,7 +325,8 @@ class OpenedReader:
         """The same without an end. Raises ModelError where the weights are not those of such a model."""
         opened, name = self.checkpoint, self.subject.id
         head_dtype = named_dtype("head dtype", opened.asked["head_dtype"])
-        model = opened.load(device or self.device, self.prepared, "its rewards would be random", self.heads)
+        place, harm = device or self.device, "its rewards would be random"
+        model = opened.load(place, self.prepared, harm, self.heads)
         model.config.use_cache = False  # nothing follows a forward
         rendering = fitted(self.rendering, model, name, self.spare)
         tensors = opened.tensors(self.heads) if self.heads else {}
@@ -336,6 +352,7 @@ class OpenedReader:
             rule=built.rule,
             facts=facts,
             uses=self.uses,
+            most=self.most,
         )
 
 
@@ -349,6 +366,8 @@ def opened(
     build: Callable[[Loaded], Built],
     heads: Sequence[str] = (),
     uses: frozenset[Use] | None = None,
+    most: int | None = None,
+    orders: str | None = None,
     prepared: Callable[[Any, Mapping[str, int]], None] | None = None,
     spare: int = 0,
 ) -> OpenedReader:
@@ -356,8 +375,9 @@ def opened(
 
     `version` is of the family's code, `rule` all that it reads by, JSON-able, both part of the fingerprint; `heads` are
     patterns of names of tensors that are no part of the class; `uses` are tools where the template takes them, if it
-    is None; `prepared` may change a config before its weights are read, by the rows of these; `spare` tokens of any
-    limit are the family's to add.
+    is None; `most` is how many responses it compares at most, `orders` in which its authors compare;
+    `prepared` may change a config before its weights are read, by the rows of these; `spare` tokens of any limit are
+    the family's to add.
     """
     import transformers
 
@@ -391,6 +411,8 @@ def opened(
         prepared=prepared or _unchanged,
         spare=spare,
         device=begun.asked["device"],
+        most=most,
+        orders=orders,
     )
 
 

@@ -17,6 +17,7 @@ from rmbench.checkpoints.tensors import BESIDE
 from rmbench.errors import ModelError, UsageError
 from rmbench.models import reader
 from rmbench.models.base import Option
+from rmbench.models.gated import bins, gated, normals
 from rmbench.models.pooled_heads import Pooled, check_rule, pooled, tensors_of
 from rmbench.models.reader import Built, Loaded, OpenedReader
 from rmbench.types import Json
@@ -49,6 +50,9 @@ HEADS: Mapping[str, Callable[[Mapping[str, Any], Loaded], Built]] = {
     "linear": pooled,
     "mlp": pooled,
     "vocabulary": vocabulary,
+    "gated": gated,
+    "normals": normals,
+    "bins": bins,
 }
 
 
