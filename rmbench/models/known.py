@@ -50,9 +50,15 @@ class Entry:
     verified: bool = False
     refused: str | None = None
 
+    def names(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint of the hub has one of its ids, which says more than what it is made of."""
+        return checkpoint.commit is not None and any(
+            fnmatchcase(checkpoint.id.lower(), one.lower()) for one in self.ids
+        )
+
     def is_of(self, checkpoint: Checkpoint) -> bool:
         """Whether a checkpoint is one of these."""
-        if checkpoint.commit is not None and any(fnmatchcase(checkpoint.id.lower(), one.lower()) for one in self.ids):
+        if self.names(checkpoint):
             return True
         if not self.architectures and not self.weights:
             return False
@@ -84,6 +90,7 @@ def entry_of(checkpoint: Checkpoint, asked: str | None = None) -> Entry | None:
     own, ours = (dict(tables) for tables in _tables())
     for one in (own, ours):
         claims = [entry for entry in one.values() if entry.is_of(checkpoint)]
+        claims = [entry for entry in claims if entry.names(checkpoint)] or claims
         if len(claims) > 1:
             names = " and ".join(entry.name for entry in claims)
             raise ModelError(f"{checkpoint.id} is what {names} claim in the table of known models; ?entry=NAME chooses")

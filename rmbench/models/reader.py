@@ -215,14 +215,21 @@ def unread(one: Encoded, reason: str, *, refused: bool = False) -> Encoded:
     return replace(one, ids=(), reads=(), error=reason, refused=refused)
 
 
-def status_of(reward: Reward) -> Status:
-    """Of a reward that has one, what its values say: `nan`, `inf` or `ok`."""
-    if reward.status != "ok":
+def status_of(reward: Reward, ask: Ask) -> Status:
+    """What the numbers of a reward say, where nothing else was said: `nan`, `inf` or `ok`.
+
+    Of steps and tokens it is ok where one of them has a number, and of vectors, which have no value, always.
+    """
+    if reward.status != "ok" or ask == "embedding":
         return reward.status
-    if any(math.isnan(value) for value in reward.values):
-        # the steps that were read have their numbers, and vectors no value
-        return "ok" if reward.steps is not None or reward.vectors is not None or reward.tokens is not None else "nan"
-    return "inf" if any(math.isinf(value) for value in reward.values) else "ok"
+    several = reward.steps if ask == "steps" else reward.tokens if ask == "tokens" else ()
+    if any(map(math.isfinite, several or reward.values)):
+        return "ok" if several or all(map(math.isfinite, reward.values)) else _lacking(reward.values)
+    return _lacking(several or reward.values)
+
+
+def _lacking(values: Sequence[float]) -> Status:
+    return "nan" if any(map(math.isnan, values)) else "inf"
 
 
 @dataclass(slots=True, eq=False)
@@ -260,7 +267,7 @@ class Reader:
         with torch.inference_mode():
             rewards = self.rule.read(hidden, encoded)
         return [
-            replace(reward, status=status_of(reward), n_tokens=len(one.ids), truncated=one.cut)
+            replace(reward, status=status_of(reward, one.ask), n_tokens=len(one.ids), truncated=one.cut)
             for reward, one in zip(rewards, encoded, strict=True)
         ]
 
