@@ -23,7 +23,7 @@ from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
 from rmbench.models import likelihood
 from rmbench.models.spec import open_model, parse
-from rmbench.scoring import Store
+from rmbench.scoring import Store, Usage
 from rmbench.types import Message, Request, Response
 
 DUE = CHAT + "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
@@ -48,14 +48,14 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return language_model(tmp_path_factory.mktemp("dpo") / "reference", initializer_range=0.05)
 
 
-def plain_log_p(folder: Path, text: str, counts_end: bool = True) -> torch.Tensor:
+def plain_log_p(folder: Path, text: str, counts_end: bool = True, prompt: str = "What is 37 + 58?") -> torch.Tensor:
     """What each token of the response is worth, as trl/trainer/dpo_trainer.py @f2cd577 has it.
 
     `_prepare_dataset`: the prompt's ids with the generation prompt, the conversation's ids, and of these the ones
     behind; `_compute_loss`: logits shifted by one, log-softmax, gathered.
     """
     tokenizer, model = loaded(folder)
-    turns = [{"role": "user", "content": "What is 37 + 58?"}, {"role": "assistant", "content": text}]
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
     before = tokenizer.apply_chat_template(turns[:1], add_generation_prompt=True, return_dict=True)["input_ids"]
     ids = tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"]
     assert ids[: len(before)] == before
@@ -146,6 +146,19 @@ def test_neighbours_and_the_side_of_a_batch_move_nothing(policy: Path, reference
     together = score(open_model(spec), ASKED)
     alone = [score(open_model(spec), [request])[0] for request in ASKED[:3]]
     assert all(close(one.value, other.value) for one, other in zip(together, alone, strict=False))
+
+
+def test_sequences_that_share_their_prompt_in_one_row_have_the_likelihoods_that_they_have_alone(
+    policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rmbench.forwards.fastpath._price", lambda *_: 0.0)  # the check of such rows pays at any size
+    usage = Usage()
+    prompt = "What is 37 + 58? " * 12
+    asked = [Request("likelihood", (Message("user", prompt),), (Response(text),)) for text in TEXTS]
+    rewards = score(open_model(f"likelihood:{policy}?device=cpu"), asked, usage=usage)
+    assert usage.ways == {"shared": len(TEXTS)}
+    for text, reward in zip(TEXTS, rewards, strict=True):
+        assert close(reward.value, float(plain_log_p(policy, text, prompt=prompt).sum()))
 
 
 # what stands before and behind a response
