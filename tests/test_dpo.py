@@ -19,6 +19,7 @@ import torch
 from ask_models import score
 from checkpoints import CHAT
 
+import rmbench
 from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
 from rmbench.models import likelihood
@@ -315,3 +316,19 @@ def test_a_command_scores_a_policy_against_its_reference(
     assert settings["reference"]["id"] == "local/reference"
     assert (settings["beta"], settings["dtype"], settings["reference"]["dtype"]) == (0.1, "float32", "float32")
     assert str(tmp_path) not in file.read_text()
+
+
+def test_a_command_gives_a_value_a_token_where_it_asks(
+    policy: Path, reference: Path, tmp_path: Path, capsys: Any
+) -> None:
+    file, out = tmp_path / "asked.jsonl", tmp_path / "scored.jsonl"
+    file.write_text(json.dumps({"prompt": "What is 37 + 58?", "response": TEXTS[0]}) + "\n")
+    arguments = ["score", file, "-m", f"dpo:{policy}?reference={reference}", "-o", out, "--tokens"]
+    assert main([str(one) for one in arguments]) == 0, capsys.readouterr().err
+    (row,) = map(json.loads, out.read_text().splitlines())
+    expected = 0.1 * (plain_log_p(policy, TEXTS[0]) - plain_log_p(reference, TEXTS[0]))
+    assert row["tokens"] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert main([str(one) for one in ["score", file, "-m", "length", "-o", out, "--tokens"]]) == 1
+    assert "rmbench/length answers reward, not tokens" in capsys.readouterr().err
+    (reward,) = rmbench.score(f"dpo:{policy}?reference={reference}", [("What is 37 + 58?", TEXTS[0])], ask="tokens")
+    assert reward.tokens == pytest.approx(row["tokens"])
