@@ -101,7 +101,8 @@ class Embedding:
     def placed(self, one: Encoded, request: Request) -> Encoded:
         """With an EOS for its last token, as the authors have it."""
         rendering = self.rendering
-        before = rendering.specials[0] if self.doubled and rendering.writes[0] else []
+        doubled = self.doubled and rendering.writes[0] and rendering.bos == "auto"
+        before = rendering.specials[0] if doubled else []
         ids = [*before, *one.ids]
         most = rendering.limits.max_length or len(ids)
         over, ids = max(0, len(ids) - most), ids[:most]
