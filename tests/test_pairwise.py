@@ -14,6 +14,7 @@ import pytest
 from ask_models import score
 
 import rmbench
+from rmbench.checkpoints.notes import NOT_TRAINED_WITH_SYSTEM
 from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.spec import open_model
@@ -342,8 +343,9 @@ def test_a_conversation_that_its_authors_cannot_show_is_refused(folders: Mapping
         "the comparison cannot be written: PairRM takes turns of user and assistant in turn, the last of them of the"
         " user",
     )
-    folded = score(open_model(f"{model}?fold_system=true"), [request(system, *ANSWERS)])
-    assert folded[0].status == "ok"
+    for spec in (f"{model}?fold_system=true", f"pairwise:{folders['letters']}?entry=pair_preference_model"):
+        (shown,) = score(open_model(spec), [request(system, *ANSWERS)])
+        assert (shown.status, NOT_TRAINED_WITH_SYSTEM in shown.noted) == ("ok", "letters" in spec)
 
 
 # On the command line
