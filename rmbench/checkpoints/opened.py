@@ -184,22 +184,20 @@ class OpenedCheckpoint:
         prepared: Callable[[Any, Mapping[str, int]], None],
         harm: str,
         apart: Sequence[str] = (),
-        renamed: Mapping[str, str] | None = None,
     ) -> Any:
         """The model with all of its weights from files, on its device, ready for inference.
 
         `apart` are patterns of the names of weights in its files that the family reads by itself, as `tensors` does;
-        `renamed` are patterns of names that the class calls otherwise, and what stands for them.
         `prepared` is given the config of each part and, by name, the rows of weights that decide what the config leaves
         open, and may change the config; `harm` says in an error what missing weights would do. Raises ModelError.
         """
         place = pick_device(device)
         with quiet(), told_of(self.checkpoint.id), noted(self.files) as opened:
-            model = self._part(self.parts[0], place, prepared, harm, apart, renamed)
+            model = self._part(self.parts[0], place, prepared, harm, apart)
             whole = self.parts[0].share
             for part in self.parts[1:]:
                 whole += part.share
-                other = self._part(part, place, prepared, harm, apart, renamed)
+                other = self._part(part, place, prepared, harm, apart)
                 averaged(model, other, part.share / whole, (self.checkpoint.id, part.named.id))
             if self.adapter is not None:
                 model = with_adapter(model, self.adapter)
@@ -223,7 +221,6 @@ class OpenedCheckpoint:
         prepared: Callable[[Any, Mapping[str, int]], None],
         harm: str,
         apart: Sequence[str],
-        renamed: Mapping[str, str] | None,
     ) -> Any:
         config = read_config(part.base, trust_remote_code=self.trusted)
         shapes = shapes_of(part.base, weight_paths(part.base))
@@ -242,7 +239,6 @@ class OpenedCheckpoint:
             device=device,
             trust_remote_code=self.trusted,
             quantise=self.asked["quantise"],
-            renamed=renamed,
         )
         missing = sorted(set(loaded["missing_keys"]) - set(own))
         spare = set(loaded["unexpected_keys"]) - {"lm_head.weight"}
@@ -313,7 +309,7 @@ def _open(auto: Any, source: str, asked: Mapping[str, Any], revision: str | None
 
 
 # PEFT's names for what the classes of transformers are made for
-_TASKS = {"AutoModelForSequenceClassification": "SEQ_CLS"}
+_TASKS = {"AutoModelForSequenceClassification": "SEQ_CLS", "AutoModelForTokenClassification": "TOKEN_CLS"}
 
 
 def _part_of(source: str, revision: str | None, task: str | None, base: str | None) -> Part:

@@ -368,7 +368,6 @@ def _pieces(begun: Begun, rule: Mapping[str, Any]) -> OpenedReader:
         uses=_uses(begun),
         most=2,
         orders=rule.get("orders"),
-        renamed={r"^pretrained_model\.": ""},
     )
     _tags(begun.name, at_rest.rendering.tokenizer)
     return at_rest

@@ -203,8 +203,11 @@ def rendering_of(begun: Begun, tokenizer: Any, words: Checkpoint) -> Rendering:
     return choose(tokenizer, asked["template"], limits, begun.name, own=own, **manner)
 
 
-def fitted(rendering: Rendering, model: Any, name: str) -> Rendering:
-    """The rendering within the model's positions and rows of its table of embeddings. Raises UsageError, ModelError."""
+def fitted(rendering: Rendering, model: Any, name: str, spare: int = 0) -> Rendering:
+    """The rendering within the model's positions and rows of its table of embeddings. Raises UsageError, ModelError.
+
+    `spare` tokens of any limit are kept free, for a family that adds some.
+    """
     try:
         rows = model.get_input_embeddings().weight.shape[0]
     except (AttributeError, NotImplementedError):
@@ -212,10 +215,13 @@ def fitted(rendering: Rendering, model: Any, name: str) -> Rendering:
             f"{name}: {type(model).__name__} has no table of token embeddings; it cannot be read"
         ) from None
     limits = replace(rendering.limits, positions=positions(model), rows=rows)
-    most, least = limits.positions, rendering.least
+    most, least = limits.positions, rendering.least + spare
     if limits.max_length is not None and (limits.max_length < least or (most is not None and limits.max_length > most)):
         told = "" if most is None else f" and at most {most}, the model's positions"
         raise UsageError(f"max length {limits.max_length}: this model takes at least {least}{told}")
+    if spare:
+        longest, most = (None if limit is None else limit - spare for limit in (limits.max_length, most))
+        limits = replace(limits, max_length=longest, positions=most)
     return replace(rendering, limits=limits)
 
 
@@ -298,11 +304,11 @@ class OpenedReader:
     heads: tuple[str, ...]
     build: Callable[[Loaded], Built]
     prepared: Callable[[Any, Mapping[str, int]], None]
+    spare: int = 0
     identity: Identity = "content"
     device: str | None = None
     most: int | None = None
     orders: str | None = None
-    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @contextmanager
     def started(self, device: str | None = None) -> Iterator[Reader]:
@@ -320,9 +326,9 @@ class OpenedReader:
         opened, name = self.checkpoint, self.subject.id
         head_dtype = named_dtype("head dtype", opened.asked["head_dtype"])
         place, harm = device or self.device, "its rewards would be random"
-        model = opened.load(place, self.prepared, harm, self.heads, self.renamed)
+        model = opened.load(place, self.prepared, harm, self.heads)
         model.config.use_cache = False  # nothing follows a forward
-        rendering = fitted(self.rendering, model, name)
+        rendering = fitted(self.rendering, model, name, self.spare)
         tensors = opened.tensors(self.heads) if self.heads else {}
         tensors = {key: tensor.to(model.device, head_dtype) for key, tensor in tensors.items()}
         built = self.build(Loaded(name, model, tensors, rendering, head_dtype))
@@ -362,16 +368,16 @@ def opened(
     uses: frozenset[Use] | None = None,
     most: int | None = None,
     orders: str | None = None,
-    renamed: Mapping[str, str] | None = None,
     prepared: Callable[[Any, Mapping[str, int]], None] | None = None,
+    spare: int = 0,
 ) -> OpenedReader:
     """A model at rest, of the class that `auto` of transformers finds. No weights are read.
 
     `version` is of the family's code, `rule` all that it reads by, JSON-able, both part of the fingerprint; `heads` are
     patterns of names of tensors that are no part of the class; `uses` are tools where the template takes them, if it
-    is None; `most` is how many responses it compares at most, `orders` in which its authors compare; `renamed` are
-    patterns of names of weights that the class calls otherwise, and what stands for them; `prepared` may change a
-    config before its weights are read, by the rows of these.
+    is None; `most` is how many responses it compares at most, `orders` in which its authors compare;
+    `prepared` may change a config before its weights are read, by the rows of these; `spare` tokens of any limit are
+    the family's to add.
     """
     import transformers
 
@@ -403,10 +409,10 @@ def opened(
         heads=tuple(heads),
         build=build,
         prepared=prepared or _unchanged,
+        spare=spare,
         device=begun.asked["device"],
         most=most,
         orders=orders,
-        renamed=renamed or {},
     )
 
 
