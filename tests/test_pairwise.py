@@ -194,26 +194,6 @@ def test_a_language_model_without_an_entry_compares_by_a_template_of_the_users(
     assert reward.n_tokens == len(ids)
 
 
-def test_logits_that_are_more_than_the_output_embedding_are_no_guess(
-    folders: Mapping[str, Path], tmp_path: Path
-) -> None:
-    import transformers
-
-    config = transformers.CohereConfig(
-        vocab_size=500,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        logit_scale=0.5,
-    )
-    folder = pair_models.saved(transformers.CohereForCausalLM, config, pair_models.bytes_bpe(), tmp_path / "scaled")
-    (tmp_path / "pair.jinja").write_text(COMPARISON)
-    model = open_model(f"pairwise:{folder}?template={tmp_path / 'pair.jinja'}&a=1&b=2")
-    with pytest.raises(ModelError, match="the logits of CohereForCausalLM are not its output embedding"):
-        score(model, [request(ONE, *ANSWERS)])
-
-
 def test_another_template_or_another_letter_is_another_model(folders: Mapping[str, Path], tmp_path: Path) -> None:
     for name, text in (("one", COMPARISON), ("same", COMPARISON), ("other", COMPARISON.replace("Better", "Best"))):
         (tmp_path / f"{name}.jinja").write_text(text)

@@ -27,6 +27,7 @@ from rmbench.checkpoints.forms import Form
 from rmbench.checkpoints.notes import COMPARISON_CUT, NOT_TRAINED_WITH_SYSTEM, PROMPT_CUT, RESPONSE_CUT
 from rmbench.checkpoints.rendering import Rendering, source_of
 from rmbench.checkpoints.template import Comparing, as_text, comparing, turns_of, without_system
+from rmbench.checkpoints.vocabulary import vocabulary_of
 from rmbench.errors import ModelError, UsageError
 from rmbench.models import general_preference
 from rmbench.models.base import Encoded, Option, Subject
@@ -60,7 +61,7 @@ OPTIONS: Mapping[str, Option] = {
 _KEYS: Mapping[str, Mapping[str, type]] = {
     "pieces": {"prompt": str, "response": str, "cut": str, "tag_apart": bool, "decoded": bool},
     "letters": {"text": str, "due": bool},
-    "embedding": {"tau": float, "doubled": bool},
+    "embedding": {"tau": float},
 }
 _TAGS = ("<|source|>", "<|candidate1|>", "<|candidate2|>")
 _HEAD = ("head_layer.1.weight", "head_layer.1.bias", "head_layer.4.weight", "head_layer.4.bias")
@@ -226,7 +227,8 @@ def _letters_built(loaded: Loaded, *, begun: Begun, source: str, rule: Mapping[s
     if whole:
         backbone = _of_decoder(loaded.model, tokens)
         return Built(Letters(rendering, written, as_turn, due, True, None, no_system), backbone, "encoder", facts)
-    head = _rows(loaded, tokens)
+    vocabulary = vocabulary_of(loaded.model, loaded.head_dtype, rendering.tokenizer, loaded.name)
+    head = partial(vocabulary.logits_of, rows=tokens)
     return Built(Letters(rendering, written, as_turn, due, False, head, no_system), facts=facts)
 
 
@@ -281,35 +283,6 @@ class Letters:
 
 def _reward(lead: float) -> Reward:
     return Reward((won(lead), won(-lead)))
-
-
-def _rows(loaded: Loaded, tokens: Sequence[int]) -> Any:
-    """What gives the logits of these tokens alone. Raises ModelError where that is not what the model itself gives."""
-    import torch
-
-    model, dtype = loaded.model, loaded.head_dtype
-    output = model.get_output_embeddings()
-    if output is None:
-        raise ModelError(f"{loaded.name}: {type(model).__name__} has no output embedding, so no logits of tokens")
-    weight = output.weight[list(tokens)].to(dtype)
-    bias = None if getattr(output, "bias", None) is None else output.bias[list(tokens)].to(dtype)
-    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-
-    def head(states: torch.Tensor) -> torch.Tensor:
-        logits = torch.nn.functional.linear(states.to(weight.device, dtype), weight, bias)
-        return logits if cap is None else torch.tanh(logits / cap) * cap
-
-    with torch.inference_mode():
-        ids = torch.tensor([list(dict.fromkeys((0, 1, *tokens)))], device=model.device)
-        own = model(input_ids=ids, use_cache=False).logits[0, -1, list(tokens)].to(weight.device, dtype)
-        ours = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, -1:])[0]
-    off, scale = float((own - ours).abs().max()), max(float(own.abs().max()), 1e-6)
-    if off > (1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2) * scale:
-        raise ModelError(
-            f"{loaded.name}: the logits of {type(model).__name__} are not its output embedding of the hidden state"
-            f" (off by {off:.2g} of {scale:.2g}); it cannot be read"
-        )
-    return head
 
 
 def _of_decoder(model: Any, tokens: Sequence[int]) -> Any:
@@ -514,7 +487,7 @@ def _embedding(begun: Begun, rule: Mapping[str, Any]) -> OpenedReader:
         version=VERSION,
         answers=frozenset({"embedding"}),
         rule=rule,
-        build=partial(general_preference.built, doubled=rule["doubled"]),
+        build=general_preference.built,
         heads=general_preference.HEADS,
     )
 
