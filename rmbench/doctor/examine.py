@@ -47,7 +47,7 @@ def _diagnosis(opened: Model | Opened, spec: Spec, options: dict[str, Any]) -> D
     if isinstance(opened, Opened | TokenModel):
         made = {one.check: one for one in _of_tokens(opened, spec, options)}
     else:
-        made = {one.check: one for one in _of_answers(opened)}
+        made = {one.check: one for one in _of_answers(opened, spec, options)}
         if isinstance(opened, Derived):
             members = tuple(_diagnosis(open_model(one), spec_of(one), {}) for one in opened.members)
         reason = _without_forwards(opened)
@@ -67,8 +67,10 @@ def _without_forwards(model: Model | Opened) -> str:
 # models that rmbench does not run
 
 
-def _of_answers(model: RewardModel | ScoreFile | Derived | Judge) -> Iterator[Finding]:
-    """`finite`, `deterministic` and `batch`, of what a session gives."""
+def _of_answers(
+    model: RewardModel | ScoreFile | Derived | Judge, spec: Spec, options: dict[str, Any]
+) -> Iterator[Finding]:
+    """`finite`, `deterministic`, `batch` and `dtype`, of what a session gives."""
     if isinstance(model, ScoreFile):
         return
     ask = asked_of(model.answers)
@@ -95,6 +97,9 @@ def _of_answers(model: RewardModel | ScoreFile | Derived | Judge) -> Iterator[Fi
         with Session(model, Asking()) as session:
             singly = [session.ask([question]).rewards[0] for question in questions[:count]]
         yield equal("batch", rewards, singly, limit, f"{count} questions at once against one at a time")
+    dtype = str(subject_of(model).settings.get("dtype", "float32"))
+    if given.fitted is None:
+        yield _drift(spec, options, dtype, rewards, requests)
 
 
 def _placed(request: Request, at: int) -> Question:
@@ -178,8 +183,7 @@ def _drift(
     other = "bfloat16" if dtype in ("float32", "float64") else "float32"
     again = replace(spec, options={**spec.options, **options, "dtype": other})
     try:
-        with without_autocast(), _started(open_model(again)) as model:
-            theirs = forwards.alone(model, texts.encoded_of(model, requests)).rewards
+        theirs = _asked_again(open_model(again), requests)
     except (ModelError, RuntimeError, MemoryError) as error:
         if not isinstance(error, ModelError) and not out_of_memory(error):
             raise
@@ -189,6 +193,14 @@ def _drift(
     off = apart(rewards, theirs)
     told = f"{flips} of {len(CONVERSATIONS)} pairs change their order in {other}; rewards move by up to {off:.1e}"
     return counted("dtype", flips, f"{told} of their scale")
+
+
+def _asked_again(opened: Model | Opened, requests: Sequence[Request]) -> Sequence[Reward]:
+    if isinstance(opened, Opened | TokenModel):
+        with without_autocast(), _started(opened) as model:
+            return forwards.alone(model, texts.encoded_of(model, requests)).rewards
+    with Session(opened, Asking()) as session:
+        return session.ask([_placed(request, at) for at, request in enumerate(requests)]).rewards
 
 
 def _orders(rewards: Sequence[Reward], ask: Ask) -> list[int]:
