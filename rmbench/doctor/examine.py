@@ -21,6 +21,8 @@ from rmbench.scoring import Asking, Session
 from rmbench.types import Ask, Place, Question, Request, Reward
 
 _DATASET = "doctor"
+# What is no fault of a known model whose entry in the table was held to its authors' code
+_OF_AUTHORS = ("bos-eos", "thinking", "system-added", "system-kept", "white-space")
 _LOOKED_UP = "its scores are looked up"
 
 
@@ -139,7 +141,11 @@ def _of_texts(model: TokenModel, opened: Model | Opened, readable: Sequence[Any]
         reason = "none of the conversations can be read" if rendering else "it does not say how it writes texts"
         yield from (absent(check, reason) for check in (*texts.CHECKS, "positions", "tokenizer"))
         return
-    yield from texts.findings(model, rendering)
+    known = subject_of(opened).settings.get("known", {})
+    for finding in texts.findings(model, rendering):
+        meant = known.get("verified") and finding.check in _OF_AUTHORS and finding.verdict == "fail"
+        told = f"as its authors read it ({known.get('entry')}): {finding.told}"
+        yield replace(finding, verdict="pass", told=told) if meant else finding
     yield texts.of_positions(model, rendering, readable[0])
     words = getattr(getattr(opened, "checkpoint", None), "words", None)
     if words is None:
