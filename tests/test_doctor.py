@@ -249,7 +249,8 @@ def test_the_command_prints_a_line_a_check_and_exits_by_them(
     assert main(["doctor", "-m", "length"]) == 0
     printed = capsys.readouterr().out
     assert all(check in printed for check in CHECKS)
-    assert max(map(len, printed.splitlines())) <= 80
+    assert max(len(line) for line in printed.splitlines() if line[0] in "┏┡│└") == 80
+    assert "does not apply: padding, own-forward, shared-prefix, bos-eos" in printed
     assert main(["doctor", "-m", "length", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert [one["check"] for one in row["findings"]] == [*CHECKS]
