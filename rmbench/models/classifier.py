@@ -256,7 +256,8 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
         if architecture.endswith("ForTokenClassification"):
             raise ModelError(
                 f"{first.base.id} is a {architecture}, which has a value at every token and no reward of a response;"
-                " read as a sequence classifier it would give the first label's at the last token"
+                " read as a sequence classifier it would give the first label's at the last token; write"
+                f" process:{source} for rewards of its steps"
             )
         if architecture.endswith(_NO_CLASSIFIER) and first.adapter is None and opened.adapter is None:
             if head_of(first.base) is not None:
