@@ -17,7 +17,7 @@ from checkpoints import make
 from safetensors.torch import load_file, save_file
 
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
-from rmbench.plugins import MODELS, load, names
+from rmbench.plugins import MODELS, PluginGroup, load, names
 from rmbench.types import Ask, Message, Request, Response
 
 # What reads files or code of the user's, and has tests of its own
@@ -102,16 +102,16 @@ def of_checkpoints() -> list[str]:
     return [name for name, one in every if one is not None and CHECKPOINT_OPTIONS.keys() <= one.OPTIONS.keys()]
 
 
-def without_source() -> list[str]:
+def without_source(group: PluginGroup = MODELS) -> list[str]:
     """The families whose name is a model, and those that cannot be asked: each test says by its name which it is."""
-    every = ((name, family(name)) for name in names(MODELS))
+    every = ((name, family(name, group)) for name in names(group))
     return [name for name, one in every if one is None or getattr(one, "SOURCE", "required") == "none"]
 
 
-def family(name: str) -> Any:
+def family(name: str, group: PluginGroup = MODELS) -> Any:
     """The family of that name, None where it cannot be loaded."""
     try:
-        return load(MODELS, name)
+        return load(group, name)
     except Exception:  # a package may raise anything when it is imported
         return None
 

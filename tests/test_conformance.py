@@ -15,17 +15,19 @@ from typing import Any
 import families
 import pytest
 import torch
-from ask_models import score
+from ask_models import generate, score
 from families import ANSWERS, CASES, ODD, OF_THE_USER, READY, Case, asked, changed, copied
 from real_models import watched
 
+from rmbench.data.cards import read_card
 from rmbench.errors import RmbenchError
 from rmbench.models.base import Derived, Opened, TokenModel
 from rmbench.models.reader import KNOWN_OPTIONS
 from rmbench.models.spec import declared, load_model, open_model
-from rmbench.plugins import MODELS, names
+from rmbench.plugins import MODELS, POLICIES, load_task, module_of, names, task_names
+from rmbench.policies.spec import open_policy
 from rmbench.scoring import Store, Usage
-from rmbench.types import STATUSES, Ask, Request, Reward
+from rmbench.types import STATUSES, Ask, GenerationRequest, Message, Request, Reward
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -99,6 +101,31 @@ def test_a_model_that_is_a_name_is_known_again_and_every_option_counts(family: s
             assert (
                 open_model(family, **{name: (option.default or 0) + 64}).fingerprint != open_model(family).fingerprint
             )
+
+
+@pytest.mark.parametrize("name", families.without_source(POLICIES))
+def test_a_policy_that_is_a_name_answers_each_request_once_and_alike(name: str) -> None:
+    requests = [GenerationRequest((Message("user", prompt),), cap=8) for prompt in families.PROMPTS]
+    written, again = (generate(open_policy(name), requests) for _ in range(2))
+    assert all(response is not None and response.text is not None for response in written)
+    assert written == again
+    assert open_policy(name).fingerprint == open_policy(name).fingerprint
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_a_task_has_a_card_and_what_it_asks_becomes_what_it_measures(name: str) -> None:
+    task: Any = load_task(name)
+    assert read_card(task.card, module_of(name)).front["rmbench"]["task"] == task.name == name
+    if task.subject == "policy" or task.bundled is None:
+        return
+    data = task.load().limited(8)
+    outcomes = []
+    for example in data.examples:
+        questions = task.questions(example, frozenset({"reward"}), data.sha256)
+        rewards = [Reward((float(len(question.request.responses[0].text)),)) for question in questions]
+        outcomes.append(task.outcome(example, questions, rewards))
+    made = task.measure.statistics(outcomes, "default", task.measure.fit(outcomes, "default"))
+    assert task.measure.headline in [statistic.name for statistic in made]
 
 
 # what a checkpoint keeps
