@@ -15,8 +15,9 @@ demo: .venv/ready
 	@echo '  rmbench run -m ./my-checkpoint -m length -t preference --data preference=pairs.jsonl'
 	@echo '  rmbench list tasks                                # what else there is; tables are in .demo/*.md'
 
+# a file of tests a process, each with one thread: the models of most tests are so small that threads wait for one another
 test: .venv/ready
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 prove: .venv/ready
 	$(BIN)/pytest -m prove -s
@@ -36,9 +37,9 @@ prove-full: .venv/ready
 	$(BIN)/python benchmarks/tiers.py --full
 	$(BIN)/python benchmarks/compare.py --full
 	$(BIN)/python benchmarks/fingerprints.py
-	$(BIN)/pip install -q -c constraints.txt trl bitsandbytes
+	$(BIN)/pip install -q -c constraints.txt trl bitsandbytes torchao
 	$(BIN)/python benchmarks/trainers.py
-	$(BIN)/pytest tests/test_checkpoints.py -k nf4
+	$(BIN)/pytest tests/test_checkpoints.py -k 'nf4 or torchao'
 
 bench: .venv/bench
 	$(BIN)/python benchmarks/startup.py

@@ -275,14 +275,28 @@ def test_an_adapter_on_nf4_gives_what_peft_gives(llama: Path, tmp_path: Path) ->
     assert model.subject.settings["quantise"] == "nf4"
 
 
-def test_quantising_needs_bitsandbytes_and_whole_checkpoints(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("ignore")  # of torchao, which has its own
+def test_torchao_gives_what_transformers_gives_with_it(llama: Path) -> None:
+    quantization = pytest.importorskip("torchao.quantization")
+    model = start_classifier(llama, quantise="torchao-int8")
+    ao = transformers.TorchAoConfig(quantization.Int8WeightOnlyConfig(), modules_to_not_convert=["score"])
+    own = AutoModelForSequenceClassification.from_pretrained(llama, quantization_config=ao)
+    with torch.inference_mode():
+        expected = [own(input_ids=torch.tensor([list(one.ids)])).logits.item() for one in model.encode(REQUESTS)]
+    assert values(model) == pytest.approx(expected, abs=1e-4)
+    assert model.fingerprint != identity(llama)
+
+
+def test_quantising_needs_its_library_and_whole_checkpoints(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ModelError, match="quantise=nf4 needs bitsandbytes: pip install bitsandbytes"):
         identity(llama, quantise="nf4")
+    with pytest.raises(ModelError, match="quantise=torchao-int8 needs torchao: pip install torchao"):
+        identity(llama, quantise="torchao-int8")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
     with pytest.raises(UsageError, match="average: weights that are quantised, as those of local/llama, cannot be"):
         identity(llama, quantise="nf4", average=(str(llama),))
-    with pytest.raises(UsageError, match="quantise='int4': expected one of nf4, int8"):
+    with pytest.raises(UsageError, match="quantise='int4': expected one of nf4, int8, torchao-int8"):
         identity(llama, quantise="int4")
 
 

@@ -23,7 +23,7 @@ from rmbench.checkpoints.files import (
     weight_paths,
 )
 from rmbench.checkpoints.fingerprint import Checkpoint, class_name, locate, name_of, sources, told_of
-from rmbench.checkpoints.quantise import check_quantise, describes_quantised, is_quantised
+from rmbench.checkpoints.quantise import LIBRARIES, check_quantise, is_quantised, quantisers
 from rmbench.checkpoints.tensors import is_apart, tensors_of
 from rmbench.checkpoints.weights import (
     check_code,
@@ -62,7 +62,7 @@ OPTIONS: Mapping[str, Option] = {
     "weight": Option("the share of each averaged checkpoint (default: all alike, the first included)", _numbers, ()),
     "adapter": Option("ID@REV or folder of a PEFT adapter that is put on the weights"),
     "base": Option("ID@REV or folder of an adapter's base (default: the one that its adapter_config.json names)"),
-    "quantise": Option("bits of the weights, by bitsandbytes", choices=("nf4", "int8")),
+    "quantise": Option("bits of the weights, by bitsandbytes or torchao", choices=tuple(LIBRARIES)),
     "trust_remote_code": Option("run code that comes with the checkpoint", bool, False),
 }
 
@@ -168,7 +168,7 @@ class OpenedCheckpoint:
         classes = [type(self.config), type(self.tokenizer), *self._model_classes()]
         libraries = ["transformers", "tokenizers"]
         libraries += ["peft"] if self.adapter or any(part.adapter for part in self.parts) else []
-        libraries += ["bitsandbytes"] if self.asked["quantise"] or describes_quantised(self.config) else []
+        libraries += quantisers(self.asked["quantise"], self.config)
         return {
             "weights": [[part.share, pinned(part.base), pinned(part.adapter)] for part in self.parts],
             "adapter": pinned(self.adapter),
@@ -187,7 +187,7 @@ class OpenedCheckpoint:
     ) -> Any:
         """The model with all of its weights from files, on its device, ready for inference.
 
-        `apart` are patterns of the names of weights in its files that the family reads by itself, as `tensors` does.
+        `apart` are patterns of the names of weights in its files that the family reads by itself, as `tensors` does;
         `prepared` is given the config of each part and, by name, the rows of weights that decide what the config leaves
         open, and may change the config; `harm` says in an error what missing weights would do. Raises ModelError.
         """
@@ -309,7 +309,7 @@ def _open(auto: Any, source: str, asked: Mapping[str, Any], revision: str | None
 
 
 # PEFT's names for what the classes of transformers are made for
-_TASKS = {"AutoModelForSequenceClassification": "SEQ_CLS"}
+_TASKS = {"AutoModelForSequenceClassification": "SEQ_CLS", "AutoModelForTokenClassification": "TOKEN_CLS"}
 
 
 def _part_of(source: str, revision: str | None, task: str | None, base: str | None) -> Part:

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from rmbench.calibration.maps import Kind, probabilities, unlike_fit
 from rmbench.checkpoints import notes as noting
 from rmbench.data.conversation import Responses
 from rmbench.errors import UsageError
+from rmbench.kinds.base import taken_apart
 from rmbench.models.base import Model, Opened, ScoreFile, subject_of
 from rmbench.models.spec import Spec, open_model
 from rmbench.results import files
@@ -25,7 +26,7 @@ from rmbench.results.schema import Calibration
 from rmbench.runs.rows import ResponseRows, joined, rows_of
 from rmbench.scoring import Asking, Progress, Session, Store
 from rmbench.scoring.usage import busy
-from rmbench.types import Array, Message, Question, Request, Response, Reward
+from rmbench.types import Array, Candidate, Message, Question, Request, Response, Reward
 
 Conversation = tuple[str, str] | Sequence[Mapping[str, str]]
 
@@ -52,7 +53,7 @@ def score(
     asking = Asking(token_budget=token_budget, progress=progress, fresh=fresh, seed=options.get("seed", 0))
     opened = open_model(model, **options)
     with Store(cache_folder() / "rewards.sqlite") as asking.store, Session(opened, asking) as session:
-        return session.ask(questions).rewards
+        return session.ask(_as_answered(questions, opened)).rewards
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def score_file(
         said = progress(spec) if progress else None
         with _session(spec, said, given, **of_run) as session:
             calibration = _calibration(calibrator, session) if calibrator else None
-            rewards[name] = session.ask(_questions(rows.read)).rewards
+            rewards[name] = session.ask(_as_answered(_questions(rows.read), session.model)).rewards
         behind = f":{name}" if len(several) > 1 else ""
         made |= {f"{column}{behind}": values for column, values in _found(rewards[name]).items()}
         notes += [f"{name}: {line}" if behind else line for line in lines_of(rows, rewards[name])]
@@ -139,6 +140,21 @@ def _questions(rows: Sequence[Responses]) -> list[Question]:
     return [Question(Request("reward", row.prompt, (one,), row.tools)) for row in rows for one in row.responses]
 
 
+def _as_answered(questions: Sequence[Question], model: Model | Opened) -> Sequence[Question]:
+    """The questions as a model answers them: one that rates steps alone is asked for those, and has its own aggregate.
+
+    A response without steps is taken apart as `split_steps` does.
+    """
+    if "reward" in model.answers or "steps" not in model.answers:
+        return questions
+    return [
+        Question(
+            replace(request, ask="steps", responses=tuple([taken_apart(Candidate(one)) for one in request.responses]))
+        )
+        for request, _ in questions
+    ]
+
+
 def _notes_of(rows: ResponseRows) -> list[str]:
     """What is odd about the data, whatever a model says of it."""
     empty = [f"{rows.empty:,} of {len(rows.own):,} responses are empty"] if rows.empty else []
@@ -159,8 +175,14 @@ def lines_of(rows: ResponseRows, rewards: Sequence[Reward]) -> list[str]:
         lines.setdefault(kind, where + (f": {reward.detail}" if reward.detail else ""))
     counted = [f"{times[kind]:,} rewards are {kind[0]}, {line}" for kind, line in lines.items()]
     cut = sum(reward.truncated > 0 for reward in rewards)
+    unmade = sum(reward.status == "ok" and math.isnan(reward.value) for reward in rewards)
     return [
         *counted,
+        *(
+            [f"{unmade:,} of {len(rewards):,} rewards are of steps alone; the option aggregate makes one"]
+            if unmade
+            else []
+        ),
         *([f"{cut:,} of {len(rewards):,} sequences were cut"] if cut else []),
         *noting.lines(noting.counted(rewards), len(rewards)),
     ]
