@@ -184,6 +184,7 @@ class Architecture:
 
 _GROUPED = {"num_key_value_heads": 2}
 _GEMMA = {**_GROUPED, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 16}
+_BOTH = ("sliding_attention", "full_attention")
 ARCHITECTURES = {
     "llama": Architecture("LlamaConfig", "LlamaForSequenceClassification", values=_GROUPED),
     "qwen2": Architecture("Qwen2Config", "Qwen2ForSequenceClassification", qwen_bpe, _GROUPED),
@@ -192,7 +193,9 @@ ARCHITECTURES = {
         "MistralConfig", "MistralForSequenceClassification", values={**_GROUPED, "sliding_window": 16}
     ),
     "gemma2": Architecture("Gemma2Config", "Gemma2ForSequenceClassification", values=_GEMMA),
-    "gemma3": Architecture("Gemma3TextConfig", "Gemma3TextForSequenceClassification", values=_GEMMA),
+    "gemma3_text": Architecture(
+        "Gemma3TextConfig", "Gemma3TextForSequenceClassification", values={**_GEMMA, "layer_types": list(_BOTH)}
+    ),
     "phi3": Architecture("Phi3Config", "Phi3ForSequenceClassification", values=_GROUPED),
     "gemma": Architecture("GemmaConfig", "GemmaForSequenceClassification", values={**_GROUPED, "head_dim": 32}),
     "olmo2": Architecture("Olmo2Config", "Olmo2ForSequenceClassification", values=_GROUPED),
@@ -205,6 +208,18 @@ ARCHITECTURES = {
         "Qwen3MoeForSequenceClassification",
         qwen_bpe,
         {**_GROUPED, "head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64},
+    ),
+    "gpt_oss": Architecture(
+        "GptOssConfig",
+        "GptOssForSequenceClassification",
+        values={
+            **_GROUPED,
+            "head_dim": 16,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "sliding_window": 16,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1.5e5},
+        },
     ),
     "gpt_neox": Architecture("GPTNeoXConfig", "GPTNeoXForSequenceClassification"),
     "gpt2": Architecture("GPT2Config", "GPT2ForSequenceClassification"),

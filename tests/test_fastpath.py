@@ -37,7 +37,6 @@ TINY: dict[str, Any] = {
     "max_position_embeddings": 512,
     "pad_token_id": 1,
 }
-SLIDING = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}
 
 
 def conversations(seed: int = 0, longest: int = 40) -> list[Request]:
@@ -63,12 +62,7 @@ def padded_only(model: RealTokenModel, requests: list[Request], budget: int = 30
 @pytest.mark.parametrize(
     ("architecture", "values", "reason"),
     [
-        ("mistral", {"sliding_window": 8}, "a sliding window of 8 tokens"),
-        ("qwen2", SLIDING, "a sliding window of 8 tokens"),
-        ("gemma2", {"sliding_window": 8}, "gemma2 is not in the table of tested architectures"),
-        ("gemma3", {"sliding_window": 8}, "gemma3_text is not in the table of tested architectures"),
         ("deberta-v2", {}, "deberta-v2 is not in the table of tested architectures"),
-        ("llama", {"attn_logit_softcapping": 20.0}, "a soft cap on attention"),
         ("llama", {"layer_types": ["full_attention", "linear_attention"]}, "layers of type linear_attention"),
         ("llama", {"attention_chunk_size": 8}, "chunks"),
     ],
@@ -83,16 +77,18 @@ def test_what_is_not_plain_attention_is_padded(architecture: str, values: dict[s
     padded_only(model, conversations())
 
 
-def test_a_decoder_that_says_it_looks_both_ways_is_not_packed() -> None:
-    network = backbone("llama")
-    network.config.is_causal = False
-    assert tabled(RealTokenModel(network)).reason == "attention in both directions"
+@pytest.mark.parametrize("architecture", ["llama", "gemma3_text"])
+def test_a_decoder_that_looks_both_ways_runs_one_sequence_at_a_time(architecture: str) -> None:
+    """Neither packed nor padded: a token would see the padding behind it."""
+    network = backbone(architecture, is_causal=False, use_bidirectional_attention=True)
+    model = RealTokenModel(network)
+    assert (tabled(model).reason, tabled(model).alone) == ("attention in both directions", True)
+    padded_only(model, conversations())
 
 
 @pytest.mark.parametrize(
     ("config", "values"),
     [
-        ("GptOssConfig", {"num_local_experts": 2, "num_experts_per_tok": 1, "head_dim": 8, "sliding_window": 8}),
         ("MambaConfig", {"state_size": 4}),
         ("Qwen3NextConfig", {"head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 2,
                              "linear_key_head_dim": 8, "linear_value_head_dim": 8, "num_experts": 2,
@@ -102,7 +98,7 @@ def test_a_decoder_that_says_it_looks_both_ways_is_not_packed() -> None:
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore")
-def test_sinks_and_state_spaces_are_padded(config: str, values: dict[str, Any]) -> None:
+def test_state_spaces_are_padded(config: str, values: dict[str, Any]) -> None:
     import transformers
 
     given = {**TINY, **values}
@@ -193,8 +189,8 @@ def test_a_kernel_that_leaks_is_caught_and_results_stay_right(architecture: str)
 def test_a_merge_that_is_wrong_is_caught() -> None:
     own = attention._flash
 
-    def unmerged(*given: Any, causal: bool) -> Any:
-        out, log = own(*given, causal=causal)
+    def unmerged(*given: Any, causal: bool, **more: Any) -> Any:
+        out, log = own(*given, causal=causal, **more)
         return out, log if causal else log - 3  # a shared prefix weighs too little
 
     with patch.object(attention, "_flash", unmerged):
@@ -254,8 +250,8 @@ def late_positions(monkeypatch: pytest.MonkeyPatch) -> None:
 def late_merges(monkeypatch: pytest.MonkeyPatch) -> None:
     own = attention._flash
 
-    def flash(*given: Any, causal: bool) -> Any:
-        out, log = own(*given, causal=causal)
+    def flash(*given: Any, causal: bool, **more: Any) -> Any:
+        out, log = own(*given, causal=causal, **more)
         start, stop = given[4]
         return out, log - (0 if causal or stop - start < 200 else 1)  # a long prefix weighs too little
 
@@ -401,7 +397,7 @@ def test_a_verdict_is_kept_good_or_bad(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_kept_verdict_opens_no_way_that_the_table_closes() -> None:
     kept = Kept()
     kept.put({"ways": ["packed", "padded", "shared"], "reason": "", "reach": 160, "rate": 1.0})
-    model = RealTokenModel(backbone("mistral", sliding_window=8))
+    model = RealTokenModel(backbone("gemma3_text", use_bidirectional_attention=True))
     assert route(model, model.encode(conversations()), None, kept).ways == {"padded"}
 
 
@@ -418,10 +414,46 @@ def test_a_model_s_own_attention_is_back_after_an_error() -> None:
     assert network.config._attn_implementation == "sdpa"
 
 
-def test_local_windows_stay_off_flex_attention() -> None:
-    """The block mask of a GPU knows no window, and one mask is given to all layers."""
-    model = RealTokenModel(backbone("modernbert", local_attention=8))
-    assert tabled(model).ways == {"packed", "padded"}
+def test_sinks_stay_off_flex_attention() -> None:
+    """Nobody has measured them there; windows and soft caps are what `test_the_way_of_cuda_...` measures."""
+    model = RealTokenModel(backbone("gpt_oss"))
+    assert tabled(model).ways == {"shared", "packed", "padded"}
     with standing_in({"cuda:0": Card(2**30, attention="flex")}):
         assert tabled(model).ways == {"padded"}
-        assert tabled(RealTokenModel(backbone("bert"))).ways == {"packed", "padded"}
+        assert "sinks" in tabled(model).reason
+        for other in ("gemma2", "gemma3_text", "mistral"):
+            assert tabled(RealTokenModel(backbone(other, sliding_window=8))).ways == {"shared", "packed", "padded"}
+        assert tabled(RealTokenModel(backbone("modernbert", local_attention=8))).ways == {"packed", "padded"}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "own"), [("mistral", "sliding_window"), ("gemma2", "softcap"), ("gpt_oss", "s_aux")]
+)
+def test_attention_that_forgets_what_a_layer_tells_it_is_caught(architecture: str, own: str) -> None:
+    right = attention.packed_attention
+
+    def forgetful(*given: Any, **more: Any) -> Any:
+        assert more[own] is not None
+        return right(*given, **{**more, own: None})
+
+    tight = {"sliding_window": 8} if own == "sliding_window" else {"sliding_window": 512}
+    cap = {"attn_logit_softcapping": 1.0} if own == "softcap" else {}
+    with patch.object(attention, "packed_attention", forgetful):
+        message, _ = with_warning(RealTokenModel(backbone(architecture, **tight, **cap)), conversations())
+    assert "hidden states are off by" in message
+
+
+@pytest.mark.parametrize("window", [300, 1100])
+def test_a_window_that_ends_late_is_part_of_the_check(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check of sequences that go on behind a window goes on behind it too."""
+    own = attention._visible
+
+    def late(tree: Any, queries: Any, keys: Any, width: Any) -> Any:
+        return own(tree, queries, keys, width + (width == window))
+
+    monkeypatch.setattr(attention, "_visible", late)
+    network = backbone("mistral", sliding_window=window, max_position_embeddings=4096)
+    model = RealTokenModel(network)
+    assert "shared" in route(model, model.encode(long_conversations(window - 100))).ways
+    with pytest.warns(UserWarning, match="hidden states are off by"):
+        route(model, model.encode(long_conversations(window + 20, groups=1)))

@@ -88,11 +88,12 @@ def test_every_architecture_of_the_table_is_made_and_tested() -> None:
 @pytest.mark.parametrize("architecture", sorted(DECODERS))
 def test_decoders_share_prefixes(architecture: str) -> None:
     model = RealTokenModel(tiny(architecture))
+    before = model.backbone.config._attn_implementation
     assert tabled(model).ways == {"shared", "packed", "padded"}
     for seed, budget in enumerate((60, 400)):
         taken = assert_right(model, conversations(random_trees(seed)), budget)
         assert taken["shared"], taken
-    assert model.backbone.config._attn_implementation == "sdpa"
+    assert model.backbone.config._attn_implementation == before
 
 
 @pytest.mark.parametrize("architecture", sorted(ENCODERS))
@@ -118,7 +119,10 @@ def test_trees_and_budgets_move_nothing(architecture: str, trees: Sequences, bud
 @given(trees=token_trees(most=8, longest=6, alphabet=3))
 @settings(deadline=None, max_examples=40)
 def test_every_position_of_a_row_is_what_it_is_alone(trees: Sequences) -> None:
-    model = RealTokenModel(tiny("qwen2"))
+    every_position(RealTokenModel(tiny("qwen2")), trees)
+
+
+def every_position(model: RealTokenModel, trees: Sequences) -> None:
     encoded = [Encoded(ids, range(len(ids))) for ids in trees]
     for planned in plan(encoded, FREE, 1000, frozenset({"shared", "packed"})):
         found = hidden_states(model, [encoded[i] for i in planned.members], planned)
@@ -249,7 +253,7 @@ def test_float64_keeps_its_precision(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("architecture", ["llama", "qwen3", "bert", "modernbert"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma2", "bert", "modernbert"])
 def test_half_precision_is_as_far_from_float32_as_alone(architecture: str, dtype: torch.dtype) -> None:
     model = RealTokenModel(backbone(architecture, dtype))
     requests = conversations(random_trees(7), ("reward", "tokens"))
@@ -265,9 +269,68 @@ def test_half_precision_is_as_far_from_float32_as_alone(architecture: str, dtype
     assert packed <= 2 * exact.worst(requests) + 1e-3
 
 
-@given(token_trees(most=8), st.booleans())
+SLIDING = {"use_sliding_window": True, "max_window_layers": 1}  # the second layer only
+ENDLESS = {"sliding_window": 514}
+WINDOWED = {"mistral": {}, "mixtral": {}, "phi3": {}, "starcoder2": {}, "qwen2": SLIDING, "qwen3": SLIDING,
+            "qwen3_moe": SLIDING, "gemma2": {}, "gemma3_text": {}, "gpt_oss": {}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("architecture", "window"), [*((one, 5) for one in WINDOWED), *(("gemma3_text", one) for one in (1, 2, 17, 40))]
+)
+def test_windows_end_where_they_end_alone(architecture: str, window: int) -> None:
+    """Shorter than sequences and than what they share, as long as both, and of one token, which sees itself only."""
+    values = {**WINDOWED[architecture], "sliding_window": window}
+    model, endless = (RealTokenModel(backbone(architecture, **{**values, **one})) for one in ({}, ENDLESS))
+    requests = conversations([*random_trees(0, 8), *random_trees(window, 2, 60)], ("tokens", "reward"))
+    with patch.object(attention, "_BAND", 4 if window % 2 else 256):
+        assert assert_right(model, requests, 500)["shared"]
+    score(endless, requests)
+    apart = [float((model.states[key] - endless.states[key]).abs().max()) for key in model.states if len(key[1])]
+    assert max(apart) > 1e-3
+
+
+def test_the_layers_of_an_architecture_with_both_kinds_are_of_both_kinds() -> None:
+    for architecture in ("gemma2", "gemma3_text", "gpt_oss"):
+        windows = [layer.self_attn.sliding_window for layer in tiny(architecture).layers]
+        assert windows == [16, None]
+
+
+@pytest.mark.parametrize("cap", [0.5, 5.0, 50.0])
+def test_a_soft_cap_bends_scores_before_they_are_merged(cap: float) -> None:
+    values = {"query_pre_attn_scalar": 2, "sliding_window": 7}  # scores of about 3
+    model, plain = (RealTokenModel(backbone("gemma2", attn_logit_softcapping=one, **values)) for one in (cap, None))
+    requests = conversations(random_trees(2))
+    with patch.object(attention, "_BAND", 4):
+        assert assert_right(model, requests, 400)["shared"]
+        assert_right(plain, requests, 400)
+    apart = max(float((model.states[key] - plain.states[key]).abs().max()) for key in model.states if len(key[1]))
+    assert apart > 1e-2
+
+
+def test_sinks_take_their_share_once() -> None:
+    """Strong and weak ones, where a token reaches into no other run, into one and into several."""
+    network = backbone("gpt_oss", sliding_window=7)
+    for layer, values in zip(network.layers, ([4.0, 0.0, -4.0, 1.0], [30.0, -30.0, 2.0, 0.5]), strict=True):
+        layer.self_attn.sinks.copy_(torch.tensor(values))
+    trees = [[a, a, *[b] * 4, *[c] * n] for a in (4, 5) for b in (6, 7) for c, n in ((8, 3), (9, 9), (10, 5))]
+    assert assert_right(RealTokenModel(network), conversations([*trees, *random_trees(9)]), 500)["shared"]
+
+
+@given(trees=token_trees(most=8, longest=6, alphabet=3), window=st.integers(1, 12), band=st.integers(1, 6))
 @settings(deadline=None, max_examples=15)
-def test_the_block_mask_is_the_tree_s_visibility(trees: Sequences, causal: bool) -> None:
+def test_every_position_of_a_row_sees_its_window(trees: Sequences, window: int, band: int) -> None:
+    """Soft caps, sinks, both kinds of layers."""
+    for architecture in ("gemma2", "gpt_oss"):
+        network = tiny(architecture)
+        network.layers[0].self_attn.sliding_window = network.config.sliding_window = window  # both look at it
+        with patch.object(attention, "_BAND", band):
+            every_position(RealTokenModel(network), trees)
+
+
+@given(token_trees(most=8), st.booleans(), st.sampled_from([None, 1, 3, 6]))
+@settings(deadline=None, max_examples=15)
+def test_the_block_mask_is_the_tree_s_visibility(trees: Sequences, causal: bool, window: int | None) -> None:
     ids = [np.array(one, np.int32) for one in trees]
     ids = [ids[i] for i in in_order(ids)]
     common = common_prefixes(ids) if causal else np.zeros(len(ids), np.int64)
@@ -276,20 +339,22 @@ def test_the_block_mask_is_the_tree_s_visibility(trees: Sequences, causal: bool)
     expected = torch.zeros(t, t, dtype=torch.bool)
     for places in tree.reads:
         for i, place in enumerate(places):
-            expected[place, places[: i + 1] if causal else places] = True
-    mask = block_mask(tree, causal=causal, device=Cpu("cpu"))
+            seen = [j for j in range(len(places)) if window is None or abs(i - j) < window]
+            expected[place, [places[j] for j in seen if j <= i or not causal]] = True
+    mask = block_mask(tree, window, causal=causal, device=Cpu("cpu"))
     q, k = torch.meshgrid(torch.arange(t), torch.arange(t), indexing="ij")
-    assert torch.equal(mask.mask_mod(0, 0, q, k), expected)
+    assert torch.equal(mask.mask_mod(torch.tensor(0), 0, q, k), expected)
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("architecture", ["llama", "bert"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "gemma3_text", "mistral", "bert", "modernbert"])
 def test_the_way_of_cuda_runs_on_a_cpu_as_well(architecture: str) -> None:
-    """FlexAttention, uncompiled, on the same mask that CUDA gets."""
+    """FlexAttention, uncompiled, on the same masks that CUDA gets: with windows of five tokens, and soft caps."""
     from torch.nn.attention import flex_attention as flex
     from transformers.integrations import flex_attention as integration
 
-    model = RealTokenModel(tiny(architecture))
+    local = {"local_attention": 8} if architecture == "modernbert" else {"sliding_window": 5}
+    model = RealTokenModel(backbone(architecture, **local if architecture not in ("llama", "bert") else {}))
     encoded = [Encoded(ids, range(len(ids))) for ids in random_trees(8, 6)]
     ways = frozenset({"shared", "packed"} if architecture in DECODERS else {"packed"})
     planned = plan(encoded, FREE, 1000, ways)

@@ -24,14 +24,14 @@ from rmbench.types import Json
 # tests/test_packed.py holds each of them to one sequence at a time
 DECODERS = frozenset(
     {"llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "olmo2", "starcoder2"}
-    | {"mixtral", "qwen3_moe", "gpt_neox", "gpt2", "opt"}
+    | {"mixtral", "qwen3_moe", "gpt_oss", "gemma2", "gemma3_text", "gpt_neox", "gpt2", "opt"}
 )
 ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "electra", "modernbert"})
 # How far hidden states may be off, of their size: rounding makes 1e-6 of it in 32 bit and 1e-2 in 16
 _TOLERANCE = {"float32": 1e-4, "float64": 1e-4}
 _ROUGH = 3e-2
 _LONG = 160  # tokens that reach over a local window
-_LATE = 1024  # tokens beyond which no kernel, mask or position is known to do anything new
+_LATE = 1024  # tokens beyond which no kernel, mask or position is known to do anything new, where no window ends later
 _WORTH = 1.2  # times its own cost that a check has to save
 _PART = 64  # read positions that are compared by themselves, so that a few late ones count
 
@@ -86,9 +86,10 @@ def route(
             _warn(model, kept)
     path = _routes[backbone]
     longest = max((len(one.ids) for one in encoded), default=0)
-    if len(path.ways) == 1 or not longest or path.reach >= min(longest, _LATE, _positions(model)):
+    late = _late(model)
+    if len(path.ways) == 1 or not longest or path.reach >= min(longest, late, _positions(model)):
         return path
-    reach = min(_LATE, max(_LONG, longest if not path.reach else 2 * longest))  # longer ones are checked a few times
+    reach = min(late, max(_LONG, longest if not path.reach else 2 * longest))  # longer ones are checked a few times
     probe, run = _probe(encoded, reach, _positions(model)), shallow(backbone, model.layout)
     price = 0.0 if cost is None else _price(probe, cost, run.share)
     if not path.reach and cost is not None and price > _saved(encoded, cost, path):
@@ -127,6 +128,11 @@ def _positions(model: TokenModel) -> float:
     return math.inf if positions is None else positions - 2
 
 
+def _late(model: TokenModel) -> int:
+    """How many tokens a check has to reach over at most: past the end of a window, however far that is."""
+    return max(_LATE, (getattr(model.backbone.config, "sliding_window", None) or 0) + _LONG)
+
+
 def _price(probe: Sequence[Encoded], cost: Cost, share: float) -> float:
     """What a check costs: each of `probe` alone, and nearly as much packed."""
     return 1.75 * share * sum(len(one.ids) * cost.token + len(one.ids) ** 2 * cost.pair for one in probe)
@@ -145,42 +151,40 @@ def tabled(model: TokenModel) -> Route:
     """What the table says of a model, before anything is run."""
     backbone = model.backbone
     config = getattr(backbone, "config", None)
+    if why := _solitude(model, config):
+        return Route(_PADDED, why, alone=True)
     if config is None or not type(backbone).__module__.startswith("transformers.models."):
         return Route(_PADDED, f"{type(backbone).__name__} is not code of transformers")
-    if rope := unsteady_ropes(config):
-        return Route(_PADDED, f"rope type {', '.join(sorted(rope))} depends on the longest of a batch", alone=True)
     architectures = DECODERS if model.layout == "causal" else ENCODERS
     if config.model_type not in architectures:
         return Route(_PADDED, f"{config.model_type} is not in the table of tested architectures")
     devices = {weight.device for weight in backbone.parameters()}
     if len(devices) > 1 or device_of(backbone).attention is None:
         return Route(_PADDED, f"weights on {', '.join(sorted(map(str, devices)))}")
-    if peculiarity := _peculiarity(config) if model.layout == "causal" else _locality(backbone, config):
+    if peculiarity := _peculiarity(backbone, config) if model.layout == "causal" else None:
         return Route(_PADDED, peculiarity)
     packed: frozenset[Way] = frozenset({"packed", "padded"})
     return Route(packed | {"shared"} if model.layout == "causal" else packed)
 
 
-def _peculiarity(config: Any) -> str | None:
-    """What of a decoder's attention is not plainly causal."""
-    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+def _solitude(model: TokenModel, config: Any) -> str | None:
+    """Why a sequence is another one where others are padded to its length, or it to theirs."""
+    if rope := unsteady_ropes(config):
+        return f"rope type {', '.join(sorted(rope))} depends on the longest of a batch"
+    both = getattr(config, "is_causal", True) is False or getattr(config, "use_bidirectional_attention", False)
+    return "attention in both directions" if model.layout == "causal" and both else None
+
+
+def _peculiarity(backbone: Any, config: Any) -> str | None:
+    """What of a decoder's attention is more than packed attention knows."""
     others = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     if others:
         return f"layers of type {', '.join(sorted(others))}"
-    if window is not None and window < (config.max_position_embeddings or window + 1):
-        return f"a sliding window of {window:,} tokens"
-    for name, what in (("attn_logit_softcapping", "a soft cap on attention"), ("attention_chunk_size", "chunks")):
-        if getattr(config, name, None):
-            return what
-    if getattr(config, "is_causal", True) is False or getattr(config, "use_bidirectional_attention", False):
-        return "attention in both directions"
-    return None
-
-
-def _locality(backbone: Any, config: Any) -> str | None:
-    """What of an encoder's attention its kernel does not know."""
-    if device_of(backbone).attention == "flex" and getattr(config, "sliding_window", None):
-        return "local attention, which the block mask of a GPU does not have"
+    if getattr(config, "attention_chunk_size", None):
+        return "chunks"
+    sinks = any(name.endswith(".sinks") for name, _ in backbone.named_parameters())
+    if sinks and device_of(backbone).attention == "flex":
+        return "sinks in the attention, which were not measured with the block mask of a GPU"
     return None
 
 

@@ -44,7 +44,9 @@ def _narrowed(part: Any, reads: torch.Tensor) -> Iterator[None]:
         t = given[0].shape[1]
         return tuple(states[:, reads] for states in given)
 
-    def after(_: Any, given: tuple[torch.Tensor, ...], made: torch.Tensor) -> torch.Tensor:
+    def after(_: Any, given: tuple[torch.Tensor, ...], made: Any) -> Any:
+        if isinstance(made, tuple):  # experts give their router's scores besides
+            return (after(_, given, made[0]), *made[1:])
         return made.new_zeros(1, t, made.shape[-1]).index_copy_(1, reads, made)
 
     hooks = [part.register_forward_pre_hook(before), part.register_forward_hook(after)]

@@ -12,7 +12,8 @@ A family's `open` gives one of them, or, where there are weights to load, what i
 without its weights, that is started only for what nobody has answered.
 
 What a model looks at besides prompt and responses it says in `uses`: a model without the attribute uses nothing else.
-How many responses it compares at most, it says in `most`: a model without the attribute compares any number.
+How many responses it compares at most, it says in `most`: a model without the attribute compares any number. In which
+orders its authors compare, it may say in `orders`; a run that shows others warns.
 """
 
 from __future__ import annotations
