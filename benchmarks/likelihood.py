@@ -139,10 +139,8 @@ def drift(folder: Path) -> int:
         seconds, exact = time.process_time() - started, exact or rewards
         pairs = list(zip(rewards, exact, strict=True))
         each = np.abs(np.concatenate([np.subtract(one.tokens, other.tokens) for one, other in pairs]))
-        sums = np.array([one.value - other.value for one, other in pairs])
-        print(
-            f"| {dtype} | {head} | {seconds:.1f} | {each.mean():.3f} | {each.max():.3f} | {np.sqrt(np.square(sums).mean()):.3f} |"
-        )
+        moved = np.sqrt(np.mean([(one.value - other.value) ** 2 for one, other in pairs]))
+        print(f"| {dtype} | {head} | {seconds:.1f} | {each.mean():.3f} | {each.max():.3f} | {moved:.3f} |")
     print(f"\n{len(chats)} responses of {sum(len(one.tokens) for one in exact):,} tokens")
     return 0
 
