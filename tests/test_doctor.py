@@ -106,6 +106,11 @@ def test_a_broken_model_fails_on_its_own_line(ill: str, check: str | None) -> No
     assert [one.check for one in diagnosis.findings] == [*CHECKS]
 
 
+# What begins the text and what begins a turn end alike
+BEGUN = (
+    "{{ '<|system|>' }}{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}{{ eos_token }}"
+    "{% endfor %}"
+)
 THINK = "message.content.split('</think>')[-1]"
 
 
@@ -120,6 +125,8 @@ THINK = "message.content.split('</think>')[-1]"
          "<think>\n\n</think>\n\n{% endif %}{{"), "thinking", 1),
         ("{% if messages[0].role != 'system' %}<|system|>\nBe kind.{{ eos_token }}\n{% endif %}" + CHAT,
          "system-added", None),
+        (BEGUN, None, 0),
+        (BEGUN.replace("{{ '", "{{ '<|user|>rules<|assistant|>"), "system-added", None),
         ("You talk to a curious user.\n" + CHAT, "system-added", None),
         (CHAT.replace("message.content", "message.content | trim"), "white-space", 15),
         (CHAT.replace("message.content", "(message.content | trim if message.role == 'user' else message.content)"),
@@ -134,6 +141,15 @@ def test_what_a_template_does_to_texts_is_on_its_own_line(template: str, check: 
     assert [name for name, one in made.items() if one.verdict == "fail"] == ([check] if check else [])
     if check and number is not None:
         assert made[check].number == number
+
+
+def test_what_the_authors_of_a_known_model_do_is_no_fault_of_it() -> None:
+    model = Model(template=CHAT.replace("message.content", "message.content | trim"))
+    assert rmbench.diagnose(model).failed == ["white-space"]
+    model.subject = Subject("tests/means", "tests", None, {"known": {"entry": "trimmer", "verified": True}})
+    finding = rmbench.diagnose(model)["white-space"]
+    assert (finding.verdict, finding.number) == ("pass", 15)
+    assert "as its authors read it (trimmer): the template trims" in finding.told
 
 
 def test_a_template_that_refuses_is_no_failure() -> None:
@@ -233,7 +249,8 @@ def test_the_command_prints_a_line_a_check_and_exits_by_them(
     assert main(["doctor", "-m", "length"]) == 0
     printed = capsys.readouterr().out
     assert all(check in printed for check in CHECKS)
-    assert max(map(len, printed.splitlines())) <= 80
+    assert max(len(line) for line in printed.splitlines() if line[0] in "┏┡│└") == 80
+    assert "does not apply: padding, own-forward, shared-prefix, bos-eos" in printed
     assert main(["doctor", "-m", "length", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert [one["check"] for one in row["findings"]] == [*CHECKS]

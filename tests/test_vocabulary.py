@@ -157,6 +157,13 @@ def test_a_model_that_does_more_to_its_logits_is_refused() -> None:
         vocabulary_of(model, torch.float32, bytes_bpe(), "org/m")
 
 
+def test_weights_that_are_nan_are_not_refused_but_have_no_likelihood() -> None:
+    model = language_model("llama")
+    model.lm_head.weight.data.fill_(torch.nan)
+    vocabulary = vocabulary_of(model, torch.float32, bytes_bpe(), "org/m")
+    assert vocabulary.log_probabilities(drawn(3, 16), torch.tensor([1, 2, 3])).isnan().all()
+
+
 def language_model(kind: str) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 

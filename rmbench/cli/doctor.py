@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections import Counter
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from rmbench.cli._options import MODEL_HELP, MODELS, allotted, model_options
 
 if TYPE_CHECKING:
     from rmbench.doctor import Diagnosis, Finding
+
+_MANY = 3  # checks that do not apply for one reason
 
 
 @click.command()
@@ -69,7 +72,7 @@ def _examined(models: tuple[str, ...], accept: tuple[str, ...], options: dict[st
 
 
 def _print(diagnosis: Diagnosis, accept: tuple[str, ...]) -> None:
-    """One table a model, and one for each that it stands on."""
+    """One table a model, and one for each that it stands on. Checks that one reason keeps away are told together."""
     from rich.table import Table
 
     from rmbench.cli._console import terminal
@@ -79,9 +82,14 @@ def _print(diagnosis: Diagnosis, accept: tuple[str, ...]) -> None:
     for column in ("check", "", "number"):
         table.add_column(column, no_wrap=True, justify="right" if column == "number" else "left")
     table.add_column("what was found")
+    reasons = Counter(finding.told for finding in diagnosis.findings if finding.verdict == "does not apply")
     for finding in diagnosis.findings:
-        table.add_row(finding.check, _mark(finding), finding.figure, _told(finding, accept))
+        if reasons[finding.told] < _MANY:
+            table.add_row(finding.check, _mark(finding), finding.figure, _told(finding, accept))
     terminal().print(table)
+    for reason in (reason for reason, count in reasons.items() if count >= _MANY):
+        checks = [finding.check for finding in diagnosis.findings if finding.told == reason]
+        tell(f"does not apply: {', '.join(checks)}: {reason}")
     tell("1.0e-06: how far apart, of the rewards' scale; whole numbers are counts")
     tell(str(diagnosis))
     for member in diagnosis.members:

@@ -21,6 +21,8 @@ from rmbench.scoring import Asking, Session
 from rmbench.types import Ask, Place, Question, Request, Reward
 
 _DATASET = "doctor"
+# What is no fault of a known model whose entry in the table was held to its authors' code
+_OF_AUTHORS = ("bos-eos", "thinking", "system-added", "system-kept", "white-space")
 _LOOKED_UP = "its scores are looked up"
 
 
@@ -47,7 +49,7 @@ def _diagnosis(opened: Model | Opened, spec: Spec, options: dict[str, Any]) -> D
     if isinstance(opened, Opened | TokenModel):
         made = {one.check: one for one in _of_tokens(opened, spec, options)}
     else:
-        made = {one.check: one for one in _of_answers(opened)}
+        made = {one.check: one for one in _of_answers(opened, spec, options)}
         if isinstance(opened, Derived):
             members = tuple(_diagnosis(open_model(one), spec_of(one), {}) for one in opened.members)
         reason = _without_forwards(opened)
@@ -67,8 +69,10 @@ def _without_forwards(model: Model | Opened) -> str:
 # models that rmbench does not run
 
 
-def _of_answers(model: RewardModel | ScoreFile | Derived | Judge) -> Iterator[Finding]:
-    """`finite`, `deterministic` and `batch`, of what a session gives."""
+def _of_answers(
+    model: RewardModel | ScoreFile | Derived | Judge, spec: Spec, options: dict[str, Any]
+) -> Iterator[Finding]:
+    """`finite`, `deterministic`, `batch` and `dtype`, of what a session gives."""
     if isinstance(model, ScoreFile):
         return
     ask = asked_of(model.answers)
@@ -95,6 +99,9 @@ def _of_answers(model: RewardModel | ScoreFile | Derived | Judge) -> Iterator[Fi
         with Session(model, Asking()) as session:
             singly = [session.ask([question]).rewards[0] for question in questions[:count]]
         yield equal("batch", rewards, singly, limit, f"{count} questions at once against one at a time")
+    dtype = str(subject_of(model).settings.get("dtype", "float32"))
+    if given.fitted is None:
+        yield _drift(spec, options, dtype, rewards, requests)
 
 
 def _placed(request: Request, at: int) -> Question:
@@ -134,7 +141,11 @@ def _of_texts(model: TokenModel, opened: Model | Opened, readable: Sequence[Any]
         reason = "none of the conversations can be read" if rendering else "it does not say how it writes texts"
         yield from (absent(check, reason) for check in (*texts.CHECKS, "positions", "tokenizer"))
         return
-    yield from texts.findings(model, rendering)
+    known = subject_of(opened).settings.get("known", {})
+    for finding in texts.findings(model, rendering):
+        meant = known.get("verified") and finding.check in _OF_AUTHORS and finding.verdict == "fail"
+        told = f"as its authors read it ({known.get('entry')}): {finding.told}"
+        yield replace(finding, verdict="pass", told=told) if meant else finding
     yield texts.of_positions(model, rendering, readable[0])
     words = getattr(getattr(opened, "checkpoint", None), "words", None)
     if words is None:
@@ -178,8 +189,7 @@ def _drift(
     other = "bfloat16" if dtype in ("float32", "float64") else "float32"
     again = replace(spec, options={**spec.options, **options, "dtype": other})
     try:
-        with without_autocast(), _started(open_model(again)) as model:
-            theirs = forwards.alone(model, texts.encoded_of(model, requests)).rewards
+        theirs = _asked_again(open_model(again), requests)
     except (ModelError, RuntimeError, MemoryError) as error:
         if not isinstance(error, ModelError) and not out_of_memory(error):
             raise
@@ -189,6 +199,14 @@ def _drift(
     off = apart(rewards, theirs)
     told = f"{flips} of {len(CONVERSATIONS)} pairs change their order in {other}; rewards move by up to {off:.1e}"
     return counted("dtype", flips, f"{told} of their scale")
+
+
+def _asked_again(opened: Model | Opened, requests: Sequence[Request]) -> Sequence[Reward]:
+    if isinstance(opened, Opened | TokenModel):
+        with without_autocast(), _started(opened) as model:
+            return forwards.alone(model, texts.encoded_of(model, requests)).rewards
+    with Session(opened, Asking()) as session:
+        return session.ask([_placed(request, at) for at, request in enumerate(requests)]).rewards
 
 
 def _orders(rewards: Sequence[Reward], ask: Ask) -> list[int]:

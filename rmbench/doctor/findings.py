@@ -52,7 +52,7 @@ class Finding:
         """The number for a table."""
         if self.number is None or not math.isfinite(self.number):
             return "-"
-        return f"{self.number:,}" if isinstance(self.number, int) else f"{self.number:.1e}"
+        return f"{self.number:.1e}" if isinstance(self.number, float) and self.number else f"{int(self.number):,}"
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def _own_forward(one: Alone) -> Finding:
     own = getattr(one.model, "own", None)
     theirs = [] if own is None else [own(item) for item in one.encoded]
     if not theirs or None in theirs:
-        return absent("own-forward", "no class of transformers has all of this model, its head included")
+        return absent("own-forward", "its family reads it by a head of its own")
     told = f"{len(theirs)} sequences against {type(getattr(one.model, 'whole', None)).__name__}"
     return equal("own-forward", one.rewards, theirs, one.limit, told)
 

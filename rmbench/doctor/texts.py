@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import takewhile
@@ -84,6 +85,8 @@ def of_positions(model: TokenModel, rendering: Rendering, one: Encoded) -> Findi
     shown = (answer, answer) if asked_of(model.answers) == "compare" else (answer,)
     (longer,) = encoded_of(model, [Request(asked_of(model.answers), (Message("user", _ASKED),), shown)])
     fits = len(longer.ids) <= positions and (longer.error is not None or longer.cut > 0)
+    if not fits and getattr(getattr(model.backbone, "config", None), "position_biased_input", True) is False:
+        return absent("positions", f"its positions are relative, and none is the last: {len(longer.ids):,} tokens run")
     if not fits:
         return Finding(
             "positions", "fail", positions, f"{len(longer.ids):,} tokens are read in {positions:,} positions"
@@ -107,7 +110,7 @@ def _ends(model: TokenModel, rendering: Rendering) -> Finding:
                      for names in (("bos", "cls"), ("eos", "sep")))  # fmt: skip
     first, last = _run(tokenizer, ids, before), _run(tokenizer, ids[::-1], after)
     told = f"{first} BOS in front and {last} EOS at the end of {len(ids):,} tokens"
-    wrong = first > 1 or last > 1
+    wrong = first > (2 if rendering.bos == "both" else 1) or last > 1
     if not wrong and rendering.kind == "template":
         text = rendering.text((Message("user", _ASKED), Message("assistant", _ANSWER)))
         again = _run(tokenizer, tokenizer(text)["input_ids"], before)
@@ -156,15 +159,18 @@ def _system_added(rendering: Rendering) -> Finding:
     )
     if not (first in one and _ANSWER in two and second in two):
         return absent("system-added", "the template does not write the turns as they are")
-    before = one[: one.index(first)]
-    between = two[two.index(_ANSWER) + len(_ANSWER) : two.index(second)]
+    before = _characters(rendering, one[: one.index(first)])
+    between = _characters(rendering, two[two.index(_ANSWER) + len(_ANSWER) : two.index(second)])
     usual = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before[::-1], between[::-1], strict=False)))
-    added = before[: len(before) - usual]
-    for token in sorted(rendering.controls.tokens, key=len, reverse=True):
-        added = added.replace(token, " ")
-    added = " ".join(added.split())
+    added = " ".join("".join(one if len(one) == 1 else " " for one in before[: len(before) - usual]).split())
     tokens = len(rendering.tokenizer(added, add_special_tokens=False)["input_ids"]) if added else 0
     return counted("system-added", tokens, f"the template adds {added[:60]!r}" if added else "nothing is added")
+
+
+def _characters(rendering: Rendering, text: str) -> list[str]:
+    """The characters of a text, each control token as one."""
+    tokens = sorted(rendering.controls.tokens, key=len, reverse=True)
+    return re.findall("|".join([*map(re.escape, tokens), "."]), text, re.DOTALL)
 
 
 def _system_kept(rendering: Rendering) -> Finding:

@@ -74,7 +74,8 @@ class TokenModel(Protocol):
 
     `backbone` is a torch module that takes `input_ids` [b, t], `attention_mask` [b, t] or None, `token_type_ids`
     where `Encoded` has them, and `use_cache=False` where `layout` is causal; its output has `last_hidden_state`
-    [b, t, h]. `read` gets one [len(reads), h] tensor per sequence.
+    [b, t, h]. `read` gets one [len(reads), h] tensor per sequence. Where a class of transformers has all of the model,
+    `own(encoded)` may give the reward of a sequence alone by that class, which `rmbench doctor` holds it to.
     """
 
     answers: frozenset[Ask]
