@@ -10,8 +10,10 @@ from typing import Any
 
 import rmbench
 from rmbench.data.rows import Row
+from rmbench.kinds.comparison import Comparison
 from rmbench.kinds.grading import Grading
 from rmbench.kinds.steps import Steps, until_first_error
+from rmbench.metrics import pick
 from rmbench.metrics.reliability import POINT_CLUSTERS
 from rmbench.results.schema import Definition, TaskResult
 from rmbench.runs.loading import load_tasks
@@ -98,11 +100,17 @@ def _sections() -> Iterator[tuple[str, str, Mapping[str, Definition]]]:
         "Beside the above; rewards have none of them.",
         {name: one for name, one in compared.items() if name not in of_rewards},
     )
+    rows = [{"response": "a" * (row + 1), "right": row % 2} for row in range(24)]
+    pools = Comparison("pools", 1, "", "preference", _pools, measure=pick.PICK)
+    yield (
+        "Picked from a pool",
+        "Tasks of the kind `Comparison` with the measure `rmbench.metrics.pick.PICK`, as StrictPRMBench.",
+        _of(_evaluated("length", pools, rows)),
+    )
     yield "Length bias", "`length_bias`.", _of(rmbench.evaluate("length", ["length_bias"], limit=24))
     yield "Appetite", "`appetite`.", _of(rmbench.evaluate("length", ["appetite"], limit=24))
     rated = [{"prompt": f"q{row}", "response": "a" * (row + 1), "helpfulness": row % 5} for row in range(24)]
     yield "Ratings", "`ratings`, of each respect that the data rate.", _of(_evaluated("length", "ratings", rated))
-    rows = [{"response": "a" * (row + 1), "right": row % 2} for row in range(24)]
     graded = Grading("graded", 1, "", "preference", _graded)
     yield "Right or wrong by itself", "Tasks of the kind `Grading`.", _of(_evaluated("length", graded, rows))
     stepped = Steps("stepped", 1, "", "preference", _stepped)
@@ -116,6 +124,12 @@ def _sections() -> Iterator[tuple[str, str, Mapping[str, Definition]]]:
 
 def _evaluated(model: Any, task: Any, rows: Sequence[Mapping[str, Any]]) -> list[TaskResult]:
     return rmbench.evaluate(model, [task], data={getattr(task, "name", task): rows})
+
+
+def _pools(rows: Iterable[Row]) -> Iterator[Example]:
+    candidates = [Candidate(row.text("response"), float(row.value["right"])) for row in rows]
+    for at in range(0, len(candidates), 4):
+        yield Example(str(at), _PROMPT, tuple(candidates[at : at + 4]))
 
 
 def _graded(rows: Iterable[Row]) -> Iterator[Example]:

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rmbench.doctor.examine import diagnose as diagnose
     from rmbench.errors import DataError as DataError
     from rmbench.errors import ModelError as ModelError
     from rmbench.errors import ResultError as ResultError
@@ -33,6 +34,7 @@ _HOMES = {
     "TaskResult": "rmbench.results.schema",
     "UsageError": "rmbench.errors",
     "compare_results": "rmbench.judged_results",
+    "diagnose": "rmbench.doctor.examine",
     "evaluate": "rmbench.runs.evaluate",
     "load_model": "rmbench.models.spec",
     "load_task": "rmbench.plugins",
@@ -52,6 +54,7 @@ __all__ = [
     "TaskResult",
     "UsageError",
     "compare_results",
+    "diagnose",
     "evaluate",
     "load_model",
     "load_task",

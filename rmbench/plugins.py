@@ -255,12 +255,12 @@ def _built_in(group: PluginGroup) -> list[PluginEntry]:
 
 
 def _declares(group: PluginGroup, name: str) -> bool:
-    """Whether a module beside the plugins is one: it has something of a plugin, or cannot be asked."""
+    """Whether a module beside the plugins is one: it opens something, or cannot be asked. Options may be shared."""
     try:
         module = import_module(f"{group.package}.{name}")
     except (Exception, SystemExit):  # raised again where it is loaded
         return True
-    return any(hasattr(module, attribute) for attribute in group.needs)
+    return hasattr(module, group.needs[-1])
 
 
 @cache

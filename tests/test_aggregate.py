@@ -17,16 +17,18 @@ LOOPS = {
     "min": min,
     "max": max,
     "last": lambda steps: steps[-1],
+    "mean_logit": lambda steps: math.fsum(math.log(step / (1 - step)) for step in steps) / len(steps),
+    "mean_odds": lambda steps: math.fsum(step / (1 - step) for step in steps) / len(steps),
 }
 
 
-@given(st.lists(st.lists(st.floats(0.01, 1), max_size=20), max_size=6))
+@given(st.lists(st.lists(st.floats(0.01, 0.99), max_size=20), max_size=6))
 def test_every_view_equals_a_loop_and_no_steps_is_nan(steps):
     found = aggregate(steps)
     assert found.keys() == VIEWS.keys() == LOOPS.keys()
     for name, loop in LOOPS.items():
         expected = [loop(rewards) if rewards else math.nan for rewards in steps]
-        np.testing.assert_allclose(found[name], expected, rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(found[name], expected, rtol=1e-12, atol=1e-14, err_msg=name)
 
 
 def test_candidates_without_steps_do_not_shift_their_neighbours():
@@ -63,8 +65,27 @@ def test_a_step_that_is_nan_shows_in_every_view_but_a_later_last():
     assert [name for name, scores in found.items() if not np.isnan(scores[0])] == ["last"]
 
 
-def test_one_step_is_its_own_score_in_every_view():
-    assert {name: scores[0] for name, scores in aggregate([[0.25]]).items()} == dict.fromkeys(VIEWS, 0.25)
+def test_one_step_is_its_own_score_in_every_view_but_as_odds():
+    found = {name: scores[0] for name, scores in aggregate([[0.25]]).items()}
+    assert (found.pop("mean_odds"), found.pop("mean_logit")) == pytest.approx((1 / 3, math.log(1 / 3)))
+    assert set(found.values()) == {0.25}
+
+
+@pytest.mark.parametrize(
+    ("steps", "mean_logit", "mean_odds"),
+    [
+        ((0.5, 1.0), math.inf, math.inf),
+        ((0.5, 0.0), -math.inf, 0.5),
+        ((0.0, 1.0), math.nan, math.inf),
+        ((0.5, -0.1), math.nan, math.nan),
+        ((0.5, 1.1), math.nan, math.nan),
+    ],
+)
+def test_odds_are_of_probabilities(steps, mean_logit, mean_odds):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = aggregate([steps])
+    np.testing.assert_array_equal([found["mean_logit"][0], found["mean_odds"][0]], [mean_logit, mean_odds])
 
 
 def test_no_candidate_is_no_score():

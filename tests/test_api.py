@@ -28,6 +28,7 @@ def test_exported_members_are_locked() -> None:
         "TaskResult",
         "UsageError",
         "compare_results",
+        "diagnose",
         "evaluate",
         "load_model",
         "load_task",

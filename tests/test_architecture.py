@@ -23,7 +23,7 @@ LAYERS = [
     ["rmbench.tasks", "rmbench.data_cards"],
     ["rmbench.runs.loading"],
     ["rmbench.runs"],
-    ["rmbench.leaderboard", "rmbench.compare", "rmbench.correlate", "rmbench.report"],
+    ["rmbench.leaderboard", "rmbench.compare", "rmbench.correlate", "rmbench.report", "rmbench.doctor"],
     ["rmbench.cli", "rmbench.demo", "rmbench.__main__", "rmbench"],
 ]
 NEVER = [("rmbench.tasks", "rmbench.models"), ("rmbench.scoring", "rmbench.data")]
@@ -50,6 +50,16 @@ ONLY = {
         "rmbench.results",
         "rmbench.metrics",
         "rmbench.bounded",
+        "rmbench.errors",
+        "rmbench.types",
+    ),
+    "rmbench.doctor": (
+        "rmbench.doctor",
+        "rmbench.scoring",
+        "rmbench.forwards",
+        "rmbench.models",
+        "rmbench.checkpoints",
+        "rmbench.device",
         "rmbench.errors",
         "rmbench.types",
     ),

@@ -19,6 +19,7 @@ import rmbench
 from rmbench.data.dataset import Source, collect
 from rmbench.errors import ModelError, ResultError, UsageError
 from rmbench.kinds.comparison import Comparison
+from rmbench.metrics.aggregate import VIEWS
 from rmbench.models.base import Encoded
 from rmbench.models.classifier import OPTIONS
 from rmbench.models.random import Random
@@ -127,7 +128,7 @@ def test_step_rewards_give_every_aggregator_as_a_view() -> None:
     steps = tuple("ab")
     examples = [Example("e", (), tuple(Candidate(Response("ab", steps), label) for label in (True, False)))]
     (result,) = evaluate(TinyTokenModel(answers=["steps"]), [task(examples)])
-    assert list(result.ties) == ["default", "prod", "geometric_mean", "mean", "min", "max", "last"]
+    assert list(result.ties) == ["default", *VIEWS]
     assert result.primary_view == "default", "what the model makes of its steps itself"
     assert len(result.records.column("steps")[0]) == 2
 
@@ -141,7 +142,7 @@ def test_steps_of_which_nothing_is_made_are_ok_where_they_have_a_number() -> Non
     examples = [Example("e", (), tuple(Candidate(Response(text, "xy"), text == "a") for text in given))]
     (result,) = evaluate(Scripted(answer, answers=["steps"]), [task(examples)])
     assert result.records.column("status").to_pylist() == ["ok", "ok", "nan", "inf"]
-    assert result.views == ["prod", "geometric_mean", "mean", "min", "max", "last"]
+    assert result.views == [*VIEWS]
     assert result.primary_view == "prod"
 
 

@@ -484,7 +484,7 @@ def test_heads_are_one_row_and_aggregators_are_rows(tmp_path: Path) -> None:
     found = [(row["model"], row["view"]) for row in cells(tmp_path / "preference.csv")]
     assert [view for model, view in found if model == "heads"] == ["default"]
     views = {view for model, view in found if model == "steps"}
-    assert views == {"prod", "geometric_mean", "mean", "min", "max", "last"}
+    assert views == {*VIEWS}
     assert [row["model"] for row in cells(tmp_path / "summary.csv")] == ["heads", "steps"]
 
 
@@ -501,7 +501,7 @@ def test_other_views_are_listed_and_not_ranked(tmp_path: Path) -> None:
     build(tmp_path / "results", tmp_path)
     found = [(row["model"], row["view"], row["tier"]) for row in cells(tmp_path / "preference.csv")]
     assert found[:2] == [("one", "prod", "1"), ("two", "prod", "1")]
-    assert len(found) == 12
+    assert len(found) == 2 * len(VIEWS)
     assert {tier for _, _, tier in found[2:]} == {""}
     ranked, others = (tmp_path / "preference.md").read_text().split("Other views, not ranked:")
     assert "geometric_mean" in others

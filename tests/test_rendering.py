@@ -473,7 +473,7 @@ def test_bos_is_one_or_none_as_asked(template: str, adds: bool) -> None:
     tokenizer = bytes_bpe() if adds else bytes_bpe(bos=None)
     tokenizer.bos_token = "<s>"
     later = 1 if template == "at each turn" else 0
-    for bos, leading in (("none", 0), ("one", 1)):
+    for bos, leading in (("none", 0), ("one", 1), ("tokenizer", int(adds))):
         rendering = templated(tokenizer, BOS_TEMPLATES[template], bos=bos)
         ids = list(encode(rendering, ask("Hi", "Hello")).ids)
         assert ids.count(2) == leading + later
@@ -484,7 +484,7 @@ def test_bos_is_one_or_none_as_asked(template: str, adds: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", ["plain", "pair"])
-@pytest.mark.parametrize(("bos", "count"), [("none", 0), ("one", 1)])
+@pytest.mark.parametrize(("bos", "count"), [("none", 0), ("one", 1), ("tokenizer", 1)])
 def test_bos_of_texts_that_the_tokenizer_frames(kind: str, bos: str, count: int) -> None:
     tokenizer = deberta_unigram()
     rendering = choose(tokenizer, kind, Limits(None, 1000, max_length=12), "org/model", bos=bos)

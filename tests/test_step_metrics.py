@@ -111,6 +111,15 @@ def test_steps_against_scikit_learn() -> None:
     assert found["step_f1_wrong"] == pytest.approx(f1_score(labels[known] == -1, scores[known] < 0.4))
 
 
+def test_solutions_against_scikit_learn() -> None:
+    outcomes = random_outcomes(np.random.default_rng(4))
+    right = np.array([-1 not in one.step_labels[0] for one in outcomes])
+    least = np.array([one.views["min"].steps[0].min() for one in outcomes])  # type: ignore[index]
+    found = values(outcomes, {"threshold": 0.4})
+    assert found["solution_f1_macro"] == pytest.approx(f1_score(right, least >= 0.4, average="macro"))
+    assert found["solution_auc"] == pytest.approx(roc_auc_score(right, least))
+
+
 def test_a_model_s_own_verdicts_need_no_threshold() -> None:
     outcomes = [
         outcome((1, -1, 0), (0.9, 0.8, 0.1), "a", verdicts=(1, 0, 0)),

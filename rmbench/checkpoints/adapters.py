@@ -95,10 +95,10 @@ def check_adapter(adapter: Checkpoint, config: Mapping[str, Any] | None, task: s
         raise ModelError(
             f"{adapter.id}: a {kind} adapter of task_type {config.get('task_type')!r} cannot be read; expected {task!r}"
         )
-    if config.get("task_type") == "TOKEN_CLS":
+    if config.get("task_type") == "TOKEN_CLS" != task:
         raise ModelError(
             f"{adapter.id}: an adapter of a token classifier, as TRL's PRMTrainer makes: it has a value at every token,"
-            " and no reward of a whole response"
+            " and no reward of a whole response; write process:FOLDER for rewards of its steps"
         )
     if adapter.file(_WEIGHTS) is None:
         others = " (adapter_model.bin is)" if adapter.file("adapter_model.bin") is not None else ""

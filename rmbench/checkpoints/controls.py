@@ -28,10 +28,19 @@ class PrivateCharacterError(ValueError):
 
 @dataclass(frozen=True)
 class Controls:
-    """The control tokens of `tokenizer`: its special ones, and those added ones that a template writes in `written`."""
+    """The control tokens of `tokenizer`: its special ones, and those added ones that a template writes in `written`.
+
+    Those that are `passed` are none here.
+    """
 
     tokenizer: Any
     written: str
+    passed: frozenset[str] = frozenset()
+
+    def without(self, own: Iterable[str]) -> Controls:
+        """The same but for those that whoever writes the texts put there."""
+        passed = frozenset(own)
+        return self._without.setdefault(passed, replace(self, passed=passed))
 
     @cached_property
     def tokens(self) -> Mapping[str, int]:
@@ -44,7 +53,7 @@ class Controls:
             or (str(token).strip() and str(token) in self.written and not _THINKING.fullmatch(str(token)))
         }
         tokens |= dict(zip(self.tokenizer.all_special_tokens, self.tokenizer.all_special_ids, strict=True))
-        return {text: number for text, number in tokens.items() if len(text) > 1}
+        return {text: number for text, number in tokens.items() if len(text) > 1 and text not in self.passed}
 
     def are_in(self, text: str) -> bool:
         """Whether the tokenizer finds some in a text."""
@@ -112,6 +121,10 @@ class Controls:
         reader = copy.deepcopy(self.tokenizer)
         reader._tokenizer = Tokenizer.from_str(json.dumps(backend))
         return reader
+
+    @cached_property
+    def _without(self) -> dict[frozenset[str], Controls]:
+        return {}
 
     @cached_property
     def _ids(self) -> frozenset[int]:

@@ -40,7 +40,7 @@ class Form:
     `due`: the answer is still to come, so the template writes its generation prompt and nothing closes the text.
     `apart`: what lies between marks is tokenised piece by piece. `at_most` is how many tokens each such piece may have,
     or one limit a piece, None for any; a longer one loses its last. `answered` is how many of the last messages are
-    the response.
+    the response. `own` are control tokens of the tokenizer that the family itself writes: they stand for no text.
     """
 
     messages: Sequence[Message | Turn] = ()
@@ -50,6 +50,7 @@ class Form:
     apart: bool = False
     at_most: int | Sequence[int | None] | None = None
     answered: int = 0
+    own: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError for a form that can mean nothing."""

@@ -13,6 +13,7 @@ CONTROLS_AS_TEXT = "control tokens of the tokenizer in the text, read as text"
 NOT_TRAINED_WITH_SYSTEM = "a system turn, which the model's authors give it none of"
 PROMPT_CUT = "the prompt was cut"
 RESPONSE_CUT = "the response was cut"
+COMPARISON_CUT = "the text with both responses was cut"
 BEFORE_PADS = "the reward is read before pad tokens that end the sequence"
 
 LAST = "last"  # the head of a reward read at the very last token, where that is not the reward itself

@@ -187,7 +187,7 @@ class OpenedCheckpoint:
     ) -> Any:
         """The model with all of its weights from files, on its device, ready for inference.
 
-        `apart` are patterns of the names of weights in its files that the family reads by itself, as `tensors` does.
+        `apart` are patterns of the names of weights in its files that the family reads by itself, as `tensors` does;
         `prepared` is given the config of each part and, by name, the rows of weights that decide what the config leaves
         open, and may change the config; `harm` says in an error what missing weights would do. Raises ModelError.
         """
@@ -309,7 +309,7 @@ def _open(auto: Any, source: str, asked: Mapping[str, Any], revision: str | None
 
 
 # PEFT's names for what the classes of transformers are made for
-_TASKS = {"AutoModelForSequenceClassification": "SEQ_CLS"}
+_TASKS = {"AutoModelForSequenceClassification": "SEQ_CLS", "AutoModelForTokenClassification": "TOKEN_CLS"}
 
 
 def _part_of(source: str, revision: str | None, task: str | None, base: str | None) -> Part:

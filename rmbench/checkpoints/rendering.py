@@ -6,7 +6,9 @@ are otherwise tokenised as one text, never apart unless a form says so, because 
 
 Special tokens: what the tokenizer puts around a text by its own rule (a BOS or CLS in front, an EOS or SEP behind) is
 there whether the template writes it or not, and is never put there a second time: `choose` sees on a short conversation
-whether the template writes it, be it behind or before white space. The option `bos` has exactly one BOS, or none.
+whether the template writes it, be it behind or before white space. The option `bos` has exactly one BOS, or none. With
+`both` and `template` the tokenizer's own are there beside what a template writes, or are left out, as code has it that
+tokenises a template's text like any other, with or without special tokens.
 
 What a template leaves out and which texts hold control tokens of the tokenizer is noted, request by request.
 """
@@ -63,11 +65,15 @@ Kind = Literal["template", "plain", "pair"]
 OPTIONS: Mapping[str, Option] = {
     "tools_as_text": Option("put tools into the system turn as text", bool, False),
     "fold_system": Option("put the system turn into the first user turn", bool, False),
-    "bos": Option("auto: one BOS where the tokenizer adds one; none: without; one: exactly one", default="auto",
-                  choices=("auto", "none", "one")),
+    "bos": Option("auto: one BOS where the tokenizer adds one or the template writes one; tokenizer: only where the"
+                  " tokenizer adds one; own: one where it has one; none: without; one: exactly one; both: the"
+                  " tokenizer's special tokens beside those that the template writes; template: these alone",
+                  default="auto",
+                  choices=("auto", "tokenizer", "own", "none", "one", "both", "template")),
     "control_tokens": Option("of the tokenizer in texts. keep: as such; text: read as text", default="keep",
                              choices=("keep", "text")),
 }  # fmt: skip
+_SETTLED = frozenset({"none", "one", "tokenizer"})  # which say whether there is a BOS, whoever would write it
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,21 +194,37 @@ class Rendering:
             )
         return [encoded[i] for i in range(len(forms))]
 
+    def text(self, messages: Sequence[Message], tools: Sequence[Json] = (), answered: int = 1) -> str:
+        """What is tokenised of a conversation whose last `answered` turns are the response; of a pair both texts.
+
+        Raises ValueError, which says why it cannot be written.
+        """
+        try:
+            return "".join(self._texts(Form(messages, tools=tools, answered=answered), iter(())).texts)
+        except _UnreadableError as error:
+            raise ValueError(str(error)) from None
+
     @cached_property
     def specials(self) -> tuple[list[int], list[int]]:
         """The ids that stand before and after a text: the tokenizer's own, and a BOS as it was asked for."""
+        before, after = self._added
+        if self.bos in _SETTLED:
+            before = [*self._bos, *(token for token in before if token != self.tokenizer.bos_token_id)]
+        return before, after
+
+    @cached_property
+    def _added(self) -> tuple[list[int], list[int]]:
+        """The ids that the tokenizer puts before and after a text."""
         bare = self.tokenizer("a", add_special_tokens=False)["input_ids"]
         full = self.tokenizer("a", add_special_tokens=True)["input_ids"]
         start = _place_of(bare, full)
-        before, after = ([], []) if start is None else (full[:start], full[start + len(bare) :])
-        if self.bos != "auto":
-            before = [*self._bos, *(token for token in before if token != self.tokenizer.bos_token_id)]
-        return before, after
+        return ([], []) if start is None else (full[:start], full[start + len(bare) :])
 
     @property
     def _bos(self) -> list[int]:
         """The BOS that was asked for."""
-        return [self.tokenizer.bos_token_id] if self.bos == "one" else []
+        bos = self.tokenizer.bos_token_id
+        return [bos] if self.bos == "one" or (self.bos == "tokenizer" and bos in self._added[0]) else []
 
     @property
     def least(self) -> int:
@@ -296,7 +318,8 @@ class Rendering:
     def _texts(self, form: Form, signs: Iterator[str]) -> _Shown:
         """What is tokenised: one text or two, with the next of `signs` in place of each mark."""
         if form.texts:
-            turns, _, sealed, noted = self._watched([Message("user", marked(text, signs)) for text in form.texts])
+            texts = [Message("user", marked(text, signs)) for text in form.texts]
+            turns, _, sealed, noted = self._watched(texts, own=form.own)
             first, *second = (self.controls.sealed(turn.text) if sealed else turn.text for turn in turns)
             return _Shown((first, "".join(second)), sealed, noted)
         messages = [
@@ -304,14 +327,19 @@ class Rendering:
             for message in form.messages
         ]
         if not form.tools and _is_usual(messages):
-            return self._shown(messages, form.answered, (), form.due)
+            return self._shown(messages, form.answered, (), form.due, form.own)
         try:
-            return self._shown(messages, form.answered, form.tools, form.due)
+            return self._shown(messages, form.answered, form.tools, form.due, form.own)
         except (ValueError, _UnreadableError) as error:  # a ValueError is of an image
             raise _UnreadableError(str(error), refused=True) from None
 
     def _shown(
-        self, messages: Sequence[Message], answered: int, tools: Sequence[Json] = (), due: bool = False
+        self,
+        messages: Sequence[Message],
+        answered: int,
+        tools: Sequence[Json] = (),
+        due: bool = False,
+        own: Sequence[str] = (),
     ) -> _Shown:
         """The text or texts of messages, the last `answered` of which are the response, and what is noted of them."""
         begins = bool(messages) and messages[0].role == "system"
@@ -319,7 +347,7 @@ class Rendering:
             messages = (Message("system", self.system), *messages)
         if self.fold_system:
             messages = without_system(messages)
-        messages, tools, sealed, noted = self._watched(messages, tools)
+        messages, tools, sealed, noted = self._watched(messages, tools, own)
         if self.no_system and begins:
             noted = (*noted, NOT_TRAINED_WITH_SYSTEM)
         taken = messages
@@ -338,10 +366,13 @@ class Rendering:
         return _Shown(texts, sealed, noted, tuple(responses))
 
     def _watched(
-        self, messages: Sequence[Message], tools: Sequence[Json] = ()
+        self, messages: Sequence[Message], tools: Sequence[Json] = (), own: Sequence[str] = ()
     ) -> tuple[Sequence[Message], Sequence[Json], bool, tuple[str, ...]]:
-        """The messages, with signs in their control tokens where these are to be read as text, and whether they are."""
-        controls = self.controls
+        """The messages, with signs in their control tokens where these are to be read as text, and whether they are.
+
+        Those of a family's `own` are no text of somebody, and stay as they are.
+        """
+        controls = self.controls.without(own) if own else self.controls
         if not controls.are_among(messages, tools):
             return messages, tools, False, ()
         if self.control_tokens == "keep":
@@ -437,10 +468,14 @@ class Rendering:
         if bare:
             ids = [self._with_specials(one, due) for one in ids]
         made = [_Tokens(*one) for one in zip(ids, type_ids, masks, strict=True)]
-        return made if bare or self.bos == "auto" else [self._with_bos(one) for one in made]
+        return made if bare or self.bos not in _SETTLED else [self._with_bos(one) for one in made]
 
     def _with_specials(self, ids: list[int], due: bool) -> list[int]:
         before, after = self.specials
+        if self.bos == "template":
+            return ids
+        if self.bos == "both":
+            return [*before, *ids, *([] if due else after)]
         start, end = self._around(ids)
         closing = [] if due or end is not None else after
         if self.bos == "auto":
@@ -480,9 +515,12 @@ class Rendering:
     def _mask(self, ids: list[int]) -> list[int]:
         """1 where one of the special tokens stands that belong around the ids of a template's text, else 0."""
         mask = [0] * len(ids)
-        for at, special in zip(self._around(ids), self.specials, strict=True):
-            if at is not None:
+        for first, special in zip(self._around(ids), self.specials, strict=True):
+            at = len(ids) if first is None else first
+            # twice, where the template and the tokenizer write it
+            while special and ids[at : at + len(special)] == special:
                 mask[at : at + len(special)] = [1] * len(special)
+                at += len(special)
         return mask
 
     def _located(self, written: _Written) -> _Tokens:
@@ -753,9 +791,11 @@ def templated(tokenizer: Any, source: str, limits: Limits, name: str, **manner: 
 
 
 def _checked(rendering: Rendering, name: str) -> Rendering:
-    """Raises UsageError for what this tokenizer cannot do."""
+    """The rendering with its BOS settled. Raises UsageError for what this tokenizer cannot do."""
     tokenizer = rendering.tokenizer
-    if rendering.bos != "auto" and tokenizer.bos_token_id is None:
+    if rendering.bos == "own":
+        rendering = replace(rendering, bos="auto" if tokenizer.bos_token_id is None else "one")
+    if rendering.bos in ("none", "one") and tokenizer.bos_token_id is None:
         raise UsageError(f"bos={rendering.bos}: the tokenizer of {name} has no BOS token")
     if rendering.control_tokens == "text" and getattr(tokenizer, "backend_tokenizer", None) is None:
         raise UsageError(f"control_tokens=text: {type(tokenizer).__name__} of {name} is no fast tokenizer")
@@ -795,20 +835,30 @@ def warn_if_rebuilt(tokenizer: Any, file: Path | None, name: str) -> None:
     transformers rebuilds some tokenizers from the model type. The loaded one is used, as everybody's is, but who
     trained with the file's should know.
     """
-    if file is None or getattr(tokenizer, "backend_tokenizer", None) is None:
-        return
-    from tokenizers import Tokenizer
-
-    written_tokenizer = Tokenizer.from_file(str(file))
-    written_tokenizer.no_truncation()
-    written_tokenizer.no_padding()
-    written = written_tokenizer.encode(_PROBE, add_special_tokens=False).tokens
-    loaded = tokenizer.tokenize(_PROBE)
-    if written != loaded:
-        at = next((i for i, (a, b) in enumerate(zip(written, loaded, strict=False)) if a != b), None)
-        where = "in length" if at is None else f"first at {loaded[at]!r} against {written[at]!r}"
+    for where in split_otherwise(tokenizer, file, [_PROBE]):
         warnings.warn(
             f"{name}: {type(tokenizer).__name__}, which transformers builds for this model, splits text otherwise than"
             f" the checkpoint's tokenizer.json ({where}); the loaded tokenizer is used",
             stacklevel=2,
         )
+
+
+def split_otherwise(tokenizer: Any, file: Path | None, texts: Sequence[str]) -> list[str]:
+    """Of each text that a loaded tokenizer and its tokenizer.json split differently, where that begins.
+
+    Nothing of a tokenizer that has no such file, or is not read from one.
+    """
+    if file is None or getattr(tokenizer, "backend_tokenizer", None) is None:
+        return []
+    from tokenizers import Tokenizer
+
+    written_tokenizer = Tokenizer.from_file(str(file))
+    written_tokenizer.no_truncation()
+    written_tokenizer.no_padding()
+    places = []
+    for text in texts:
+        written, loaded = written_tokenizer.encode(text, add_special_tokens=False).tokens, tokenizer.tokenize(text)
+        if written != loaded:
+            at = next((i for i, (a, b) in enumerate(zip(written, loaded, strict=False)) if a != b), None)
+            places.append("in length" if at is None else f"first at {loaded[at]!r} against {written[at]!r}")
+    return places

@@ -10,6 +10,7 @@ from rmbench.models.base import Encoded
 
 _LAST = 8  # tokens
 _HEAD, _TAIL = 700, 300  # characters of a long text
+_FEW = 3  # tokens that are each named
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Shown:
     def _place(self) -> str:
         if len(self.reads) == self.n_tokens > 1:
             return "as a mean over all tokens"
+        if len(self.reads) > _FEW:
+            return f"at {len(self.reads)} tokens, the first {self._token(self.reads[0])}"
         return ", and beside it ".join(self._token(read) for read in self.reads)
 
     def _token(self, read: int) -> str:

@@ -19,6 +19,8 @@ _CALL_ID = "call12345"  # Mistral's templates take nine letters and digits
 
 # turns as the hub has them, tools or None, and whether the answer is due
 Template = Callable[[Sequence[Mapping[str, Any]], Sequence[Json] | None, bool], str]
+# turns of a prompt, and responses to it
+Comparing = Callable[[Sequence[Mapping[str, Any]], Sequence[str]], str]
 
 
 def compiled(source: str, specials: Mapping[str, Any]) -> Template:
@@ -27,6 +29,28 @@ def compiled(source: str, specials: Mapping[str, Any]) -> Template:
     `specials` are the names and texts of the tokenizer's special tokens. Raises jinja2.TemplateError where `source` is
     no template; so does the result where the template breaks out, raises, or cannot be rendered.
     """
+    template = _made(source)
+
+    def render(turns: Sequence[Mapping[str, Any]], tools: Sequence[Json] | None = None, due: bool = False) -> str:
+        text: str = template(messages=turns, tools=tools, documents=None, add_generation_prompt=due, **specials)
+        return text
+
+    return render
+
+
+def comparing(source: str, specials: Mapping[str, Any]) -> Comparing:
+    """Compiles a template that writes the turns of a prompt, `messages`, and `responses` to it; as `compiled` does."""
+    template = _made(source)
+
+    def render(turns: Sequence[Mapping[str, Any]], responses: Sequence[str]) -> str:
+        text: str = template(messages=turns, responses=responses, **specials)
+        return text
+
+    return render
+
+
+def _made(source: str) -> Callable[..., str]:
+    """A template in its sandbox, by the names that it is given."""
     import jinja2
     from jinja2 import nodes
     from jinja2.ext import Extension, loopcontrols
@@ -69,13 +93,8 @@ def compiled(source: str, specials: Mapping[str, Any]) -> Template:
 
     environment, made = bounded([Generation, loopcontrols], tojson=tojson)
     environment.globals.update(raise_exception=raise_exception, strftime_now=FROZEN_DATE.strftime, namespace=Namespace)
-    template = made(source)
-
-    def render(turns: Sequence[Mapping[str, Any]], tools: Sequence[Json] | None = None, due: bool = False) -> str:
-        text: str = template(messages=turns, tools=tools, documents=None, add_generation_prompt=due, **specials)
-        return text
-
-    return render
+    template: Callable[..., str] = made(source)
+    return template
 
 
 def turns_of(messages: Sequence[Message]) -> list[dict[str, Any]]:

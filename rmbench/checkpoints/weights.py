@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rmbench.checkpoints.bounds import bounded, check_normalizer, check_numbers
 from rmbench.checkpoints.files import weight_paths
 from rmbench.checkpoints.fingerprint import PANIC, Checkpoint, first_line
+from rmbench.checkpoints.kin import check_words, config_of, converted, kin_of
 from rmbench.checkpoints.quantise import quantisation
 from rmbench.device import picked
 from rmbench.errors import ModelError, UsageError
@@ -38,7 +39,10 @@ def read_config(checkpoint: Checkpoint, *, trust_remote_code: bool) -> Any:
 
     check_numbers(checkpoint)
     _check_labels(checkpoint)
+    kin = kin_of(checkpoint)
     try:
+        if kin is not None:
+            return config_of(checkpoint, kin)
         return AutoConfig.from_pretrained(
             checkpoint.source, revision=checkpoint.commit, trust_remote_code=trust_remote_code
         )
@@ -105,7 +109,7 @@ def read_weights(
     quantised = {} if quantise is None else {"quantization_config": quantisation(quantise, dtype)}
     size = sum(path.stat().st_size for path in weight_paths(checkpoint))
     try:
-        with bounded(checkpoint, "config.json", shapes, size), no_adapter_of_its_own():
+        with bounded(checkpoint, "config.json", shapes, size), no_adapter_of_its_own(), converted(checkpoint, shapes):
             model, loaded = auto.from_pretrained(
                 checkpoint.source,
                 config=config,
@@ -161,7 +165,7 @@ def read_tokenizer(words: Checkpoint, *, trust_remote_code: bool) -> Any:
     check_normalizer(words)
     try:
         with without_panics():
-            return AutoTokenizer.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(
                 words.source, revision=words.commit, trust_remote_code=trust_remote_code
             )
     except BaseException as error:  # the tokenizers library raises bare Exceptions for broken files, and panics
@@ -169,6 +173,9 @@ def read_tokenizer(words: Checkpoint, *, trust_remote_code: bool) -> Any:
             raise
         cause = _lacking(words) or f"{type(error).__name__}: {first_line(error)}{about_code(error)}"
         raise ModelError(f"{words.id}: no tokenizer can be loaded: {cause}") from None
+    if not trust_remote_code:
+        check_words(words, tokenizer)
+    return tokenizer
 
 
 def _lacking(words: Checkpoint) -> str | None:

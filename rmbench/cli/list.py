@@ -13,10 +13,12 @@ from rmbench.cli import EXIT_FAILED, debug_option, show_error
 from rmbench.cli._options import completed
 
 if TYPE_CHECKING:
+    from rmbench.models.known import Entry
     from rmbench.plugins import Listed, PluginGroup
     from rmbench.results.schema import TaskResult
 
 _GROUPS = ("tasks", "models", "policies", "suites")
+_KNOWN = "known models"
 
 
 @click.command()
@@ -27,6 +29,7 @@ _GROUPS = ("tasks", "models", "policies", "suites")
 def command(what: tuple[str, ...], as_json: bool) -> int:
     """List the tasks, the families of reward models, the kinds of policy or the suites of tasks; or results.
 
+    Behind the families stand the known models: what each is known by, and whether how it is read was verified.
     A RESULT is a result file, or a folder in which all are listed: with its model, task and headline.
     """
     from rmbench.errors import UsageError
@@ -34,7 +37,7 @@ def command(what: tuple[str, ...], as_json: bool) -> int:
 
     if any(one in _GROUPS for one in what):  # a folder of such a name is ./tasks
         listed = [(group, one) for group in dict.fromkeys(what) for one in _plugins(group)]
-        _print_plugins(listed, as_json=as_json)
+        _print_plugins(listed, _known() if "models" in what else (), as_json=as_json)
         return 0
     paths = [Path(one) for one in what]
     for path in paths:
@@ -58,13 +61,21 @@ def _plugins(what: str) -> list[Listed]:
     return plugins.listed(groups[what])
 
 
-def _print_plugins(listed: Sequence[tuple[str, Listed]], *, as_json: bool) -> None:
+def _known() -> Sequence[Entry]:
+    from rmbench.models.known import entries
+
+    return tuple(entries().values())
+
+
+def _print_plugins(listed: Sequence[tuple[str, Listed]], known: Sequence[Entry], *, as_json: bool) -> None:
     from rmbench.cli._console import terminal
     from rmbench.cli._report import plain
 
     if as_json:
-        rows = [{"group": group, "name": one.name, "summary": one.summary, "error": one.error} for group, one in listed]
-        click.echo(json.dumps(rows, indent=1))
+        rows: list[dict[str, Any]] = [
+            {"group": group, "name": one.name, "summary": one.summary, "error": one.error} for group, one in listed
+        ]
+        click.echo(json.dumps([*rows, *map(_entry, known)], indent=1))
         return
     from rich.table import Table
 
@@ -76,6 +87,43 @@ def _print_plugins(listed: Sequence[tuple[str, Listed]], *, as_json: bool) -> No
             if group == heading:
                 table.add_row(plain(one.name), plain(one.summary or f"cannot be loaded: {one.error}"))
         terminal().print(table)
+        if heading == "models":
+            _print_known(known)
+
+
+def _print_known(known: Sequence[Entry]) -> None:
+    from rich.table import Table
+
+    from rmbench.cli._console import terminal
+    from rmbench.cli._report import plain
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in (_KNOWN, "family", "how it is read"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("what is known as it, or why it is not read", overflow="fold")
+    for one in known:
+        told = [*one.ids, *_marks(one)]
+        reason = "" if one.refused is None else f": {one.refused}"
+        table.add_row(*map(plain, (one.name, one.family, _trust(one), ", ".join(told) + reason)))
+    terminal().print(table)
+
+
+def _marks(entry: Entry) -> list[str]:
+    """What tells any checkpoint: its architecture, its weights."""
+    marks = [" or ".join(entry.architectures)] if entry.architectures else []
+    marks += [f"with {' and '.join(entry.weights)}"] if entry.weights else []
+    return [" ".join(marks)] if marks else []
+
+
+def _trust(entry: Entry) -> str:
+    return "refused" if entry.refused is not None else "verified" if entry.verified else "unverified"
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    stated = asdict(entry)
+    return {"group": _KNOWN, "name": stated.pop("name"), "summary": _trust(entry), "error": None, **stated}
 
 
 def _print_results(paths: Sequence[Path], *, as_json: bool) -> int:

@@ -82,6 +82,12 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="The first N examples of each task, of every file alike."
 )
+@click.option(
+    "--orders",
+    metavar="ORDERS",
+    help="How a model that compares is shown responses: official, both, round_robin or permutations:N  [default: the"
+    " task's own]",
+)
 @click.option("--deduplicate", is_flag=True, help="Drop repeated examples and count them.")
 @click.option("--out", type=click.Path(path_type=Path), default="results", show_default=True, help="Result folder.")
 @click.option("--name", "names", multiple=True, help="The model's id in results; of several models one for each.")
@@ -104,6 +110,7 @@ def command(
     skip_bad_rows: bool,
     limit: int | None,
     deduplicate: bool,
+    orders: str | None,
     out: Path,
     names: tuple[str, ...],
     samples: int | None,
@@ -134,7 +141,7 @@ def command(
     if not writers and (count_with, sampling) != (None, Sampling(seed=sampling.seed)):
         raise UsageError("--samples, --max-new-tokens, --temperature, --top-p and --count-with are for a policy (-p)")
     _check_plan(devices, explain_plan, writers)
-    reading = {"columns": columns, "skip_bad_rows": skip_bad_rows}
+    reading = {"columns": columns, "skip_bad_rows": skip_bad_rows, "orders": orders}
     loaded, failures = _read(tasks, data=data, limit=limit, deduplicate=deduplicate, **reading)
     judged = [item for item in loaded if item.task.subject == "reward_model"]
     answered = [item for item in loaded if item.task.subject == "policy"]

@@ -1,6 +1,6 @@
 """Score files: what a model answered in an earlier run, RewardMATH's official ones and rmbench's own.
 
-Five formats, each as JSON, JSON lines or Parquet (and gzipped):
+Six formats, each as JSON, JSON lines or Parquet (and gzipped):
 
 - RewardMATH's, one row per problem: `problem`, `solution_reference`, `score`. `score` holds ten numbers (direct), ten
   lists of step rewards (process models), or nine verdicts "A", "B" or null with nine `chosen_position` (pairwise).
@@ -8,6 +8,7 @@ Five formats, each as JSON, JSON lines or Parquet (and gzipped):
 - one row per candidate: `example_id`, `candidate` (from 0) and `reward`, or `steps`, a list of step rewards, of which
   the option `aggregate` makes one, with `heads`, a mapping of names to numbers, where there are several, and
   `step_heads`, one of names to lists of them. rmbench's result records are such rows.
+- StrictPRMBench's, which are such rows by other names: `problem_id`, `candidate_index` and `step_scores`.
 - one row per comparison: `example_id`, `first`, `second` (candidates in the order shown) and `win_first` in [0, 1].
 - one row per request: `example_id`, `candidates` in the order shown and `values`, one each, with `pick` where only the
   best was named (its place among those shown) and `heads`, a mapping of names to lists like `values`, where there are
@@ -34,13 +35,14 @@ _EXPECTED = (
     "`values`; or `example_id`, `first`, `second` and `win_first`; or `chosen_reward` and `rejected_reward`, a row an "
     "example; or RewardMATH's `problem` and `score`"
 )
+_STRICT = {"problem_id": "example_id", "candidate_index": "candidate", "step_scores": "steps"}
 _SIDED = ("reward", "rewards", "score", "scores")
 _SIDES = [(f"chosen_{what}", f"rejected_{what}") for what in _SIDED]
 _SIDES += [(f"{what}_chosen", f"{what}_rejected") for what in _SIDED]
 # the columns that hold no text, which in a table of texts they have to be made of
 NUMBERS = {
     *("candidate", "candidates", "reward", "steps", "values", "first", "second", "win_first", "pick", "spread"),
-    *("n_tokens", "truncated", "heads", "step_heads"),
+    *("n_tokens", "truncated", "heads", "step_heads", "candidate_index", "step_scores"),
     *(name for sides in _SIDES for name in sides),
 }
 
@@ -99,7 +101,14 @@ def read_entries(rows: Iterable[Row]) -> Iterator[ScoreEntry]:
             for indices, reward in zip(official.shown, official.rewards, strict=True):
                 yield ScoreEntry(official.example_id, indices, official.ask, reward, row, candidates)
         else:
-            yield _record(row)
+            yield _record(_renamed(row))
+
+
+def _renamed(row: Row) -> Row:
+    """A row of StrictPRMBench in our names, any other as it is."""
+    if not row.value.keys() >= _STRICT.keys():
+        return row
+    return replace(row, value={_STRICT.get(name, name): value for name, value in row.value.items()})
 
 
 def is_official(row: Row) -> bool:

@@ -86,8 +86,10 @@ def route(
             _warn(model, kept)
     path = _routes[backbone]
     longest = max((len(one.ids) for one in encoded), default=0)
+    if len(path.ways) == 1 or not longest:
+        return path
     late = _late(model)
-    if len(path.ways) == 1 or not longest or path.reach >= min(longest, late, _positions(model)):
+    if path.reach >= min(longest, late, _positions(model)):
         return path
     reach = min(late, max(_LONG, longest if not path.reach else 2 * longest))  # longer ones are checked a few times
     probe, run = _probe(encoded, reach, _positions(model)), shallow(backbone, model.layout)

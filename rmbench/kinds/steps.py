@@ -12,7 +12,7 @@ from rmbench.errors import DataError
 from rmbench.kinds.base import Judging, taken_apart
 from rmbench.metrics import steps
 from rmbench.metrics.measure import Measure
-from rmbench.types import Ask, Example
+from rmbench.types import Ask, Candidate, Example
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Steps(Judging):
 
     A model is asked for the rewards of the steps. A step is said to be wrong by its own head `verdict`, or below the
     threshold of the measure: `steps.Errors(on={"subset": "gsm8k"})` chooses it on one facet, `at=.5` states it.
-    A response with `steps="turns"` has one step, and one label, a message of the assistant.
+    A response with `steps="turns"` has one step, and one label, a message of the assistant. Where data label steps that
+    are shown in parts, `steps` are the parts and the tag `sub_steps` says how many each labelled step has.
     """
 
     kind: ClassVar[str] = "steps"
@@ -44,13 +45,24 @@ class Steps(Judging):
         loaded = super().load(data)
         for example in loaded.examples:
             for index, candidate in enumerate(example.candidates):
-                count, labels = taken_apart(candidate).step_count, candidate.step_labels
-                if labels is not None and count is not None and len(labels) != count:
-                    raise DataError(
-                        f"{loaded.source}: example {example.id}, candidate {index}: expected {count} step labels, one "
-                        f"a step, got {len(labels)}"
-                    )
+                if problem := _problem(candidate):
+                    raise DataError(f"{loaded.source}: example {example.id}, candidate {index}: {problem}")
         return loaded
+
+
+def _problem(candidate: Candidate) -> str | None:
+    """What is wrong with the step labels of a response, None where nothing is."""
+    count, labels = taken_apart(candidate).step_count, candidate.step_labels
+    try:
+        parts = steps.sub_steps_of(candidate.tags)
+    except ValueError as error:
+        return str(error)
+    if parts is not None and count is not None and sum(parts) != count:
+        return f"tag {steps.SUB_STEPS}: expected {count} in all, as many steps as the response has, got {sum(parts)}"
+    due = count if parts is None else len(parts)
+    if labels is not None and due is not None and len(labels) != due:
+        return f"expected {due} step labels, one a step, got {len(labels)}"
+    return None
 
 
 def until_first_error(steps: int, first: int | None) -> tuple[int, ...]:

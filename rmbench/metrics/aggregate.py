@@ -1,4 +1,7 @@
-"""Step rewards of a process reward model to one score per candidate: RewardMATH's six aggregators, all as views."""
+"""Step rewards of a process reward model to one score per candidate: every aggregator is a view.
+
+The first six are RewardMATH's. `mean_logit` and `mean_odds` are of steps that are probabilities, nan of any other.
+"""
 
 from __future__ import annotations
 
@@ -68,6 +71,20 @@ def _last(flat: Array, starts: _Starts) -> Array:
     return result
 
 
+def _mean_logit(flat: Array, starts: _Starts) -> Array:
+    """The mean of log p / (1 - p): infinite with a step of 0 or 1, nan with both."""
+    return _mean(np.log(_odds(flat)), starts)
+
+
+def _mean_odds(flat: Array, starts: _Starts) -> Array:
+    """The mean of p / (1 - p): infinite with a step of 1."""
+    return _mean(_odds(flat), starts)
+
+
+def _odds(flat: Array) -> Array:
+    return np.where((flat >= 0) & (flat <= 1), flat / (1 - flat), np.nan)
+
+
 def _lengths(flat: Array, starts: _Starts) -> _Starts:
     return np.diff(starts, append=len(flat))
 
@@ -79,4 +96,6 @@ VIEWS: Mapping[str, Callable[[Array, _Starts], Array]] = {
     "min": _min,
     "max": _max,
     "last": _last,
+    "mean_logit": _mean_logit,
+    "mean_odds": _mean_odds,
 }

@@ -8,12 +8,19 @@ head `verdict` is 0, else where its reward is below a threshold. A solution coun
     first_error_f1        the harmonic mean of these two (ProcessBench, arXiv 2412.06559)
     step_auc              how often a right step is above a wrong one, of any two of all solutions, ties half
     step_f1_right, step_f1_wrong    F1 of each of the two kinds of step (PRMBench's F1 and negative F1)
+    solution_f1_macro     a solution is wrong, or said to be, where a step is: the mean of F1 of right and wrong ones
+    solution_auc          how often the least step reward of a right solution is above that of a wrong one, ties half
+                          (these two, and the AUC of steps, are MR-MATH's, GAIR-NLP/ReasonEval@6c91c7a)
+
+Data may label steps that a model is shown, and rates, in several parts. Their tag `sub_steps` then holds how many parts
+each labelled step has; its reward is the least of theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +30,7 @@ from rmbench.metrics.pooled import Items, auc
 from rmbench.types import Array, Json, Outcome
 
 VERDICT = "verdict"
+SUB_STEPS = "sub_steps"
 _HELD = "a threshold is held fixed in its interval; a model's own verdicts need none"
 _REASONS = ("no labels of steps", "no answer", "other steps than labelled", "no threshold")
 
@@ -102,7 +110,7 @@ def statistics(outcomes: Sequence[Outcome], view: str, fitted: Json, *, verdicts
     """
     some = list(solutions(outcomes, view, fitted, verdicts=verdicts))
     scored = list(solutions(outcomes, view, fitted, need_verdicts=False))
-    sums = np.zeros((len(outcomes), 8))
+    sums = np.zeros((len(outcomes), 12))
     for solution in some:
         sums[solution.row] += _counts(solution)
     return [
@@ -112,6 +120,8 @@ def statistics(outcomes: Sequence[Outcome], view: str, fitted: Json, *, verdicts
         _step_auc(outcomes, scored),
         _f1("step_f1_right", sums[:, [4, 5, 6]], "F1 of right steps"),
         _f1("step_f1_wrong", sums[:, [7, 6, 5]], "F1 of wrong steps"),
+        _f1("solution_f1_macro", sums[:, [8, 9, 10, 11, 10, 9]], "F1 of solutions, mean over right and wrong"),
+        _solution_auc(outcomes, scored),
     ]
 
 
@@ -125,7 +135,9 @@ def solutions(
             scores = _scores(outcome, view, index)
             if not len(labels) or len(scores) != len(labels):
                 continue
-            said = outcome.step_heads[VERDICT][index] if own and VERDICT in outcome.step_heads else np.zeros(0)
+            said = np.zeros(0)
+            if own and VERDICT in outcome.step_heads:
+                said = _of_labelled(outcome, index, outcome.step_heads[VERDICT][index])
             wrong = np.where(np.isnan(scores) | np.isnan(cuts[row]), np.nan, scores < cuts[row])
             if own:
                 wrong = np.where(np.isnan(said), np.nan, said == 0) if len(said) == len(labels) else scores * np.nan
@@ -163,12 +175,15 @@ def _below(values: Array, cuts: Array) -> Array:
 
 def _counts(solution: Solution) -> Array:
     """Whether its error was found, and whether it has one; whether it was passed without one, and whether it has none;
-    then how many steps are right and pass, wrong and pass, right and do not, wrong and do not."""
+    then how many steps are right and pass, wrong and pass, right and do not, wrong and do not; the same of itself."""
     at, said = solution.first_error, solution.said
     right, wrong, passes = solution.labels == 1, solution.labels == -1, solution.wrong == 0
     solved = [at is not None and at == said, at is not None, at is None and said is None, at is None]
     steps = [right & passes, wrong & passes, right & ~passes, wrong & ~passes]
-    return np.array([*solved, *(kind.sum() for kind in steps)], float)
+    whole = [
+        (at is None) == is_right and (said is None) == passed for passed in (True, False) for is_right in (True, False)
+    ]
+    return np.array([*solved, *(kind.sum() for kind in steps), *whole], float)
 
 
 def _first_error_f1(sums: Array) -> Statistic:
@@ -199,10 +214,11 @@ def _share(name: str, sums: Array, title: str) -> Statistic:
 
 
 def _f1(name: str, sums: Array, title: str) -> Statistic:
-    """F1 from true positives, false positives and false negatives [n, 3] of each outcome."""
+    """The mean of F1 over kinds, from true positives, false positives and false negatives [n, 3 a kind]."""
 
     def value(total: Array) -> Array:
-        return np.asarray(2 * total[..., 0] / (2 * total[..., 0] + total[..., 1] + total[..., 2]))
+        hits, wrong, missed = np.moveaxis(total.reshape(*total.shape[:-1], -1, 3), -1, 0)
+        return np.asarray((2 * hits / (2 * hits + wrong + missed)).mean(axis=-1))
 
     return Statistic(name, _counted(sums, sums.sum(axis=1)), value, "fraction", title=title,
                      unit="harmonic mean of precision and recall", better="higher", caveat=_HELD)  # fmt: skip
@@ -217,9 +233,38 @@ def _step_auc(outcomes: Sequence[Outcome], some: Sequence[Solution]) -> Statisti
     return auc("step_auc", Items(scores[known], rows[known], codes), labels[known] == 1, title="AUC of steps")
 
 
+def _solution_auc(outcomes: Sequence[Outcome], some: Sequence[Solution]) -> Statistic:
+    least = np.array([solution.scores.min() for solution in some])
+    right = np.array([solution.first_error is None for solution in some], bool)
+    codes = cluster_codes([outcome.cluster for outcome in outcomes])
+    rows = np.array([solution.row for solution in some], np.intp)
+    return auc("solution_auc", Items(least, rows, codes), right, title="AUC of solutions by their least step")
+
+
 def _scores(outcome: Outcome, view: str, index: int) -> Array:
     seen = outcome.views.get(view)
-    return np.zeros(0) if seen is None or seen.steps is None else np.asarray(seen.steps[index], float)
+    return np.zeros(0) if seen is None or seen.steps is None else _of_labelled(outcome, index, seen.steps[index])
+
+
+def _of_labelled(outcome: Outcome, index: int, rewards: Sequence[float] | Array) -> Array:
+    """The rewards of a response's labelled steps, of each the least of its sub-steps."""
+    given = np.asarray(rewards, float)
+    parts = sub_steps_of(outcome.tags[index]) if outcome.tags else None
+    if parts is None or sum(parts) != len(given):
+        return given
+    return np.asarray(np.minimum.reduceat(given, np.cumsum([0, *parts[:-1]])))
+
+
+def sub_steps_of(tags: Mapping[str, Any]) -> Sequence[int] | None:
+    """How many parts each labelled step of a response has, None where each is one. Raises ValueError."""
+    parts = tags.get(SUB_STEPS)
+    if parts is None:
+        return None
+    if not isinstance(parts, Sequence) or not parts or not all(isinstance(one, int) and one > 0 for one in parts):
+        raise ValueError(
+            f"tag {SUB_STEPS}: expected a list of whole numbers from 1, one a labelled step, got {parts!r}"
+        )
+    return parts
 
 
 def _reason(outcome: Outcome, view: str) -> str | None:

@@ -12,7 +12,8 @@ A family's `open` gives one of them, or, where there are weights to load, what i
 without its weights, that is started only for what nobody has answered.
 
 What a model looks at besides prompt and responses it says in `uses`: a model without the attribute uses nothing else.
-How many responses it compares at most, it says in `most`: a model without the attribute compares any number.
+How many responses it compares at most, it says in `most`: a model without the attribute compares any number. In which
+orders its authors compare, it may say in `orders`; a run that shows others warns.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class TokenModel(Protocol):
 
     `backbone` is a torch module that takes `input_ids` [b, t], `attention_mask` [b, t] or None, `token_type_ids`
     where `Encoded` has them, and `use_cache=False` where `layout` is causal; its output has `last_hidden_state`
-    [b, t, h]. `read` gets one [len(reads), h] tensor per sequence.
+    [b, t, h]. `read` gets one [len(reads), h] tensor per sequence. Where a class of transformers has all of the model,
+    `own(encoded)` may give the reward of a sequence alone by that class, which `rmbench doctor` holds it to.
     """
 
     answers: frozenset[Ask]

@@ -67,7 +67,7 @@ class Classifier:
     """A TokenModel whose `head` maps pooled hidden states [n, 1, h] in `head_dtype` to logits [n, 1, labels].
 
     `beside`: where the last token is not the one at `pool`, it is read as well. `facts` are what only the loaded model
-    could tell, JSON-able.
+    could tell, JSON-able. `whole` is the model that these are parts of, where a class of transformers has all of it.
     """
 
     subject: Subject
@@ -85,6 +85,7 @@ class Classifier:
     facts: Json = field(default_factory=dict)
     uses: frozenset[Use] = frozenset()
     answers: frozenset[Ask] = frozenset({"reward"})
+    whole: Any = None
 
     def encode(self, requests: Sequence[Request]) -> list[Encoded]:
         """Renders and tokenises; the reads are where the reward is read, and the last token where that is read too."""
@@ -108,6 +109,19 @@ class Classifier:
                 pooled = torch.cat(list(hidden)).to(self.head_dtype)[:, None]
             rows = iter(self.head(pooled.to(next(self.head.parameters(), pooled).device)).flatten(1).tolist())
         return [self._reward(next(rows), next(rows) if self._doubly(one) else None, one) for one in encoded]
+
+    def own(self, encoded: Encoded) -> Reward | None:
+        """What the checkpoint's own class gives for this sequence alone; None where no class has all of the model."""
+        import torch
+
+        if self.whole is None:
+            return None
+        with torch.inference_mode():
+            ids = torch.tensor([[int(token) for token in encoded.ids]], device=self.whole.device)
+            types = encoded.type_ids
+            typed = {} if types is None else {"token_type_ids": torch.tensor([list(types)], device=ids.device)}
+            logits = self.whole(input_ids=ids, attention_mask=torch.ones_like(ids), **typed).logits
+            return self._reward(logits.flatten().float().tolist(), None, encoded)
 
     def _placed(self, one: Encoded) -> Encoded:
         if one.error is not None:
@@ -166,7 +180,7 @@ class OpenedClassifier:
         try:
             yield model
         finally:
-            model.backbone = model.head = None
+            model.backbone = model.head = model.whole = None
             release()
 
     @in_one_line
@@ -219,6 +233,7 @@ class OpenedClassifier:
             beside=beside,
             facts=facts,
             uses=self.uses,
+            whole=model,
         )
 
 
@@ -241,7 +256,8 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
         if architecture.endswith("ForTokenClassification"):
             raise ModelError(
                 f"{first.base.id} is a {architecture}, which has a value at every token and no reward of a response;"
-                " read as a sequence classifier it would give the first label's at the last token"
+                " read as a sequence classifier it would give the first label's at the last token; write"
+                f" process:{source} for rewards of its steps"
             )
         if architecture.endswith(_NO_CLASSIFIER) and first.adapter is None and opened.adapter is None:
             if head_of(first.base) is not None:

@@ -19,6 +19,7 @@ from typing import Any
 from rmbench import bounded
 from rmbench.checkpoints.files import SAFE_INDEX, has_weights, shapes_of, weight_paths
 from rmbench.checkpoints.fingerprint import Checkpoint
+from rmbench.checkpoints.tensors import BESIDE
 from rmbench.errors import ModelError, UsageError
 
 NONE = "none"  # as the option `entry`: the table is not looked at
@@ -159,11 +160,12 @@ def _read(table: Mapping[str, Any], place: str) -> dict[str, Entry]:
 
 
 def _names_of(checkpoint: Checkpoint) -> set[str] | None:
-    """The names of a checkpoint's weights; None where they are not known before it is loaded."""
+    """The names of a checkpoint's weights, also of those beside them; None where only loading tells."""
     if checkpoint.commit is not None:
         index = checkpoint.json(SAFE_INDEX) or {}
         named = index.get("weight_map")
         return set(named) if isinstance(named, dict) else None
     if not has_weights(checkpoint):
         return set()
-    return set(shapes_of(checkpoint, weight_paths(checkpoint)))
+    beside = checkpoint.file(BESIDE)
+    return set(shapes_of(checkpoint, [*weight_paths(checkpoint), *([] if beside is None else [beside])]))

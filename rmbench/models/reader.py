@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from rmbench.checkpoints.fingerprint import Checkpoint, digest, in_one_line, locate, told_of
 from rmbench.checkpoints.forms import Form
@@ -67,6 +67,15 @@ class Rule(Protocol):
         ...
 
 
+@runtime_checkable
+class OwnTokens(Protocol):
+    """A rule whose requests are not one form each: it gives them encoded and placed. It has `read` as any."""
+
+    def encode(self, requests: Sequence[Request]) -> list[Encoded]: ...
+
+    def read(self, hidden: Sequence[torch.Tensor], encoded: Sequence[Encoded]) -> list[Reward]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """What a family makes its rule of. `tensors` are the checkpoint's that are no part of `model`, in `head_dtype`."""
@@ -106,7 +115,7 @@ class Loaded:
 class Built:
     """A rule over loaded weights. `backbone` is what the engine runs, where that is not the model's own."""
 
-    rule: Rule
+    rule: Rule | OwnTokens
     backbone: Any = None
     layout: Layout = "causal"
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -194,8 +203,11 @@ def rendering_of(begun: Begun, tokenizer: Any, words: Checkpoint) -> Rendering:
     return choose(tokenizer, asked["template"], limits, begun.name, own=own, **manner)
 
 
-def fitted(rendering: Rendering, model: Any, name: str) -> Rendering:
-    """The rendering within the model's positions and rows of its table of embeddings. Raises UsageError, ModelError."""
+def fitted(rendering: Rendering, model: Any, name: str, spare: int = 0) -> Rendering:
+    """The rendering within the model's positions and rows of its table of embeddings. Raises UsageError, ModelError.
+
+    `spare` tokens of any limit are kept free, for a family that adds some.
+    """
     try:
         rows = model.get_input_embeddings().weight.shape[0]
     except (AttributeError, NotImplementedError):
@@ -203,10 +215,13 @@ def fitted(rendering: Rendering, model: Any, name: str) -> Rendering:
             f"{name}: {type(model).__name__} has no table of token embeddings; it cannot be read"
         ) from None
     limits = replace(rendering.limits, positions=positions(model), rows=rows)
-    most, least = limits.positions, rendering.least
+    most, least = limits.positions, rendering.least + spare
     if limits.max_length is not None and (limits.max_length < least or (most is not None and limits.max_length > most)):
         told = "" if most is None else f" and at most {most}, the model's positions"
         raise UsageError(f"max length {limits.max_length}: this model takes at least {least}{told}")
+    if spare:
+        longest, most = (None if limit is None else limit - spare for limit in (limits.max_length, most))
+        limits = replace(limits, max_length=longest, positions=most)
     return replace(rendering, limits=limits)
 
 
@@ -245,9 +260,13 @@ class Reader:
     rule: Any
     facts: Json = field(default_factory=dict)
     uses: frozenset[Use] = frozenset()
+    most: int | None = None
 
     def encode(self, requests: Sequence[Request]) -> list[Encoded]:
         """Renders, tokenises and says what is read."""
+        if isinstance(self.rule, OwnTokens):
+            encoded = self.rule.encode(requests)
+            return [replace(one, ask=request.ask) for one, request in zip(encoded, requests, strict=True)]
         encoded = self.rendering.encode(requests, [self.rule.form(request) for request in requests])
         return [
             one if one.error is not None else self.rule.placed(replace(one, ask=request.ask), request)
@@ -285,8 +304,11 @@ class OpenedReader:
     heads: tuple[str, ...]
     build: Callable[[Loaded], Built]
     prepared: Callable[[Any, Mapping[str, int]], None]
+    spare: int = 0
     identity: Identity = "content"
     device: str | None = None
+    most: int | None = None
+    orders: str | None = None
 
     @contextmanager
     def started(self, device: str | None = None) -> Iterator[Reader]:
@@ -303,9 +325,10 @@ class OpenedReader:
         """The same without an end. Raises ModelError where the weights are not those of such a model."""
         opened, name = self.checkpoint, self.subject.id
         head_dtype = named_dtype("head dtype", opened.asked["head_dtype"])
-        model = opened.load(device or self.device, self.prepared, "its rewards would be random", self.heads)
+        place, harm = device or self.device, "its rewards would be random"
+        model = opened.load(place, self.prepared, harm, self.heads)
         model.config.use_cache = False  # nothing follows a forward
-        rendering = fitted(self.rendering, model, name)
+        rendering = fitted(self.rendering, model, name, self.spare)
         tensors = opened.tensors(self.heads) if self.heads else {}
         tensors = {key: tensor.to(model.device, head_dtype) for key, tensor in tensors.items()}
         built = self.build(Loaded(name, model, tensors, rendering, head_dtype))
@@ -329,6 +352,7 @@ class OpenedReader:
             rule=built.rule,
             facts=facts,
             uses=self.uses,
+            most=self.most,
         )
 
 
@@ -342,13 +366,18 @@ def opened(
     build: Callable[[Loaded], Built],
     heads: Sequence[str] = (),
     uses: frozenset[Use] | None = None,
+    most: int | None = None,
+    orders: str | None = None,
     prepared: Callable[[Any, Mapping[str, int]], None] | None = None,
+    spare: int = 0,
 ) -> OpenedReader:
     """A model at rest, of the class that `auto` of transformers finds. No weights are read.
 
     `version` is of the family's code, `rule` all that it reads by, JSON-able, both part of the fingerprint; `heads` are
     patterns of names of tensors that are no part of the class; `uses` are tools where the template takes them, if it
-    is None; `prepared` may change a config before its weights are read, by the rows of these.
+    is None; `most` is how many responses it compares at most, `orders` in which its authors compare;
+    `prepared` may change a config before its weights are read, by the rows of these; `spare` tokens of any limit are
+    the family's to add.
     """
     import transformers
 
@@ -380,7 +409,10 @@ def opened(
         heads=tuple(heads),
         build=build,
         prepared=prepared or _unchanged,
+        spare=spare,
         device=begun.asked["device"],
+        most=most,
+        orders=orders,
     )
 
 

@@ -500,6 +500,8 @@ def _family_of(source: str, revision: str | None, options: Mapping[str, Any]) ->
         return "classifier"
     if head_of(checkpoint) is not None:
         return "value_head"
+    if config.get("task_type") == "TOKEN_CLS" or any(name.endswith("ForTokenClassification") for name in architectures):
+        return "process"
     stated = ", ".join(architectures) or "no architecture"
     if config.get("peft_type") is not None:
         stated = f"an adapter with task_type {config.get('task_type')!r}"

@@ -8,23 +8,19 @@ what else it may be: `head`, one of `HEADS`, and what that takes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from rmbench.checkpoints.files import has_weights, shapes_of, weight_paths
 from rmbench.checkpoints.fingerprint import Checkpoint, in_one_line
-from rmbench.checkpoints.forms import Form
-from rmbench.checkpoints.rendering import form_of
 from rmbench.checkpoints.tensors import BESIDE
 from rmbench.errors import ModelError, UsageError
 from rmbench.models import reader
-from rmbench.models.base import Encoded, Option
+from rmbench.models.base import Option
+from rmbench.models.gated import bins, check_objectives, gated, normals
+from rmbench.models.pooled_heads import Pooled, check_rule, pooled, tensors_of
 from rmbench.models.reader import Built, Loaded, OpenedReader
-from rmbench.types import Json, Request, Reward
-
-if TYPE_CHECKING:
-    import torch
+from rmbench.types import Json
 
 VERSION = 2  # of how this module reads a model; a change of any reward raises it
 SOURCE = "required"
@@ -34,45 +30,6 @@ _NAMES = ("v_head.summary", "v_head", "value_head.summary", "value_head")
 _HEADLIKE = re.compile(r"(^|\.)(?!lm_head)\w*(head|score|classifier|reward|value|regress|rank)\w*\.")
 _LAYER = re.compile(r"(layers?|blocks?|h)\.\d")  # whose projections and gates may be called so too
 _LANGUAGE = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-
-
-@dataclass(frozen=True, slots=True)
-class Scalar:
-    """One number of the hidden state [h] at one token, times `sign`.
-
-    `head` maps [n, h] in its own dtype to [n, 1]; `read` is `last`, the last token, or `first`.
-    """
-
-    head: torch.nn.Module
-    sign: float = 1.0
-    read_at: str = "last"
-
-    def form(self, request: Request) -> Form | None:
-        return form_of(request)
-
-    def placed(self, one: Encoded, request: Request) -> Encoded:
-        return replace(one, reads=(len(one.ids) - 1 if self.read_at == "last" else 0,))
-
-    def read(self, hidden: Sequence[torch.Tensor], encoded: Sequence[Encoded]) -> list[Reward]:
-        import torch
-
-        weight = next(self.head.parameters())
-        states = torch.stack([one[-1] for one in hidden]).to(weight.device, weight.dtype)
-        return [Reward((self.sign * value,)) for value in self.head(states).flatten().tolist()]
-
-
-def linear(rule: Mapping[str, Any], loaded: Loaded) -> Built:
-    """One row over the hidden state: `weights` names the layer, without its `.weight`."""
-    names = list(rule.get("weights", ()))
-    if len(names) != 1:
-        raise UsageError(f"{loaded.name}: weights {names} in the rule of its entry; expected the name of one layer")
-    return mlp(rule, loaded)
-
-
-def mlp(rule: Mapping[str, Any], loaded: Loaded) -> Built:
-    """Layers with ReLU between them, which `weights` names in their order."""
-    head = _network(rule["weights"], loaded, loaded.width)
-    return Built(_scalar(head, rule), facts={"pooling": rule.get("read", "last")})
 
 
 def vocabulary(rule: Mapping[str, Any], loaded: Loaded) -> Built:
@@ -85,14 +42,17 @@ def vocabulary(rule: Mapping[str, Any], loaded: Loaded) -> Built:
         raise ModelError(f"{loaded.name}: the row {token} of a vocabulary of {len(rows):,} is not there")
     head = torch.nn.Linear(rows.shape[1], 1, bias=False, dtype=loaded.head_dtype, device=rows.device)
     head.weight.data.copy_(rows[token : token + 1])
-    return Built(_scalar(head, rule), facts={"pooling": "last"})
+    return Built(Pooled(head.eval().requires_grad_(False)), facts={"pooling": "last"})
 
 
 # By the name that a rule calls it: what makes a head of it
 HEADS: Mapping[str, Callable[[Mapping[str, Any], Loaded], Built]] = {
-    "linear": linear,
-    "mlp": mlp,
+    "linear": pooled,
+    "mlp": pooled,
     "vocabulary": vocabulary,
+    "gated": gated,
+    "normals": normals,
+    "bins": bins,
 }
 
 
@@ -109,18 +69,28 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     kind = rule["head"]
     if kind not in HEADS:
         raise UsageError(f"{begun.name}: a head {kind!r} in the rule of its entry; expected one of {', '.join(HEADS)}")
-    config = begun.checkpoint.json("config.json") or {}
-    language = kind == "vocabulary" or begun.checkpoint.file("adapter_config.json") is not None
-    language = language or any(str(one).endswith(_LANGUAGE) for one in config.get("architectures") or ())
+    if kind in ("linear", "mlp"):
+        check_rule(rule, begun.name)
+    if kind in ("gated", "normals", "bins"):
+        check_objectives(rule, begun.name)
     return reader.opened(
         begun,
-        "AutoModelForCausalLM" if language else "AutoModel",
+        "AutoModelForCausalLM" if _is_language_model(begun, kind) else "AutoModel",
         version=VERSION,
         answers=frozenset({"reward"}),
         rule=rule,
-        heads=[f"{name}.*" for name in rule.get("weights", ())] + list(rule.get("tensors", ())),
+        heads=[*tensors_of(rule), *rule.get("tensors", ())],
         build=lambda loaded: HEADS[kind](rule, loaded),
+        spare=1 if "append" in rule else 0,
     )
+
+
+def _is_language_model(begun: reader.Begun, kind: str) -> bool:
+    """Whether a checkpoint is read with its head for words, which those of known models may lack."""
+    if kind == "vocabulary" or begun.checkpoint.file("adapter_config.json") is not None:
+        return True
+    named = (begun.checkpoint.json("config.json") or {}).get("architectures") or ()
+    return begun.entry is None and any(str(one).endswith(_LANGUAGE) for one in named)
 
 
 def _rule_of(begun: reader.Begun) -> Json:
@@ -168,26 +138,6 @@ def unread_heads(checkpoint: Checkpoint) -> str:
     told = ", ".join(f"{name} {list(shapes[name])}" for name in named[:3])
     among = f"; among its weights {told}, which no family reads" if named else ""
     return among + _pickled(checkpoint)
-
-
-def _scalar(head: torch.nn.Module, rule: Mapping[str, Any]) -> Scalar:
-    return Scalar(head.eval().requires_grad_(False), float(rule.get("sign", 1.0)), rule.get("read", "last"))
-
-
-def _network(names: Sequence[str], loaded: Loaded, width: int) -> torch.nn.Module:
-    """Linear layers of these names with ReLU between them, the last of one row. Raises ModelError for other shapes."""
-    import torch
-
-    layers: list[torch.nn.Module] = []
-    for name in names:
-        last = name == names[-1]
-        weight = loaded.tensor(f"{name}.weight", 1 if last else None, width)
-        bias = loaded.tensors.get(f"{name}.bias")
-        layer = torch.nn.Linear(width, len(weight), bias=bias is not None, dtype=weight.dtype, device=weight.device)
-        layer.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
-        layers += [layer] if last else [layer, torch.nn.ReLU()]
-        width = len(weight)
-    return torch.nn.Sequential(*layers)
 
 
 def _pickled(checkpoint: Checkpoint) -> str:

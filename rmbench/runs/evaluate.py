@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain, islice
@@ -41,6 +42,7 @@ def evaluate(
     skip_bad_rows: bool = False,
     limit: int | None = None,
     deduplicate: bool = False,
+    orders: str | None = None,
     out: str | Path | None = None,
     name: str | None = None,
     token_budget: int | None = None,
@@ -56,7 +58,8 @@ def evaluate(
     object with a protocol's methods, or a function as `rmbench.models.callables` takes it; `tasks` are names, tasks, or
     what `load_tasks` returned. `data` maps a task's name to a path, a list of mappings or a `datasets.Dataset`, or to a
     mapping of names to several of these; `columns` maps what a task reads to their columns, as in
-    `{"prompt": "question"}`, and with `skip_bad_rows` bad rows are left out and counted. `name` replaces the model's id
+    `{"prompt": "question"}`, and with `skip_bad_rows` bad rows are left out and counted. `orders` are shown to a model
+    that compares instead of each task's own, as "both": every pair in both orders. `name` replaces the model's id
     in results. `options` are those of `load_model`: device, dtype, max_length, ... Rewards are kept in the store as
     they come, so the same call continues where an interrupted one stopped; `fresh` asks again. With `devices`, as in
     "0,1", a process on each shares the forwards.
@@ -78,6 +81,7 @@ def evaluate(
         "skip_bad_rows": skip_bad_rows,
         "limit": limit,
         "deduplicate": deduplicate,
+        "orders": orders,
     }
     items = read_tasks(tasks, data=data, **choice)
     outcomes = list(
@@ -161,6 +165,7 @@ def explain(
     skip_bad_rows: bool = False,
     limit: int | None = None,
     deduplicate: bool = False,
+    orders: str | None = None,
     token_budget: int | None = None,
     seed: int = 0,
     **options: Any,
@@ -171,6 +176,7 @@ def explain(
         "skip_bad_rows": skip_bad_rows,
         "limit": limit,
         "deduplicate": deduplicate,
+        "orders": orders,
     }
     loaded = load_tasks(tasks, data=data, **choice)
     opened = open_model(model, **with_seed(model, seed, options))
@@ -204,6 +210,7 @@ def _evaluated(
     """The result of one task, on disk where it belongs there."""
     asking = session.asking
     try:
+        _tell_orders(item, session)
         asked = _questions(item, session)
         answered = session.ask([*chain.from_iterable(asked)])
         rewards = iter(answered.rewards)
@@ -223,6 +230,17 @@ def _evaluated(
     except Exception as error:  # a task that fails loses nothing of the others
         return Failed.of(item.task, error, item.name)
     return result
+
+
+def _tell_orders(item: TaskData, session: Session) -> None:
+    """Warns where a model is shown pairs in one order whose authors' figures are of both."""
+    wanted, shown = getattr(session.model, "orders", None), item.task.orders
+    if wanted == "both" and shown in ("official", "round_robin", "permutations:1"):
+        warnings.warn(
+            f"{item.name} shows each pair in one order ({shown}), and the authors of {subject_of(session.model).id}"
+            " compare in both: --orders both does",
+            stacklevel=2,
+        )
 
 
 def _subject(session: Session, name: str | None) -> SubjectInfo:

@@ -6,9 +6,9 @@ import gc
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rmbench import plugins
 from rmbench.data.dataset import Dataset
@@ -81,6 +81,7 @@ def read_tasks(
     skip_bad_rows: bool = False,
     limit: int | None = None,
     deduplicate: bool = False,
+    orders: str | None = None,
 ) -> list[TaskData | Failed]:
     """The examples of each task, also where one cannot be read; what is read already stays as it is.
 
@@ -88,7 +89,8 @@ def read_tasks(
     of names to several of these, as a `DatasetDict` is, each of which has results under its own name. `"task:path"` of
     another name is one of several too. `columns` maps what readers know to the data's own columns, as in
     `{"prompt": "question"}`; with `skip_bad_rows` rows that cannot be read are left out and counted. Of a folder
-    `limit` draws from every file. Raises UsageError.
+    `limit` draws from every file. `orders` are shown to a model that compares instead of each task's own: official,
+    both, round_robin or permutations:N; a task that shows responses one by one has none. Raises UsageError.
     """
     if isinstance(tasks, str):
         raise UsageError(f"tasks={tasks!r}: expected a list of tasks, as in [{tasks!r}]")
@@ -99,6 +101,8 @@ def read_tasks(
     if (columns or skip_bad_rows) and not data:
         raise UsageError(f"{'columns' if columns else 'skip_bad_rows'} is for data of your own; give --data TASK=FILE")
     wanted = _named(tasks)
+    if orders is not None:
+        _check_orders(wanted, orders)
     given = _by_task(data or {}, [item.task.name if isinstance(item, TaskData) else item.name for item in wanted])
     reading: dict[str, Any] = {"columns": columns, "skip_bad_rows": skip_bad_rows, "spread": limit is not None}
     read: list[TaskData | Failed] = []
@@ -108,8 +112,30 @@ def read_tasks(
             continue
         several = {name: rows_of(source, **reading) for name, source in given.get(item.name, {}).items()}
         for name, rows in several.items() or [(None, None)]:
-            read.append(_read(item, name, rows, limit, deduplicate))
+            read.append(_read(item, name, rows, limit, deduplicate, orders))
     return read
+
+
+def _check_orders(tasks: Sequence[Task | TaskData], orders: str) -> None:
+    """Raises UsageError for orders that are none, and where no task has any or one is read already in others."""
+    for item in tasks:
+        if isinstance(item, TaskData) and item.task.orders not in (None, orders):
+            raise UsageError(f"orders={orders!r}: {item.name} is read already, in the orders {item.task.orders}")
+        _in_orders(_task_of(item), orders)
+    if all(_task_of(item).orders is None for item in tasks):
+        names = ", ".join(item.name for item in tasks)
+        raise UsageError(f"orders={orders!r}: {names} shows every response by itself, in no order")
+
+
+def _task_of(item: Task | TaskData) -> Task:
+    return item.task if isinstance(item, TaskData) else item
+
+
+def _in_orders(task: Task, orders: str | None) -> Task:
+    """The task with these orders, where it has others. Raises UsageError for orders that are none."""
+    if orders is None or task.orders in (None, orders):
+        return task
+    return cast(Task, replace(cast(Any, task), orders=orders))
 
 
 def _by_task(data: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, dict[str | None, Any]]:
@@ -133,17 +159,21 @@ def _by_task(data: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, dict[st
     return given
 
 
-def _read(task: Task, name: str | None, rows: Rows | None, limit: int | None, deduplicate: bool) -> TaskData | Failed:
+def _read(
+    task: Task, name: str | None, rows: Rows | None, limit: int | None, deduplicate: bool, orders: str | None
+) -> TaskData | Failed:
     try:
+        shown = _in_orders(task, orders)
         examples = task.load(rows)
         own = {} if rows is None else _own(name, rows, examples)
+        own |= {} if shown is task else {"orders": orders}
         if deduplicate:
             examples = examples.deduplicated()
         if limit is not None:
             examples = examples.limited(limit)
     except Exception as error:  # a task that cannot be read loses nothing of the others
         return Failed.of(task, error, name)
-    return TaskData(task, examples, {"limit": limit, "deduplicate": deduplicate}, own)
+    return TaskData(shown, examples, {"limit": limit, "deduplicate": deduplicate}, own)
 
 
 def _own(name: str | None, rows: Rows, examples: Dataset) -> dict[str, Any]:

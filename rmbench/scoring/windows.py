@@ -156,7 +156,8 @@ def _asked(key: bytes, request: Request, item: Encoded) -> Asked:
     ids = np.asarray(item.ids, np.int32)  # a quarter of what a list of numbers takes
     read = _tokens_hash(ids, () if item.type_ids is None else item.type_ids)
     # a family's own note is not looked into
-    identity = (read, item.ask, tuple(item.reads), None if item.note is None else key)
+    reads = item.reads if isinstance(item.reads, range) else tuple(item.reads)  # a range of many takes no room
+    identity = (read, item.ask, reads, None if item.note is None else key)
     return Asked(key, request, replace(item, ids=cast(Sequence[int], ids)), read, identity)
 
 
