@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import causal
+import pair_models
 import torch
 from checkpoints import make
 from gated_checkpoints import armorm
@@ -30,6 +31,7 @@ WEIGHTS = "model.safetensors"
 class Case:
     """One family on a tiny checkpoint: `written` makes it from a seed, and `auto` is the class of its weights.
 
+    That is empty where none of transformers has its weights by their names.
     `options` stand behind the folder, `{folder}` in them being the folder itself. `packed` is whether the fast path
     takes it.
     """
@@ -115,6 +117,18 @@ def comparing(folder: Path, seed: int) -> Path:
     return folder
 
 
+def of_pairs(make: Callable[[Path], Path]) -> Callable[[Path, int], Path]:
+    """A pairwise model whose weights are of a seed."""
+
+    def written(folder: Path, seed: int) -> Path:
+        make(folder)
+        if seed:
+            changed(folder, lambda name, weight: weight + 0.02 * drawn(name, weight, seed))
+        return folder
+
+    return written
+
+
 def changed(folder: Path, change: Callable[[str, torch.Tensor], torch.Tensor], file: str = WEIGHTS) -> None:
     """Writes the weights of a folder anew, each as `change` makes it of its name and what it was."""
     weights = {name: change(name, weight) for name, weight in load_file(folder / file).items()}
@@ -144,6 +158,8 @@ CASES = (
     Case("dpo", with_reference, "AutoModelForCausalLM", options={"reference": "{folder}/reference"}),
     Case("yesno", language_model, "AutoModelForCausalLM", options={"yes": "1", "no": "0"}),
     Case("pairwise", comparing, "AutoModelForCausalLM", "compare", {"template": "{folder}/compare.jinja"}),
+    Case("pairwise", of_pairs(pair_models.pairrm), "", "compare", packed=False, name="pairwise, pieces"),
+    Case("pairwise", of_pairs(pair_models.gpm), "", "compare", name="pairwise, embeddings"),
 )  # fmt: skip
 READY = tuple(case for case in CASES if case.family in names(MODELS))
 
