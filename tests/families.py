@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import causal
+import pair_models
 import torch
 from checkpoints import make
+from gated_checkpoints import armorm
 from safetensors.torch import load_file, save_file
 
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
@@ -29,6 +31,7 @@ WEIGHTS = "model.safetensors"
 class Case:
     """One family on a tiny checkpoint: `written` makes it from a seed, and `auto` is the class of its weights.
 
+    That is empty where none of transformers has its weights by their names.
     `options` stand behind the folder, `{folder}` in them being the folder itself. `packed` is whether the fast path
     takes it.
     """
@@ -71,6 +74,20 @@ def value_head(folder: Path, seed: int) -> Path:
     return folder
 
 
+def gated(folder: Path, seed: int) -> Path:
+    """As ArmoRM, its head and gate in a file beside the weights."""
+    if not (folder / WEIGHTS).exists():
+        armorm(folder)
+        weights = load_file(folder / WEIGHTS)
+        beside = {name: weights.pop(name) for name in list(weights) if not name.startswith("model.")}
+        save_file(beside, folder / "value_head.safetensors", metadata={"format": "pt"})
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    if seed:
+        for file in (WEIGHTS, "value_head.safetensors"):
+            changed(folder, lambda name, weight: weight + 0.02 * drawn(name, weight, seed), file)
+    return folder
+
+
 def token_classifier(folder: Path, seed: int) -> Path:
     """A token classifier with two labels, as TRL's PRMTrainer makes it."""
     import transformers
@@ -100,10 +117,22 @@ def comparing(folder: Path, seed: int) -> Path:
     return folder
 
 
-def changed(folder: Path, change: Callable[[str, torch.Tensor], torch.Tensor]) -> None:
+def of_pairs(make: Callable[[Path], Path]) -> Callable[[Path, int], Path]:
+    """A pairwise model whose weights are of a seed."""
+
+    def written(folder: Path, seed: int) -> Path:
+        make(folder)
+        if seed:
+            changed(folder, lambda name, weight: weight + 0.02 * drawn(name, weight, seed))
+        return folder
+
+    return written
+
+
+def changed(folder: Path, change: Callable[[str, torch.Tensor], torch.Tensor], file: str = WEIGHTS) -> None:
     """Writes the weights of a folder anew, each as `change` makes it of its name and what it was."""
-    weights = {name: change(name, weight) for name, weight in load_file(folder / WEIGHTS).items()}
-    save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / WEIGHTS,
+    weights = {name: change(name, weight) for name, weight in load_file(folder / file).items()}
+    save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / file,
               metadata={"format": "pt"})  # fmt: skip
 
 
@@ -121,6 +150,7 @@ CASES = (
     Case("classifier", classifier("llama"), "AutoModelForSequenceClassification"),
     Case("classifier", classifier("bert"), "AutoModelForSequenceClassification", name="classifier, an encoder"),
     Case("value_head", value_head, "AutoModelForCausalLM"),
+    Case("value_head", gated, "AutoModel", options={"entry": "armorm", "bos": "one"}, name="value_head, gated"),
     Case("process", token_classifier, "AutoModelForTokenClassification", "steps"),
     Case("process", language_model, "AutoModelForCausalLM", "steps",
          {"good": "1", "bad": "0", "step_tag": ";"}, name="process, two tokens"),
@@ -128,6 +158,8 @@ CASES = (
     Case("dpo", with_reference, "AutoModelForCausalLM", options={"reference": "{folder}/reference"}),
     Case("yesno", language_model, "AutoModelForCausalLM", options={"yes": "1", "no": "0"}),
     Case("pairwise", comparing, "AutoModelForCausalLM", "compare", {"template": "{folder}/compare.jinja"}),
+    Case("pairwise", of_pairs(pair_models.pairrm), "", "compare", packed=False, name="pairwise, pieces"),
+    Case("pairwise", of_pairs(pair_models.gpm), "", "compare", name="pairwise, embeddings"),
 )  # fmt: skip
 READY = tuple(case for case in CASES if case.family in names(MODELS))
 

@@ -27,8 +27,10 @@ def drawn(*shape: int, seed: int = 3) -> torch.Tensor:
 def pairrm(folder: Path, *, without: str = "") -> Path:
     """As llm-blender/PairRM-hf: the head reads 2 x 64 hidden units, and config.json has the ids of the tags."""
     import transformers
+    from tokenizers import decoders
 
     tokenizer = deberta_unigram()
+    tokenizer.backend_tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
     tokenizer.add_tokens(list(TAGS))
     ids = tokenizer.convert_tokens_to_ids(list(TAGS))
     names = ("source_prefix_id", "cand1_prefix_id", "cand2_prefix_id", "cand_prefix_id")

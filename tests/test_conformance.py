@@ -161,9 +161,10 @@ def test_what_is_cut_is_counted(case: Case, folder: Path) -> None:
     whole, cut = score(open_model(case.spec(folder)), [short, long])
     assert whole.truncated == 0
     assert cut.truncated > 0 or cut.status in ("error", "refused"), "the model has 512 positions"
-    limited = score(open_model(case.spec(folder, max_length=60)), [long])[0]
+    model = open_model(case.spec(folder, max_length=60))
+    limited = score(model, [long])[0]
     if limited.status == cut.status == "ok":
-        assert limited.n_tokens <= 60
+        assert limited.n_tokens <= 60 * (len(long.responses) if isinstance(model, Derived) else 1)
         assert limited.n_tokens + limited.truncated == cut.n_tokens + cut.truncated
 
 
@@ -320,6 +321,8 @@ def test_an_adapter_is_the_model_that_it_was_merged_into(case: Case, folder: Pat
     peft = pytest.importorskip("peft")
     import transformers
 
+    if not case.auto:
+        pytest.skip("no class of transformers has its weights by their names")
     whole = getattr(transformers, case.auto).from_pretrained(folder)
     tuned = peft.get_peft_model(whole, peft.LoraConfig(r=2, target_modules=r".*\.(q_proj|query)"))
     for name, weight in tuned.named_parameters():

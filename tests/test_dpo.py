@@ -162,6 +162,18 @@ def test_sequences_that_share_their_prompt_in_one_row_have_the_likelihoods_that_
         assert close(reward.value, float(plain_log_p(policy, text, prompt=prompt).sum()))
 
 
+def test_a_reference_may_have_options_of_its_own_and_takes_the_others_from_the_policy(
+    policy: Path, reference: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "implicit.toml"
+    file.write_text(
+        f"family = 'dpo'\nsource = '{policy}'\n[options]\nend = 'none'\nreference = '{reference}?dtype=bfloat16'\n"
+    )
+    settings = open_model(str(file)).subject.settings
+    assert (settings["dtype"], settings["end"]) == ("float32", "none")
+    assert (settings["reference"]["dtype"], settings["reference"]["end"]) == ("bfloat16", "none")
+
+
 # what stands before and behind a response
 
 

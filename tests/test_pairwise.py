@@ -109,6 +109,16 @@ def test_what_is_too_long_is_cut_where_its_authors_cut_it(
     assert any("cut" in reason for reason in reward.noted)
 
 
+@pytest.mark.parametrize("options", ["", "?entry=better_pairrm"])
+def test_a_limit_of_all_pieces_together_is_shared_out(options: str, folders: Mapping[str, Path]) -> None:
+    spec = f"pairwise:{folders['pairrm']}{options}"
+    pair = request(({"role": "user", "content": LONG},), LONG, LONG)
+    (whole,) = score(open_model(spec), [pair])
+    (cut,) = score(open_model(f"{spec}{'&' if options else '?'}max_length=60"), [pair])
+    assert cut.n_tokens <= 60
+    assert cut.n_tokens + cut.truncated == whole.n_tokens + whole.truncated
+
+
 @pytest.mark.parametrize(("folder", "family"), [("pairrm", "pairwise"), ("gpm", "pairwise")])
 def test_a_folder_is_known_again_by_what_it_holds(folder: str, family: str, folders: Mapping[str, Path]) -> None:
     opened = open_model(str(folders[folder]))
@@ -136,7 +146,7 @@ def asked_once(spec: str) -> None:
         ("pairwise:{letters}?entry=pair_preference_model&a=Answer A", "a='Answer A': local/letters has [0-9]+ tokens"),
         ("pairwise:{letters}?entry=pair_preference_model&b=A", "local/letters has one token for both"),
         ("pairwise:{letters}?entry=pair_preference_model&letter=A", "unknown option 'letter' of family 'pairwise'"),
-        ("pairwise:{pairrm}?max_length=100", "max_length=100: local/pairrm has limits for each text"),
+        ("pairwise:{pairrm}?max_length=20", "11 tokens of a prompt and 4 of each response; expected 8 or more"),
         ("pairwise:{pairrm}?ask=embedding", "ask='embedding': local/pairrm compares, and has no embeddings"),
         ("pairwise:{letters}?entry=pair_preference_model&source_length=9", "reads one text; max_length cuts it"),
         ("pairwise:{letters}?template=nowhere.jinja", "template 'nowhere.jinja': no such file"),

@@ -328,11 +328,20 @@ def test_logits_that_a_model_caps_are_capped(tmp_path: Path) -> None:
     assert max(abs(odds)) < 1.0
 
 
-def test_a_model_that_makes_its_logits_by_a_rule_of_its_own_is_refused(tmp_path: Path) -> None:
+def test_logits_that_a_model_scales_are_scaled(tmp_path: Path) -> None:
     tokenizer = byte_level(SPECIALS, adds="<s>", **NAMES)
     folder = saved(tmp_path / "prm", tokenizer, "CohereConfig", "CohereForCausalLM", logit_scale=0.1)
-    with pytest.raises(ModelError, match="CohereForCausalLM makes its logits of hidden states by a rule of its own"):
-        score(process.open(str(folder), {"step_tag": "<tag>"}), ASKED[:1])
+    (reward,) = score(process.open(str(folder), {"step_tag": "<tag>", "scale": "logit"}), ASKED[:1])
+    assert reward.steps == pytest.approx(plain_steps(folder, text_of(SOLUTIONS[0])), abs=1e-5)
+
+
+@pytest.mark.parametrize("weight", ["score.weight", "model.norm.weight"])
+def test_weights_that_are_no_numbers_make_rewards_that_are_none(tmp_path: Path, weight: str) -> None:
+    folder = classifier(tmp_path / "prm", {0: "bad", 1: "good"})
+    weights = load_file(folder / "model.safetensors")
+    weights[weight] = weights[weight] * math.nan
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert [reward.status for reward in score(open_model(str(folder)), ASKED)] == ["nan"] * 3
 
 
 def test_a_value_head_without_an_entry_and_an_average_of_two(tmp_path: Path) -> None:

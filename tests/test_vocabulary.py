@@ -93,6 +93,8 @@ def test_halves_are_multiplied_in_float32_and_never_all_at_once(monkeypatch: pyt
     assert room.numbers == 16 * 64, "the vocabulary is never held in float32"
     rounded = plain((states @ weight.T).float(), targets)
     assert (values - rounded).abs().max() > 1e-3, "logits in bfloat16 would be others"
+    as_asked = Vocabulary(weight, torch.bfloat16).log_probabilities(states, targets)
+    torch.testing.assert_close(as_asked, rounded, rtol=1e-5, atol=1e-5)
 
 
 def test_what_a_gpu_is_asked_for_is_the_product_that_a_cpu_makes(monkeypatch: pytest.MonkeyPatch) -> None:

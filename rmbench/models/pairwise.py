@@ -64,6 +64,7 @@ _KEYS: Mapping[str, Mapping[str, type]] = {
     "embedding": {"tau": float},
 }
 _TAGS = ("<|source|>", "<|candidate1|>", "<|candidate2|>")
+_LEAST = 8  # tokens of a text that is cut: special ones, its tag, and some of its own
 _HEAD = ("head_layer.1.weight", "head_layer.1.bias", "head_layer.4.weight", "head_layer.4.bias")
 
 
@@ -225,7 +226,7 @@ def _letters_built(loaded: Loaded, *, begun: Begun, source: str, rule: Mapping[s
     as_turn, due = rule["as"] != "text", bool(rule["due"]) and not whole
     facts, no_system = {"tokens": tokens}, begun.entry is not None and begun.entry.no_system
     if whole:
-        backbone = _of_decoder(loaded.model, tokens)
+        backbone = _of_decoder(loaded.model, tokens, loaded.name)
         return Built(Letters(rendering, written, as_turn, due, True, None, no_system), backbone, "encoder", facts)
     vocabulary = vocabulary_of(loaded.model, loaded.head_dtype, rendering.tokenizer, loaded.name)
     head = partial(vocabulary.logits_of, rows=tokens)
@@ -285,7 +286,7 @@ def _reward(lead: float) -> Reward:
     return Reward((won(lead), won(-lead)))
 
 
-def _of_decoder(model: Any, tokens: Sequence[int]) -> Any:
+def _of_decoder(model: Any, tokens: Sequence[int], name: str) -> Any:
     """A module that runs all of an encoder-decoder and gives the logits of the tokens at the decoder's first position
     as the hidden state of one position, [b, 1, 2]. Raises ModelError where its decoder has no token to start with.
     """
@@ -295,7 +296,7 @@ def _of_decoder(model: Any, tokens: Sequence[int]) -> Any:
 
     start = model.config.decoder_start_token_id
     if start is None:
-        raise ModelError(f"{type(model).__name__}: config.json has no decoder_start_token_id")
+        raise ModelError(f"{name}: config.json has no decoder_start_token_id")
 
     class First(torch.nn.Module):
         def __init__(self) -> None:
@@ -320,23 +321,16 @@ def _of_decoder(model: Any, tokens: Sequence[int]) -> Any:
 
 
 def _pieces(begun: Begun, rule: Mapping[str, Any]) -> OpenedReader:
-    if begun.asked["max_length"] is not None:
-        raise UsageError(
-            f"max_length={begun.asked['max_length']}: {begun.name} has limits for each text; source_length and"
-            " candidate_length set them"
-        )
-    lengths = begun.asked["source_length"], begun.asked["candidate_length"]
-    if None in lengths or min(lengths) < 8:
-        raise UsageError(f"source_length, candidate_length: {lengths}; expected numbers of tokens, 8 or more")
+    lengths = _lengths(begun)
     hashed = {key: sha256(value.encode()).hexdigest() if key in ("prompt", "response") else value
-              for key, value in rule.items()}  # fmt: skip
+              for key, value in {**rule, "lengths": lengths}.items()}  # fmt: skip
     at_rest = opened(
-        _as_plain(begun),
+        replace(begun, asked={**begun.asked, "template": "plain", "max_length": None}),  # each text has its own limit
         "AutoModel",
         version=VERSION,
         answers=frozenset({"compare"}),
         rule=hashed,
-        build=partial(_pieces_built, begun=begun, rule=rule),
+        build=partial(_pieces_built, begun=begun, rule=rule, lengths=lengths),
         heads=_HEAD,
         uses=_uses(begun),
         most=2,
@@ -344,6 +338,20 @@ def _pieces(begun: Begun, rule: Mapping[str, Any]) -> OpenedReader:
     )
     _tags(begun.name, at_rest.rendering.tokenizer)
     return at_rest
+
+
+def _lengths(begun: Begun) -> tuple[int, int]:
+    """Tokens of a prompt and of each response, fewer where all are to fit into `max_length`. Raises UsageError."""
+    source, candidate = begun.asked["source_length"], begun.asked["candidate_length"]
+    if not source or not candidate:
+        raise UsageError(f"{begun.name}: expected source_length and candidate_length, numbers of tokens")
+    whole = source + 2 * candidate
+    most = min(begun.asked["max_length"] or whole, whole)
+    lengths = source * most // whole, candidate * most // whole
+    if min(lengths) < _LEAST:
+        told = f"{lengths[0]} tokens of a prompt and {lengths[1]} of each response"
+        raise UsageError(f"{begun.name}: {told}; expected {_LEAST} or more")
+    return lengths
 
 
 def _tags(name: str, tokenizer: Any) -> list[int]:
@@ -357,7 +365,7 @@ def _tags(name: str, tokenizer: Any) -> list[int]:
     return tags
 
 
-def _pieces_built(loaded: Loaded, *, begun: Begun, rule: Mapping[str, Any]) -> Built:
+def _pieces_built(loaded: Loaded, *, begun: Begun, rule: Mapping[str, Any], lengths: tuple[int, int]) -> Built:
     width = loaded.width
     inner, inner_bias, outer, outer_bias = (loaded.tensor(name) for name in _HEAD)
     loaded.tensor(_HEAD[0], width, 2 * width)
@@ -370,13 +378,12 @@ def _pieces_built(loaded: Loaded, *, begun: Begun, rule: Mapping[str, Any]) -> B
         return torch.nn.functional.linear(within, outer, outer_bias).mean(-1)
 
     written = _written(begun, loaded.rendering.tokenizer, rule["prompt"], *_two_of(rule["response"]))
-    lengths = begun.asked["source_length"], begun.asked["candidate_length"]
     manner = rule["cut"], rule["tag_apart"], rule["decoded"]
     rendering = loaded.rendering
     if not getattr(loaded.model.config, "position_biased_input", True):  # relative positions alone: any number
         rendering = replace(rendering, limits=replace(rendering.limits, positions=None))
     built = Pieces(rendering, written, lengths, *manner, _tags(loaded.name, loaded.rendering.tokenizer), head)
-    return Built(built, layout="encoder", facts={"source_length": lengths[0], "candidate_length": lengths[1]})
+    return Built(built, layout="encoder")
 
 
 def _two_of(response: str) -> tuple[str, str]:
