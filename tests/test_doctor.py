@@ -67,13 +67,13 @@ class Whole(Means):
 class Model:
     """A TokenModel over `Means` with a template, in memory."""
 
-    layout = "causal"
     fingerprint = None
     answers: frozenset[Ask] = frozenset({"reward"})
     subject = Subject("tests/means", "tests")
 
     def __init__(self, ill: str = "", template: str = CHAT, backbone: type[Means] = Means, **limits: Any) -> None:
         self.ill, self.backbone = ill, backbone(ill)
+        self.layout = "encoder" if backbone is Whole else "causal"
         tokenizer = bytes_bpe()
         tokenizer.chat_template = template
         self.rendering = choose(tokenizer, None, Limits(**limits), "tests/means")
