@@ -44,6 +44,7 @@ prove-full: .venv/ready
 bench: .venv/bench
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/likelihood.py
 	$(BIN)/python benchmarks/large.py
 
 lint: .venv/ready

@@ -199,6 +199,11 @@ ARCHITECTURES = {
     "phi3": Architecture("Phi3Config", "Phi3ForSequenceClassification", values=_GROUPED),
     "gemma": Architecture("GemmaConfig", "GemmaForSequenceClassification", values={**_GROUPED, "head_dim": 32}),
     "olmo2": Architecture("Olmo2Config", "Olmo2ForSequenceClassification", values=_GROUPED),
+    "olmo3": Architecture(
+        "Olmo3Config",
+        "Olmo3ForSequenceClassification",
+        values={**_GROUPED, "sliding_window": 16, "layer_types": list(_BOTH)},
+    ),
     "starcoder2": Architecture("Starcoder2Config", "Starcoder2ForSequenceClassification", values=_GROUPED),
     "mixtral": Architecture(
         "MixtralConfig", "MixtralForSequenceClassification", values={**_GROUPED, "num_local_experts": 4}

@@ -1,24 +1,31 @@
 """What a likelihood costs beside one plain packed forward over the same tokens, in turning order.
 
     python benchmarks/likelihood.py [--prompts 3] [--rounds 3] [--threads 1] [--clock processor] [--quick]
+    python benchmarks/likelihood.py --drift CHECKPOINT
 
 The model is random and of SmolLM2-135M's shape (30 layers of 576, 49,152 words), whose vocabulary is a fifth of its
 products. Texts are random ids, a prompt with two responses, as DPO's data are. Ways: `forward`, the backbone over all
 sequences in one row, nothing of the vocabulary; `forward and logits`, the same and the logits of every token at once,
 their log-softmax and a gather, as trainers without padding have it; `likelihood`, the family's, over the same row, and
-`likelihood, shared`, as a run plans it, a prompt once. Columns: seconds (median, and the least and most), how many times
-the seconds of `forward` and of `forward and logits`, the largest difference of a sum from that of `forward and logits`
-as a share of the largest. The bound is 1.3 times `forward and logits`: above it the exit code is 1.
+`likelihood, shared`, as a run plans it, a prompt once. Columns: seconds (median, least and most), how many times the
+seconds of `forward` and of `forward and logits`, the largest difference of a sum from that of `forward and logits`
+as a share of the largest. `likelihood` may take 1.3 times `forward`, or the exit code is 1.
+
+`--drift`: how far log-probabilities in bfloat16, with logits in float32 and in bfloat16, are from those in float32, on
+RM-Bench's first chats (RMBENCH_DATA names the folder of the data), in nats.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
@@ -27,6 +34,7 @@ import torch
 from race.clock import deviation
 from race.sides import planned, run_bins
 
+import rmbench
 from rmbench.checkpoints.rendering import Limits, Rendering
 from rmbench.checkpoints.vocabulary import Vocabulary
 from rmbench.forwards.plan import Way
@@ -84,8 +92,11 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=("wall", "processor"), default="processor")
     parser.add_argument("--quick", action="store_true", help="a small model: whether it works, not how fast")
+    parser.add_argument("--drift", type=Path, metavar="CHECKPOINT", help="instead: the folder of a language model")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    if given.drift is not None:
+        return drift(given.drift)
     now = {"wall": time.perf_counter, "processor": time.process_time}[given.clock]
     model = language_model({**SHAPE, **QUICK} if given.quick else SHAPE)
     vocabulary = Vocabulary(model.lm_head.weight.detach(), torch.float32)
@@ -112,7 +123,26 @@ def main() -> int:
         off = "" if name == FORWARD else f"{deviation(values[name], values[LOGITS]):.1e}"
         print(f"| {name} | {middle[name]:.2f} | {min(some):.2f}-{max(some):.2f} | {middle[name] / middle[FORWARD]:.2f} "
               f"| {middle[name] / middle[LOGITS]:.2f} | {off} |")  # fmt: skip
-    return int(middle[OURS] > BOUND * middle[LOGITS])
+    return int(middle[OURS] > BOUND * middle[FORWARD])
+
+
+def drift(folder: Path) -> int:
+    """Prints how far each way is from float32, token by token and in the sum of a response."""
+    rows = json.loads(Path(os.environ["RMBENCH_DATA"], "rm_bench", "chat_filtered.json").read_text())[:2]
+    chats = [(row["prompt"], text) for row in rows for text in (*row["chosen"], *row["rejected"])]
+    exact: list[Reward] = []
+    print("| weights | logits | s | a token, mean | a token, most | a response, rms |\n|---|---|---|---|---|---|")
+    for dtype, head in (("float32", "float32"), ("bfloat16", "float32"), ("bfloat16", "bfloat16")):
+        started = time.process_time()
+        spec = f"dpo:{folder}?dtype={dtype}&head_dtype={head}"
+        rewards = rmbench.score(spec, chats, ask="tokens", fresh=True)
+        seconds, exact = time.process_time() - started, exact or rewards
+        pairs = list(zip(rewards, exact, strict=True))
+        each = np.abs(np.concatenate([np.subtract(one.tokens, other.tokens) for one, other in pairs]))
+        moved = np.sqrt(np.mean([(one.value - other.value) ** 2 for one, other in pairs]))
+        print(f"| {dtype} | {head} | {seconds:.1f} | {each.mean():.3f} | {each.max():.3f} | {moved:.3f} |")
+    print(f"\n{len(chats)} responses of {sum(len(one.tokens) for one in exact):,} tokens")
+    return 0
 
 
 def measured(model: Model, encoded: Sequence[Encoded], ways: frozenset[Way]) -> list[float]:

@@ -1,6 +1,7 @@
 """rmbench's scoring against the common ways, side by side on the same texts, models and machine, in one table.
 
-    python benchmarks/speed.py [--quick] [--rounds 3] [--threads 2] [--cuda]
+    python benchmarks/speed.py [--quick] [--rounds 3] [--threads 2] [--encoders | --windows | --cuda]
+        [--clock processor]
 
 Every workload has its ways timed in turning order over several rounds, with the machine's float32 matmul peak measured
 in between. Columns: median seconds and their spread; tokens of the requests a second; how many times faster than the
@@ -53,19 +54,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="3, or 2 where it is quick")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--encoders", action="store_true", help="only those")
+    parser.add_argument("--windows", action="store_true", help="only decoders with windows, soft caps and sinks")
+    parser.add_argument("--clock", choices=["wall", "processor"], default="wall", help="whose seconds")
     parser.add_argument("--cuda", action="store_true", help="instead: large shapes on a CUDA device")
     given = parser.parse_args()
     import torch
 
     started, table = time.perf_counter(), Table()
     torch.set_num_threads(given.threads)
+    if given.clock == "processor":
+        clock.of_processor()
     if given.cuda:
         measure(table, given.rounds or 3, quick=given.quick)
     else:
         with TemporaryDirectory() as folder:
             rounds = given.rounds or (2 if given.quick else 3)
             race = Race(table, Path(folder), rounds, given.threads, given.quick)
-            (race.encoders if given.encoders else race.measure)()
+            (race.windows if given.windows else race.encoders if given.encoders else race.measure)()
     print(table)
     cuda = "there" if torch.cuda.is_available() else "none"
     print(
@@ -92,6 +97,13 @@ class Race:
         # at the full 512 CrossEncoder sees a cut and writes its idea of the template's ending over the last word
         short = data.rewardmath_like(2, 3 if quick else 5, most=511, shrink=8 if quick else 1)
         self.ways(self.sides("deberta-v2"), "deberta-v2", short)
+
+    def windows(self) -> None:
+        """Six answers to a prompt that is longer than the window."""
+        for architecture in ("gemma2", "gpt_oss"):
+            self.ways(
+                self.sides(architecture), architecture, data.fixed(*((60, 20, 4) if self.quick else (1000, 150, 6)))
+            )
 
     def decoder(self) -> None:
         quick = self.quick

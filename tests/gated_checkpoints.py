@@ -12,9 +12,8 @@ from safetensors.torch import save_file
 
 WIDTH = 16
 LLAMA = (
-    "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'"
-    " + message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}"
-    "{% endif %}{{ content }}{% endfor %}"
+    "{% for message in messages %}{% if loop.first %}{{ bos_token }}{% endif %}<|start_header_id|>{{ message.role }}"
+    "<|end_header_id|>\n\n{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
 )
 GEMMA = (
     "{{ bos_token }}{% for message in messages %}{% set role = 'model' if message['role'] == 'assistant' else"
@@ -23,7 +22,9 @@ GEMMA = (
 )
 
 
-def byte_tokens(folder: Path, placed: Mapping[str, int], special: Mapping[str, int], names: dict[str, str]) -> None:
+def byte_tokens(
+    folder: Path, placed: Mapping[str, int], special: Mapping[str, int], names: Mapping[str, str], template: str
+) -> None:
     """A tokenizer of bytes, in which `placed` pieces and `special` tokens have the ids of the real vocabulary."""
     from tokenizers import pre_tokenizers
 
@@ -70,6 +71,7 @@ def byte_tokens(folder: Path, placed: Mapping[str, int], special: Mapping[str, i
         },
     }
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "chat_template.jinja").write_text(template)
     settings = {"backend": "tokenizers", "tokenizer_class": "TokenizersBackend", **names}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
@@ -77,14 +79,14 @@ def byte_tokens(folder: Path, placed: Mapping[str, int], special: Mapping[str, i
 def llama_tokens(folder: Path) -> None:
     special = {"<|begin_of_text|>": 128000, "<|end_of_text|>": 128001, "<|start_header_id|>": 128006}
     special |= {"<|end_header_id|>": 128007, "<|eot_id|>": 128009, "[PAD]": 128255}
-    names = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", "pad_token": "[PAD]", "chat_template": LLAMA}
-    byte_tokens(folder, {"assistant": 78191, "ĊĊ": 271}, special, names)
+    names = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", "pad_token": "[PAD]"}
+    byte_tokens(folder, {"assistant": 78191, "ĊĊ": 271}, special, names, LLAMA)
 
 
 def gemma_tokens(folder: Path) -> None:
     special = {"<pad>": 0, "<eos>": 1, "<bos>": 2, "<start_of_turn>": 106, "<end_of_turn>": 107}
-    names = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "chat_template": GEMMA}
-    byte_tokens(folder, {"model": 2516, "Ċ": 108}, special, names)
+    names = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>"}
+    byte_tokens(folder, {"model": 2516, "Ċ": 108}, special, names, GEMMA)
 
 
 def drawn(*shape: int, seed: int, sd: float = 0.3) -> torch.Tensor:
@@ -117,7 +119,7 @@ def saved(
     )
     config.architectures = [architecture]
     config.auto_map = {"AutoModelForSequenceClassification": f"modeling_custom.{architecture}"}
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     config.save_pretrained(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

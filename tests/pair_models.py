@@ -8,7 +8,7 @@ from typing import Any
 
 import causal
 import torch
-from checkpoints import ARCHITECTURES, deberta_unigram
+from checkpoints import ARCHITECTURES, bytes_bpe, deberta_unigram, roberta_bpe
 from safetensors.torch import load_file, save_file
 
 # As Llama 3's was when the pair preference model was trained: the answer's header always follows
@@ -27,8 +27,10 @@ def drawn(*shape: int, seed: int = 3) -> torch.Tensor:
 def pairrm(folder: Path, *, without: str = "") -> Path:
     """As llm-blender/PairRM-hf: the head reads 2 x 64 hidden units, and config.json has the ids of the tags."""
     import transformers
+    from tokenizers import decoders
 
     tokenizer = deberta_unigram()
+    tokenizer.backend_tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
     tokenizer.add_tokens(list(TAGS))
     ids = tokenizer.convert_tokens_to_ids(list(TAGS))
     names = ("source_prefix_id", "cand1_prefix_id", "cand2_prefix_id", "cand_prefix_id")
@@ -68,6 +70,55 @@ def letters(folder: Path, **values: Any) -> Path:
     return folder
 
 
+def soft_capped(folder: Path) -> Path:
+    """A Gemma 2 whose logits are capped softly, and whose output embedding is its input's."""
+    import transformers
+
+    tokenizer = bytes_bpe()
+    config = transformers.Gemma2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+        initializer_range=0.3,
+        final_logit_softcapping=3.0,
+        **ARCHITECTURES["gemma2"].values,
+    )
+    return saved(transformers.Gemma2ForCausalLM, config, tokenizer, folder)
+
+
+def bart(folder: Path) -> Path:
+    """An encoder-decoder with learnt positions, whose decoder begins with its EOS."""
+    import transformers
+
+    tokenizer = roberta_bpe()
+    tokenizer.chat_template = None
+    config = transformers.BartConfig(
+        vocab_size=len(tokenizer),
+        d_model=64,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=128,
+        decoder_ffn_dim=128,
+        max_position_embeddings=512,
+        init_std=0.3,
+        decoder_start_token_id=2,
+    )
+    return saved(transformers.BartForConditionalGeneration, config, tokenizer, folder)
+
+
+def saved(kind: Any, config: Any, tokenizer: Any, folder: Path) -> Path:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        kind(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def steamshp(folder: Path) -> Path:
     """As stanfordnlp/SteamSHP-flan-t5-large: an untied T5 with gated GELU."""
     import transformers
@@ -95,11 +146,7 @@ def steamshp(folder: Path) -> Path:
         decoder_start_token_id=0,
         initializer_factor=1.0,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        transformers.T5ForConditionalGeneration(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return saved(transformers.T5ForConditionalGeneration, config, tokenizer, folder)
 
 
 def gpm(folder: Path, *, dim: int = 6, blocks: bool = True) -> Path:

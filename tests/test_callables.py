@@ -77,7 +77,6 @@ def batched(prompts: Sequence[str], responses: Sequence[str]) -> Any:
         AsyncObject(),
         awaited_batch,
     ],
-    ids=str,
 )
 @pytest.mark.parametrize("concurrency", [None, 3])
 def test_whatever_a_function_takes_and_gives_it_is_one_number_a_response(

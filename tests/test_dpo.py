@@ -19,11 +19,12 @@ import torch
 from ask_models import score
 from checkpoints import CHAT
 
+import rmbench
 from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
 from rmbench.models import likelihood
 from rmbench.models.spec import open_model, parse
-from rmbench.scoring import Store
+from rmbench.scoring import Store, Usage
 from rmbench.types import Message, Request, Response
 
 DUE = CHAT + "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
@@ -48,14 +49,14 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return language_model(tmp_path_factory.mktemp("dpo") / "reference", initializer_range=0.05)
 
 
-def plain_log_p(folder: Path, text: str, counts_end: bool = True) -> torch.Tensor:
+def plain_log_p(folder: Path, text: str, counts_end: bool = True, prompt: str = "What is 37 + 58?") -> torch.Tensor:
     """What each token of the response is worth, as trl/trainer/dpo_trainer.py @f2cd577 has it.
 
     `_prepare_dataset`: the prompt's ids with the generation prompt, the conversation's ids, and of these the ones
     behind; `_compute_loss`: logits shifted by one, log-softmax, gathered.
     """
     tokenizer, model = loaded(folder)
-    turns = [{"role": "user", "content": "What is 37 + 58?"}, {"role": "assistant", "content": text}]
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
     before = tokenizer.apply_chat_template(turns[:1], add_generation_prompt=True, return_dict=True)["input_ids"]
     ids = tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"]
     assert ids[: len(before)] == before
@@ -146,6 +147,31 @@ def test_neighbours_and_the_side_of_a_batch_move_nothing(policy: Path, reference
     together = score(open_model(spec), ASKED)
     alone = [score(open_model(spec), [request])[0] for request in ASKED[:3]]
     assert all(close(one.value, other.value) for one, other in zip(together, alone, strict=False))
+
+
+def test_sequences_that_share_their_prompt_in_one_row_have_the_likelihoods_that_they_have_alone(
+    policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rmbench.forwards.fastpath._price", lambda *_: 0.0)  # the check of such rows pays at any size
+    usage = Usage()
+    prompt = "What is 37 + 58? " * 12
+    asked = [Request("likelihood", (Message("user", prompt),), (Response(text),)) for text in TEXTS]
+    rewards = score(open_model(f"likelihood:{policy}?device=cpu"), asked, usage=usage)
+    assert usage.ways == {"shared": len(TEXTS)}
+    for text, reward in zip(TEXTS, rewards, strict=True):
+        assert close(reward.value, float(plain_log_p(policy, text, prompt=prompt).sum()))
+
+
+def test_a_reference_may_have_options_of_its_own_and_takes_the_others_from_the_policy(
+    policy: Path, reference: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "implicit.toml"
+    file.write_text(
+        f"family = 'dpo'\nsource = '{policy}'\n[options]\nend = 'none'\nreference = '{reference}?dtype=bfloat16'\n"
+    )
+    settings = open_model(str(file)).subject.settings
+    assert (settings["dtype"], settings["end"]) == ("float32", "none")
+    assert (settings["reference"]["dtype"], settings["reference"]["end"]) == ("bfloat16", "none")
 
 
 # what stands before and behind a response
@@ -302,3 +328,19 @@ def test_a_command_scores_a_policy_against_its_reference(
     assert settings["reference"]["id"] == "local/reference"
     assert (settings["beta"], settings["dtype"], settings["reference"]["dtype"]) == (0.1, "float32", "float32")
     assert str(tmp_path) not in file.read_text()
+
+
+def test_a_command_gives_a_value_a_token_where_it_asks(
+    policy: Path, reference: Path, tmp_path: Path, capsys: Any
+) -> None:
+    file, out = tmp_path / "asked.jsonl", tmp_path / "scored.jsonl"
+    file.write_text(json.dumps({"prompt": "What is 37 + 58?", "response": TEXTS[0]}) + "\n")
+    arguments = ["score", file, "-m", f"dpo:{policy}?reference={reference}", "-o", out, "--tokens"]
+    assert main([str(one) for one in arguments]) == 0, capsys.readouterr().err
+    (row,) = map(json.loads, out.read_text().splitlines())
+    expected = 0.1 * (plain_log_p(policy, TEXTS[0]) - plain_log_p(reference, TEXTS[0]))
+    assert row["tokens"] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert main([str(one) for one in ["score", file, "-m", "length", "-o", out, "--tokens"]]) == 1
+    assert "rmbench/length answers reward, not tokens" in capsys.readouterr().err
+    (reward,) = rmbench.score(f"dpo:{policy}?reference={reference}", [("What is 37 + 58?", TEXTS[0])], ask="tokens")
+    assert reward.tokens == pytest.approx(row["tokens"])

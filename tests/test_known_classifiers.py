@@ -71,15 +71,15 @@ def retold(folder: Path, template: str | None, adds_bos: bool) -> None:
 
 
 CASES = [
-    ("skywork_reward", "gemma2", 0, as_written, WITHOUT_BOS, True),
-    ("skywork_reward", "llama", 0, as_written, WITHOUT_BOS, True),
-    ("skywork_reward_v2", "qwen3", 0, begun_once, None, False),
-    ("skywork_reward_v2", "llama", 0, begun_once, None, True),
-    ("rlhflow_bt", "mistral", 0, without_bos_text, None, True),
-    ("rlhflow_bt", "llama", 0, without_bos_text, None, False),
+    ("skywork-reward", "gemma2", 0, as_written, WITHOUT_BOS, True),
+    ("skywork-reward", "llama", 0, as_written, WITHOUT_BOS, True),
+    ("skywork-reward-v2", "qwen3", 0, begun_once, None, False),
+    ("skywork-reward-v2", "llama", 0, begun_once, None, True),
+    ("rlhflow-bt", "mistral", 0, without_bos_text, None, True),
+    ("rlhflow-bt", "llama", 0, without_bos_text, None, False),
     ("offsetbias", "llama", 0, without_bos_text, None, True),
-    ("tulu_olmo", "olmo2", 0, masked_once, None, True),
-    ("tulu_olmo", "llama", 0, masked_once, None, False),
+    ("tulu-olmo", "olmo2", 0, masked_once, None, True),
+    ("tulu-olmo", "llama", 0, masked_once, None, False),
     ("themis", "qwen3", 0, as_written, None, False),
     ("odin", "gemma2", 1, without_bos_text, None, True),
 ]
@@ -136,7 +136,20 @@ def test_odin_without_its_entry_has_two_labels_that_nobody_names(tmp_path: Path)
 def test_a_system_turn_is_noted_where_the_authors_give_none(tmp_path: Path) -> None:
     folder = make(tmp_path / "rm", "llama")
     asked = Request("reward", (Message("system", "Be brief."), *ASKED.prompt), ASKED.responses)
-    with open_model(f"{folder}?entry=skywork_reward_v2").started("cpu") as model:
+    with open_model(f"{folder}?entry=skywork-reward-v2").started("cpu") as model:
         noted, plain = model.encode([asked, ASKED])
     assert NOT_TRAINED_WITH_SYSTEM in noted.noted
     assert NOT_TRAINED_WITH_SYSTEM not in plain.noted
+
+
+@pytest.mark.filterwarnings("ignore:.*an entry that was not verified")
+def test_the_instruction_not_to_think_stands_behind_the_last_question(tmp_path: Path) -> None:
+    folder = make(tmp_path / "rm", "qwen3")
+    with open_model(f"{folder}?entry=qwen3-nemotron-reward&allow_unverified=true").started("cpu") as model:
+        (encoded,) = model.encode([ASKED])
+    first, answer, second, last = (one["content"] for one in CHAT)
+    assert model.rendering.tokenizer.decode(encoded.ids) == (
+        f"<|im_start|>user\n{first}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
+        f"<|im_start|>user\n{second} /nothink<|im_end|>\n"
+        f"<|im_start|>assistant\n<think>\n\n</think>\n\n{last}<|im_end|>\n"
+    )

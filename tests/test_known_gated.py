@@ -18,12 +18,12 @@ import pytest
 import torch
 from ask_models import score
 from gated_checkpoints import armorm, inform, ldl, qrm_gemma, qrm_llama, urm
+from real_models import watched
 from safetensors.torch import load_file, save_file
 
 from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.spec import open_model
-from rmbench.results import files
 from rmbench.types import Message, Request, Response
 
 HEADER = [128009, 128006, 78191, 128007, 271]  # <|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n
@@ -214,7 +214,7 @@ def test_nemotron_is_the_logit_of_a_token_at_the_next_position(tmp_path: Path) -
         ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
         how = {"max_new_tokens": 1, "return_dict_in_generate": True, "output_scores": True, "do_sample": False}
         expected.append(float(model.generate(ids, attention_mask=torch.ones_like(ids), **how)["scores"][0][0][0]))
-    read = values(f"value_head:{folder}?entry=nemotron_reward&allow_unverified=true")
+    read = values(f"value_head:{folder}?entry=nemotron-reward&allow_unverified=true")
     assert read == pytest.approx(expected, abs=1e-5)
 
 
@@ -246,20 +246,49 @@ def test_a_head_that_lacks_a_part_is_said_in_a_line(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "said"), [("ldl", "load(FILE, weights_only=True)"), ("decision_tree", "pickled")])
+@pytest.mark.parametrize(("name", "said"), [("ldl", "load(FILE, weights_only=True)"), ("decision-tree", "pickled")])
 def test_a_pickled_head_is_refused_with_the_reason(folders: Mapping[str, Path], name: str, said: str) -> None:
     with pytest.raises(ModelError, match=re.escape(said)):
         open_model(f"value_head:{folders['inform']}?entry={name}")
 
 
-def test_a_run_of_a_folder_finds_the_table(folders: Mapping[str, Path], tmp_path: Path) -> None:
-    rows = [
-        {"prompt": "What is 7 + 5?", "chosen": "It is 12.", "rejected": word} for word in ("No.", "13", "Who knows?")
-    ]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data, out = f"preference={tmp_path / 'pairs.jsonl'}", tmp_path / "out"
-    arguments = ["run", "-m", folders["qrm_llama"], "-t", "preference", "--data", data, "--device", "cpu", "--out", out]
+def test_a_folder_on_the_command_line_is_found_in_the_table(folders: Mapping[str, Path], tmp_path: Path) -> None:
+    row = {"prompt": "What is 7 + 5?", "response": "7 + 5 = 12."}
+    (tmp_path / "row.jsonl").write_text(json.dumps(row))
+    out = tmp_path / "out.jsonl"
+    arguments = ["score", tmp_path / "row.jsonl", "-m", folders["qrm_llama"], "--device", "cpu", "-o", out]
     assert main([str(one) for one in arguments]) == 0
-    (result,) = (files.read(path) for path in out.rglob("preference-*.json"))
-    assert result.config.model["known"] == {"entry": "qrm_llama3", "verified": True}
-    assert {"objective 0", "quantile 0.5"} <= {figure.view for figure in result.metrics}
+    scored = json.loads(out.read_text())
+    expected, quantiles = plain_qrm(folders["qrm_llama"], CHATS[0], HEADER, (0, 3, 6, 9), 10.0)
+    assert scored["reward"] == pytest.approx(expected, abs=1e-5)
+    assert scored["heads"]["quantile 0.95"] == pytest.approx(float(quantiles[-1]), abs=1e-5)
+
+
+def test_answers_that_share_a_prompt_are_gated_as_they_are_alone(folders: Mapping[str, Path]) -> None:
+    prompt = ("user", "Name a colour, please. " * 4)
+    chats = [(prompt, ("assistant", text)) for text in ("Red.", "Green, as most leaves.", "No", "Red, I think.")]
+    with watched() as forwards:
+        shared = values(str(folders["armorm"]), chats)
+    assert forwards["shared"] > 0
+    assert shared == pytest.approx([plain_armorm(folders["armorm"], chat) for chat in chats], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"gate": [1]}, "no 'temperature' in the rule of its entry, which a head 'gated' needs"),
+        (
+            {"gate": [1], "temprature": 1},
+            "unknown key 'temprature' in the rule of its entry: did you mean 'temperature'?",
+        ),
+    ],
+)
+def test_a_rule_that_cannot_be_is_told_before_the_weights_are_read(
+    folders: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: Mapping[str, Any], said: str
+) -> None:
+    begin = ["[mine]", 'family = "value_head"', 'ids = ["me/mine"]', "verified = true"]
+    lines = [*begin, "[mine.rule]", 'head = "gated"']
+    (tmp_path / "own.toml").write_text("\n".join([*lines, *(f"{key} = {value}" for key, value in rule.items())]))
+    monkeypatch.setenv("RMBENCH_KNOWN", str(tmp_path / "own.toml"))
+    with pytest.raises(UsageError, match=re.escape(said)):
+        open_model(f"value_head:{folders['armorm']}?entry=mine")

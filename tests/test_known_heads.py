@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import checkpoints
@@ -17,6 +21,7 @@ from plain_heads import CASES
 from safetensors.torch import save_file
 
 from rmbench.checkpoints.fingerprint import Checkpoint
+from rmbench.checkpoints.kin import check_words
 from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.known import entries
@@ -48,12 +53,23 @@ def spec_of(folder: Path, name: str, **options: str) -> str:
     return f"{folder}?{'&'.join(f'{key}={value}' for key, value in options.items())}" if options else str(folder)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, list[float]]]:
+    """The folder of a case, which nobody changes, and the rewards of the conversations by the plain forward."""
+
+    @cache
+    def make(case: str) -> tuple[Path, list[float]]:
+        folder = plain_heads.make(tmp_path_factory.mktemp("case") / "rm", CASES[case])
+        return folder, [CASES[case].reward(folder, turns) for turns in CONVERSATIONS]
+
+    return make
+
+
 @pytest.mark.filterwarnings("ignore:.*an entry that was not verified")
 @pytest.mark.parametrize("case", CASES)
-def test_a_known_head_gives_what_its_authors_code_gives(tmp_path: Path, case: str, one_thread: None) -> None:
+def test_a_known_head_gives_what_its_authors_code_gives(made: Any, case: str, one_thread: None) -> None:
     name = entry_named(case)
-    folder = plain_heads.make(tmp_path / "rm", CASES[case])
-    expected = [CASES[case].reward(folder, turns) for turns in CONVERSATIONS]
+    folder, expected = made(case)
     opened = open_model(spec_of(folder, name))
     assert opened.subject.settings["known"] == {"entry": name, "verified": entries()[name].verified}
     rewards = [reward.value for reward in score(opened, REQUESTS)]
@@ -64,8 +80,8 @@ def test_a_known_head_gives_what_its_authors_code_gives(tmp_path: Path, case: st
 
 @pytest.mark.filterwarnings("ignore:.*code that comes with the checkpoint")
 @pytest.mark.parametrize("case", CASES)
-def test_read_as_if_it_were_unknown_it_is_refused_or_another(tmp_path: Path, case: str, one_thread: None) -> None:
-    folder = plain_heads.make(tmp_path / "rm", CASES[case])
+def test_read_as_if_it_were_unknown_it_is_refused_or_another(made: Any, case: str, one_thread: None) -> None:
+    folder, expected = made(case)
     with pytest.raises((ModelError, UsageError)):
         open_model(f"classifier:{folder}?entry=none").start("cpu")
     try:
@@ -73,7 +89,6 @@ def test_read_as_if_it_were_unknown_it_is_refused_or_another(tmp_path: Path, cas
         rewards = [reward.value for reward in score(unknown, REQUESTS)]
     except (ModelError, UsageError):
         return
-    expected = [CASES[case].reward(folder, turns) for turns in CONVERSATIONS]
     # TRL's own head is what value_head reads without an entry
     assert (rewards == pytest.approx(expected, rel=1e-3)) == (case == "acecode-rm")
 
@@ -137,8 +152,8 @@ def test_question_and_answer_are_a_pair_for_open_assistants_encoder(tmp_path: Pa
 
 
 @pytest.mark.parametrize("case", ["grm-sftreg", "athene-rm", "internlm2-reward"])
-def test_what_is_cut_keeps_its_special_tokens_and_its_last(tmp_path: Path, case: str) -> None:
-    folder = plain_heads.make(tmp_path / "rm", CASES[case])
+def test_what_is_cut_keeps_its_special_tokens_and_its_last(made: Any, case: str) -> None:
+    folder, _ = made(case)
     (whole,) = open_model(str(folder)).start("cpu").encode(REQUESTS[:1])
     (cut,) = open_model(f"{folder}?max_length=20").start("cpu").encode(REQUESTS[:1])
     doubled = 1 + (case != "internlm2-reward")
@@ -159,6 +174,30 @@ def test_what_ends_with_the_reward_token_gets_no_second(tmp_path: Path) -> None:
     assert score(open_model(str(folder)), REQUESTS[:1])[0].value == pytest.approx(
         case.reward(folder, CONVERSATIONS[0]), rel=1e-5
     )
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+def test_a_tokenizer_that_splits_otherwise_than_its_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: bool
+) -> None:
+    """As sentencepiece 0.2 measured: without its own code nothing puts a space before a text where the file does."""
+    folder = plain_heads.make(tmp_path / "rm", CASES["internlm2-reward"])
+    words = plain_heads.tokenizer_of(folder)
+
+    class Pieces:
+        def __init__(self, model_file: str) -> None:
+            assert Path(model_file).name == "tokenizer.model"
+
+        def encode(self, text: str) -> list[int]:
+            ids: list[int] = words(f" {text}" if prefix else text, add_special_tokens=False)["input_ids"]
+            return ids
+
+    monkeypatch.setitem(sys.modules, "sentencepiece", SimpleNamespace(SentencePieceProcessor=Pieces))
+    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
+    checkpoint = Checkpoint(str(folder), None)
+    told = "splits text otherwise than that file does; .* --trust-remote-code runs"
+    with pytest.raises(ModelError, match=told) if prefix else nullcontext():
+        check_words(checkpoint, words)
 
 
 def changed(**values: Any) -> Callable[[Path], None]:
@@ -204,9 +243,9 @@ def test_a_checkpoint_that_is_not_whole_is_said_in_one_line(
     ],
 )
 def test_a_rule_of_ones_own_table_is_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str, words: str
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str, words: str
 ) -> None:
-    folder = plain_heads.make(tmp_path / "rm", CASES["athene-rm"])
+    folder, _ = made("athene-rm")
     table = f'[mine]\nfamily = "value_head"\nweights = ["v_head.weight"]\nverified = true\n[mine.rule]\n{rule}\n'
     (tmp_path / "own.toml").write_text(table)
     monkeypatch.setenv("RMBENCH_KNOWN", str(tmp_path / "own.toml"))
@@ -214,11 +253,11 @@ def test_a_rule_of_ones_own_table_is_checked(
         open_model(str(folder))
 
 
-def test_a_known_head_is_scored_from_the_command_line(tmp_path: Path, capsys: Any) -> None:
-    folder = plain_heads.make(tmp_path / "rm", CASES["beaver/cost"])
+def test_a_known_head_is_scored_from_the_command_line(made: Any, tmp_path: Path) -> None:
+    folder, expected = made("beaver/cost")
     turns = CONVERSATIONS[0]
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"prompt": turns[0]["content"], "response": turns[1]["content"]}) + "\n")
     assert main(["score", str(rows), "-m", f"value_head:{folder}", "-o", str(tmp_path / "out.jsonl")]) == 0
     (line,) = [json.loads(one) for one in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert line["reward"] == pytest.approx(CASES["beaver/cost"].reward(folder, turns), rel=1e-5)
+    assert line["reward"] == pytest.approx(expected[0], rel=1e-5)

@@ -272,7 +272,7 @@ def test_half_precision_is_as_far_from_float32_as_alone(architecture: str, dtype
 SLIDING = {"use_sliding_window": True, "max_window_layers": 1}  # the second layer only
 ENDLESS = {"sliding_window": 514}
 WINDOWED = {"mistral": {}, "mixtral": {}, "phi3": {}, "starcoder2": {}, "qwen2": SLIDING, "qwen3": SLIDING,
-            "qwen3_moe": SLIDING, "gemma2": {}, "gemma3_text": {}, "gpt_oss": {}}  # fmt: skip
+            "qwen3_moe": SLIDING, "gemma2": {}, "gemma3_text": {}, "gpt_oss": {}, "olmo3": {}}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_windows_end_where_they_end_alone(architecture: str, window: int) -> Non
 
 
 def test_the_layers_of_an_architecture_with_both_kinds_are_of_both_kinds() -> None:
-    for architecture in ("gemma2", "gemma3_text", "gpt_oss"):
+    for architecture in ("gemma2", "gemma3_text", "gpt_oss", "olmo3"):
         windows = [layer.self_attn.sliding_window for layer in tiny(architecture).layers]
         assert windows == [16, None]
 

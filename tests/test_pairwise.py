@@ -14,6 +14,7 @@ import pytest
 from ask_models import score
 
 import rmbench
+from rmbench.checkpoints.notes import NOT_TRAINED_WITH_SYSTEM
 from rmbench.cli import main
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.spec import open_model
@@ -108,6 +109,16 @@ def test_what_is_too_long_is_cut_where_its_authors_cut_it(
     assert any("cut" in reason for reason in reward.noted)
 
 
+@pytest.mark.parametrize("options", ["", "?entry=better_pairrm"])
+def test_a_limit_of_all_pieces_together_is_shared_out(options: str, folders: Mapping[str, Path]) -> None:
+    spec = f"pairwise:{folders['pairrm']}{options}"
+    pair = request(({"role": "user", "content": LONG},), LONG, LONG)
+    (whole,) = score(open_model(spec), [pair])
+    (cut,) = score(open_model(f"{spec}{'&' if options else '?'}max_length=60"), [pair])
+    assert cut.n_tokens <= 60
+    assert cut.n_tokens + cut.truncated == whole.n_tokens + whole.truncated
+
+
 @pytest.mark.parametrize(("folder", "family"), [("pairrm", "pairwise"), ("gpm", "pairwise")])
 def test_a_folder_is_known_again_by_what_it_holds(folder: str, family: str, folders: Mapping[str, Path]) -> None:
     opened = open_model(str(folders[folder]))
@@ -135,7 +146,7 @@ def asked_once(spec: str) -> None:
         ("pairwise:{letters}?entry=pair_preference_model&a=Answer A", "a='Answer A': local/letters has [0-9]+ tokens"),
         ("pairwise:{letters}?entry=pair_preference_model&b=A", "local/letters has one token for both"),
         ("pairwise:{letters}?entry=pair_preference_model&letter=A", "unknown option 'letter' of family 'pairwise'"),
-        ("pairwise:{pairrm}?max_length=100", "max_length=100: local/pairrm has limits for each text"),
+        ("pairwise:{pairrm}?max_length=20", "11 tokens of a prompt and 4 of each response; expected 8 or more"),
         ("pairwise:{pairrm}?ask=embedding", "ask='embedding': local/pairrm compares, and has no embeddings"),
         ("pairwise:{letters}?entry=pair_preference_model&source_length=9", "reads one text; max_length cuts it"),
         ("pairwise:{letters}?template=nowhere.jinja", "template 'nowhere.jinja': no such file"),
@@ -159,27 +170,37 @@ def test_what_cannot_be_read_as_a_pair_is_one_line(
 COMPARISON = "{{ messages[-1].content }}\nFirst: {{ responses[0] }}\nSecond: {{ responses[1] }}\nBetter:"
 
 
-@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize(
+    ("name", "as_text"), [("letters", False), ("letters", True), ("soft capped", False), ("bart", False)]
+)
 def test_a_language_model_without_an_entry_compares_by_a_template_of_the_users(
-    as_text: bool, folders: Mapping[str, Path], tmp_path: Path
+    name: str, as_text: bool, folders: Mapping[str, Path], tmp_path: Path
 ) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+    folder = {"soft capped": pair_models.soft_capped, "bart": pair_models.bart}.get(name, lambda _: folders[name])(
+        tmp_path / name.replace(" ", "-")
+    )
     (tmp_path / "pair.jinja").write_text(COMPARISON)
-    spec = f"pairwise:{folders['letters']}?template={tmp_path / 'pair.jinja'}&a=1&b=2&as_text={str(as_text).lower()}"
-    (reward,) = score(open_model(spec), [request(ONE, *ANSWERS)])
+    spec = f"pairwise:{folder}?template={tmp_path / 'pair.jinja'}&a=1&b=2&as_text={str(as_text).lower()}"
+    reward, _ = score(open_model(spec), [request(ONE, *ANSWERS), request(ONE, LONG, "95")])
     text = f"{ONE[0]['content']}\nFirst: {ANSWERS[0]}\nSecond: {ANSWERS[1]}\nBetter:"
-    tokenizer = AutoTokenizer.from_pretrained(folders["letters"])
-    if as_text:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if as_text or name == "bart":
         ids = tokenizer(text).input_ids
     else:
         turns = [{"role": "user", "content": text}]
         ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
     with torch.inference_mode():
-        logits = AutoModelForCausalLM.from_pretrained(folders["letters"])(torch.tensor([ids])).logits[0, -1]
+        if name == "bart":
+            model = AutoModelForSeq2SeqLM.from_pretrained(folder)
+            logits = model(torch.tensor([ids]), decoder_input_ids=torch.tensor([[2]])).logits[0, 0]
+        else:
+            logits = AutoModelForCausalLM.from_pretrained(folder)(torch.tensor([ids])).logits[0, -1]
     a, b = (tokenizer(number, add_special_tokens=False).input_ids[0] for number in "12")
     assert reward.values[0] == pytest.approx(float(torch.softmax(logits[[a, b]], 0)[0]), abs=1e-5)
+    assert abs(reward.values[0] - 0.5) > 1e-3
     assert reward.n_tokens == len(ids)
 
 
@@ -312,8 +333,9 @@ def test_a_conversation_that_its_authors_cannot_show_is_refused(folders: Mapping
         "the comparison cannot be written: PairRM takes turns of user and assistant in turn, the last of them of the"
         " user",
     )
-    folded = score(open_model(f"{model}?fold_system=true"), [request(system, *ANSWERS)])
-    assert folded[0].status == "ok"
+    for spec in (f"{model}?fold_system=true", f"pairwise:{folders['letters']}?entry=pair_preference_model"):
+        (shown,) = score(open_model(spec), [request(system, *ANSWERS)])
+        assert (shown.status, NOT_TRAINED_WITH_SYSTEM in shown.noted) == ("ok", "letters" in spec)
 
 
 # On the command line
@@ -331,7 +353,7 @@ def pairs(tmp_path: Path) -> Path:
     return tmp_path / "pairs.jsonl"
 
 
-@pytest.mark.parametrize("entry", SPECS)
+@pytest.mark.parametrize("entry", ["pairrm", "pair_preference_model", "general_preference_model"])
 def test_a_command_compares_in_both_orders(
     entry: str, folders: Mapping[str, Path], pairs: Path, tmp_path: Path, capsys: Any
 ) -> None:
@@ -356,6 +378,7 @@ def test_a_run_may_show_pairs_in_orders_that_are_not_the_tasks_own(folders: Mapp
         (once,) = rmbench.evaluate(model, ["best_of_n"], limit=2, orders="round_robin", out=tmp_path)
     assert [dict(result.config.task) for result in (both, once)] == [{}, {"orders": "round_robin"}]
     assert both.requests.num_rows == 2 * once.requests.num_rows
+    assert {len(shown) for shown in both.requests["candidates"].to_pylist()} == {2}, "four responses, pair by pair"
     assert both.metric("consistency").n > 0
     for result in (both, once):
         verify(result, load_task("best_of_n"))

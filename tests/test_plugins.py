@@ -307,22 +307,25 @@ def test_a_card_may_be_the_text_itself_and_one_that_is_nowhere_says_where_it_was
         read_card("# No front matter\n\nText.\n")
 
 
-@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.noun)
-def test_every_plugin_can_be_loaded_and_says_what_it_is(group: plugins.PluginGroup) -> None:
-    for one in plugins.listed(group):
-        assert one.error is None, one
-        assert one.summary, one
+EVERY = [pytest.param(group, name, id=f"{group.noun} {name}") for group in GROUPS for name in plugins.names(group)]
 
 
-@pytest.mark.parametrize("group", [plugins.MODELS, plugins.POLICIES], ids=lambda group: group.noun)
-def test_every_family_declares_options_that_read_their_own_defaults(group: plugins.PluginGroup) -> None:
-    for name in plugins.names(group):
-        family = plugins.load(group, name)
-        assert getattr(family, "SOURCE", "required") in ("required", "none", "url")
-        for option in family.OPTIONS.values():
-            assert option.help
-            if option.choices:
-                assert option.default is None or option.default in option.choices
+@pytest.mark.parametrize(("group", "name"), EVERY)
+def test_every_plugin_can_be_loaded_and_says_what_it_is(group: plugins.PluginGroup, name: str) -> None:
+    plugin = plugins.load(group, name)
+    assert plugin.summary if group.attribute else plugins.summary(plugin)
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [one for one in EVERY if one.values[0] in (plugins.MODELS, plugins.POLICIES)]
+)
+def test_every_family_declares_options_that_read_their_own_defaults(group: plugins.PluginGroup, name: str) -> None:
+    family = plugins.load(group, name)
+    assert getattr(family, "SOURCE", "required") in ("required", "none", "url")
+    for option in family.OPTIONS.values():
+        assert option.help
+        if option.choices:
+            assert option.default is None or option.default in option.choices
 
 
 @pytest.mark.parametrize("name", plugins.names(plugins.SUITES))

@@ -93,6 +93,8 @@ def test_halves_are_multiplied_in_float32_and_never_all_at_once(monkeypatch: pyt
     assert room.numbers == 16 * 64, "the vocabulary is never held in float32"
     rounded = plain((states @ weight.T).float(), targets)
     assert (values - rounded).abs().max() > 1e-3, "logits in bfloat16 would be others"
+    as_asked = Vocabulary(weight, torch.bfloat16).log_probabilities(states, targets)
+    torch.testing.assert_close(as_asked, rounded, rtol=1e-5, atol=1e-5)
 
 
 def test_what_a_gpu_is_asked_for_is_the_product_that_a_cpu_makes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +157,13 @@ def test_a_model_that_does_more_to_its_logits_is_refused() -> None:
     model.lm_head.register_forward_hook(lambda module, given, logits: logits * torch.linspace(0.5, 2, logits.shape[-1]))
     with pytest.raises(ModelError, match="org/m: LlamaForCausalLM makes other logits than its output embedding does"):
         vocabulary_of(model, torch.float32, bytes_bpe(), "org/m")
+
+
+def test_weights_that_are_nan_are_not_refused_but_have_no_likelihood() -> None:
+    model = language_model("llama")
+    model.lm_head.weight.data.fill_(torch.nan)
+    vocabulary = vocabulary_of(model, torch.float32, bytes_bpe(), "org/m")
+    assert vocabulary.log_probabilities(drawn(3, 16), torch.tensor([1, 2, 3])).isnan().all()
 
 
 def language_model(kind: str) -> Any:

@@ -27,8 +27,11 @@ SWEEP = ((60, 300, 10), (200, 300, 10), (400, 100, 10), (1000, 200, 10), (200, 3
 
 _LLAMA = {"hidden_size": 512, "num_hidden_layers": 8, "intermediate_size": 1408, "num_attention_heads": 8}
 _ENCODER = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536, "num_attention_heads": 6}
+_WINDOWED = {**_LLAMA, "num_key_value_heads": 2, "head_dim": 64, "sliding_window": 512, "max_position_embeddings": 8192}
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {**_LLAMA, "num_key_value_heads": 2, "max_position_embeddings": 8192},
+    "gemma2": {**_WINDOWED, "query_pre_attn_scalar": 64},  # every second layer has the window, all have soft caps
+    "gpt_oss": {**_WINDOWED, "intermediate_size": 704, "num_local_experts": 2, "num_experts_per_tok": 2},
     "bert": {**_ENCODER, "max_position_embeddings": 2048},  # as the prototypes', so that no text is cut
     "modernbert": {
         **_ENCODER,

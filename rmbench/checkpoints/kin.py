@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rmbench.checkpoints.fingerprint import Checkpoint
+from rmbench.errors import ModelError
 
+_PROBE = "Total:  1,234.50 + 20%\n\n\tdon't x²"
 _DROPPED = ("architectures", "auto_map", "model_type", "transformers_version", "attn_implementation")
 
 
@@ -102,6 +104,24 @@ def config_of(checkpoint: Checkpoint, kin: Kin) -> Any:
     given = {**kin.fields, **(checkpoint.json("config.json") or {})}
     kept = {kin.called.get(name, name): value for name, value in given.items() if name not in _DROPPED}
     return AutoConfig.for_model(kin.model_type, **kept)
+
+
+def check_words(words: Checkpoint, tokenizer: Any) -> None:
+    """Raises ModelError where a tokenizer that transformers makes of tokenizer.model splits otherwise than that file.
+
+    It has no class for these types, so that nothing puts a space before a text where the file asks for one.
+    """
+    path = words.file("tokenizer.model")
+    if kin_of(words) is None or path is None or words.file("tokenizer.json") is not None:
+        return
+    from sentencepiece import SentencePieceProcessor  # type: ignore[import-not-found,unused-ignore]
+
+    own = list(SentencePieceProcessor(model_file=str(path)).encode(_PROBE))
+    if own != list(tokenizer(_PROBE, add_special_tokens=False)["input_ids"]):
+        raise ModelError(
+            f"{words.id}: {type(tokenizer).__name__}, which transformers makes of tokenizer.model, splits text"
+            " otherwise than that file does; put a tokenizer.json beside it, or --trust-remote-code runs its own code"
+        )
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rmbench.checkpoints.bounds import bounded, check_normalizer, check_numbers
 from rmbench.checkpoints.files import weight_paths
 from rmbench.checkpoints.fingerprint import PANIC, Checkpoint, first_line
-from rmbench.checkpoints.kin import config_of, converted, kin_of
+from rmbench.checkpoints.kin import check_words, config_of, converted, kin_of
 from rmbench.checkpoints.quantise import quantisation
 from rmbench.device import picked
 from rmbench.errors import ModelError, UsageError
@@ -165,7 +165,7 @@ def read_tokenizer(words: Checkpoint, *, trust_remote_code: bool) -> Any:
     check_normalizer(words)
     try:
         with without_panics():
-            return AutoTokenizer.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(
                 words.source, revision=words.commit, trust_remote_code=trust_remote_code
             )
     except BaseException as error:  # the tokenizers library raises bare Exceptions for broken files, and panics
@@ -173,6 +173,9 @@ def read_tokenizer(words: Checkpoint, *, trust_remote_code: bool) -> Any:
             raise
         cause = _lacking(words) or f"{type(error).__name__}: {first_line(error)}{about_code(error)}"
         raise ModelError(f"{words.id}: no tokenizer can be loaded: {cause}") from None
+    if not trust_remote_code:
+        check_words(words, tokenizer)
+    return tokenizer
 
 
 def _lacking(words: Checkpoint) -> str | None:

@@ -42,6 +42,7 @@ from rmbench.cli._options import (
     metavar="RESULT.json",
     help="A result of the same model: its calibration gives each reward a probability.",
 )
+@click.option("--tokens", is_flag=True, help="A value a token of the response too, of models that have some (dpo).")
 @reading_options
 @model_options
 @debug_option
@@ -51,6 +52,7 @@ def command(
     out: Path,
     form: str | None,
     calibrator: Path | None,
+    tokens: bool,
     columns: dict[str, str] | None,
     skip_bad_rows: bool,
     **options: Any,
@@ -75,6 +77,7 @@ def command(
     asked = {name: (spec, own) for (name, spec), own in zip(specs.items(), given, strict=True)}
     with redirect_stdout(sys.stderr):  # what a user's code prints is no result
         reading: dict[str, Any] = {"columns": columns, "skip_bad_rows": skip_bad_rows}
+        reading["ask"] = "tokens" if tokens else "reward"
         scored = score_file(asked, file, calibrator=calibrator, progress=ConsoleProgress, **reading)
     lines = [*scored.notes, *place.write(scored.columns)]
     for line in lines:

@@ -268,8 +268,8 @@ def _capped(
         scores.masked_fill_(~mask, -torch.inf)
     most = scores.amax(-1, keepdim=True)
     total = scores.sub_(most).exp_().sum(-1, keepdim=True)
-    attended = scores.div_(total).to(value.dtype).flatten(1, 2) @ value[:, 0, k]
-    return attended.view(*some.shape[:3], -1), (total.log_() + most).squeeze(-1)
+    summed = (scores.to(value.dtype).flatten(1, 2) @ value[:, 0, k]).view(*some.shape[:3], -1)
+    return summed / total.to(value.dtype), (total.log() + most).squeeze(-1)
 
 
 def _both_ways(

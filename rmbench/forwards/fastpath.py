@@ -23,7 +23,7 @@ from rmbench.types import Json
 
 # tests/test_packed.py holds each of them to one sequence at a time
 DECODERS = frozenset(
-    {"llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "olmo2", "starcoder2"}
+    {"llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "olmo2", "olmo3", "starcoder2"}
     | {"mixtral", "qwen3_moe", "gpt_oss", "gemma2", "gemma3_text", "gpt_neox", "gpt2", "opt"}
 )
 ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "electra", "modernbert"})

@@ -32,7 +32,9 @@ VERSION = 1  # of what is made of the likelihoods
 SOURCE = "required"
 _BETA = 0.1
 OPTIONS: Mapping[str, Option] = {
-    "reference": Option("the policy that it was trained from, as ID@REV or folder, with options of its own behind a ?"),
+    "reference": Option(
+        "what it was trained from, as ID@REV or folder; in a file or from Python with options of its own behind a ?"
+    ),
     "beta": Option("by what the difference to the reference is multiplied", float, _BETA),
     "free": Option("the reward where there is no reference (default: sum)", choices=("sum", "mean", "norm")),
     **likelihood.OPTIONS,

@@ -5,6 +5,13 @@ of the text; a gate, the softmax of an MLP of the state where the header of the 
 takes some objectives off others. `normals`, as URM: a linear layer gives mean and log standard deviation of each
 objective, an MLP of the same state their weights, as they are. `bins`, as LDL: an MLP gives how likely each of equally
 spaced rewards is, objective by objective, and another MLP of the same state their weights.
+
+The keys of a rule in the table of known models, besides `tensors`, the patterns of the weights:
+
+- `gate` are the tokens of the header, `temperature` is that of the softmax where config.json has no
+  `gating_temperature`, both of `gated`; `transformed` has the matrix applied to the objectives that are its heads.
+- `objectives` are their names, of `gated` and `normals`, where there are as many; else the config's labels are.
+- `bins` is how many there are, of `bins`.
 """
 
 from __future__ import annotations
@@ -14,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rmbench.checkpoints.rendering import form_of
-from rmbench.errors import ModelError
+from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded
 from rmbench.models.reader import Built, Loaded, unread
 from rmbench.types import Reward
@@ -24,6 +31,14 @@ if TYPE_CHECKING:
 
     from rmbench.checkpoints.forms import Form
     from rmbench.types import Request
+
+
+# Of each head, what its rule in the table of known models has to say, and what it may say besides `head` and `tensors`
+_KEYS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "gated": (("gate", "temperature"), ("objectives", "transformed")),
+    "normals": ((), ("objectives",)),
+    "bins": (("bins",), ()),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +189,21 @@ def layers_of(
     return torch.nn.Sequential(*modules).eval().requires_grad_(False), modules[-1].out_features
 
 
+def check_objectives(rule: Mapping[str, Any], name: str) -> None:
+    """Raises UsageError for a rule of the table that lacks what its head needs, or says what it has not."""
+    from rmbench.plugins import did_you_mean
+
+    needed, besides = _KEYS[rule["head"]]
+    keys = ("head", "tensors", *needed, *besides)
+    for key in rule:
+        if key not in keys:
+            close = did_you_mean(key, keys)
+            raise UsageError(f"{name}: unknown key {key!r} in the rule of its entry{close}; expected {', '.join(keys)}")
+    for key in needed:
+        if key not in rule:
+            raise UsageError(f"{name}: no {key!r} in the rule of its entry, which a head {rule['head']!r} needs")
+
+
 def gated(rule: Mapping[str, Any], loaded: Loaded) -> Built:
     """Objectives and a gate: `gate` are the tokens of the header, `temperature` its own where the config has none."""
     import torch
@@ -190,11 +220,11 @@ def gated(rule: Mapping[str, Any], loaded: Loaded) -> Built:
     if "reward_transform_matrix" in loaded.tensors:
         transform = loaded.tensor("reward_transform_matrix", count, count)
     reading = Gated(
-        header=tuple(_said(rule, "gate", loaded)),
+        header=tuple(rule["gate"]),
         regression=regression,
         gate=gate,
         transform=transform,
-        temperature=float(getattr(config, "gating_temperature", _said(rule, "temperature", loaded))),
+        temperature=float(getattr(config, "gating_temperature", rule["temperature"])),
         scale=loaded.tensors.get("gating.logit_scale", regression.new_ones(1)),
         names=_names(config, rule, count),
         pad_id=config.get_text_config().pad_token_id,
@@ -218,7 +248,7 @@ def bins(rule: Mapping[str, Any], loaded: Loaded) -> Built:
     """Objectives as distributions over `bins` rewards, and their weights."""
     import torch
 
-    config, width, size = loaded.model.config, loaded.width, int(_said(rule, "bins", loaded))
+    config, width, size = loaded.model.config, loaded.width, int(rule["bins"])
     gate, count = layers_of(loaded, "gating_layer.network", torch.nn.LeakyReLU, width)
     regression, rows = layers_of(loaded, "regression_layer.network", torch.nn.LeakyReLU, width)
     if rows != size * count:
@@ -226,12 +256,6 @@ def bins(rule: Mapping[str, Any], loaded: Loaded) -> Built:
     temperature = float(getattr(config, "temperature", 1.0)) if getattr(config, "softmax", False) else None
     reading = Bins(config.get_text_config().pad_token_id, regression, gate, size, temperature)
     return Built(reading, facts={"pooling": "last"})
-
-
-def _said(rule: Mapping[str, Any], key: str, loaded: Loaded) -> Any:
-    if key not in rule:
-        raise ModelError(f"{loaded.name}: the rule of its entry says no {key!r}, which a head {rule['head']!r} needs")
-    return rule[key]
 
 
 def _names(config: Any, rule: Mapping[str, Any], count: int) -> tuple[str, ...]:

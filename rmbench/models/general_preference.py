@@ -84,15 +84,11 @@ def _score(u: Sequence[float], v: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """The rule of the member: a conversation whose last token is an EOS, read there and where its first turn ends.
-
-    `doubled`: the authors' tokenizer puts special tokens around what a template wrote, also where it wrote them itself.
-    """
+    """The rule of the member: a conversation whose last token is an EOS, read there and where its first turn ends."""
 
     rendering: Rendering
     value: torch.Tensor
     blocks: torch.Tensor | None
-    doubled: bool
 
     def form(self, request: Request) -> Form | None:
         """The conversation."""
@@ -100,16 +96,10 @@ class Embedding:
 
     def placed(self, one: Encoded, request: Request) -> Encoded:
         """With an EOS for its last token, as the authors have it."""
-        rendering = self.rendering
-        before = rendering.specials[0] if self.doubled and rendering.writes[0] else []
-        ids = [*before, *one.ids]
-        most = rendering.limits.max_length or len(ids)
-        over, ids = max(0, len(ids) - most), ids[:most]
-        ids[-1] = rendering.tokenizer.eos_token_id
-        last = len(ids) - 1
-        first = rendering.encode_forms([Form(request.prompt[:1])])[0] if request.prompt else one
-        ends = last if first.error is not None else min(len(before) + len(first.ids) - 1, last)
-        return replace(one, ids=ids, reads=(ends, last), cut=one.cut + over)
+        last = len(one.ids) - 1
+        first = self.rendering.encode_forms([Form(request.prompt[:1])])[0] if request.prompt else one
+        ends = last if first.error is not None else min(len(first.ids) - 1, last)
+        return replace(one, ids=[*one.ids[:-1], self.rendering.tokenizer.eos_token_id], reads=(ends, last))
 
     def read(self, hidden: Sequence[torch.Tensor], encoded: Sequence[Encoded]) -> list[Reward]:
         """One vector a response: the embedding, and the weights of the blocks."""
@@ -123,7 +113,7 @@ class Embedding:
         return [Reward((math.nan,), vectors=(tuple(row),)) for row in rows]
 
 
-def built(loaded: Loaded, *, doubled: bool) -> Built:
+def built(loaded: Loaded) -> Built:
     """The rule over loaded weights. Raises ModelError for heads of another shape."""
     value = loaded.tensor(HEADS[0], None, loaded.width)
     dim = value.shape[0]
@@ -132,5 +122,5 @@ def built(loaded: Loaded, *, doubled: bool) -> Built:
     if loaded.rendering.tokenizer.eos_token_id is None:
         raise ModelError(f"{loaded.name}: the tokenizer has no EOS, at which the embedding is read")
     blocks = loaded.tensor(HEADS[1], dim // 2, loaded.width) if HEADS[1] in loaded.tensors else None
-    rule = Embedding(loaded.rendering, value, blocks, doubled)
+    rule = Embedding(loaded.rendering, value, blocks)
     return Built(rule, facts={"dimensions": dim, "blocks": "by the prompt" if blocks is not None else "alike"})

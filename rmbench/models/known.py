@@ -92,6 +92,7 @@ def entry_of(checkpoint: Checkpoint, asked: str | None = None) -> Entry | None:
     for one in (own, ours):
         claims = [entry for entry in one.values() if entry.is_of(checkpoint)]
         claims = [entry for entry in claims if entry.names(checkpoint)] or claims
+        claims = [entry for entry in claims if entry.architectures] or claims  # they say more than weights alone
         if len(claims) > 1:
             names = " and ".join(entry.name for entry in claims)
             raise ModelError(f"{checkpoint.id} is what {names} claim in the table of known models; ?entry=NAME chooses")

@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from rmbench.checkpoints.fingerprint import digest, first_line
 from rmbench.checkpoints.forms import Form
-from rmbench.checkpoints.notes import COMPARISON_CUT, PROMPT_CUT, RESPONSE_CUT
+from rmbench.checkpoints.notes import COMPARISON_CUT, NOT_TRAINED_WITH_SYSTEM, PROMPT_CUT, RESPONSE_CUT
 from rmbench.checkpoints.rendering import Rendering, source_of
 from rmbench.checkpoints.template import Comparing, as_text, comparing, turns_of, without_system
+from rmbench.checkpoints.vocabulary import vocabulary_of
 from rmbench.errors import ModelError, UsageError
 from rmbench.models import general_preference
 from rmbench.models.base import Encoded, Option, Subject
@@ -60,9 +61,10 @@ OPTIONS: Mapping[str, Option] = {
 _KEYS: Mapping[str, Mapping[str, type]] = {
     "pieces": {"prompt": str, "response": str, "cut": str, "tag_apart": bool, "decoded": bool},
     "letters": {"text": str, "due": bool},
-    "embedding": {"tau": float, "doubled": bool},
+    "embedding": {"tau": float},
 }
 _TAGS = ("<|source|>", "<|candidate1|>", "<|candidate2|>")
+_LEAST = 8  # tokens of a text that is cut: special ones, its tag, and some of its own
 _HEAD = ("head_layer.1.weight", "head_layer.1.bias", "head_layer.4.weight", "head_layer.4.bias")
 
 
@@ -222,19 +224,20 @@ def _letters_built(loaded: Loaded, *, begun: Begun, source: str, rule: Mapping[s
     tokens = _tokens(begun, rendering.tokenizer)
     written = _written(begun, rendering.tokenizer, source)
     as_turn, due = rule["as"] != "text", bool(rule["due"]) and not whole
-    facts = {"tokens": tokens}
+    facts, no_system = {"tokens": tokens}, begun.entry is not None and begun.entry.no_system
     if whole:
-        backbone = _of_decoder(loaded.model, tokens)
-        return Built(Letters(rendering, written, as_turn, due, True, None), backbone, "encoder", facts)
-    head = _rows(loaded, tokens)
-    return Built(Letters(rendering, written, as_turn, due, False, head), facts=facts)
+        backbone = _of_decoder(loaded.model, tokens, loaded.name)
+        return Built(Letters(rendering, written, as_turn, due, True, None, no_system), backbone, "encoder", facts)
+    vocabulary = vocabulary_of(loaded.model, loaded.head_dtype, rendering.tokenizer, loaded.name)
+    head = partial(vocabulary.logits_of, rows=tokens)
+    return Built(Letters(rendering, written, as_turn, due, False, head, no_system), facts=facts)
 
 
 @dataclass(frozen=True, slots=True)
 class Letters:
     """Rule of a language model: the logits of its two tokens, at the last position, or as a `whole` model gives them.
 
-    `head` maps hidden states [n, h] to these logits [n, 2].
+    `head` maps hidden states [n, h] to these logits [n, 2]. With `no_system` a system turn is noted.
     """
 
     rendering: Rendering
@@ -243,13 +246,18 @@ class Letters:
     due: bool
     whole: bool
     head: Any
+    no_system: bool
 
     def encode(self, requests: Sequence[Request]) -> list[Encoded]:
         """The comparison as a turn of the user, or as text, read at its last token."""
         texts = _texts(self.written, requests)
-        read = iter(self.rendering.encode_forms([self._form(*one) for one in texts if not isinstance(one, Encoded)]))
+        forms = [self._form(*one) for one in texts if not isinstance(one, Encoded)]
+        read = iter(self.rendering.encode_forms(forms))
         encoded = [one if isinstance(one, Encoded) else next(read) for one in texts]
-        return [one if one.error is not None else self._placed(one) for one in encoded]
+        return [
+            one if one.error is not None else self._placed(one, request)
+            for one, request in zip(encoded, requests, strict=True)
+        ]
 
     def read(self, hidden: Sequence[torch.Tensor], encoded: Sequence[Encoded]) -> list[Reward]:
         """Win masses: the softmax over the two logits."""
@@ -259,9 +267,16 @@ class Letters:
         logits = (states if self.head is None else self.head(states)).double()
         return [_reward(first - second) for first, second in logits.tolist()]
 
-    def _placed(self, one: Encoded) -> Encoded:
-        noted = (*one.noted, COMPARISON_CUT) if one.cut else one.noted
-        return replace(one, reads=(0 if self.whole else len(one.ids) - 1,), noted=noted)
+    def _placed(self, one: Encoded, request: Request) -> Encoded:
+        noted = [*one.noted, *[COMPARISON_CUT] * (one.cut > 0)]
+        if (
+            self.no_system
+            and not self.written.fold_system
+            and request.prompt[:1]
+            and request.prompt[0].role == "system"
+        ):
+            noted.append(NOT_TRAINED_WITH_SYSTEM)
+        return replace(one, reads=(0 if self.whole else len(one.ids) - 1,), noted=tuple(noted))
 
     def _form(self, text: str) -> Form:
         return Form((Message("user", text),), due=self.due) if self.as_turn else Form(texts=(text,), due=self.due)
@@ -271,36 +286,7 @@ def _reward(lead: float) -> Reward:
     return Reward((won(lead), won(-lead)))
 
 
-def _rows(loaded: Loaded, tokens: Sequence[int]) -> Any:
-    """What gives the logits of these tokens alone. Raises ModelError where that is not what the model itself gives."""
-    import torch
-
-    model, dtype = loaded.model, loaded.head_dtype
-    output = model.get_output_embeddings()
-    if output is None:
-        raise ModelError(f"{loaded.name}: {type(model).__name__} has no output embedding, so no logits of tokens")
-    weight = output.weight[list(tokens)].to(dtype)
-    bias = None if getattr(output, "bias", None) is None else output.bias[list(tokens)].to(dtype)
-    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-
-    def head(states: torch.Tensor) -> torch.Tensor:
-        logits = torch.nn.functional.linear(states.to(weight.device, dtype), weight, bias)
-        return logits if cap is None else torch.tanh(logits / cap) * cap
-
-    with torch.inference_mode():
-        ids = torch.tensor([list(dict.fromkeys((0, 1, *tokens)))], device=model.device)
-        own = model(input_ids=ids, use_cache=False).logits[0, -1, list(tokens)].to(weight.device, dtype)
-        ours = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, -1:])[0]
-    off, scale = float((own - ours).abs().max()), max(float(own.abs().max()), 1e-6)
-    if off > (1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2) * scale:
-        raise ModelError(
-            f"{loaded.name}: the logits of {type(model).__name__} are not its output embedding of the hidden state"
-            f" (off by {off:.2g} of {scale:.2g}); it cannot be read"
-        )
-    return head
-
-
-def _of_decoder(model: Any, tokens: Sequence[int]) -> Any:
+def _of_decoder(model: Any, tokens: Sequence[int], name: str) -> Any:
     """A module that runs all of an encoder-decoder and gives the logits of the tokens at the decoder's first position
     as the hidden state of one position, [b, 1, 2]. Raises ModelError where its decoder has no token to start with.
     """
@@ -310,7 +296,7 @@ def _of_decoder(model: Any, tokens: Sequence[int]) -> Any:
 
     start = model.config.decoder_start_token_id
     if start is None:
-        raise ModelError(f"{type(model).__name__}: config.json has no decoder_start_token_id")
+        raise ModelError(f"{name}: config.json has no decoder_start_token_id")
 
     class First(torch.nn.Module):
         def __init__(self) -> None:
@@ -335,23 +321,16 @@ def _of_decoder(model: Any, tokens: Sequence[int]) -> Any:
 
 
 def _pieces(begun: Begun, rule: Mapping[str, Any]) -> OpenedReader:
-    if begun.asked["max_length"] is not None:
-        raise UsageError(
-            f"max_length={begun.asked['max_length']}: {begun.name} has limits for each text; source_length and"
-            " candidate_length set them"
-        )
-    lengths = begun.asked["source_length"], begun.asked["candidate_length"]
-    if None in lengths or min(lengths) < 8:
-        raise UsageError(f"source_length, candidate_length: {lengths}; expected numbers of tokens, 8 or more")
+    lengths = _lengths(begun)
     hashed = {key: sha256(value.encode()).hexdigest() if key in ("prompt", "response") else value
-              for key, value in rule.items()}  # fmt: skip
+              for key, value in {**rule, "lengths": lengths}.items()}  # fmt: skip
     at_rest = opened(
-        _as_plain(begun),
+        replace(begun, asked={**begun.asked, "template": "plain", "max_length": None}),  # each text has its own limit
         "AutoModel",
         version=VERSION,
         answers=frozenset({"compare"}),
         rule=hashed,
-        build=partial(_pieces_built, begun=begun, rule=rule),
+        build=partial(_pieces_built, begun=begun, rule=rule, lengths=lengths),
         heads=_HEAD,
         uses=_uses(begun),
         most=2,
@@ -359,6 +338,20 @@ def _pieces(begun: Begun, rule: Mapping[str, Any]) -> OpenedReader:
     )
     _tags(begun.name, at_rest.rendering.tokenizer)
     return at_rest
+
+
+def _lengths(begun: Begun) -> tuple[int, int]:
+    """Tokens of a prompt and of each response, fewer where all are to fit into `max_length`. Raises UsageError."""
+    source, candidate = begun.asked["source_length"], begun.asked["candidate_length"]
+    if not source or not candidate:
+        raise UsageError(f"{begun.name}: expected source_length and candidate_length, numbers of tokens")
+    whole = source + 2 * candidate
+    most = min(begun.asked["max_length"] or whole, whole)
+    lengths = source * most // whole, candidate * most // whole
+    if min(lengths) < _LEAST:
+        told = f"{lengths[0]} tokens of a prompt and {lengths[1]} of each response"
+        raise UsageError(f"{begun.name}: {told}; expected {_LEAST} or more")
+    return lengths
 
 
 def _tags(name: str, tokenizer: Any) -> list[int]:
@@ -372,7 +365,7 @@ def _tags(name: str, tokenizer: Any) -> list[int]:
     return tags
 
 
-def _pieces_built(loaded: Loaded, *, begun: Begun, rule: Mapping[str, Any]) -> Built:
+def _pieces_built(loaded: Loaded, *, begun: Begun, rule: Mapping[str, Any], lengths: tuple[int, int]) -> Built:
     width = loaded.width
     inner, inner_bias, outer, outer_bias = (loaded.tensor(name) for name in _HEAD)
     loaded.tensor(_HEAD[0], width, 2 * width)
@@ -385,13 +378,12 @@ def _pieces_built(loaded: Loaded, *, begun: Begun, rule: Mapping[str, Any]) -> B
         return torch.nn.functional.linear(within, outer, outer_bias).mean(-1)
 
     written = _written(begun, loaded.rendering.tokenizer, rule["prompt"], *_two_of(rule["response"]))
-    lengths = begun.asked["source_length"], begun.asked["candidate_length"]
     manner = rule["cut"], rule["tag_apart"], rule["decoded"]
     rendering = loaded.rendering
     if not getattr(loaded.model.config, "position_biased_input", True):  # relative positions alone: any number
         rendering = replace(rendering, limits=replace(rendering.limits, positions=None))
     built = Pieces(rendering, written, lengths, *manner, _tags(loaded.name, loaded.rendering.tokenizer), head)
-    return Built(built, layout="encoder", facts={"source_length": lengths[0], "candidate_length": lengths[1]})
+    return Built(built, layout="encoder")
 
 
 def _two_of(response: str) -> tuple[str, str]:
@@ -420,18 +412,12 @@ class Pieces:
 
     def encode(self, requests: Sequence[Request]) -> list[Encoded]:
         """Three texts in a row, each with special tokens around it, read at the tags."""
-        texts = _texts(self.written, requests)
-        whole = [one for one in texts if not isinstance(one, Encoded)]
-        cut = [[0, 0, 0] for _ in whole]
-        if self.decoded:
-            limits = ((self.lengths[0], self.cut), *[(self.lengths[1], "right")] * 2)
-            again = [[self._again(*one) for one in zip(some, limits, strict=True)] for some in whole]
-            whole = [[text for text, _ in some] for some in again]
-            cut = [[lost for _, lost in some] for some in again]
-        pieces = iter(self.rendering.encode_forms([Form(texts=(one,)) for some in whole for one in self._tagged(some)]))
-        joined = iter([self._joined([next(pieces) for _ in self._tagged(some)], lost)
-                       for some, lost in zip(whole, cut, strict=True)])  # fmt: skip
-        return [one if isinstance(one, Encoded) else next(joined) for one in texts]
+        written = _texts(self.written, requests)
+        cut = [self._cut(texts) for texts in written if not isinstance(texts, Encoded)]
+        forms = [Form(texts=(text,)) for texts, _ in cut for text in texts]
+        pieces = iter(self.rendering.encode_forms(forms))
+        joined = iter([self._joined([next(pieces) for _ in texts], lost) for texts, lost in cut])
+        return [one if isinstance(one, Encoded) else next(joined) for one in written]
 
     def read(self, hidden: Sequence[torch.Tensor], encoded: Sequence[Encoded]) -> list[Reward]:
         """Win masses: the sigmoid of what the first response's score is above the second's."""
@@ -441,17 +427,23 @@ class Pieces:
         scores = [self.head(torch.cat([states[:, 0], states[:, at]], -1)).double() for at in (1, 2)]
         return [_reward(lead) for lead in (scores[0] - scores[1]).tolist()]
 
-    def _again(self, text: str, limit: tuple[int, str]) -> tuple[str, int]:
-        """A text cut, as the tokenizer decodes it without special tokens, and how many tokens it lost."""
-        tokenizer, (most, side) = self.rendering.tokenizer, limit
-        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        kept = ids[max(0, len(ids) - most) :] if side == "left" else ids[:most]
-        return tokenizer.decode(kept, skip_special_tokens=True), len(ids) - len(kept)
-
-    def _tagged(self, texts: Sequence[str]) -> list[str]:
+    def _cut(self, texts: Sequence[str]) -> tuple[list[str], list[int]]:
+        """The texts with their tags, and how many tokens prompt and responses have lost where they are decoded."""
+        limits = ((self.lengths[0], self.cut), (self.lengths[1], "right"), (self.lengths[1], "right"))
+        lost = [0, 0, 0]
+        if self.decoded:
+            again = [self._again(text, *limit) for text, limit in zip(texts, limits, strict=True)]
+            texts, lost = [text for text, _ in again], [count for _, count in again]
         source, first, second = texts
         opening = [_TAGS[0], source] if self.tag_apart else [_TAGS[0] + source]
-        return [*opening, _TAGS[1] + first, _TAGS[2] + second]
+        return [*opening, _TAGS[1] + first, _TAGS[2] + second], lost
+
+    def _again(self, text: str, most: int, side: str) -> tuple[str, int]:
+        """A text cut, as the tokenizer decodes it without special tokens, and how many tokens it lost."""
+        tokenizer = self.rendering.tokenizer
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        left = ids[max(0, len(ids) - most) :] if side == "left" else ids[:most]
+        return tokenizer.decode(left, skip_special_tokens=True), len(ids) - len(left)
 
     def _joined(self, pieces: Sequence[Encoded], lost: Sequence[int]) -> Encoded:
         """The pieces one after the other, each within its limit. `lost` are tokens that the three texts have lost."""
@@ -464,9 +456,9 @@ class Pieces:
         room = (most - len(source)) // 2
         responses = [self._kept(piece, room, "right") for piece in (first, second)]
         ids = [*source, *responses[0], *responses[1]]
-        whole = sum(map(len, opening)) + len(prompt), len(first), len(second)
-        kept = map(len, (source, *responses))
-        gone = [lost + had - left for lost, had, left in zip(lost, whole, kept, strict=True)]
+        had = sum(map(len, opening)) + len(prompt), len(first), len(second)
+        left = map(len, (source, *responses))
+        gone = [before + one - other for before, one, other in zip(lost, had, left, strict=True)]
         noted = dict.fromkeys(reason for one in pieces for reason in one.noted)
         noted |= dict.fromkeys([PROMPT_CUT] * bool(gone[0]) + [RESPONSE_CUT] * any(gone[1:]))
         at = len(self.rendering.specials[0])
@@ -502,7 +494,7 @@ def _embedding(begun: Begun, rule: Mapping[str, Any]) -> OpenedReader:
         version=VERSION,
         answers=frozenset({"embedding"}),
         rule=rule,
-        build=partial(general_preference.built, doubled=rule["doubled"]),
+        build=general_preference.built,
         heads=general_preference.HEADS,
     )
 

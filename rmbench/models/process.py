@@ -117,9 +117,8 @@ class Judging:
 
     def steps(self, z: Array) -> Array:
         """The rewards of the steps."""
-        if self.scale == "logit":
-            return z
-        made: Array = np.tanh(z / 2) if self.scale == "difference" else np.exp(-np.logaddexp(0, -z))
+        with np.errstate(invalid="ignore"):  # a step that was cut is nan
+            made: Array = {"logit": z, "difference": np.tanh(z / 2)}.get(self.scale, np.exp(-np.logaddexp(0, -z)))
         return made
 
     def whole(self, z: Array) -> float:

@@ -17,7 +17,7 @@ from rmbench.checkpoints.tensors import BESIDE
 from rmbench.errors import ModelError, UsageError
 from rmbench.models import reader
 from rmbench.models.base import Option
-from rmbench.models.gated import bins, gated, normals
+from rmbench.models.gated import bins, check_objectives, gated, normals
 from rmbench.models.pooled_heads import Pooled, check_rule, pooled, tensors_of
 from rmbench.models.reader import Built, Loaded, OpenedReader
 from rmbench.types import Json
@@ -71,6 +71,8 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
         raise UsageError(f"{begun.name}: a head {kind!r} in the rule of its entry; expected one of {', '.join(HEADS)}")
     if kind in ("linear", "mlp"):
         check_rule(rule, begun.name)
+    if kind in ("gated", "normals", "bins"):
+        check_objectives(rule, begun.name)
     return reader.opened(
         begun,
         "AutoModelForCausalLM" if _is_language_model(begun, kind) else "AutoModel",

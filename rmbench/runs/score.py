@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from rmbench.scoring import Asking, Progress, Session, Store
 from rmbench.scoring.usage import busy
 from rmbench.types import Array, Candidate, Message, Question, Request, Response, Reward
 
+PerResponse = Literal["reward", "tokens"]  # what can be asked about one response of which nothing else is known
 Conversation = tuple[str, str] | Sequence[Mapping[str, str]]
 
 
@@ -35,6 +36,7 @@ def score(
     model: str | Spec | Model | Opened | Callable[..., float],
     conversations: Sequence[Conversation],
     *,
+    ask: PerResponse = "reward",
     token_budget: int | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
@@ -42,14 +44,15 @@ def score(
 ) -> list[Reward]:
     """The reward of each conversation, in order: (prompt, response), or messages that end with the assistant's.
 
-    `model` and `options` are those of `evaluate`. Rewards are kept in the store. Raises UsageError for a conversation
-    that is neither.
+    `model` and `options` are those of `evaluate`; asked for `tokens`, a model that knows them gives a value a token of
+    the response as well. Rewards are kept in the store. Raises UsageError for a conversation that is neither, and
+    ModelError for a model that does not answer what is asked.
 
     >>> import rmbench
     >>> [reward.value for reward in rmbench.score("length", [("What is 2 + 2?", "4"), ("What is 2 + 2?", "four")])]
     [1.0, 4.0]
     """
-    questions = [Question(_conversation(item, place)) for place, item in enumerate(conversations)]
+    questions = [Question(replace(_conversation(item, i), ask=ask)) for i, item in enumerate(conversations)]
     asking = Asking(token_budget=token_budget, progress=progress, fresh=fresh, seed=options.get("seed", 0))
     opened = open_model(model, **options)
     with Store(cache_folder() / "rewards.sqlite") as asking.store, Session(opened, asking) as session:
@@ -75,6 +78,7 @@ def score_file(
     models: str | Mapping[str, tuple[str, Mapping[str, Any]]],
     file: Path,
     *,
+    ask: PerResponse = "reward",
     calibrator: Path | None = None,
     columns: Mapping[str, str] | None = None,
     skip_bad_rows: bool = False,
@@ -87,7 +91,7 @@ def score_file(
 
     `models` is a spec, whose `options` are those of `load_model`, or several by the name that their columns get, each
     a spec and its own options. Columns are called `reward`, of several models `reward:NAME`. `progress` makes what
-    tells how a model of that spec goes.
+    tells how a model of that spec goes. Asked for `tokens`, each has a column of that name too, a list a response.
 
     `calibrator` is a result file of the same model, whose `probability` is the calibration's: a softmax over the
     different responses to a prompt (a row's own, or those of the rows of one prompt that have one response each), as if
@@ -109,7 +113,7 @@ def score_file(
         said = progress(spec) if progress else None
         with _session(spec, said, given, **of_run) as session:
             calibration = _calibration(calibrator, session) if calibrator else None
-            rewards[name] = session.ask(_as_answered(_questions(rows.read), session.model)).rewards
+            rewards[name] = session.ask(_as_answered(_questions(rows.read, ask), session.model)).rewards
         behind = f":{name}" if len(several) > 1 else ""
         made |= {f"{column}{behind}": values for column, values in _found(rewards[name]).items()}
         notes += [f"{name}: {line}" if behind else line for line in lines_of(rows, rewards[name])]
@@ -136,8 +140,8 @@ def _session(
         yield session
 
 
-def _questions(rows: Sequence[Responses]) -> list[Question]:
-    return [Question(Request("reward", row.prompt, (one,), row.tools)) for row in rows for one in row.responses]
+def _questions(rows: Sequence[Responses], ask: PerResponse) -> list[Question]:
+    return [Question(Request(ask, row.prompt, (one,), row.tools)) for row in rows for one in row.responses]
 
 
 def _as_answered(questions: Sequence[Question], model: Model | Opened) -> Sequence[Question]:
@@ -145,7 +149,11 @@ def _as_answered(questions: Sequence[Question], model: Model | Opened) -> Sequen
 
     A response without steps is taken apart as `split_steps` does.
     """
-    if "reward" in model.answers or "steps" not in model.answers:
+    if (
+        "reward" in model.answers
+        or "steps" not in model.answers
+        or any(one.request.ask != "reward" for one in questions)
+    ):
         return questions
     return [
         Question(
@@ -189,15 +197,17 @@ def lines_of(rows: ResponseRows, rewards: Sequence[Reward]) -> list[str]:
 
 
 def _found(given: Sequence[Reward]) -> dict[str, Any]:
-    """The columns that a model's rewards are; `heads` and `noted` only where one of them has some."""
+    """The columns that a model's rewards are; `heads`, `tokens` and `noted` only where one of them has some."""
     import pyarrow as pa
 
     heads = pa.map_(pa.string(), pa.float64())
     noted = ["; ".join(reward.noted) or None for reward in given]
     heads_of = {"heads": pa.array([[(h, v[0]) for h, v in r.heads.items()] for r in given], heads)}
+    tokens = {"tokens": pa.array([list(reward.tokens) for reward in given], pa.list_(pa.float64()))}
     columns = {
         "reward": pa.array([None if math.isnan(r.value) else r.value for r in given], pa.float64()),
         **(heads_of if any(reward.heads for reward in given) else {}),
+        **(tokens if any(reward.tokens for reward in given) else {}),
         "status": pa.array([reward.status for reward in given], pa.string()),
         "detail": pa.array([reward.detail for reward in given], pa.string()),
         "n_tokens": pa.array([reward.n_tokens for reward in given], pa.int32()),

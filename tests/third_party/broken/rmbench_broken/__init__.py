@@ -1,0 +1,1 @@
+"""A package by somebody else in which nothing works."""
