@@ -178,6 +178,15 @@ def test_what_the_authors_of_a_known_model_do_is_no_fault_of_it() -> None:
     assert "as its authors read it (trimmer): the template trims" in finding.told
 
 
+def test_conversations_that_cannot_be_read_are_counted_and_the_rest_is_examined() -> None:
+    short = "{% if messages|length > 2 %}{{ raise_exception('two turns only') }}{% endif %}" + CHAT
+    diagnosis = rmbench.diagnose(Model(template=short, positions=512))
+    assert (diagnosis.failed, diagnosis["finite"].number) == (["finite"], 4)
+    assert "16 of 20 answers are numbers; 4 error: the chat template fails: two turns only" in diagnosis["finite"].told
+    assert diagnosis["batch"].verdict == "pass"
+    assert rmbench.diagnose(Model(positions=10)).failed == ["finite"]
+
+
 def test_a_template_that_refuses_is_no_failure() -> None:
     no_system = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}" + CHAT
     model = Model(template=no_system)
