@@ -46,6 +46,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/likelihood.py
+	$(BIN)/python benchmarks/process.py
 	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/large.py
 
