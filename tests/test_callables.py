@@ -137,7 +137,6 @@ def test_a_function_of_two_responses_compares_them(function: Asked, values: tupl
         (awaited, "error", "returned a function, expected a number or None"),
         (torch.zeros(1, device="meta"), "error", "returned no number: Tensor, "),
     ],
-    ids=str,
 )
 def test_what_is_no_number_is_told_of_its_row(value: Any, status: str, detail: str) -> None:
     [reward] = answers(lambda prompt, response: value)

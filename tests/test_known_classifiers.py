@@ -16,6 +16,7 @@ import torch
 from ask_models import score
 from checkpoints import make
 
+from rmbench.checkpoints.fingerprint import Checkpoint
 from rmbench.checkpoints.notes import NOT_TRAINED_WITH_SYSTEM
 from rmbench.models import known
 from rmbench.models.spec import open_model
@@ -153,3 +154,40 @@ def test_the_instruction_not_to_think_stands_behind_the_last_question(tmp_path: 
         f"<|im_start|>user\n{second} /nothink<|im_end|>\n"
         f"<|im_start|>assistant\n<think>\n\n</think>\n\n{last}<|im_end|>\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "entry"),
+    [
+        ("Skywork/Skywork-Reward-Gemma-2-27B-v0.2", "skywork-reward"),
+        ("Skywork/Skywork-Reward-Llama-3.1-8B", "skywork-reward"),
+        ("Skywork/Skywork-Reward-V2-Llama-3.1-8B-40M", "skywork-reward-v2"),
+        ("Skywork/Skywork-Reward-V2-Qwen3-0.6B", "skywork-reward-v2"),
+        ("sfairXC/FsfairX-LLaMA3-RM-v0.1", "rlhflow-bt"),
+        ("weqweasdas/RM-Mistral-7B", "rlhflow-bt"),
+        ("NCSOFT/Llama-3-OffsetBias-RM-8B", "offsetbias"),
+        ("allenai/Llama-3.1-8B-Instruct-RM-RB2", "tulu-olmo"),
+        ("allenai/Llama-3.1-Tulu-3-8B-RM", "tulu-olmo"),
+        ("allenai/OLMo-2-1124-7B-RM", "tulu-olmo"),
+        ("project-themis/Themis-RM-8B", "themis"),
+        ("Lichang-Chen/gemma_9b_odin_v2", "odin"),
+        ("nvidia/Qwen-2.5-Nemotron-32B-Reward", "qwen25-nemotron-reward"),
+        ("RLHFlow/ArmoRM-Llama3-8B-v0.1", "armorm"),
+        ("nicolinho/QRM-Llama3.1-8B", "qrm-llama3"),
+        ("nicolinho/QRM-Gemma-2-27B", "qrm-gemma2"),
+        ("LxzGordon/URM-LLaMa-3.1-8B", "urm"),
+        ("LxzGordon/URM-LLaMa-3-8B", "urm"),
+        ("infly/INF-ORM-Llama3.1-70B", "inf-orm"),
+        ("nvidia/Llama-3.1-Nemotron-70B-Reward-HF", "nemotron-reward"),
+        ("ShikaiChen/LDL-Reward-Gemma-2-27B-v0.1", "ldl"),
+        ("RLHFlow/Decision-Tree-Reward-Gemma-2-27B", "decision-tree"),
+        # reads a principle, writes a verdict, judges pairs: other models of the same people
+        ("nvidia/Llama-3.3-Nemotron-70B-Reward-Principle", None),
+        ("nvidia/Llama-3_3-Nemotron-Super-49B-GenRM", None),
+        ("NCSOFT/Llama-3-OffsetBias-8B", None),
+        ("Skywork/Skywork-Critic-Llama-3.1-8B", None),
+    ],
+)
+def test_a_model_of_the_hub_is_known_by_its_id(model: str, entry: str | None) -> None:
+    named = [one.name for one in known.entries().values() if one.names(Checkpoint(model, "c0ffee"))]
+    assert named == ([] if entry is None else [entry])
