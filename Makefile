@@ -46,7 +46,6 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/likelihood.py
-	$(BIN)/python benchmarks/process.py
 	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/large.py
 
