@@ -367,15 +367,11 @@ def doctor(spec: str) -> tuple[bool, str]:
 
 
 def _told(text: str) -> str:
-    try:
-        checks = json.loads(text)
-    except ValueError:
-        return " ".join(text.split())[-300:]
-    checks = checks.get("checks", checks) if isinstance(checks, dict) else checks
-    failed = [
-        str(one.get("check", one.get("name"))) for one in checks if one.get("status", one.get("verdict")) == "fail"
-    ]
-    return f"{len(checks)} checks" + (f", failed: {', '.join(failed)}" if failed else "")
+    """What fails, of the model and of those that it stands on, with the number."""
+    (diagnosis,) = json.loads(text)
+    findings = [one for each in (diagnosis, *diagnosis["members"]) for one in each["findings"]]
+    failed = [f"{one['check']} ({one['number']})" for one in findings if one["verdict"] == "fail"]
+    return f"{len(findings)} checks" + (f", failed: {', '.join(failed)}" if failed else "")
 
 
 def main() -> None:
