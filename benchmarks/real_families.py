@@ -1,14 +1,14 @@
 """Six models of five families on real weights and real conversations: each against its plain forward.
 
-    pip install "trl<1.14" gguf; python benchmarks/real_families.py LANGUAGE_MODEL ENCODER FOLDER [--steps 60]
-        [--conversations 100] [--longest 256] [--few 24] [--only NAME] [--no-doctor]
+    pip install "trl<1.14" gguf; python benchmarks/real_families.py FOLDER [--steps 60] [--conversations 100]
+        [--longest 256] [--few 24] [--only NAME] [--no-doctor]
 
-`real_trained.py` makes in FOLDER what is not there yet. RMBENCH_DATA names the folder of the data, of which nothing is
-measured that was trained on. Of each model: the largest difference from transformers alone, one conversation at a
-time, as a share of the largest reward; accuracy with its interval, length bias and calibration error as a result has
-them; how many pairs of `--few` conversations bfloat16 turns round; seconds of rmbench, of one at a time and of the
-common loop (eight at a time, padded), over the same few; what `rmbench doctor` says. The exit code is 1 where one is
-further off than 1e-5, or the doctor finds something.
+`real_weights.py` and `real_trained.py` make in FOLDER what is not there yet. RMBENCH_DATA names the folder of the
+data, of which nothing is measured that was trained on. Of each model: the largest difference from transformers alone,
+one conversation at a time, as a share of the largest reward; accuracy with its interval, length bias and calibration
+error as a result has them; how many pairs of `--few` conversations bfloat16 turns round; seconds of rmbench, of one
+at a time and of the common loop (eight at a time, padded), over the same few; what `rmbench doctor` says. The exit
+code is 1 where one is further off than 1e-5, or the doctor finds something.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 from real_trained import SEED, TRAINED, VERIFY, Row, answers, dialogues, solutions, train
+from real_weights import encoder, language_model
 
 import rmbench
 from rmbench.data.rows import Row as DataRow
@@ -381,8 +382,6 @@ def _told(text: str) -> str:
 def main() -> None:
     """Reads the command line, trains what is missing, measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("language_model", type=Path)
-    parser.add_argument("encoder_model", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--conversations", type=int, default=100)
@@ -394,12 +393,13 @@ def main() -> None:
     given = parser.parse_args()
     if "RMBENCH_DATA" not in os.environ:
         raise SystemExit("RMBENCH_DATA is not set; expected the folder of the data")
+    base = language_model(given.folder / "language_model")
     if not given.no_train:
-        train(given.language_model, given.encoder_model, given.folder, given.steps)
+        train(base, encoder(given.folder / "encoder_base"), given.folder, given.steps)
     right = []
     with TemporaryDirectory() as cache:
         os.environ["RMBENCH_CACHE"] = cache
-        for family in families(given.language_model, given.folder, given.conversations, given.longest, given.only):
+        for family in families(base, given.folder, given.conversations, given.longest, given.only):
             lines = measured(family, given.few)
             print("\n".join(lines), flush=True)
             right.append(float(lines[0].split(", ")[1].split()[0]) <= TOLERANCE)
