@@ -5,10 +5,11 @@
 
 `real_weights.py` and `real_trained.py` make in FOLDER what is not there yet. RMBENCH_DATA names the folder of the
 data, of which nothing is measured that was trained on. Of each model: the largest difference from transformers alone,
-one conversation at a time, as a share of the largest reward; accuracy with its interval, length bias and calibration
-error as a result has them; how many pairs of `--few` conversations bfloat16 turns round; seconds of rmbench, of one
-at a time and of the common loop (eight at a time, padded), over the same few; what `rmbench doctor` says. The exit
-code is 1 where one is further off than 1e-5, or the doctor finds something.
+one conversation at a time, as a share of the largest reward (of a policy, of the largest number that is subtracted);
+accuracy with its interval, length bias and calibration error as a result has them; how many pairs of `--few`
+conversations bfloat16 turns round; seconds of rmbench, of one at a time and of the common loop (eight at a time,
+padded), over the same few; what `rmbench doctor` says. The exit code is 1 where one is further off than 1e-5, or the
+doctor finds something.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Plain:
 @dataclass(frozen=True)
 class Family:
     """A trained model: its spec, what it is asked, the rows it is measured on, the task that they are, and the plain
-    way. `requests` are those of a row, in the order of its scores."""
+    way. `requests` gives that of a row, whose scores are in the same order."""
 
     name: str
     spec: str
@@ -95,6 +96,7 @@ class Family:
     task: Any
     data: Sequence[Mapping[str, Any]]
     plain: Plain
+    subtracted: Sequence[float] = ()  # what rewards are the differences of, as long as the plain way has run
 
 
 def loaded(folder: Path, kind: str, base: Path | None = None) -> Any:
@@ -162,6 +164,7 @@ def _pooled(logits: Sequence[Logits], row: Row, ids: Ids) -> Sequence[float]:
 def implicit(folder: Path, base: Path, rows: tuple[list[Row], list[Row]]) -> Family:
     tokenizer = tokenizer_of(folder)
     models = [loaded(place, "AutoModelForCausalLM") for place in (folder, base)]
+    subtracted: list[float] = []
 
     def read(logits: Sequence[Logits], row: Row, ids: Ids) -> Sequence[float]:
         import torch
@@ -171,10 +174,12 @@ def implicit(folder: Path, base: Path, rows: tuple[list[Row], list[Row]]) -> Fam
         for one in logits:
             log_p = one[: len(ids)].log_softmax(-1)
             sums.append(log_p[start - 1 : len(ids) - 1].gather(1, torch.tensor(ids[start:])[:, None]).sum())
+        subtracted.extend(BETA * float(one) for one in sums)
         return [BETA * float(sums[0] - sums[1])]
 
     plain = Plain(models, lambda row: templated(tokenizer, [*row["prompt"], *row["said"]]), read)
-    return Family("policy", f"dpo:{folder}?reference={base}", "reward", rows[0], said, "preference", rows[1], plain)
+    spec = f"dpo:{folder}?reference={base}"
+    return Family("policy", spec, "reward", rows[0], said, "preference", rows[1], plain, subtracted)
 
 
 # solutions step by step
@@ -339,7 +344,7 @@ def measured(family: Family, few: int) -> list[str]:
     requests = [family.requests(row) for row in family.rows]
     alone = flat(family.plain.scores(family.rows, 1))
     said = flat(ours(family.spec, requests)[0])
-    off = float(np.abs(said - alone).max() / np.abs(alone).max())
+    off = float(np.abs(said - alone).max() / np.abs([*alone, *family.subtracted]).max())
     lines = [f"{family.name}: {len(requests)} conversations, {off:.1e} of the scale from one at a time"]
     lines.append(f"  {figures(family)}")
     some = family.rows[:few]
