@@ -373,15 +373,10 @@ def doctor(spec: str) -> tuple[bool, str]:
 
 
 def _told(text: str) -> str:
-    try:
-        checks = json.loads(text)
-    except ValueError:
-        return " ".join(text.split())[-300:]
-    checks = checks.get("checks", checks) if isinstance(checks, dict) else checks
-    failed = [
-        str(one.get("check", one.get("name"))) for one in checks if one.get("status", one.get("verdict")) == "fail"
-    ]
-    return f"{len(checks)} checks" + (f", failed: {', '.join(failed)}" if failed else "")
+    (diagnosis,) = json.loads(text)
+    found = diagnosis["findings"]
+    failed = [f"{one['check']} ({one['told']})" for one in found if one["verdict"] == "fail"]
+    return f"{len(found)} checks" + (f", failed: {'; '.join(failed)}" if failed else "")
 
 
 def main() -> None:
