@@ -169,6 +169,14 @@ def test_what_a_template_does_to_texts_is_on_its_own_line(template: str, check: 
         assert made[check].number == number
 
 
+def test_a_template_that_writes_tools_calls_and_results_takes_tools() -> None:
+    given = "{% for key in call.function.arguments %} {{ key }}={{ call.function.arguments[key] }}{% endfor %}"
+    call = "{% for call in message.tool_calls or [] %}<{{ call.function.name }}" + given + ">{% endfor %}"
+    model = Model(template="{{ tools | tojson if tools else '' }}" + CHAT.replace("{{ eos", call + "{{ eos"))
+    (tools,) = (one for one in texts.findings(model, model.rendering) if one.check == "tools")
+    assert (tools.verdict, tools.number) == ("pass", 0)
+
+
 def test_what_the_authors_of_a_known_model_do_is_no_fault_of_it() -> None:
     model = Model(template=CHAT.replace("message.content", "message.content | trim"))
     assert rmbench.diagnose(model).failed == ["white-space"]

@@ -194,22 +194,24 @@ def _tools(rendering: Rendering) -> Finding:
     if not rendering.takes_tools:
         told = "it takes no tools: what needs some is refused, or written as text by tools_as_text"
         return absent("tools", told)
-    call = Message("assistant", "", (ToolCall("river_of", json.dumps({"city": "Vienna"}), "call12345"),))
-    result = Message("tool", "Danube", (), "call12345", "river_of")
+    call = Message("assistant", "", (ToolCall("river_of", json.dumps({"city": "Graz"}), "call12345"),))
+    result = Message("tool", "Mur", (), "call12345", "river_of")
     asked, answer = Message("user", _ASKED), Message("assistant", _ANSWER)
-    left_out = []
-    for name, messages, shown in (
-        ("tools", (asked, answer), "The river of a city."),
-        ("calls", (asked, call, answer), '"Vienna"'),
-        ("results", (asked, call, result, answer), "Danube"),
-    ):
-        reason: object = "not written"
-        with suppress(ValueError):
-            text = rendering.text(messages, [_TOOL], len(messages) - 1)
-            reason = None if shown in text.replace(_ANSWER, "") else reason
-        left_out += [name] if reason else []
+    tried = {
+        "tools": ((asked, answer), "The river of a city."),
+        "calls": ((asked, call, answer), "Graz"),
+        "results": ((asked, call, result, answer), "Mur"),
+    }
+    left_out = [name for name, (messages, shown) in tried.items() if not _writes(rendering, messages, shown)]
     told = "tools, calls and results are read" if not left_out else f"takes tools, and no {' or '.join(left_out)}"
     return counted("tools", len(left_out), told)
+
+
+def _writes(rendering: Rendering, messages: Sequence[Message], shown: str) -> bool:
+    """Whether a conversation with tools is written, with a text that stands in it."""
+    with suppress(ValueError):
+        return shown in rendering.text(messages, [_TOOL], len(messages) - 1)
+    return False
 
 
 def _controls(model: TokenModel, rendering: Rendering) -> Finding:
