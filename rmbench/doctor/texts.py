@@ -91,6 +91,8 @@ def of_positions(model: TokenModel, rendering: Rendering, one: Encoded) -> Findi
         return Finding(
             "positions", "fail", positions, f"{len(longer.ids):,} tokens are read in {positions:,} positions"
         )
+    if longer.error is not None and "positions" not in longer.error:
+        return absent("positions", f"a text of as many tokens is refused before: {longer.error}")
     wrong = at_its_end(model, one, positions)
     if wrong:
         return Finding("positions", "fail", positions, wrong)
