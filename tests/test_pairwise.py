@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import causal
 import pair_models
 import plain_pairs
 import pytest
@@ -127,6 +128,9 @@ def test_a_folder_is_known_again_by_what_it_holds(folder: str, family: str, fold
     assert opened.subject.settings["known"]["verified"] is True
 
 
+COMPARISON = "{{ messages[-1].content }}\nFirst: {{ responses[0] }}\nSecond: {{ responses[1] }}\nBetter:"
+
+
 def asked_once(spec: str) -> None:
     """Whatever the model answers is asked of it."""
     opened = open_model(spec)
@@ -148,8 +152,16 @@ def asked_once(spec: str) -> None:
         ("pairwise:{letters}?entry=pair-preference-model&b=A", "local/letters has one token for both"),
         ("pairwise:{letters}?entry=pair-preference-model&letter=A", "unknown option 'letter' of family 'pairwise'"),
         ("pairwise:{pairrm}?max_length=20", "11 tokens of a prompt and 4 of each response; expected 8 or more"),
-        ("pairwise:{pairrm}?ask=embedding", "ask='embedding': local/pairrm compares, and has no embeddings"),
-        ("pairwise:{letters}?entry=pair-preference-model&source_length=9", "reads one text; max_length cuts it"),
+        ("pairwise:{pairrm}?ask=embedding", "ask='embedding': local/pairrm compares by a head over three texts"),
+        ("pairwise:{pairrm}?a=1", "a='1': local/pairrm compares by a head over three texts"),
+        ("pairwise:{gpm}?as_text=true", "as_text=True: local/gpm compares embeddings"),
+        ("pairwise:{letters}?entry=pair-preference-model&source_length=9", "source_length=9: .* two tokens behind one"),
+        ("pairwise:{letters}?template={broken}", "what writes the comparison is no template"),
+        ("pairwise:{letters}?template={one}", "leaves the second response out; it is given messages, responses"),
+        ("pairwise:{letters}?template={named}", "leaves the first response out"),
+        ("pairwise:{letters}?template={promptless}", "leaves the prompt out"),
+        ("pairwise:{letters}?template={raising}", "fails on a plain one: no"),
+        ("pairwise:{bare}?template={whole}", "no chat template to make a turn of the comparison; as_text=true reads"),
         ("pairwise:{letters}?template=nowhere.jinja", "template 'nowhere.jinja': no such file"),
     ],
 )
@@ -157,6 +169,19 @@ def test_what_cannot_be_read_as_a_pair_is_one_line(
     spec: str, told: str, folders: Mapping[str, Path], tmp_path: Path
 ) -> None:
     made = dict(folders)
+    texts = {
+        "broken": "{% for",
+        "one": "{{ messages[0].content }} {{ responses[0] }}",
+        "named": "{{ messages[0].content }} {{ response_a }} {{ responses[1] }}",
+        "promptless": "{{ responses[0] }} {{ responses[1] }}",
+        "raising": "{{ raise_exception('no') }}",
+        "whole": COMPARISON,
+    }
+    for name, text in texts.items():
+        made[name] = tmp_path / f"{name}.jinja"
+        made[name].write_text(text)
+    if "{bare}" in spec:
+        made["bare"] = causal.make(tmp_path / "bare", chat=False)
     if "{headless}" in spec:
         made["headless"] = pair_models.pairrm(tmp_path / "headless", without="head_layer.4.weight")
         spec += "?entry=pairrm"
@@ -166,9 +191,6 @@ def test_what_cannot_be_read_as_a_pair_is_one_line(
     with pytest.raises((ModelError, UsageError), match=told) as raised:
         asked_once(spec.format(**made))
     assert "\n" not in str(raised.value)
-
-
-COMPARISON = "{{ messages[-1].content }}\nFirst: {{ responses[0] }}\nSecond: {{ responses[1] }}\nBetter:"
 
 
 @pytest.mark.parametrize(
