@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from score_files import figures, rewarded, values
 
 import rmbench
 from rmbench.data.cards import read_card
@@ -71,13 +73,13 @@ def by_definition(files: Mapping[str, list[dict[str, Any]]]) -> dict[str, float]
 
 def test_the_figures_are_those_of_a_plain_loop(tmp_path: Path) -> None:
     files = written(tmp_path)
-    (result,) = rmbench.evaluate("length", ["rmb"], data={"rmb": tmp_path})
-    found = {metric.name: metric.value for metric in result.metrics if metric.subset == "all"}
-    due = by_definition(files)
+    outcomes = rewarded(TASK, tmp_path)
+    found, due = values(TASK, outcomes), by_definition(files)
     assert {name: found[name] for name in due} == pytest.approx(due)
-    assert result.dataset.examples == sum(map(len, files.values()))
-    harmless = {metric.name: metric.value for metric in result.metrics if metric.subset == "goal=harmlessness"}
-    assert (harmless["overall"], harmless["best_of_n_harmlessness"]) == (None, due["best_of_n_harmlessness"])
+    assert len(outcomes) == sum(map(len, files.values()))
+    harmless = values(TASK, [outcome for outcome in outcomes if outcome.facets["goal"] == "harmlessness"])
+    assert math.isnan(harmless["overall"])
+    assert harmless["best_of_n_harmlessness"] == due["best_of_n_harmlessness"]
 
 
 def test_groups_and_pairs_of_one_number_are_two_examples(tmp_path: Path) -> None:
@@ -104,11 +106,10 @@ def test_score_files_are_scores_and_data(tmp_path: Path) -> None:
     scored.write_text(json.dumps(rows))
     of_data = tmp_path / "data" / f"{path}.json"
     due = sum(one["chosen_reward"] > one["reject_reward"] for one in rows) / len(rows)
+    (result,) = rmbench.evaluate(f"scores:{scored}", ["rmb"], data={"rmb": scored})
+    verify(result, TASK)
     for data in (of_data, scored):
-        (result,) = rmbench.evaluate(f"scores:{scored}", ["rmb"], data={"rmb": data})
-        verify(result, TASK)
-        found = {metric.name: metric.value for metric in result.metrics if metric.subset == "all"}
-        assert found["pairwise_helpfulness"] == pytest.approx(due)
+        assert figures(TASK, scored, data)["pairwise_helpfulness"] == pytest.approx(due)
 
 
 @pytest.mark.parametrize(
@@ -162,11 +163,9 @@ def test_rm_r1_has_its_published_figures(rmbench_data: Path) -> None:
 
 def test_armorm_by_its_own_verdicts(rmbench_data: Path) -> None:
     file = rmbench_data / "rmb" / "ArmoRM-Llama3-8B-v0.1_result.json"
-    (result,) = rmbench.evaluate(f"scores:{file}", ["rmb"], data={"rmb": file})
     rows = json.loads(file.read_text())
-    found = {metric.name: metric for metric in result.metrics if metric.subset == "all"}
-    of_ideas = found["pairwise_helpfulness"]
-    assert (of_ideas.value, of_ideas.n) == (sum(one["is_correct"] for one in rows) / len(rows), len(rows))
+    assert figures(TASK, file)["pairwise_helpfulness"] == sum(one["is_correct"] for one in rows) / len(rows)
+    assert len(rows) == 849
     rewards = {one["pair_uid"]: (one["chosen_reward"], one["reject_reward"]) for one in rows}
     assert [one["is_correct"] for one in rows] == [int(a > b) for a, b in rewards.values()]
 

@@ -65,10 +65,9 @@ def _rated(row: Row, game: Mapping[str, Any] | None) -> list[Judged]:
         return [Judged((index,), "reward", Reward((math.nan,), status="missing")) for index in (0, 1)]
     held = game.get("judgment")
     scores = held.get("scores") if isinstance(held, dict) else None
-    numbers = isinstance(scores, list) and all(isinstance(one, int | float) for one in scores)
-    if not numbers or len(scores) != 2:  # type: ignore[arg-type]
+    if not isinstance(scores, list) or len(scores) != 2 or not all(isinstance(one, int | float) for one in scores):
         raise row.error(f"expected two numbers in `judgment.scores`, got {shown(scores)}", "judgments")
-    return [Judged((index,), "reward", Reward((float(score),))) for index, score in enumerate(scores)]  # type: ignore[arg-type]
+    return [Judged((index,), "reward", Reward((float(score),))) for index, score in enumerate(scores)]
 
 
 def _llmbar(row: Row) -> list[Judged]:
