@@ -112,6 +112,22 @@ def test_score_files_are_scores_and_data(tmp_path: Path) -> None:
         assert figures(TASK, scored, data)["pairwise_helpfulness"] == pytest.approx(due)
 
 
+def test_a_model_that_compares_has_verdicts_and_no_rewards(tmp_path: Path) -> None:
+    path = "Pairwise_set/Helpfulness/Chat"
+    rows = [
+        {
+            "pair_uid": str(number),
+            "category_path": path,
+            "chosen_reward": None,
+            "reject_reward": None,
+            "is_correct": won,
+        }
+        for number, won in enumerate((1, 0, 1, 1))
+    ]
+    (tmp_path / "pairs_result.json").write_text(json.dumps(rows))
+    assert figures(TASK, tmp_path / "pairs_result.json")["pairwise_helpfulness"] == 0.75
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

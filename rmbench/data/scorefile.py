@@ -15,7 +15,8 @@ Seven formats, each as JSON, JSON lines or Parquet (and gzipped):
   several. rmbench's records of requests are such rows.
 - one row per pair: `chosen_reward` and `rejected_reward` (or `score_chosen` and `score_rejected`, ...), a number or a
   list of them. It joins the example of its id, or of its texts where it has them (and before its id where it has
-  several of a side, as RM-Bench's rows, whose ids repeat); else row by row, in the data's order.
+  several of a side, as RM-Bench's rows, whose ids repeat); else row by row, in the data's order. Where both are null,
+  as RMB's code writes them of a model that compares, `is_correct` (1 or 0) says whether the chosen one was preferred.
 - what the code of JudgeBench and of LLMBar writes: see `judged`.
 """
 
@@ -188,9 +189,12 @@ def _pair(row: Row, sides: tuple[str, str], number: int, seen: Counter[str]) -> 
     name = _content_of(row) if of_texts else row.name(IDS)
     name = None if name is None else _nth(name, seen)
     rewards = [(side, one) for side in sides for one in _listed(row.value[side])]
+    place, is_nth = str(number) if name is None else name, name is None
+    if [one for _, one in rewards] == [None, None] and (right := row.value.get("is_correct")) in (0, 1):
+        yield ScoreEntry(place, (0, 1), "compare", Reward((float(right), 1.0 - right)), row, is_nth=is_nth)
+        return
     for candidate, (side, one) in enumerate(rewards):
         reward = Reward((_number(row, side, one),), status="missing" if one is None else "ok")
-        place, is_nth = str(number) if name is None else name, name is None
         yield ScoreEntry(place, (candidate,), "reward", reward, row, is_nth=is_nth)
 
 
