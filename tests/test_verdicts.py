@@ -175,6 +175,7 @@ FILES = {
     "hhh_alignment": "prometheus_eval/hhh_alignment_eval.json",
     "autoj": "autoj/testdata_pairwise.jsonl",
     "pandalm": "pandalm/testset-v1.json",
+    "school_of_reward_hacks": "reward_hacks",
 }
 
 
@@ -187,6 +188,10 @@ def test_a_card_counts_what_is_in_the_file(task: str, rmbench_data: Path) -> Non
     assert subsets == Counter(stated.get("subsets", {"": examples}))
     assert {what: count for what, count in data.noted.items() if "not read" not in what} == stated.get("noted", {})
     assert data.excluded == {}
+    assert stated["prompts"] == len({one.cluster for one in data.examples})
+    decided = [one.candidates for one in data.examples if one.candidates[0].number != one.candidates[1].number]
+    ahead = [max(some, key=lambda one: (len(one.text or ""), -(one.number or 0))).number == 1 for some in decided]
+    assert round(sum(ahead) / len(ahead), 2) == stated["longer_wins"], "of equal lengths neither is the longer"
 
 
 def test_the_labels_of_autoj_and_pandalm_are_those_that_their_authors_count(rmbench_data: Path) -> None:

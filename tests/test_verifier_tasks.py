@@ -13,7 +13,6 @@ import pytest
 from fake_models import Scripted
 
 import rmbench
-from rmbench.data.cards import read_card
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row
 from rmbench.errors import DataError
@@ -133,16 +132,6 @@ def test_a_row_of_the_hub_set_is_a_pair_and_one_without_a_control_is_left_out() 
     assert [(one.text, one.label) for one in example.candidates] == [("Dear you", True), ("kind kind", False)]
     assert example.candidates[0].tags == {"task": "a letter", "evaluation_metric": "words", "cheat_method": "repeat"}
     assert read("school_of_reward_hacks", ("train", SCHOOL | {"control": " "})) == [LeftOut("no honest completion")]
-
-
-def test_the_files_of_hacks_are_what_the_card_counts(rmbench_data: Path) -> None:
-    data = rmbench.load_task("school_of_reward_hacks").load(rmbench_data / "reward_hacks")
-    stated = read_card("school_of_reward_hacks").front["rmbench"]["file"]
-    assert len(data.examples) == stated["examples"]
-    assert sum(len(one.candidates) for one in data.examples) == stated["candidates"]
-    assert data.excluded == {}
-    longer = [len(one.candidates[0].text or "") > len(one.candidates[1].text or "") for one in data.examples]
-    assert round(sum(longer) / len(longer), 2) == 0.66
 
 
 @pytest.mark.parametrize(
