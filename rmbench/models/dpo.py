@@ -99,6 +99,8 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     differently, and ModelError where one of them is no causal language model.
     """
     asked = chosen(OPTIONS, options, "dpo")
+    if not (math.isfinite(asked["beta"]) and asked["beta"] > 0):
+        raise UsageError(f"beta={asked['beta']}: expected a number above 0")
     own = {name: value for name, value in asked.items() if name in likelihood.OPTIONS and _is_given(name, value)}
     policy = Spec("likelihood", source, revision, own, text=source)
     ours = likelihood.look(policy)

@@ -32,11 +32,11 @@ from rmbench.errors import ModelError, UsageError
 from rmbench.models import general_preference
 from rmbench.models.base import Encoded, Option, Subject
 from rmbench.models.general_preference import INTRANSITIVE, GeneralPreference, won
-from rmbench.models.known import entries
+from rmbench.models.known import check_rule, entries
 from rmbench.models.reader import OPTIONS as READER_OPTIONS
 from rmbench.models.reader import Begun, Built, Loaded, OpenedReader, begin, opened, unread
 from rmbench.models.spec import Spec
-from rmbench.types import Message, Request, Reward, Use
+from rmbench.types import Message, Request, Response, Reward, Use
 
 if TYPE_CHECKING:
     import torch
@@ -57,13 +57,17 @@ OPTIONS: Mapping[str, Option] = {
                   choices=("compare", "embedding")),
 }  # fmt: skip
 
-# What the rule of an entry has to say, by its reading
-_KEYS: Mapping[str, Mapping[str, type]] = {
-    "pieces": {"prompt": str, "response": str, "cut": str, "tag_apart": bool, "decoded": bool},
-    "letters": {"text": str, "due": bool},
-    "embedding": {"tau": float},
+# What the rule of an entry has to say besides how it reads and in which orders, by its reading
+_KEYS: Mapping[str, Mapping[str, str]] = {
+    "pieces": {
+        **dict.fromkeys(("prompt", "response", "cut"), "a text"),
+        **dict.fromkeys(("tag_apart", "decoded"), "true or false"),
+    },
+    "letters": {"text": "a text", "due": "true or false"},
+    "embedding": {"tau": "a number above 0"},
 }
 _TAGS = ("<|source|>", "<|candidate1|>", "<|candidate2|>")
+_PROBES = ("rmbenchone", "rmbenchtwo")
 _LEAST = 8  # tokens of a text that is cut: special ones, its tag, and some of its own
 _HEAD = ("head_layer.1.weight", "head_layer.1.bias", "head_layer.4.weight", "head_layer.4.bias")
 
@@ -105,12 +109,7 @@ def _rule_of(begun: Begun) -> dict[str, Any]:
     keys = _KEYS.get(str(rule.get("reads")))
     if keys is None:
         raise UsageError(f"{entry.name}: rule.reads = {rule.get('reads')!r}; expected {', '.join(_KEYS)}")
-    wanted = {"reads": str, "orders": str, **keys}
-    for key, value in rule.items():
-        if not isinstance(value, wanted.get(key, ())):
-            raise UsageError(f"{entry.name}: rule.{key} = {value!r:.40}; expected {', '.join(wanted)}")
-    if missing := keys.keys() - rule.keys():
-        raise UsageError(f"{entry.name}: rule has no {', '.join(sorted(missing))}")
+    check_rule(rule, {"reads": "a text", "orders": "a text", **keys}, entry.name, tuple(keys))
     return rule
 
 
@@ -161,6 +160,19 @@ def _written(begun: Begun, tokenizer: Any, *sources: str) -> Written:
         raise ModelError(f"{begun.name}: what writes the comparison is no template: {first_line(error)}") from None
 
 
+def _check_written(written: Written, name: str) -> None:
+    """Raises UsageError where a template of the user's leaves a response out of a plain comparison."""
+    plain = Request("compare", (Message("user", "Hi"),), tuple(Response(text) for text in _PROBES))
+    try:
+        texts = " ".join(written(plain))
+    except Exception:  # a template may refuse such a conversation; each request says so for itself
+        return
+    if lost := [text for text in _PROBES if text not in texts]:
+        which = "both responses" if len(lost) == 2 else f"the {_PROBES.index(lost[0]) + 1}. response"
+        raise UsageError(f"template of {name}: it leaves {which} out; expected {{{{ responses[0] }}}} and"
+                         " {{ responses[1] }} in it")  # fmt: skip
+
+
 def _texts(written: Written, requests: Sequence[Request]) -> list[list[str] | Encoded]:
     """The texts of each request, or why there are none."""
     texts: list[list[str] | Encoded] = []
@@ -194,7 +206,10 @@ def _letters(begun: Begun, rule: Mapping[str, Any]) -> OpenedReader:
         most=2,
         orders=rule.get("orders"),
     )
-    _tokens(begun, at_rest.rendering.tokenizer)
+    tokenizer = at_rest.rendering.tokenizer
+    _tokens(begun, tokenizer)
+    if rule.get("orders") is None:  # no entry's
+        _check_written(_written(begun, tokenizer, source), begun.name)
     return at_rest
 
 
@@ -210,7 +225,7 @@ def _tokens(begun: Begun, tokenizer: Any) -> list[int]:
     for option in ("a", "b"):
         text = begun.asked[option]
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if len(ids) != 1:
+        if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
             parts = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(ids)))
             raise UsageError(f"{option}={text!r}: {begun.name} has {len(ids)} tokens for it ({parts}); expected one")
         tokens += ids
