@@ -149,6 +149,8 @@ def asked_once(spec: str) -> None:
         ("pairwise:{pairrm}?max_length=20", "11 tokens of a prompt and 4 of each response; expected 8 or more"),
         ("pairwise:{pairrm}?ask=embedding", "ask='embedding': local/pairrm compares, and has no embeddings"),
         ("pairwise:{letters}?entry=pair_preference_model&source_length=9", "reads one text; max_length cuts it"),
+        ("pairwise:{letters}?template={one}", r"it leaves the 2. response out; expected {{ responses\[0\] }} and"),
+        ("pairwise:{letters}?template={none}", r"it leaves both responses out; expected"),
         ("pairwise:{letters}?template=nowhere.jinja", "template 'nowhere.jinja': no such file"),
     ],
 )
@@ -156,6 +158,9 @@ def test_what_cannot_be_read_as_a_pair_is_one_line(
     spec: str, told: str, folders: Mapping[str, Path], tmp_path: Path
 ) -> None:
     made = dict(folders)
+    for name, text in {"one": "{{ responses[0] }} or not?", "none": "{{ messages[-1].content }}"}.items():
+        made[name] = tmp_path / f"{name}.jinja"
+        made[name].write_text(text)
     if "{headless}" in spec:
         made["headless"] = pair_models.pairrm(tmp_path / "headless", without="head_layer.4.weight")
         spec += "?entry=pairrm"
