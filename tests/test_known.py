@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 
 import causal
@@ -227,3 +228,34 @@ def test_weights_tell_where_the_config_says_no_architecture(tmp_path: Path) -> N
     del config["architectures"]
     (folder / "config.json").write_text(json.dumps(config))
     assert open_model(str(folder)).subject.settings["known"] == {"entry": "armorm", "verified": True}
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks for it
+@pytest.mark.parametrize(("auto", "task"), [("AutoModel", None), ("AutoModelForCausalLM", "CAUSAL_LM")])
+def test_an_adapter_is_what_its_base_is_and_may_bring_the_head(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, auto: str, task: str | None
+) -> None:
+    import transformers
+
+    peft = pytest.importorskip("peft")
+    table(tmp_path, monkeypatch)
+    adapter = tmp_path / "adapter"
+    with warnings.catch_warnings(action="ignore"):
+        model = getattr(transformers, auto).from_pretrained(folder)
+        wanted = peft.LoraConfig(task_type=task, r=2, target_modules=["q_proj"], init_lora_weights=False)
+        peft.get_peft_model(model, wanted).save_pretrained(adapter)
+    opened = open_model(str(adapter))
+    assert (opened.subject.family, opened.subject.settings["known"]["entry"]) == ("value_head", "mine")
+    (plain,), (adapted,) = (score(open_model(str(one)), [ASKED]) for one in (folder, adapter))
+    assert adapted.value != pytest.approx(plain.value, abs=1e-3)
+    weights = load_file(adapter / "adapter_model.safetensors")
+    head = {"base_model.model.reward_line.weight": 2 * torch.linspace(-1, 1, 64)[None]}
+    save_file(weights | head, adapter / "adapter_model.safetensors")
+    for spec in (f"{adapter}", f"{folder}?adapter={adapter}"):
+        with warnings.catch_warnings(action="error", category=UserWarning):
+            (twice,) = score(open_model(spec), [ASKED])
+        assert twice.value == pytest.approx(2 * adapted.value, rel=1e-5)
+    save_file(weights | {"base_model.model.reward_line.lora_A.weight": torch.ones(2, 64)},
+              adapter / "adapter_model.safetensors")  # fmt: skip
+    with pytest.raises(ModelError, match=r"it adapts a head, by reward_line.lora_A.weight; expected one that is saved"):
+        open_model(f"value_head:{folder}?adapter={adapter}").start("cpu")

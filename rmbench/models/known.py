@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rmbench import bounded
+from rmbench.checkpoints.adapters import base_of
 from rmbench.checkpoints.files import SAFE_INDEX, has_weights, shapes_of, weight_paths
 from rmbench.checkpoints.fingerprint import Checkpoint
 from rmbench.checkpoints.tensors import BESIDE
@@ -79,8 +80,10 @@ class Entry:
         return bool(self.architectures) if names is None else set(self.weights) <= names
 
 
-def entry_of(checkpoint: Checkpoint, asked: str | None = None) -> Entry | None:
+def entry_of(checkpoint: Checkpoint, asked: str | None = None, base: str | None = None) -> Entry | None:
     """The entry that `asked` names, else the one that the checkpoint is known by; None where there is none.
+
+    An adapter that is not known itself, and brings no head of another task, is what its base is, or the `base` given.
 
     Raises UsageError for a name that is not there, and ModelError where several entries claim the checkpoint.
     """
@@ -95,6 +98,20 @@ def entry_of(checkpoint: Checkpoint, asked: str | None = None) -> Entry | None:
                 f"entry={asked!r}: no known model is called so{did_you_mean(asked, table)}; see rmbench list models"
             )
         return table[asked]
+    adapter = checkpoint.json("adapter_config.json")
+    if (claimed := _claiming(checkpoint)) is not None or adapter is None:
+        return claimed
+    try:
+        of_base = _claiming(base_of(checkpoint, adapter, base))
+    except ModelError:  # that is said where the adapter is opened
+        return None
+    heads = {"SEQ_CLS": "classifier", "TOKEN_CLS": "process"}
+    is_alike = of_base is not None and of_base.family == heads.get(str(adapter.get("task_type")), of_base.family)
+    return of_base if is_alike else None
+
+
+def _claiming(checkpoint: Checkpoint) -> Entry | None:
+    """The entry that a checkpoint is known by. Raises ModelError where several claim it."""
     own, ours = (dict(tables) for tables in _tables())
     for one in (own, ours):
         claims = [entry for entry in one.values() if entry.is_of(checkpoint)]

@@ -166,7 +166,7 @@ def begin(
         raise UsageError(f"max_length={asked['max_length']!r}: expected a number of tokens")
     named_dtype("head dtype", asked["head_dtype"])
     checkpoint = locate(source, revision)
-    entry = entry_of(checkpoint, asked["entry"])
+    entry = entry_of(checkpoint, asked["entry"], asked["base"])
     if entry is not None:
         _check_entry(entry, family, source, checkpoint.id, allowed=asked["allow_unverified"])
         own = read_options(entry.options, declared, f"the entry {entry.name}, of family {family}")

@@ -434,7 +434,7 @@ def _family_of(source: str, revision: str | None, options: Mapping[str, Any]) ->
     config = checkpoint.json("adapter_config.json") or checkpoint.json("config.json")
     if config is None:
         raise ModelError(f"{source}: no config.json or adapter_config.json; a checkpoint has one")
-    if (entry := entry_of(checkpoint, options.get("entry"))) is not None:
+    if (entry := entry_of(checkpoint, options.get("entry"), options.get("base"))) is not None:
         return entry.family
     named, code = config.get("architectures"), config.get("auto_map")
     architectures = [str(name) for name in named] if isinstance(named, list) else []

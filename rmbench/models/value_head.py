@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rmbench.checkpoints.adapters import revision_of
 from rmbench.checkpoints.files import has_weights, shapes_of, weight_paths
-from rmbench.checkpoints.fingerprint import Checkpoint, in_one_line
+from rmbench.checkpoints.fingerprint import Checkpoint, in_one_line, locate
 from rmbench.checkpoints.tensors import BESIDE
 from rmbench.errors import ModelError, UsageError
 from rmbench.models import known, reader
@@ -89,8 +90,13 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
 
 def _is_language_model(begun: reader.Begun, kind: str) -> bool:
     """Whether a checkpoint is read with its head for words, which those of known models may lack."""
-    if kind == "vocabulary" or begun.checkpoint.file("adapter_config.json") is not None:
+    if kind == "vocabulary":
         return True
+    adapter = begun.checkpoint.json("adapter_config.json")
+    if adapter is None and begun.asked["adapter"] is not None:
+        adapter = locate(*revision_of(begun.asked["adapter"])).json("adapter_config.json")
+    if adapter is not None:
+        return begun.entry is None or adapter.get("task_type") == "CAUSAL_LM"  # as it was put on
     named = (begun.checkpoint.json("config.json") or {}).get("architectures") or ()
     return begun.entry is None and any(str(one).endswith(_LANGUAGE) for one in named)
 
