@@ -272,9 +272,14 @@ def test_options_that_cannot_be_are_one_line(policy: Path, options: str, told: s
         open_model(f"dpo:{policy}?{options}")
 
 
-def test_a_reference_that_is_the_policy_and_a_view_without_it_are_one_line(policy: Path, reference: Path) -> None:
-    with pytest.raises(UsageError, match="is the policy itself: every reward would be 0"):
-        open_model(f"dpo:{policy}?reference={policy}")
+def test_a_reference_that_is_the_policy_gives_zeros_and_a_view_without_it_is_one_line(
+    policy: Path, reference: Path
+) -> None:
+    with pytest.warns(
+        UserWarning, match="^local/policy: its reference is the policy itself, so that every reward is 0"
+    ):
+        same = open_model(f"dpo:{policy}?reference={policy}")
+    assert {reward.value for reward in score(same, ASKED)} == {0.0}
     with pytest.raises(UsageError, match="free=norm: it is of a policy without reference"):
         open_model(f"dpo:{policy}?reference={reference}&free=norm")
 
