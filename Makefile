@@ -37,14 +37,18 @@ prove-full: .venv/ready
 	$(BIN)/python benchmarks/tiers.py --full
 	$(BIN)/python benchmarks/compare.py --full
 	$(BIN)/python benchmarks/fingerprints.py
-	$(BIN)/pip install -q -c constraints.txt trl bitsandbytes torchao
+	$(BIN)/pip install -q -c constraints.txt trl bitsandbytes torchao gguf
 	$(BIN)/python benchmarks/trainers.py
+	$(BIN)/pip install -q -c constraints.txt 'trl<1.14'  # the last with PRMTrainer
+	[ -z "$$RMBENCH_DATA" ] || $(BIN)/python benchmarks/real_families.py .demo/real
+	[ -z "$$RMBENCH_DATA" ] || $(BIN)/python benchmarks/gemma.py .demo/gemma-3-270m
 	$(BIN)/pytest tests/test_checkpoints.py -k 'nf4 or torchao'
 
 bench: .venv/bench
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/likelihood.py
+	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/large.py
 
 lint: .venv/ready

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +13,7 @@ import pytest
 import torch
 from checkpoints import CHAT, bytes_bpe, make
 from fake_models import MeanOf, Scripted, TinyTokenModel
+from families import READY, Case
 
 import rmbench
 from rmbench.checkpoints.fingerprint import locate
@@ -21,7 +22,7 @@ from rmbench.cli import main
 from rmbench.doctor import CHECKS, Diagnosis, Finding, texts
 from rmbench.doctor.conversations import CONVERSATIONS, requests_of
 from rmbench.models.base import Encoded, Subject
-from rmbench.types import Ask, Request, Reward
+from rmbench.types import Ask, GenerationRequest, Message, Request, Response, Reward
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,16 +48,32 @@ class Means(torch.nn.Module):
         return SimpleNamespace(last_hidden_state=states)
 
 
+class Whole(Means):
+    """A class that reads by a rule of its own and is given one sequence at a time: the last that the mask shows."""
+
+    alone = True
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any) -> SimpleNamespace:
+        masks = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        rows = [self.logits(ids[mask.bool()][None]) for ids, mask in zip(input_ids, masks, strict=True)]
+        return SimpleNamespace(last_hidden_state=torch.cat(rows)[:, None])
+
+    def logits(self, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        states = super().forward(ids, mask).last_hidden_state
+        last = states.shape[1] - 1 if mask is None else (mask * torch.arange(mask.shape[1])).argmax(1)
+        return states[torch.arange(len(ids)), last]
+
+
 class Model:
     """A TokenModel over `Means` with a template, in memory."""
 
-    layout = "causal"
     fingerprint = None
     answers: frozenset[Ask] = frozenset({"reward"})
     subject = Subject("tests/means", "tests")
 
-    def __init__(self, ill: str = "", template: str = CHAT, **limits: Any) -> None:
-        self.ill, self.backbone = ill, Means(ill)
+    def __init__(self, ill: str = "", template: str = CHAT, backbone: type[Means] = Means, **limits: Any) -> None:
+        self.ill, self.backbone = ill, backbone(ill)
+        self.layout = "encoder" if backbone is Whole else "causal"
         tokenizer = bytes_bpe()
         tokenizer.chat_template = template
         self.rendering = choose(tokenizer, None, Limits(**limits), "tests/means")
@@ -67,7 +84,8 @@ class Model:
             encoded = [replace(one, ids=one.ids or [1] * 999, error=None) for one in encoded]
         if self.ill == "silent":
             encoded = [replace(one, noted=()) for one in encoded]
-        return [replace(one, reads=(len(one.ids) - 1,)) for one in encoded]
+        whole = isinstance(self.backbone, Whole)
+        return [replace(one, reads=(0 if whole else len(one.ids) - 1,)) for one in encoded]
 
     def read(self, hidden: Sequence[torch.Tensor], encoded: Sequence[Encoded]) -> list[Reward]:
         values = [float(states.double().sum()) for states in hidden]
@@ -78,7 +96,7 @@ class Model:
         ]
 
     def own(self, one: Encoded) -> Reward:
-        states = self.backbone(torch.tensor([list(one.ids)])).last_hidden_state[0, -1]
+        states = self.backbone(torch.tensor([[int(token) for token in one.ids]])).last_hidden_state[0, -1]
         return Reward((float(states.double().sum()) * (-1 if self.ill == "other head" else 1),))
 
 
@@ -104,6 +122,14 @@ def test_a_broken_model_fails_on_its_own_line(ill: str, check: str | None) -> No
     diagnosis = rmbench.diagnose(Model(ill, positions=512))
     assert diagnosis.failed == ([check] if check else [])
     assert [one.check for one in diagnosis.findings] == [*CHECKS]
+
+
+def test_what_padding_does_to_a_class_that_is_run_alone_is_said() -> None:
+    assert rmbench.diagnose(Model(backbone=Whole, positions=512)).failed == []
+    diagnosis = rmbench.diagnose(Model("blind", backbone=Whole, positions=512))
+    assert diagnosis.failed == ["padding"]
+    assert "rmbench runs each sequence alone" in diagnosis["padding"].told
+    assert diagnosis["batch"].verdict == "pass"
 
 
 # What begins the text and what begins a turn end alike
@@ -143,6 +169,14 @@ def test_what_a_template_does_to_texts_is_on_its_own_line(template: str, check: 
         assert made[check].number == number
 
 
+def test_a_template_that_writes_tools_calls_and_results_takes_tools() -> None:
+    given = "{% for key in call.function.arguments %} {{ key }}={{ call.function.arguments[key] }}{% endfor %}"
+    call = "{% for call in message.tool_calls or [] %}<{{ call.function.name }}" + given + ">{% endfor %}"
+    model = Model(template="{{ tools | tojson if tools else '' }}" + CHAT.replace("{{ eos", call + "{{ eos"))
+    (tools,) = (one for one in texts.findings(model, model.rendering) if one.check == "tools")
+    assert (tools.verdict, tools.number) == ("pass", 0)
+
+
 def test_what_the_authors_of_a_known_model_do_is_no_fault_of_it() -> None:
     model = Model(template=CHAT.replace("message.content", "message.content | trim"))
     assert rmbench.diagnose(model).failed == ["white-space"]
@@ -150,6 +184,15 @@ def test_what_the_authors_of_a_known_model_do_is_no_fault_of_it() -> None:
     finding = rmbench.diagnose(model)["white-space"]
     assert (finding.verdict, finding.number) == ("pass", 15)
     assert "as its authors read it (trimmer): the template trims" in finding.told
+
+
+def test_conversations_that_cannot_be_read_are_counted_and_the_rest_is_examined() -> None:
+    short = "{% if messages|length > 2 %}{{ raise_exception('two turns only') }}{% endif %}" + CHAT
+    diagnosis = rmbench.diagnose(Model(template=short, positions=512))
+    assert (diagnosis.failed, diagnosis["finite"].number) == (["finite"], 4)
+    assert "16 of 20 answers are numbers; 4 error: the chat template fails: two turns only" in diagnosis["finite"].told
+    assert diagnosis["batch"].verdict == "pass"
+    assert rmbench.diagnose(Model(positions=10)).failed == ["finite"]
 
 
 def test_a_template_that_refuses_is_no_failure() -> None:
@@ -224,6 +267,56 @@ def test_a_model_that_runs_its_own_work_is_held_to_itself() -> None:
     assert rmbench.diagnose(Scripted(forgetful)).failed == ["deterministic"]
     compared = Scripted(lambda request: Reward((0.6, 0.4)), ["compare"])
     assert rmbench.diagnose(compared).failed == []
+
+
+class Writer:
+    """A policy that writes the number of characters it is shown, or of how often it was asked."""
+
+    fingerprint = None
+    subject = Subject("tests/writer", "tests")
+
+    def __init__(self, *, counts: bool = False) -> None:
+        self.counts, self.calls = counts, 0
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, Response]]:
+        for index, request in enumerate(requests):
+            self.calls += 1
+            yield index, Response(str(self.calls if self.counts else len(request.prompt[0].text)))
+
+
+class Judge:
+    """Rates a response by what its policy writes about it."""
+
+    answers: frozenset[Ask] = frozenset({"reward"})
+    fingerprint = "judge:1"
+    subject = Subject("tests/judge", "tests")
+
+    def __init__(self, policy: Writer) -> None:
+        self.policy = policy
+
+    def ask(self, request: Request, written: Sequence[Response]) -> Sequence[GenerationRequest]:
+        return [] if written else [GenerationRequest((Message("user", request.responses[0].text or ""),))]
+
+    def verdict(self, request: Request, written: Sequence[Response]) -> Reward:
+        return Reward((float(written[-1].text or "nan"),))
+
+
+def test_a_judge_is_asked_twice() -> None:
+    diagnosis = rmbench.diagnose(Judge(Writer()))  # type: ignore[arg-type]
+    assert diagnosis.failed == []
+    assert diagnosis["bos-eos"].told == "its policy writes"
+    assert rmbench.diagnose(Judge(Writer(counts=True))).failed == ["deterministic"]  # type: ignore[arg-type]
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("case", READY, ids=str)
+def test_a_sound_checkpoint_of_every_family_passes(case: Case, tmp_path: Path) -> None:
+    """But for the orders of ten pairs: random weights may rate two answers alike."""
+    folder = case.written(tmp_path / "model", 0)
+    diagnosis = rmbench.diagnose(case.spec(folder))
+    assert set(diagnosis.failed) <= {"dtype"}
+    assert diagnosis["batch"].verdict == "pass"
+    assert all(member["shared-prefix"].verdict == "pass" for member in diagnosis.members if case.packed)
 
 
 def test_members_have_a_table_each() -> None:

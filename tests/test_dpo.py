@@ -142,13 +142,6 @@ def test_token_by_token_where_a_run_asks(policy: Path, reference: Path) -> None:
         assert reward.value == pytest.approx(sum(reward.tokens), abs=1e-4)
 
 
-def test_neighbours_and_the_side_of_a_batch_move_nothing(policy: Path, reference: Path) -> None:
-    spec = f"dpo:{policy}?reference={reference}"
-    together = score(open_model(spec), ASKED)
-    alone = [score(open_model(spec), [request])[0] for request in ASKED[:3]]
-    assert all(close(one.value, other.value) for one, other in zip(together, alone, strict=False))
-
-
 def test_sequences_that_share_their_prompt_in_one_row_have_the_likelihoods_that_they_have_alone(
     policy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import causal
 import pair_models
 import plain_pairs
 import pytest
@@ -20,6 +21,7 @@ from rmbench.errors import ModelError, UsageError
 from rmbench.models.spec import open_model
 from rmbench.plugins import load_task
 from rmbench.results.verify import verify
+from rmbench.runs.loading import load_tasks
 from rmbench.scoring import Store, Usage
 from rmbench.types import Message, Request, Response, Reward
 
@@ -63,11 +65,11 @@ def better(folder: Path, prompt: Any, *responses: str) -> float:
 # name of the checkpoint, options of the spec, and its authors' reading
 KNOWN: Mapping[str, tuple[str, str, Any]] = {
     "pairrm": ("pairrm", "", conversation),
-    "better_pairrm": ("pairrm", "?entry=better_pairrm", better),
-    "pair_preference_model": ("letters", "?entry=pair_preference_model", plain_pairs.slic),
+    "better-pairrm": ("pairrm", "?entry=better-pairrm", better),
+    "pair-preference-model": ("letters", "?entry=pair-preference-model", plain_pairs.slic),
     "steamshp": ("steamshp", "?entry=steamshp", plain_pairs.steamshp),
-    "general_preference_model": ("gpm", "", plain_pairs.gpm),
-    "a general preference model without blocks": ("flat", "?entry=general_preference_model", plain_pairs.gpm),
+    "general-preference-model": ("gpm", "", plain_pairs.gpm),
+    "a general preference model without blocks": ("flat", "?entry=general-preference-model", plain_pairs.gpm),
 }
 
 
@@ -90,7 +92,7 @@ def test_a_known_model_compares_as_its_authors_have_it(entry: str, folders: Mapp
         ("pairrm", "?source_length=40&candidate_length=16",
          lambda folder, prompt, *responses: plain_pairs.pairrm(
              folder, plain_pairs.pairrm_ids(folder, prompt[0]["content"], *responses, most=40, each=16))),
-        ("pairrm", "?entry=better_pairrm&source_length=40&candidate_length=16",
+        ("pairrm", "?entry=better-pairrm&source_length=40&candidate_length=16",
          lambda folder, prompt, *responses: plain_pairs.pairrm(
              folder, plain_pairs.better_pairrm_ids(folder, prompt, *responses, most=40, each=16))),
         ("steamshp", "?entry=steamshp&max_length=60",
@@ -109,7 +111,7 @@ def test_what_is_too_long_is_cut_where_its_authors_cut_it(
     assert any("cut" in reason for reason in reward.noted)
 
 
-@pytest.mark.parametrize("options", ["", "?entry=better_pairrm"])
+@pytest.mark.parametrize("options", ["", "?entry=better-pairrm"])
 def test_a_limit_of_all_pieces_together_is_shared_out(options: str, folders: Mapping[str, Path]) -> None:
     spec = f"pairwise:{folders['pairrm']}{options}"
     pair = request(({"role": "user", "content": LONG},), LONG, LONG)
@@ -124,6 +126,9 @@ def test_a_folder_is_known_again_by_what_it_holds(folder: str, family: str, fold
     opened = open_model(str(folders[folder]))
     assert (opened.subject.family, opened.answers) == (family, {"compare"})
     assert opened.subject.settings["known"]["verified"] is True
+
+
+COMPARISON = "{{ messages[-1].content }}\nFirst: {{ responses[0] }}\nSecond: {{ responses[1] }}\nBetter:"
 
 
 def asked_once(spec: str) -> None:
@@ -143,14 +148,20 @@ def asked_once(spec: str) -> None:
         ("classifier:{steamshp}", "T5ForConditionalGeneration, which has no reward head"),
         ("pairwise:{headless}", "no head_layer.4.weight in the checkpoint, which has head_layer.1.bias"),
         ("pairwise:{odd}", "value_head.weight has 5 rows; expected an even number"),
-        ("pairwise:{letters}?entry=pair_preference_model&a=Answer A", "a='Answer A': local/letters has [0-9]+ tokens"),
-        ("pairwise:{letters}?entry=pair_preference_model&b=A", "local/letters has one token for both"),
-        ("pairwise:{letters}?entry=pair_preference_model&letter=A", "unknown option 'letter' of family 'pairwise'"),
+        ("pairwise:{letters}?entry=pair-preference-model&a=Answer A", "a='Answer A': local/letters has [0-9]+ tokens"),
+        ("pairwise:{letters}?entry=pair-preference-model&b=A", "local/letters has one token for both"),
+        ("pairwise:{letters}?entry=pair-preference-model&letter=A", "unknown option 'letter' of family 'pairwise'"),
         ("pairwise:{pairrm}?max_length=20", "11 tokens of a prompt and 4 of each response; expected 8 or more"),
-        ("pairwise:{pairrm}?ask=embedding", "ask='embedding': local/pairrm compares, and has no embeddings"),
-        ("pairwise:{letters}?entry=pair_preference_model&source_length=9", "reads one text; max_length cuts it"),
-        ("pairwise:{letters}?template={one}", r"it leaves the 2. response out; expected {{ responses\[0\] }} and"),
-        ("pairwise:{letters}?template={none}", r"it leaves both responses out; expected"),
+        ("pairwise:{pairrm}?ask=embedding", "ask='embedding': local/pairrm compares by a head over three texts"),
+        ("pairwise:{pairrm}?a=1", "a='1': local/pairrm compares by a head over three texts"),
+        ("pairwise:{gpm}?as_text=true", "as_text=True: local/gpm compares embeddings"),
+        ("pairwise:{letters}?entry=pair-preference-model&source_length=9", "source_length=9: .* two tokens behind one"),
+        ("pairwise:{letters}?template={broken}", "what writes the comparison is no template"),
+        ("pairwise:{letters}?template={one}", "leaves the second response out; it is given messages, responses"),
+        ("pairwise:{letters}?template={named}", "leaves the first response out"),
+        ("pairwise:{letters}?template={promptless}", "leaves the prompt out"),
+        ("pairwise:{letters}?template={raising}", "fails on a plain one: no"),
+        ("pairwise:{bare}?template={whole}", "no chat template to make a turn of the comparison; as_text=true reads"),
         ("pairwise:{letters}?template=nowhere.jinja", "template 'nowhere.jinja': no such file"),
     ],
 )
@@ -158,21 +169,28 @@ def test_what_cannot_be_read_as_a_pair_is_one_line(
     spec: str, told: str, folders: Mapping[str, Path], tmp_path: Path
 ) -> None:
     made = dict(folders)
-    for name, text in {"one": "{{ responses[0] }} or not?", "none": "{{ messages[-1].content }}"}.items():
+    texts = {
+        "broken": "{% for",
+        "one": "{{ messages[0].content }} {{ responses[0] }}",
+        "named": "{{ messages[0].content }} {{ response_a }} {{ responses[1] }}",
+        "promptless": "{{ responses[0] }} {{ responses[1] }}",
+        "raising": "{{ raise_exception('no') }}",
+        "whole": COMPARISON,
+    }
+    for name, text in texts.items():
         made[name] = tmp_path / f"{name}.jinja"
         made[name].write_text(text)
+    if "{bare}" in spec:
+        made["bare"] = causal.make(tmp_path / "bare", chat=False)
     if "{headless}" in spec:
         made["headless"] = pair_models.pairrm(tmp_path / "headless", without="head_layer.4.weight")
         spec += "?entry=pairrm"
     if "{odd}" in spec:
         made["odd"] = pair_models.gpm(tmp_path / "odd", dim=5, blocks=False)
-        spec += "?entry=general_preference_model"
+        spec += "?entry=general-preference-model"
     with pytest.raises((ModelError, UsageError), match=told) as raised:
         asked_once(spec.format(**made))
     assert "\n" not in str(raised.value)
-
-
-COMPARISON = "{{ messages[-1].content }}\nFirst: {{ responses[0] }}\nSecond: {{ responses[1] }}\nBetter:"
 
 
 @pytest.mark.parametrize(
@@ -219,7 +237,7 @@ def test_another_template_or_another_letter_is_another_model(folders: Mapping[st
     assert one == same
     assert len({one, other, letter}) == 3
     known = [open_model(f"pairwise:{folders['pairrm']}{rest}").fingerprint
-             for rest in ("", "?entry=pairrm", "?entry=better_pairrm", "?candidate_length=100")]  # fmt: skip
+             for rest in ("", "?entry=pairrm", "?entry=better-pairrm", "?candidate_length=100")]  # fmt: skip
     assert known[0] == known[1]
     assert len(set(known)) == 3
 
@@ -323,7 +341,7 @@ def test_what_was_compared_is_never_compared_again(
 def test_alike_responses_tie_over_both_orders(asked: Mapping[str, tuple[Any, list[Reward]]]) -> None:
     for entry, (_, rewards) in asked.items():
         first, second = rewards[list(ODD).index("alike")].values
-        if entry == "general_preference_model":
+        if entry == "general-preference-model":
             assert first == second == 0.5
         # both orders are one request: what stands first gains in one what it loses in the other
         assert (first - second) + (second - first) == 0
@@ -338,7 +356,7 @@ def test_a_conversation_that_its_authors_cannot_show_is_refused(folders: Mapping
         "the comparison cannot be written: PairRM takes turns of user and assistant in turn, the last of them of the"
         " user",
     )
-    for spec in (f"{model}?fold_system=true", f"pairwise:{folders['letters']}?entry=pair_preference_model"):
+    for spec in (f"{model}?fold_system=true", f"pairwise:{folders['letters']}?entry=pair-preference-model"):
         (shown,) = score(open_model(spec), [request(system, *ANSWERS)])
         assert (shown.status, NOT_TRAINED_WITH_SYSTEM in shown.noted) == ("ok", "letters" in spec)
 
@@ -358,7 +376,7 @@ def pairs(tmp_path: Path) -> Path:
     return tmp_path / "pairs.jsonl"
 
 
-@pytest.mark.parametrize("entry", ["pairrm", "pair_preference_model", "general_preference_model"])
+@pytest.mark.parametrize("entry", ["pairrm", "pair-preference-model", "general-preference-model"])
 def test_a_command_compares_in_both_orders(
     entry: str, folders: Mapping[str, Path], pairs: Path, tmp_path: Path, capsys: Any
 ) -> None:
@@ -397,3 +415,24 @@ def test_orders_that_no_task_has_are_one_line(tmp_path: Path, capsys: Any) -> No
     assert "orders='twice'; expected official, both, round_robin or permutations:N" in capsys.readouterr().err
     assert run("run", "-m", "length", "-t", "length_bias", "--orders", "both", "--out", tmp_path) == 2
     assert "orders='both': length_bias shows every response by itself" in capsys.readouterr().err
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("entry", SPECS)
+def test_real_conversations_are_compared_as_its_authors_have_it(
+    entry: str, folders: Mapping[str, Path], rmbench_data: Path
+) -> None:
+    data = rmbench_data / "hh_rlhf" / "test.jsonl.gz"
+    (loaded,) = load_tasks(["preference"], data={"preference": data}, limit=20)
+    name, options, lead = SPECS[entry]
+    pairs = [
+        (
+            [{"role": turn.role, "content": turn.text} for turn in example.prompt],
+            *(one.text for one in example.candidates),
+        )
+        for example in loaded.data.examples
+    ]
+    assert any(len(prompt) > 1 for prompt, *_ in pairs)
+    rewards = score(open_model(f"pairwise:{folders[name]}{options}"), [request(*pair) for pair in pairs])
+    due = [plain_pairs.sigmoid(lead(folders[name], *pair)) for pair in pairs]
+    assert [reward.values[0] for reward in rewards] == pytest.approx(due, abs=1e-5)

@@ -178,6 +178,22 @@ def test_a_solution_is_rated_the_same_alone_and_among_others(language_model: Pat
         assert one.steps == pytest.approx(again.steps, abs=1e-6)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_step_a_turn_is_read_before_its_answer_and_only_what_was_cut_is_missing(
+    language_model: Path, side: str
+) -> None:
+    given = {"form": "turns", "truncation_side": side}
+    whole = score(process.open(str(language_model), given), ASKED[1:2])[0]
+    for kept in range(20, whole.n_tokens, 3):
+        (cut,) = score(process.open(str(language_model), {**given, "max_length": kept}), ASKED[1:2])
+        there = [not math.isnan(step) for step in cut.steps]
+        assert cut.status == ("ok" if any(there) else "nan")
+        assert there == sorted(there, reverse=side == "right")
+        if side == "right":
+            assert cut.steps == pytest.approx([s if t else math.nan for s, t in zip(whole.steps, there, strict=True)],
+                                              abs=1e-5, nan_ok=True)  # fmt: skip
+
+
 def test_a_chat_has_the_steps_in_the_answer_and_tools_in_the_prompt(language_model: Path) -> None:
     opened = process.open(str(language_model), {"step_tag": "<tag>", "form": "chat"})
     (reward,) = score(opened, ASKED[1:2])
@@ -369,14 +385,15 @@ def test_a_value_head_without_an_entry_and_an_average_of_two(tmp_path: Path) -> 
         ({"step_tag": "<tag>", "step": "{step}"}, r"step='{step}': no {tag} in it; expected {number}, {step}, {tag}"),
         ({"step_tag": "<tag>", "prompt": "{problem}"}, r"prompt='{problem}': unknown field {problem}; expected"),
         ({"step_tag": "<tag>", "threshold": 1.5}, "threshold=1.5: expected a number between 0 and 1, as a probability"),
-        ({"step_tag": "<tag>", "form": "turns"}, "step_tag='<tag>': form=turns has none"),
-        ({"step_tag": "<tag>", "form": "chat", "prompt": "{question}"}, "prompt='{question}': form=chat has none"),
+        ({"step_tag": "<tag>", "form": "turns"}, "step_tag='<tag>' has no effect where form=turns"),
+        ({"step_tag": "<tag>", "form": "chat", "prompt": "{question}"}, "'{question}' has no effect where form=chat"),
+        ({"step_tag": "<tag>", "template": "plain"}, "template='plain' has no effect where form=text"),
+        ({"step_tag": "<tag>", "prompt": "Solve it."}, "prompt='Solve it.': no {question} in it; expected"),
         ({"step_tag": "<tag>", "steptag": "!"}, "process has no option 'steptag'"),
         ({"step_tag": "<tag>", "scale": "odds"}, "scale='odds': expected one of probability, difference, logit"),
         ({"step_tag": "<tag>", "aggregate": "median"}, "aggregate='median': expected one of prod, geometric_mean"),
         ({"reading": "value"}, "no v_head.summary.weight in the checkpoint"),
         ({"step_tag": "<tag>", "good": "+", "bad": "+"}, r"good='\+', bad='\+': .* has one token for both"),
-        ({"step_tag": "<tag>", "template": "plain"}, "template='plain': form=text has none"),
         ({"reading": "labels"}, "score.bias and score.weight are not in the checkpoint|score"),
     ],
 )  # fmt: skip
@@ -400,7 +417,7 @@ def test_a_tag_that_the_tokenizer_splits_is_read_at_its_last_token_or_refused_by
     good, bad = (tokenizer(sign, add_special_tokens=False)["input_ids"][0] for sign in "+-")
     assert reward.steps == pytest.approx((logits[:, good] - logits[:, bad]).sigmoid().tolist(), abs=1e-5)
     with pytest.raises(UsageError, match=rf"step_tag='ки': {len(tag)} tokens of .*'s tokenizer \(.*\); expected one"):
-        process.open(str(language_model), {"entry": "math_shepherd"}).start("cpu")
+        process.open(str(language_model), {"entry": "math-shepherd"}).start("cpu")
 
 
 def test_a_tag_that_the_tokenizer_joins_to_the_text_is_refused_or_an_error_of_that_solution(
@@ -435,6 +452,18 @@ def test_a_checkpoint_without_a_head_of_steps_is_told(tmp_path: Path) -> None:
 
 
 # identity, views and commands
+
+
+def test_what_a_user_says_stands_before_what_an_entry_says(tmp_path: Path) -> None:
+    folder = classifier(tmp_path / "prm", {0: "bad", 1: "good"})
+    own, likely = (
+        score(open_model(f"process:{folder}?entry=pure{said}"), ASKED[:1])[0]
+        for said in ("", "&scale=probability&threshold=.5")
+    )
+    assert own.steps == pytest.approx([2 * step - 1 for step in likely.steps])
+    assert own.step_heads == likely.step_heads
+    tagged = open_model(f"process:{folder}?entry=pure&step_tag=\\n\\n")
+    assert tagged.subject.settings["rule"]["tag"] == "\n\n", "as PRMBench reads it, written on a command line"
 
 
 def test_the_fingerprint_changes_where_what_is_read_or_made_changes_and_not_with_how_it_is_run(

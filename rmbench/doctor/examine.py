@@ -15,7 +15,7 @@ from rmbench.doctor import forwards, texts
 from rmbench.doctor.conversations import CONVERSATIONS, ODD, asked_of, odd_requests, requests_of
 from rmbench.doctor.findings import CHECKS, Diagnosis, Finding, absent, apart, counted, equal
 from rmbench.errors import ModelError, UsageError
-from rmbench.models.base import Derived, Judge, Model, Opened, RewardModel, ScoreFile, TokenModel, subject_of
+from rmbench.models.base import Derived, Encoded, Judge, Model, Opened, RewardModel, ScoreFile, TokenModel, subject_of
 from rmbench.models.spec import Spec, declared, open_model, spec_of
 from rmbench.scoring import Asking, Session
 from rmbench.types import Ask, Place, Question, Request, Reward
@@ -116,23 +116,31 @@ def _of_tokens(opened: Model | Opened, spec: Spec, options: dict[str, Any]) -> I
     ask = asked_of(opened.answers)
     requests = requests_of(ask)
     with without_autocast(), _started(opened) as model:
-        encoded = texts.encoded_of(model, requests)
-        unread = [one.error for one in encoded if one.error is not None]
-        readable = [replace(one, ask=ask) for one in encoded if one.error is None]
-        one = forwards.alone(model, readable)
-        odd = [item for item in texts.encoded_of(model, odd_requests(ask)) if item.error is None]
-        lost = [Reward((math.nan,), status="error", detail=error) for error in unread]
-        yield _finite([*one.rewards, *lost], forwards.alone(model, odd).rewards)
+        one, rewards = _answers(model, requests)
+        yield _finite(rewards, _answers(model, odd_requests(ask))[1])
         finite = forwards.Alone(model, *_numbers_of(one))
         if finite.encoded:
             yield from forwards.findings(finite)
         else:
-            reason = "it gave no number"
             checks = ("deterministic", "batch", "padding", "own-forward", "shared-prefix")
-            yield from (absent(check, reason) for check in checks)
-        yield from _of_texts(model, opened, readable)
+            yield from (absent(check, "it gave no number") for check in checks)
+        yield from _of_texts(model, opened, one.encoded)
         dtype = one.dtype
-    yield _drift(spec, options, dtype, one.rewards if not unread else [], requests)
+    yield _drift(spec, options, dtype, rewards, requests)
+
+
+def _answers(model: TokenModel, requests: Sequence[Request]) -> tuple[forwards.Alone, list[Reward]]:
+    """What is read by itself, and a reward for each request, that of one that cannot be read without a number."""
+    encoded = texts.encoded_of(model, requests)
+    one = forwards.alone(model, [item for item in encoded if item.error is None])
+    read = iter(one.rewards)
+    return one, [next(read) if item.error is None else _unread(item, request)
+                 for item, request in zip(encoded, requests, strict=True)]  # fmt: skip
+
+
+def _unread(one: Encoded, request: Request) -> Reward:
+    values = (math.nan,) * len(request.responses)
+    return Reward(values, status="refused" if one.refused else "error", detail=one.error)
 
 
 def _of_texts(model: TokenModel, opened: Model | Opened, readable: Sequence[Any]) -> Iterator[Finding]:
@@ -165,6 +173,7 @@ def _started(opened: Model | Opened) -> AbstractContextManager[TokenModel]:
 
 def _finite(rewards: Sequence[Reward], odd: Sequence[Reward]) -> Finding:
     lost = [one for one in rewards if one.status != "ok" and not one.vectors]
+    wrong = [one for one in lost if one.status != "refused"] if len(lost) < len(rewards) else lost
     odds = [one for one in odd if one.status in ("nan", "inf") and not one.vectors]
     told = f"{len(rewards) - len(lost)} of {len(rewards)} answers are numbers"
     if lost:
@@ -172,7 +181,7 @@ def _finite(rewards: Sequence[Reward], odd: Sequence[Reward]) -> Finding:
         detail = next((one.detail for one in lost if one.detail), None)
         told += f"; {len(lost)} {worst}" + (f": {detail}" if detail else "")
     told += f"; {len(odds)} of {len(odd)} odd texts ({', '.join(ODD)}) give nan or inf" if odds else ""
-    return counted("finite", len(lost) + len(odds), told if lost or odds else f"{told}, and of odd texts too")
+    return counted("finite", len(wrong) + len(odds), told if lost or odds else f"{told}, and of odd texts too")
 
 
 # dtype
@@ -184,8 +193,8 @@ def _drift(
     """The model once more in the other dtype: how many pairs it puts in the other order."""
     if spec.model is not None or "dtype" not in declared(spec):
         return absent("dtype", f"it is in memory, in {dtype}" if spec.model is not None else "it has no option dtype")
-    if not rewards or any(one.status != "ok" or one.vectors for one in rewards):
-        return absent("dtype", "it does not put every pair in order")
+    if not any(one.status == "ok" and not one.vectors for one in rewards):
+        return absent("dtype", "it puts no pair in order")
     other = "bfloat16" if dtype in ("float32", "float64") else "float32"
     again = replace(spec, options={**spec.options, **options, "dtype": other})
     try:
@@ -204,7 +213,7 @@ def _drift(
 def _asked_again(opened: Model | Opened, requests: Sequence[Request]) -> Sequence[Reward]:
     if isinstance(opened, Opened | TokenModel):
         with without_autocast(), _started(opened) as model:
-            return forwards.alone(model, texts.encoded_of(model, requests)).rewards
+            return _answers(model, requests)[1]
     with Session(opened, Asking()) as session:
         return session.ask([_placed(request, at) for at, request in enumerate(requests)]).rewards
 

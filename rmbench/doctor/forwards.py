@@ -167,7 +167,8 @@ def _own_forward(one: Alone) -> Finding:
     theirs = [] if own is None else [own(item) for item in one.encoded]
     if not theirs or None in theirs:
         return absent("own-forward", "its family reads it by a head of its own")
-    told = f"{len(theirs)} sequences against {type(getattr(one.model, 'whole', None)).__name__}"
+    whole = getattr(one.model, "whole", None)
+    told = f"{len(theirs)} sequences against {'its own class' if whole is None else type(whole).__name__}"
     return equal("own-forward", one.rewards, theirs, one.limit, told)
 
 

@@ -75,22 +75,27 @@ def of_tokenizer(tokenizer: Any, words: Any) -> Finding:
 
 def of_positions(model: TokenModel, rendering: Rendering, one: Encoded) -> Finding:
     """`positions`: a text of more tokens than the model has positions is refused, or cut and counted."""
-    limits = rendering.limits
-    positions = limits.positions
+    positions = rendering.limits.positions
     if positions is None:
         return absent("positions", "its config states no limit")
     if positions > _LONGEST:
         return absent("positions", f"{positions:,} positions, too many to be tried")
+    ask = asked_of(model.answers)
     answer = Response("so " * positions, ("so " * positions,))
-    shown = (answer, answer) if asked_of(model.answers) == "compare" else (answer,)
-    (longer,) = encoded_of(model, [Request(asked_of(model.answers), (Message("user", _ASKED),), shown)])
-    fits = len(longer.ids) <= positions and (longer.error is not None or longer.cut > 0)
-    if not fits and getattr(getattr(model.backbone, "config", None), "position_biased_input", True) is False:
+    shown = (answer, answer) if ask == "compare" else (answer,)
+    (longer,) = encoded_of(model, [Request(ask, (Message("user", _ASKED),), shown)])
+    if longer.error is not None and "positions" not in longer.error:
+        return absent("positions", f"a text of as many tokens is refused before: {longer.error}")
+    if longer.error is not None or (longer.cut and len(longer.ids) <= positions):
+        return _at_its_end(model, rendering, one, longer)
+    if getattr(getattr(model.backbone, "config", None), "position_biased_input", True) is False:
         return absent("positions", f"its positions are relative, and none is the last: {len(longer.ids):,} tokens run")
-    if not fits:
-        return Finding(
-            "positions", "fail", positions, f"{len(longer.ids):,} tokens are read in {positions:,} positions"
-        )
+    return Finding("positions", "fail", positions, f"{len(longer.ids):,} tokens are read in {positions:,} positions")
+
+
+def _at_its_end(model: TokenModel, rendering: Rendering, one: Encoded, longer: Encoded) -> Finding:
+    """What a model does at its last position, where what is `longer` is refused or cut."""
+    positions = rendering.limits.positions or 0
     wrong = at_its_end(model, one, positions)
     if wrong:
         return Finding("positions", "fail", positions, wrong)
@@ -194,22 +199,24 @@ def _tools(rendering: Rendering) -> Finding:
     if not rendering.takes_tools:
         told = "it takes no tools: what needs some is refused, or written as text by tools_as_text"
         return absent("tools", told)
-    call = Message("assistant", "", (ToolCall("river_of", json.dumps({"city": "Vienna"}), "call12345"),))
-    result = Message("tool", "Danube", (), "call12345", "river_of")
+    call = Message("assistant", "", (ToolCall("river_of", json.dumps({"city": "Graz"}), "call12345"),))
+    result = Message("tool", "Mur", (), "call12345", "river_of")
     asked, answer = Message("user", _ASKED), Message("assistant", _ANSWER)
-    left_out = []
-    for name, messages, shown in (
-        ("tools", (asked, answer), "The river of a city."),
-        ("calls", (asked, call, answer), '"Vienna"'),
-        ("results", (asked, call, result, answer), "Danube"),
-    ):
-        reason: object = "not written"
-        with suppress(ValueError):
-            text = rendering.text(messages, [_TOOL], len(messages) - 1)
-            reason = None if shown in text.replace(_ANSWER, "") else reason
-        left_out += [name] if reason else []
+    tried = {
+        "tools": ((asked, answer), "The river of a city."),
+        "calls": ((asked, call, answer), "Graz"),
+        "results": ((asked, call, result, answer), "Mur"),
+    }
+    left_out = [name for name, (messages, shown) in tried.items() if not _writes(rendering, messages, shown)]
     told = "tools, calls and results are read" if not left_out else f"takes tools, and no {' or '.join(left_out)}"
     return counted("tools", len(left_out), told)
+
+
+def _writes(rendering: Rendering, messages: Sequence[Message], shown: str) -> bool:
+    """Whether a conversation with tools is written, with a text that stands in it."""
+    with suppress(ValueError):
+        return shown in rendering.text(messages, [_TOOL], len(messages) - 1)
+    return False
 
 
 def _controls(model: TokenModel, rendering: Rendering) -> Finding:

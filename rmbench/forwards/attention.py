@@ -111,7 +111,9 @@ def packed_attention(
     for queries, keys, mask in _reached(packed, sliding_window, whole=softcap is None):
         seen, log = attend(queries, keys, scaling, causal=False, mask=mask)
         weight = torch.sigmoid(log - logs[..., queries]).to(out.dtype).permute(2, 0, 1).unsqueeze(-1)
-        out[queries] = torch.lerp(out[queries], seen.permute(2, 0, 1, 3), weight)
+        part = out[queries].lerp_(seen.permute(2, 0, 1, 3), weight)
+        if not isinstance(queries, slice):  # then it is a copy
+            out[queries] = part
         if packed.nested or s_aux is not None:
             logs[..., queries] = torch.logaddexp(logs[..., queries], log)
     if s_aux is not None:

@@ -22,7 +22,7 @@ from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from rmbench.checkpoints.fingerprint import digest, first_line
+from rmbench.checkpoints.fingerprint import Checkpoint, digest, first_line
 from rmbench.checkpoints.forms import Form
 from rmbench.checkpoints.notes import COMPARISON_CUT, NOT_TRAINED_WITH_SYSTEM, PROMPT_CUT, RESPONSE_CUT
 from rmbench.checkpoints.rendering import Rendering, source_of
@@ -66,8 +66,15 @@ _KEYS: Mapping[str, Mapping[str, str]] = {
     "letters": {"text": "a text", "due": "true or false"},
     "embedding": {"tau": "a number above 0"},
 }
+# Options of one reading alone, and what the others say to them
+_OF = {"a": "letters", "b": "letters", "as_text": "letters", "source_length": "pieces", "candidate_length": "pieces",
+       "ask": "embedding"}  # fmt: skip
+_READINGS: Mapping[str, str] = {
+    "pieces": "{} compares by a head over three texts; source_length, candidate_length and max_length cut them",
+    "letters": "{} compares by two tokens behind one text, which max_length cuts",
+    "embedding": "{} compares embeddings of conversations, which max_length cuts",
+}
 _TAGS = ("<|source|>", "<|candidate1|>", "<|candidate2|>")
-_PROBES = ("rmbenchone", "rmbenchtwo")
 _LEAST = 8  # tokens of a text that is cut: special ones, its tag, and some of its own
 _HEAD = ("head_layer.1.weight", "head_layer.1.bias", "head_layer.4.weight", "head_layer.4.bias")
 
@@ -81,10 +88,9 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     begun = begin("pairwise", OPTIONS, source, options, revision)
     rule = _rule_of(begun)
     reads = rule["reads"]
-    if begun.asked["ask"] == "embedding" and reads != "embedding":
-        raise UsageError(f"ask='embedding': {begun.name} compares, and has no embeddings")
-    if reads != "pieces" and (begun.asked["source_length"] or begun.asked["candidate_length"]):
-        raise UsageError(f"source_length, candidate_length: {begun.name} reads one text; max_length cuts it")
+    for option, reading in _OF.items():
+        if reading != reads and begun.asked[option] != OPTIONS[option].default:
+            raise UsageError(f"{option}={begun.asked[option]!r}: {_READINGS[reads].format(begun.name)}")
     if reads == "pieces":
         return _pieces(begun, rule)
     if reads == "letters":
@@ -160,19 +166,6 @@ def _written(begun: Begun, tokenizer: Any, *sources: str) -> Written:
         raise ModelError(f"{begun.name}: what writes the comparison is no template: {first_line(error)}") from None
 
 
-def _check_written(written: Written, name: str) -> None:
-    """Raises UsageError where a template of the user's leaves a response out of a plain comparison."""
-    plain = Request("compare", (Message("user", "Hi"),), tuple(Response(text) for text in _PROBES))
-    try:
-        texts = " ".join(written(plain))
-    except Exception:  # a template may refuse such a conversation; each request says so for itself
-        return
-    if lost := [text for text in _PROBES if text not in texts]:
-        which = "both responses" if len(lost) == 2 else f"the {_PROBES.index(lost[0]) + 1}. response"
-        raise UsageError(f"template of {name}: it leaves {which} out; expected {{{{ responses[0] }}}} and"
-                         " {{ responses[1] }} in it")  # fmt: skip
-
-
 def _texts(written: Written, requests: Sequence[Request]) -> list[list[str] | Encoded]:
     """The texts of each request, or why there are none."""
     texts: list[list[str] | Encoded] = []
@@ -194,6 +187,11 @@ def _letters(begun: Begun, rule: Mapping[str, Any]) -> OpenedReader:
     if source is None:
         source = source_of(_Unnamed, begun.asked["template"], begun.name, "a Jinja file")
     as_turn = not (whole or begun.asked["as_text"])
+    if as_turn and not _has_template(begun.checkpoint):
+        raise UsageError(
+            f"{begun.name}: its tokenizer has no chat template to make a turn of the comparison; as_text=true reads"
+            " what the template writes as it is"
+        )
     rule = {**rule, "text": sha256(source.encode()).hexdigest(), "as": "a turn of the user" if as_turn else "text"}
     at_rest = opened(
         _without_template(begun) if as_turn else _as_plain(begun),
@@ -206,11 +204,31 @@ def _letters(begun: Begun, rule: Mapping[str, Any]) -> OpenedReader:
         most=2,
         orders=rule.get("orders"),
     )
-    tokenizer = at_rest.rendering.tokenizer
-    _tokens(begun, tokenizer)
-    if rule.get("orders") is None:  # no entry's
-        _check_written(_written(begun, tokenizer, source), begun.name)
+    _tokens(begun, at_rest.rendering.tokenizer)
+    _check_written(_written(begun, at_rest.rendering.tokenizer, source), begun.name)
     return at_rest
+
+
+def _has_template(checkpoint: Checkpoint) -> bool:
+    """Whether there is a chat template beside the weights; an adapter may have one elsewhere."""
+    stated = checkpoint.json("tokenizer_config.json") or {}
+    files = ("adapter_config.json", "chat_template.jinja", "chat_template.json")
+    return bool(stated.get("chat_template")) or any(checkpoint.file(file) is not None for file in files)
+
+
+def _check_written(written: Written, name: str) -> None:
+    """Raises ModelError where a template fails on a plain comparison, or leaves a part of it out."""
+    parts = [("Hi", "A", "B"), ("Ho", "A", "B"), ("Hi", "B", "B"), ("Hi", "A", "A")]
+    try:
+        plain, *others = (
+            written(Request("compare", (Message("user", prompt),), (Response(first), Response(second))))
+            for prompt, first, second in parts
+        )
+    except Exception as error:  # a template is a program: it may raise anything
+        raise ModelError(f"{name}: what writes the comparison fails on a plain one: {first_line(error)}") from None
+    for part, other in zip(("the prompt", "the first response", "the second response"), others, strict=True):
+        if plain == other:
+            raise ModelError(f"{name}: what writes the comparison leaves {part} out; it is given messages, responses")
 
 
 class _Unnamed:
@@ -284,12 +302,8 @@ class Letters:
 
     def _placed(self, one: Encoded, request: Request) -> Encoded:
         noted = [*one.noted, *[COMPARISON_CUT] * (one.cut > 0)]
-        if (
-            self.no_system
-            and not self.written.fold_system
-            and request.prompt[:1]
-            and request.prompt[0].role == "system"
-        ):
+        begins = not self.written.fold_system and any(turn.role == "system" for turn in request.prompt[:1])
+        if self.no_system and begins:
             noted.append(NOT_TRAINED_WITH_SYSTEM)
         return replace(one, reads=(0 if self.whole else len(one.ids) - 1,), noted=tuple(noted))
 

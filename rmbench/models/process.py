@@ -58,8 +58,8 @@ OPTIONS: Mapping[str, Option] = {
     "prompt": Option("what stands before the steps, with {question}", _escaped),
     "step": Option("what each step is, with {step}, {number} and {tag}", _escaped),
     "apart": Option("tokenise question, steps and tags each by itself", bool),
-    "scale": Option("of a step's reward. difference: how likely it is right minus how likely wrong",
-                    default="probability", choices=("probability", "difference", "logit")),
+    "scale": Option("of a step's reward. difference: how likely it is right minus how likely wrong (default:"
+                    " probability)", choices=("probability", "difference", "logit")),
     "aggregate": Option("what makes the reward of a response of its steps; softmin: by weights softmax(-reward / .1)",
                         choices=(*VIEWS, "softmin")),
     "threshold": Option("a step whose reward is above it is said to be right (default: nothing is said)", float),
@@ -78,7 +78,11 @@ _FORMS: Mapping[str, Mapping[str, Any]] = {
     "chat": {"step": "{step}{tag}", "apart": False, "bos": "auto"},
     "turns": {"step": "{step}", "step_tag": "", "apart": False, "bos": "auto"},
 }
-_UNUSED: Mapping[str, Sequence[str]] = {"text": (), "chat": ("prompt",), "turns": ("step_tag", "apart")}
+_UNUSED: Mapping[str, Sequence[str]] = {
+    "text": ("template", "tools_as_text", "fold_system"),
+    "chat": ("prompt",),
+    "turns": ("step_tag", "apart"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +201,8 @@ class Stepwise:
         found = one.marks[self.shape.mark]
         behind = self.shape.mark == BEFORE.name
         for at in found:
-            if at is not None and (at + behind >= len(one.ids) or one.ids[at + behind] != self.due):
+            # what is behind a mark may have been cut, and is not read
+            if at is not None and not (behind and one.cut) and one.ids[at + behind] != self.due:
                 return unread(one, f"the tokenizer joins the step tag {self.shape.tag!r} to the text beside it")
         places = list(found)
         if self.shape.read == "first":
@@ -321,10 +326,8 @@ def _settled(begun: Begun) -> Plan:
     reading = asked["reading"] or _reading_of(begun)
     form: Any = asked["form"] or "text"
     for name in _UNUSED[form]:
-        if asked[name] is not None:
-            raise UsageError(f"{name}={asked[name]!r}: form={form} has none")
-    if form == "text" and asked["template"] is not None:
-        raise UsageError(f"template={asked['template']!r}: form=text has none; form=chat and form=turns do")
+        if asked[name] not in (None, False):
+            raise UsageError(f"{name}={asked[name]!r} has no effect where form={form}")
     usual = {**_USUAL[reading], **_FORMS[form]}
     chosen: dict[str, Any] = {key: usual.get(key) if asked[key] is None else asked[key] for key in
                               ("prompt", "step", "step_tag", "apart")}  # fmt: skip
@@ -333,7 +336,7 @@ def _settled(begun: Begun) -> Plan:
             f"{begun.name}: where its steps are read nobody says: ?step_tag=TEXT is the text behind each step, and"
             " ?good= and ?bad= are the tokens that judge it, where they are not + and -"
         )
-    for name, needed in (("prompt", ()), ("step", ("step",) if form == "turns" else ("step", "tag"))):
+    for name, needed in (("prompt", ("question",)), ("step", ("step",) if form == "turns" else ("step", "tag"))):
         _check_pattern(name, chosen[name], needed)
     shape = Shape(
         form,
@@ -347,7 +350,7 @@ def _settled(begun: Begun) -> Plan:
         label=own.label,
         strip=own.strip,
     )
-    judging = Judging(asked["scale"], asked["aggregate"], asked["threshold"], own.fall)
+    judging = Judging(asked["scale"] or "probability", asked["aggregate"], asked["threshold"], own.fall)
     if judging.threshold is not None:
         _ = judging.cut
     bos = usual.get("bos", "auto") if asked["bos"] == "auto" else asked["bos"]
