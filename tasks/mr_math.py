@@ -11,7 +11,7 @@ from rmbench.data.rows import Row, shown
 from rmbench.kinds.steps import Steps, until_first_error
 from rmbench.metrics import steps
 from rmbench.metrics.interval import Statistic
-from rmbench.metrics.measure import Part, macro
+from rmbench.metrics.measure import Part, macro, of_rows
 from rmbench.types import Candidate, Example, Json, Message, Outcome, Response
 
 INVALID, REDUNDANT = "invalid", "redundant"
@@ -71,7 +71,7 @@ def statistics(outcomes: Sequence[Outcome], view: str, sort: str) -> list[Statis
         outcomes, cut = [_turned(one, view) for one in outcomes], _REDUNDANT_CUT
     fitted: Json = {"threshold": cut}
     named = {one.name: one for one in steps.statistics(outcomes, view, fitted, verdicts=False)}
-    halves = [_half(named[name]) for name in ("step_f1_right", "step_f1_wrong")]
+    halves: list[Part] = [(1.0, {}, of_rows(named[name], outcomes)) for name in ("step_f1_right", "step_f1_wrong")]
     of_steps = macro("step_f1_macro", halves, title="F1 of steps, mean over right and wrong")(outcomes, view, fitted)
     figures = [named["solution_f1_macro"], of_steps, named["solution_auc"], named["step_auc"]]
     return [replace(one, name=f"{sort}_{one.name}", title=f"{one.title}, {sort} steps") for one in figures]
@@ -82,10 +82,6 @@ def _turned(outcome: Outcome, view: str) -> Outcome:
     if seen is None or REDUNDANCY not in outcome.step_heads:
         return replace(outcome, views={})
     return replace(outcome, views={view: replace(seen, steps=[-said for said in outcome.step_heads[REDUNDANCY]])})
-
-
-def _half(statistic: Statistic) -> Part:
-    return 1.0, {}, lambda outcomes, view, fitted: statistic
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rmbench.data.rows import Row, shown
 from rmbench.kinds.steps import Steps
 from rmbench.metrics import steps
 from rmbench.metrics.interval import Statistic
-from rmbench.metrics.measure import Make, macro
+from rmbench.metrics.measure import Make, macro, of_rows
 from rmbench.types import Array, Candidate, Example, Json, Message, Outcome, Response
 
 SECTIONS = {
@@ -23,7 +23,7 @@ SECTIONS = {
     "soundness": ("counterfactual", "step_contradiction", "domain_inconsistency", "confidence"),
     "sensitivity": ("missing_condition", "deception", "multi_solutions"),
 }
-CORRECT = "correct"
+CORRECT, WITHOUT_ERROR = "correct", "multi_solutions"
 REDUNDANT, REDUNDANCY = SECTIONS["simplicity"], "redundancy"
 _SECTION_OF = {kind: section for section, kinds in SECTIONS.items() for kind in kinds}
 _UNMODIFIED_OF = "redundency"  # the rows whose original solutions are the examples without an error
@@ -81,7 +81,7 @@ def counts(outcomes: Sequence[Outcome], view: str) -> Array:
     """
     sums = np.full((len(outcomes), 6), np.nan)
     own = view.rpartition("/")[0] in ("", steps.VERDICT)
-    redundant = {row for row, one in enumerate(outcomes) if own and _says_redundant(one)}
+    redundant = {row for row, one in enumerate(outcomes) if own and _says_redundant(one, view)}
     turned = [replace(one, views={view: replace(one.views[view], steps=[-said for said in one.step_heads[REDUNDANCY]])})
               if row in redundant else one for row, one in enumerate(outcomes)]  # fmt: skip
     valid = steps.solutions(outcomes, view, {"threshold": nextafter(_RIGHT, 1)})
@@ -99,8 +99,8 @@ def counts(outcomes: Sequence[Outcome], view: str) -> Array:
     return sums
 
 
-def _says_redundant(outcome: Outcome) -> bool:
-    return outcome.facets.get("subset") in REDUNDANT and REDUNDANCY in outcome.step_heads
+def _says_redundant(outcome: Outcome, view: str) -> bool:
+    return outcome.facets.get("subset") in REDUNDANT and REDUNDANCY in outcome.step_heads and view in outcome.views
 
 
 def _f1(hits: Array, wrong: Array, missed: Array) -> Array:
@@ -108,18 +108,24 @@ def _f1(hits: Array, wrong: Array, missed: Array) -> Array:
         return np.asarray(2 * hits / (2 * hits + wrong + missed))
 
 
-def _score(outcomes: Sequence[Outcome], sums: Array, name: str, title: str) -> Statistic:
-    """Half F1 and half F1 of wrong steps, over all steps; of solutions without an error F1 alone."""
-    kinds = {outcome.facets.get("subset") for outcome, row in zip(outcomes, sums, strict=True) if np.isfinite(row[0])}
-    alone = kinds == {"multi_solutions"}
+def _score(sums: Array, name: str, *, alone: bool) -> Statistic:
+    """Half F1 and half F1 of wrong steps, over all steps; `alone`, of solutions without an error, F1 by itself."""
 
     def value(total: Array) -> Array:
         passed, slipped, held, caught = np.moveaxis(total, -1, 0)
         right = _f1(passed, slipped, held)
         return right if alone else (right + _f1(caught, held, slipped)) / 2
 
-    return Statistic(name, sums[:, :4], value, "fraction", title=title, unit="mean of two F1 of steps", better="higher",
-                     caveat="a threshold is held fixed; F1 of right steps is high for whoever passes all")  # fmt: skip
+    return Statistic(
+        name,
+        sums[:, :4],
+        value,
+        "fraction",
+        title="PRMScore",
+        unit="mean of two F1 of steps",
+        better="higher",
+        caveat="a threshold is held fixed; F1 of right steps is high for who passes all",
+    )
 
 
 def _share(sums: Array, name: str, title: str, hits: Sequence[int], of: Sequence[int]) -> Statistic:
@@ -129,13 +135,10 @@ def _share(sums: Array, name: str, title: str, hits: Sequence[int], of: Sequence
                      better="higher", caveat="a threshold is held fixed in its interval")  # fmt: skip
 
 
-def _of_kind(outcomes: Sequence[Outcome], view: str, fitted: Json) -> Statistic:
-    return _score(outcomes, counts(outcomes, view), "prm_score", "PRMScore")
-
-
-def _sections() -> Iterator[Make]:
+def _sections(outcomes: Sequence[Outcome], sums: Array) -> Iterator[Make]:
+    plain, alone = (of_rows(_score(sums, "prm_score", alone=alone), outcomes) for alone in (False, True))
     for section, kinds in SECTIONS.items():
-        parts = [(1.0, {"subset": kind}, _of_kind) for kind in kinds]
+        parts = [(1.0, {"subset": kind}, alone if kind == WITHOUT_ERROR else plain) for kind in kinds]
         yield macro(f"prm_score_{section}", parts, title=f"PRMScore, mean over the kinds of {section}")
 
 
@@ -154,6 +157,8 @@ class PrmScore:
     def statistics(self, outcomes: Sequence[Outcome], view: str, fitted: Json) -> list[Statistic]:
         """PRMScore and what it is made of."""
         sums = counts(outcomes, view)
+        counted = zip(outcomes, np.isfinite(sums[:, 0]), strict=True)
+        kinds = {outcome.facets.get("subset") for outcome, counts_in in counted if counts_in}
 
         def f1(name: str, title: str, hits: int, wrong: int, missed: int) -> Statistic:
             columns = sums[:, [hits, wrong, missed]]
@@ -161,8 +166,8 @@ class PrmScore:
                              unit="harmonic mean of precision and recall", better="higher")  # fmt: skip
 
         return [
-            _score(outcomes, sums, "prm_score", "PRMScore"),
-            *(make(outcomes, view, fitted) for make in _sections()),
+            _score(sums, "prm_score", alone=kinds == {WITHOUT_ERROR}),
+            *(make(outcomes, view, fitted) for make in _sections(outcomes, sums)),
             f1("f1", "F1 of right steps", 0, 1, 2),
             f1("negative_f1", "F1 of wrong steps", 3, 2, 1),
             _share(sums, "step_accuracy", "Steps judged rightly", [0, 3], [0, 1, 2, 3]),

@@ -12,7 +12,7 @@ from rmbench.data.hub import HubSet
 from rmbench.data.rows import Row, shown
 from rmbench.kinds.steps import Steps, until_first_error
 from rmbench.metrics.interval import Statistic
-from rmbench.metrics.measure import macro, named
+from rmbench.metrics.measure import macro, of_rows
 from rmbench.metrics.steps import Errors
 from rmbench.types import Candidate, Example, Json, Message, Outcome, Response
 
@@ -66,14 +66,13 @@ class FirstErrors:
         for name, (rule, words) in _RULES.items():
             ending = "" if name == "gsm8k" else f"_{name}"
             chosen = fitted.get(name) if isinstance(fitted, Mapping) else None
-            make = named(rule.statistics, _F1)
+            first, *others = rule.statistics(outcomes, view, chosen)
             average = macro(
                 f"average_f1{ending}",
-                [(1.0, {"subset": subset}, make) for subset in SUBSETS],
+                [(1.0, {"subset": subset}, of_rows(first, outcomes)) for subset in SUBSETS],
                 title=f"F1 of first errors, mean over the four subsets, {words}",
             )
             averages.append(average(outcomes, view, chosen))
-            first, *others = rule.statistics(outcomes, view, chosen)
             plain.append(replace(first, name=f"{_F1}{ending}", title=f"F1 of first errors, {words}"))
             official = official or others
         return [*averages, *plain, *official]
