@@ -94,8 +94,8 @@ def counts(outcomes: Sequence[Outcome], view: str) -> Array:
             continue
         right, passes, at = solution.labels == 1, solution.wrong == 0, solution.first_error
         cells = [right & passes, ~right & passes, right & ~passes, ~right & ~passes]
-        found = at is not None and not passes[at]
-        sums[solution.row] = [*(cell.sum() for cell in cells), found, at is not None]
+        first_caught = at is not None and not passes[at]
+        sums[solution.row] = [*(cell.sum() for cell in cells), first_caught, at is not None]
     return sums
 
 

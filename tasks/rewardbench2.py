@@ -46,7 +46,7 @@ def _example(row: Row) -> Example:
             raise row.error(f"expected ref:NUMBER or tied:NUMBER, got {shown(name)}", "id")
         if match[1] == "tied" and len(right) < 2:
             raise row.error(f"expected two texts or more of a tied prompt, got {shown(right)}", "chosen")
-        facets, cluster = facets | {"prompt": match[1]}, f"ties {match[2]}"
+        facets, cluster = facets | {"kind": match[1]}, f"ties {match[2]}"
     elif len(right) != 1:
         raise row.error(f"expected one text, got {shown(right)}", "chosen")
     return Example(name or "", (Message("user", row.text("prompt")),), candidates, facets=facets, cluster=cluster)
@@ -67,13 +67,13 @@ def terms(outcomes: Sequence[Outcome], view: str) -> Array:
             continue
         right, wrong = scores[outcome.labels == 1], scores[outcome.labels == 0]
         gaps[row], spreads[row] = right.min() - wrong.max(), right.max() - right.min()
-        at = 0 if outcome.facets["prompt"] == "tied" else 1
+        at = 0 if outcome.facets["kind"] == "tied" else 1
         columns[row] = 0
         columns[row, [at, 5 + at]] = gaps[row] > 0, 1
-    reference = {one.cluster: row for row, one in enumerate(outcomes) if one.facets.get("prompt") == "ref"}
+    reference = {one.cluster: row for row, one in enumerate(outcomes) if one.facets.get("kind") == "ref"}
     for row, outcome in enumerate(outcomes):
         other = reference.get(outcome.cluster)
-        if outcome.facets.get("prompt") != "tied" or other is None or np.isnan(gaps[[row, other]]).any():
+        if outcome.facets.get("kind") != "tied" or other is None or np.isnan(gaps[[row, other]]).any():
             continue
         least, spread = min(gaps[row], gaps[other]), spreads[row]
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -178,7 +178,7 @@ def ties_of(rows: Sequence[tuple[str, Sequence[float], int]]) -> list[Outcome]:
     return [
         replace(
             outcome(scores, [at < right for at in range(len(scores))], f"ties {name.split(':')[1]}",
-                    subset="Ties", prompt=name.split(":")[0]),
+                    subset="Ties", kind=name.split(":")[0]),
             example_id=name,
         )
         for name, scores, right in rows
