@@ -14,9 +14,9 @@ import numpy as np
 from rmbench.audit.findings import Finding
 from rmbench.data.dataset import Dataset, prompt_hash
 from rmbench.kinds.base import Task
-from rmbench.metrics.interval import cluster_codes, estimate, variance_of_mean
+from rmbench.metrics.interval import Codes, cluster_codes, estimate, kish
 from rmbench.results.figures import subsets_of
-from rmbench.types import Array, Candidate, Example, Json, Outcome, Request, Response, Reward
+from rmbench.types import Candidate, Example, Json, Outcome, Request, Response, Reward
 
 _SHOWN = 5  # ids that a finding names
 _LONG = 200  # characters from which a text that stops without an end looks cut
@@ -80,12 +80,19 @@ class TaskAudit:
 
 def audit_examples(name: str, task: Task, data: Dataset) -> TaskAudit:
     """What is found in the examples that a task was read with."""
-    findings = [*_copies(data.examples), *_equal_candidates(data.examples), *_empty(data.examples), *_cut(data.examples)]
+    findings = [
+        *_copies(data.examples),
+        *_equal_candidates(data.examples),
+        *_empty(data.examples),
+        *_cut(data.examples),
+    ]
     subsets, notes = _subsets(task, data)
     notes += [f"left out: {reason}: {count:,}" for reason, count in data.excluded.items()]
     candidates = sum(len(example.candidates) for example in data.examples)
     rules = [
-        Finding("rule", one.subset, f"always {rule} scores {one.rules[rule]:.3f}, above chance", values=_known(one.rules))
+        Finding(
+            "rule", one.subset, f"always {rule} scores {one.rules[rule]:.3f}, above chance", values=_known(one.rules)
+        )
         for one in subsets
         for rule in one.beaten
     ]
@@ -108,7 +115,9 @@ def audit_across(tasks: Mapping[str, Dataset]) -> list[Finding]:
         if any(shared.values()):
             told = ", ".join(f"{count:,} {what}" for what, count in shared.items())
             findings.append(Finding("shared", where, told, values=dict(shared)))
-        opposite = _opposite([*ours.examples, *theirs.examples], [one] * len(ours.examples) + [other] * len(theirs.examples))
+        opposite = _opposite(
+            [*ours.examples, *theirs.examples], [one] * len(ours.examples) + [other] * len(theirs.examples)
+        )
         if opposite:
             told = f"{_counted(len(opposite), 'pair')} of responses labelled the other way round in the other"
             findings.append(Finding("opposite labels", where, told, examples=_ids(opposite)))
@@ -167,12 +176,16 @@ def _opposite(examples: Sequence[Example], origins: Sequence[str]) -> list[str]:
 
 
 def _ordered(example: Example, prompt: str) -> Iterator[tuple[object, bool]]:
-    """Every two responses of an example that differ in text and label, in the order of their texts; does the first win?"""
+    """Every two responses of an example that differ in text and label, by their texts, and whether the first wins."""
     known = [(one.text, one.number) for one in example.candidates if one.text is not None and one.number is not None]
     for (text, label), (other, lower) in combinations(known, 2):
         if text == other or label == lower or math.isnan(label) or math.isnan(lower):
             continue
-        criteria = (example.reference, example.criteria, tuple(sorted(example.facets.items())) if example.criteria else ())
+        criteria = (
+            example.reference,
+            example.criteria,
+            tuple(sorted(example.facets.items())) if example.criteria else (),
+        )
         yield (prompt, hash(min(text, other)), hash(max(text, other)), criteria), (label > lower) == (text < other)
 
 
@@ -199,7 +212,10 @@ def _equal_candidates(examples: Sequence[Example]) -> Iterator[Finding]:
 def _empty(examples: Sequence[Example]) -> Iterator[Finding]:
     prompts = [example.id for example in examples if not any(turn.says_something for turn in example.prompt)]
     responses = [
-        example.id for example in examples for one in example.candidates if one.text is not None and not one.text.strip()
+        example.id
+        for example in examples
+        for one in example.candidates
+        if one.text is not None and not one.text.strip()
     ]
     for what, ids in (("prompt", prompts), ("response", responses)):
         if ids:
@@ -207,7 +223,7 @@ def _empty(examples: Sequence[Example]) -> Iterator[Finding]:
 
 
 def _cut(examples: Sequence[Example]) -> Iterator[Finding]:
-    """Responses that reached their cap by what the data say, and those that look cut, by what the label says of them."""
+    """Responses that reached their cap, as the data say, and those that look cut, by what the label says of them."""
     reached, looks = [], []
     sides: dict[bool, list[bool]] = {True: [], False: []}
     for example in examples:
@@ -258,20 +274,25 @@ def _subsets(task: Task, data: Dataset) -> tuple[list[SubsetAudit], list[str]]:
     found = []
     for subset, places in subsets_of([example.facets for example in data.examples]).items():
         codes = cluster_codes([clusters[i] for i in places])
-        scores, beaten = {}, []
-        for rule, outcomes in ruled.items():
-            scores[rule], above = _scored(task, [outcomes[i] for i in places], views[rule], fits[rule])
-            beaten += [rule] if above else []
+        scores = {
+            rule: _scored(task, [outcomes[i] for i in places], views[rule], fits[rule])
+            for rule, outcomes in ruled.items()
+        }
+        can_tell = task.subject == "reward_model" and all(score.is_share for score in scores.values())
         found.append(
             SubsetAudit(
-                subset, len(places), int(codes.max()) + 1, scores, beaten,
-                {f"{agreement:.0%}": _detectable(agreement, codes) for agreement in _AGREEMENTS},
-            )  # fmt: skip
+                subset,
+                len(places),
+                len(set(codes.tolist())),
+                {rule: score.value for rule, score in scores.items()},
+                [rule for rule, score in scores.items() if score.above],
+                {f"{share:.0%}": _detectable(share, codes) if can_tell else None for share in _AGREEMENTS},
+            )
         )
     if found and found[0].rules.get("first") == 1:
         notes.append(
-            "the right one stands first in every example, as files of chosen and rejected have it: a tie must not go to "
-            "the first, and nobody may see this order"
+            "the right one stands first in every example, as files of chosen and rejected have it: a tie must not go "
+            "to the first, and nobody may see this order"
         )
         found = [replace(one, beaten=[rule for rule in one.beaten if rule != "first"]) for one in found]
     return found, notes
@@ -314,35 +335,42 @@ def _characters(request: Request) -> int:
     return sum(len(response.text or "") for response in request.responses)
 
 
-def _scored(task: Task, outcomes: Sequence[Outcome], view: str, fitted: Json) -> tuple[float | None, bool]:
-    """The headline that a rule gets, and whether its interval is above what a drawn reward gets, where that is known."""
+@dataclass(frozen=True, slots=True)
+class _Score:
+    """The headline of a rule, whether it is a share, and whether its interval is above what a drawn reward gets."""
+
+    value: float | None
+    is_share: bool
+    above: bool
+
+
+def _scored(task: Task, outcomes: Sequence[Outcome], view: str, fitted: Json) -> _Score:
     by_name = {one.name: one for one in task.measure.statistics(outcomes, view, fitted)}
     headline, chance = (by_name.get(name) for name in (task.measure.headline, f"{task.measure.headline}_chance"))
     if headline is None:
-        return None, False
+        return _Score(None, False, False)
     codes = cluster_codes([outcome.cluster for outcome in outcomes])
     found, *drawn = estimate([headline, *([] if chance is None else [chance])], codes, draws=_DRAWS)
+    is_share = headline.kind != "number"
     if math.isnan(found.value):
-        return None, False
-    pairs = headline.bounds == (0, 1) and all(len(outcome.labels) == 2 for outcome in outcomes)
+        return _Score(None, is_share, False)
+    pairs = is_share and headline.better == "higher" and all(len(outcome.labels) == 2 for outcome in outcomes)
     level = drawn[0].value if drawn else 0.5 if pairs else math.inf
-    return float(found.value), bool(found.ci_low > level)
+    return _Score(float(found.value), is_share, bool(found.ci_low > level))
 
 
-def _detectable(agreement: float, codes: np.ndarray[Any, np.dtype[np.integer[Any]]]) -> float | None:
-    """The smallest difference of two models that judge this share of examples alike: (t.975 + t.8) standard errors."""
+def _detectable(agreement: float, codes: Codes) -> float | None:
+    """The smallest difference of two models that judge this share of examples alike: (t.975 + t.8) standard errors.
+
+    A cluster counts once, however many examples it has: as much as these may depend on one another.
+    """
     from scipy.special import stdtrit
 
-    n, c = len(codes), int(codes.max()) + 1
-    apart = round((1 - agreement) * n)
-    if c < 2 or apart < 1:
+    sizes = np.bincount(codes).astype(float)
+    if len(sizes) < 2:
         return None
-    rows: Array = np.zeros(n)
-    places = np.linspace(0, n - 1, apart).round().astype(int)
-    rows[places] = np.where(np.arange(apart) % 2, -1.0, 1.0)
-    error = math.sqrt(variance_of_mean(rows, codes))
-    quantiles = stdtrit(c - 1, np.array([0.975, _POWER])).sum()
-    return min(1.0, float(quantiles) * error)
+    quantiles = float(stdtrit(len(sizes) - 1, np.array([0.975, _POWER])).sum())
+    return min(1.0, quantiles * math.sqrt((1 - agreement) / float(kish(sizes))))
 
 
 def _prompt_key(example: Example) -> str:

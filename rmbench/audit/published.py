@@ -106,9 +106,7 @@ def _check_n(n: Mapping[str, int], fitting: Sequence[Definition]) -> None:
             raise UsageError(f"n of {name!r}: expected one of the columns {', '.join(dict.fromkeys(columns))}")
 
 
-def _audited(
-    one: Table, definition: Definition, n: Mapping[str, int], pairs: Sequence[tuple[str, str]]
-) -> TableAudit:
+def _audited(one: Table, definition: Definition, n: Mapping[str, int], pairs: Sequence[tuple[str, str]]) -> TableAudit:
     places = definition.places(one.heading)
     names = {place: column for column, place in places.items()}
     rows = [
@@ -149,14 +147,19 @@ def _columns(
     """What n says of each column that is there, by its own examples or those of its parts; and what it does not."""
     given = {definitions.plain(name): count for name, count in n.items()}
     headline = _headline(definition, places)
-    counts = {**definition.n, **{c: given[definitions.plain(c)] for c in definition.columns if definitions.plain(c) in given}}
+    counts = {
+        **definition.n,
+        **{c: given[definitions.plain(c)] for c in definition.columns if definitions.plain(c) in given},
+    }
     if "" in n:
         counts[headline] = n[""]
     averages = {one.column: one for one in definition.averages}
     columns = {}
     for column in definition.columns:
         sources = [column, *(other for group in definition.equal if column in group for other in group)]
-        own = next((averages[name] for name in sources if name in averages and _are_counted(averages[name], counts)), None)
+        own = next(
+            (averages[name] for name in sources if name in averages and _are_counted(averages[name], counts)), None
+        )
         if column not in places:
             continue
         if column in counts:
@@ -180,7 +183,7 @@ def _are_counted(average: Average, counts: Mapping[str, int]) -> bool:
 
 
 class _Row:
-    """One row by its definition: `findings`, whether something was `checked`, and over how many parts each average is."""
+    """One row by its definition: `findings`, whether something was `checked`, and how many parts an average counts."""
 
     def __init__(
         self, definition: Definition, present: set[str], figures: Mapping[str, Figure], model: str, number: int
@@ -206,7 +209,7 @@ class _Row:
                 self._hold([average.column])
 
     def _average(self, average: Average) -> None:
-        weights = average.parts | {part: w for part, w in average.optional.items() if part in self._figures}
+        weights = {**average.parts, **average.optional}
         there = {part: weight for part, weight in weights.items() if part in self._figures}
         lacking = [part for part in average.parts if part not in there]
         if not there or len(lacking) == len(average.parts):
@@ -225,7 +228,9 @@ class _Row:
         """Whether zeros of the row stand for what is missing, so that its average is none by definition."""
         if stated is not None and stated.value == 0 and not _agree(stated, _mean(self._figures, there)):
             mean = _mean(self._figures, there)
-            self._add("zero", f"{average.column} is 0 and its parts make {_told(mean.value)}", {"mean": float(mean.value)})
+            self._add(
+                "zero", f"{average.column} is 0 and its parts make {_told(mean.value)}", {"mean": float(mean.value)}
+            )
             self._unfit.add(average.column)
             self.void.add(average.column)
             return True
@@ -243,7 +248,7 @@ class _Row:
             if _agree(stated, mean):
                 self._add(
                     "zero",
-                    f"{', '.join(left_out)} is 0 for missing: {average.column} {_told(stated.value)} is the mean without "
+                    f"{', '.join(left_out)} is 0 for missing: {average.column} {_printed(stated)} is the mean without "
                     f"it, with it {_told(counted.value)}",
                     {"stated": float(stated.value), "with": float(counted.value), "without": float(mean.value)},
                 )
@@ -270,18 +275,18 @@ class _Row:
             return
         mean = _mean(self._figures, there)
         what = "is the mean of the rest" if _agree(stated, mean) else "is stated"
-        told, values = f"{missing}: {average.column} {_told(stated.value)} {what}", {"stated": float(stated.value)}
+        told, values = f"{missing}: {average.column} {_printed(stated)} {what}", {"stated": float(stated.value)}
         others = [
-            (other, self._figures[other].value)
+            (other, self._figures[other])
             for group in self._definition.equal
             if average.column in group
             for other in self._by_parts(group)
             if other in self._figures and not _agree(stated, self._figures[other])
         ]
         if others:
-            other, value = max(others, key=lambda pair: abs(pair[1] - stated.value))
-            told += f", {_told(abs(value - stated.value))} from {other} {_told(value)}"
-            values[other] = float(value)
+            other, figure = max(others, key=lambda pair: abs(pair[1].value - stated.value))
+            told += f", {_told(abs(figure.value - stated.value))} from {other} {_printed(figure)}"
+            values[other] = float(figure.value)
         self._add("incomplete", told, values)
 
     def _hold(self, group: Sequence[str]) -> None:
@@ -323,8 +328,15 @@ class _Row:
 
 
 def _named(reading: _Reading) -> str:
-    value = _told(reading.figure.value)
-    return f"{reading.name} {value}" if reading.stated else f"the mean {value} of its parts"
+    if reading.stated:
+        return f"{reading.name} {_printed(reading.figure)}"
+    return f"the mean {_told(reading.figure.value)} of the parts of {reading.name}"
+
+
+def _printed(figure: Figure) -> str:
+    """A number at the decimals that its table has."""
+    decimals = len(str(Fraction(1, 2) / figure.slack)) - 1
+    return f"{float(figure.value):.{decimals}f}"
 
 
 def _mean(figures: Mapping[str, Figure], weights: Mapping[str, Fraction]) -> Figure:
@@ -344,5 +356,3 @@ def _subsets(zeros: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _told(value: Fraction) -> str:
     return f"{float(value):.5g}"
-
-

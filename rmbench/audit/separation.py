@@ -6,8 +6,9 @@ wins: of examples that are the mean of c comparisons f (1 - f) / (c^2 n), f bein
 whole number. A difference that even this leaves open at 5 %, no pairing supports (`none`); one that is told with
 unrelated errors is `told`; all others are `open`, and need the examples.
 
-Of an average the variances of its parts are added by the squares of their weights. The scores of one example that is the
-mean of several comparisons vary less than p (1 - p), so `told` errs towards `open`; optional parts are taken as exact.
+Of an average the variances of its parts are added by the squares of their weights. The scores of one example that is
+the mean of several comparisons vary less than p (1 - p), so `told` errs towards `open`; optional parts are taken as
+exact.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from itertools import pairwise
 from statistics import NormalDist, median
 from typing import Any, Literal
 
@@ -120,7 +122,7 @@ def separate(
         scale * (_QUANTILE + _POWER) * middle,
         scale == 100,
         sum(_apart(models, values, columns, column, order[0], i).verdict != "told" for i in order[1:]),
-        [_scaled(_apart(models, values, columns, column, i, j), scale) for i, j in zip(order, order[1:], strict=False)],
+        [_scaled(_apart(models, values, columns, column, i, j), scale) for i, j in pairwise(order)],
         [_scaled(pair, scale) for pair in subsets],
     )
 
@@ -173,8 +175,8 @@ def _p(difference: float, variance: float) -> float:
 
 
 def _weights(row: Mapping[str, float], column: Column) -> dict[str, float]:
-    whole = sum(weight for weight, _, _ in column.parts.values())
-    whole += sum(weight for part, weight in column.optional.items() if part in row)
+    weights = [weight for weight, _, _ in column.parts.values()]
+    whole = sum([*weights, *(weight for part, weight in column.optional.items() if part in row)], Fraction(0))
     return {part: float(weight / whole) for part, (weight, _, _) in column.parts.items()}
 
 

@@ -145,9 +145,7 @@ def figures(table: Table, places: Sequence[int]) -> list[dict[int, Figure]]:
             elif text.casefold() not in _MISSING:
                 raise table.error(row, place, f"expected a number or nothing, got {text!r:.80}")
         values.append(found)
-    of_columns = {
-        place: max((_decimals(one[place]) for one in values if place in one), default=0) for place in places
-    }
+    of_columns = {place: max((_decimals(one[place]) for one in values if place in one), default=0) for place in places}
     rows = []
     for one in values:
         of_row = max(map(_decimals, one.values()), default=0)

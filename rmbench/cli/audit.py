@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rmbench.cli import EXIT_FAILED, debug_option, tell
+from rmbench.cli import EXIT_FAILED, debug_option
 from rmbench.cli._options import completed, data_option, reading_options
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 12  # findings of one kind that a terminal shows; --json has all
 _SUBSETS = 40
+_DETECTABLE = "between two models that judge so many examples alike, at 5 %, in 80 % of such samples"
 
 
 def _counts(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, int]:
@@ -36,7 +37,9 @@ def _counts(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> di
 
 
 @click.command()
-@click.argument("subjects", metavar="CSV|TASK...", nargs=-1, required=True, shell_complete=completed("tasks", files=True))
+@click.argument(
+    "subjects", metavar="CSV|TASK...", nargs=-1, required=True, shell_complete=completed("tasks", files=True)
+)
 @data_option
 @reading_options
 @click.option(
@@ -69,8 +72,8 @@ def command(
 
     Of a table: averages that are not those of their parts beyond rounding, rows that are incomplete, zeros that stand
     for what is missing, differences that n cannot support. Of tasks: copies, within and across them, opposite labels,
-    equal, empty and cut responses, what "always longer, shorter, first" scores, and what difference n can show. The exit
-    code is 1 where something contradicts itself.
+    equal, empty and cut responses, what "always longer, shorter, first" scores, and what difference n can show. The
+    exit code is 1 where something contradicts itself.
     """
     from rmbench.audit.examples import audit_across, audit_examples
     from rmbench.audit.published import audit_table
@@ -89,9 +92,7 @@ def command(
             else "--data, --columns and --skip-bad-rows are for tasks"
         )  # fmt: skip
     tables = [
-        one
-        for file in files
-        for one in audit_table(Path(file), own=definitions, benchmark=benchmark, n=n, pairs=pairs)
+        one for file in files for one in audit_table(Path(file), own=definitions, benchmark=benchmark, n=n, pairs=pairs)
     ]
     loaded = load_tasks(named, data=data, columns=columns, skip_bad_rows=skip_bad_rows) if named else []
     tasks = [audit_examples(one.name, one.task, one.data) for one in loaded]
@@ -105,7 +106,8 @@ def command(
         click.echo(json.dumps(whole, indent=2, ensure_ascii=False))
     else:
         _print(tables, tasks, across)
-    return EXIT_FAILED if any(one.contradicts for one in [*tables, *tasks, *across]) else 0
+    contradicted = [one.contradicts for some in (tables, tasks, across) for one in some]
+    return EXIT_FAILED if any(contradicted) else 0
 
 
 def _print(tables: Sequence[TableAudit], tasks: Sequence[TaskAudit], across: Sequence[Finding]) -> None:
@@ -153,10 +155,10 @@ def _print_table(console: Console, audit: TableAudit) -> None:
         _print_separation(console, audit.separation)
     for note in audit.notes:
         console.print(plain(note), highlight=False)
-    console.print(plain(_said(audit.findings, "row")), highlight=False)
+    console.print(plain(_said(audit.findings)), highlight=False)
 
 
-def _said(findings: Sequence[Finding], noun: str) -> str:
+def _said(findings: Sequence[Finding]) -> str:
     """How much of what was found."""
     counts = Counter(finding.kind for finding in findings if finding.kind != "rule")
     if not any(finding.contradicts for finding in findings):
@@ -201,13 +203,13 @@ def _print_separation(console: Console, found: Separation) -> None:
 
     verdicts = Counter(pair.verdict for pair in found.neighbours)
     size = f"{found.detectable:.1f} points" if found.percent else f"{found.detectable:.3f}"
-    lines = [
+    told = (
         f"{found.column}: of {len(found.neighbours):,} neighbours n cannot support the difference of "
-        f"{verdicts['none']:,} whatever the pairing, {verdicts['open']:,} only the examples tell, {verdicts['told']:,} are "
-        f"told apart; the first is not told from {found.first:,} below it; detectable at the median {size}",
-    ]
-    for line in lines:
-        console.print(plain(line), highlight=False)
+        f"{verdicts['none']:,} whatever the pairing, {verdicts['open']:,} only the examples tell, "
+        f"{verdicts['told']:,} are told apart; the first is not told from {found.first:,} below it; detectable at the "
+        f"median {size}"
+    )
+    console.print(plain(told), highlight=False)
     if not found.subsets:
         return
     table = Table(header_style="bold")
@@ -240,7 +242,7 @@ def _print_task(console: Console, audit: TaskAudit) -> None:
     table.add_column("subset", overflow="fold")
     table.add_column("n", justify="right", no_wrap=True)
     rules = list(audit.subsets[0].rules)
-    shares = list(audit.subsets[0].detectable)
+    shares = [share for share, least in audit.subsets[0].detectable.items() if least is not None]
     for heading in (*(f"always\n{rule}" for rule in rules), *(f"detectable\nat {share}" for share in shares)):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in audit.subsets[:_SUBSETS]:
@@ -248,12 +250,11 @@ def _print_task(console: Console, audit: TaskAudit) -> None:
         table.add_row(plain(one.subset), f"{one.n:,}", *scores, *(_share(one.detectable[share]) for share in shares))
     console.print(table)
     if len(audit.subsets) > _SUBSETS:
-        tell(f"{len(audit.subsets) - _SUBSETS:,} more subsets; --json has all")
-    told = f"always: {audit.headline} of the rule, * above chance; " if rules else ""
-    tell(f"{told}detectable: between two models that judge so many examples alike, at 5 %, in 80 % of such samples")
-    for note in audit.notes:
-        tell(note)
-    tell(_said(audit.findings, "example"))
+        console.print(f"{len(audit.subsets) - _SUBSETS:,} more subsets; --json has all", highlight=False)
+    lines = [f"always: {audit.headline} of the rule, * above chance"] if rules else []
+    lines += [f"detectable: {_DETECTABLE}"] if shares else []
+    for line in [*lines, *audit.notes, _said(audit.findings)]:
+        console.print(plain(line), highlight=False)
 
 
 def _share(value: float | None) -> str:
