@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import product
@@ -20,6 +21,7 @@ from scipy import special
 from rmbench.audit import definitions, separation, table
 from rmbench.audit.examples import TaskAudit, audit_across, audit_examples
 from rmbench.audit.findings import Finding
+from rmbench.audit.near import near_duplicates
 from rmbench.audit.published import TableAudit, audit_table
 from rmbench.cli import main
 from rmbench.errors import DataError, UsageError
@@ -447,6 +449,42 @@ def test_what_tasks_share() -> None:
     assert audit_across({"one": ours, "other": apart}) == []
 
 
+def test_near_duplicates_against_every_pair() -> None:
+    pytest.importorskip("datasketch")
+    rng = np.random.default_rng(3)
+    words = [f"w{i}" for i in range(300)]
+    bases = [list(rng.choice(words, 40)) for _ in range(15)]
+    texts = [" ".join(base) for base in bases]
+    for base in bases:
+        for count in (1, 2, 4, 12):
+            changed = list(base)
+            for place in rng.choice(40, count, replace=False):
+                changed[place] = "other"
+            texts.append(" ".join(changed))
+    texts += [texts[0], f"{texts[1]}!", "too short"]  # copies are no near duplicates, and case and marks do not count
+    expected = set()
+    runs = [set(zip(t.split(), t.split()[1:], t.split()[2:], strict=False)) for t in (x.rstrip("!") for x in texts)]
+    for i in range(len(texts) - 1):
+        for j in range(i):
+            if i != 75 and texts[i] != texts[j] and len(runs[i] & runs[j]) >= 0.8 * len(runs[i] | runs[j]):
+                expected.add((j, i))
+    ours = [pair(f"e{i}", prompt=text) for i, text in enumerate(texts)]
+    (found,) = near_duplicates({"one": given(Comparison, ours).load()})
+    assert found.where == "one"
+    assert found.values["pairs"] == len({(j, i) for j, i in expected if i != 76 or j == 1})
+    assert len(expected) > 15
+    (across,) = near_duplicates(
+        {"one": given(Comparison, ours[:1]).load(), "two": given(Comparison, ours[15:16]).load()}
+    )
+    assert (across.where, across.examples) == ("one and two", ("e0 ~ e15",))
+
+
+def test_near_duplicates_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasketch", None)
+    with pytest.raises(UsageError, match=r"near duplicates need datasketch: pip install 'rmbench\[audit\]'"):
+        near_duplicates({"one": given(Comparison, [pair("a")]).load()})
+
+
 # The command
 
 
@@ -488,7 +526,7 @@ def test_the_tables_are_readable_at_a_width(
     [
         (["missing.csv"], "missing.csv: no such file"),
         (["best_of_n", "--n", "5"], "--definitions, --benchmark, --n and --pair are for CSV files"),
-        (["{table}", "--skip-bad-rows"], "--data, --columns and --skip-bad-rows are for tasks"),
+        (["{table}", "--skip-bad-rows"], "--data, --columns, --skip-bad-rows and --near are for tasks"),
         (["{table}", "--n", "Chat=x"], "is neither N nor COLUMN=N"),
         (["no_such_task"], "unknown task"),
     ],

@@ -55,6 +55,7 @@ def _counts(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> di
     "--pair", "pairs", nargs=2, multiple=True, metavar="MODEL MODEL",
     help="Compare two rows subset by subset, p after Holm.  [default: the first two]",
 )  # fmt: skip
+@click.option("--near", is_flag=True, help="Look for near duplicates too: prompts with other words here and there.")
 @click.option("--json", "as_json", is_flag=True, help="Print all that was found as JSON and nothing else.")
 @debug_option
 def command(
@@ -66,6 +67,7 @@ def command(
     benchmark: str | None,
     n: dict[str, int],
     pairs: tuple[tuple[str, str], ...],
+    near: bool,
     as_json: bool,
 ) -> int:
     """Look for what cannot be right in published tables (CSV files) and in the examples of tasks.
@@ -76,6 +78,7 @@ def command(
     exit code is 1 where something contradicts itself.
     """
     from rmbench.audit.examples import audit_across, audit_examples
+    from rmbench.audit.near import near_duplicates
     from rmbench.audit.published import audit_table
     from rmbench.errors import UsageError
     from rmbench.runs.loading import load_tasks
@@ -85,18 +88,19 @@ def command(
     lost = [name for name in named if Path(name).suffix.lower() in (".csv", ".tsv")]
     if lost:
         raise UsageError(f"{lost[0]}: no such file")
-    of_tables, of_tasks = bool(definitions or benchmark or n or pairs), bool(data or columns or skip_bad_rows)
+    of_tables, of_tasks = bool(definitions or benchmark or n or pairs), bool(data or columns or skip_bad_rows or near)
     if (of_tables and not files) or (of_tasks and not named):
         raise UsageError(
             "--definitions, --benchmark, --n and --pair are for CSV files" if of_tables and not files
-            else "--data, --columns and --skip-bad-rows are for tasks"
+            else "--data, --columns, --skip-bad-rows and --near are for tasks"
         )  # fmt: skip
     tables = [
         one for file in files for one in audit_table(Path(file), own=definitions, benchmark=benchmark, n=n, pairs=pairs)
     ]
     loaded = load_tasks(named, data=data, columns=columns, skip_bad_rows=skip_bad_rows) if named else []
     tasks = [audit_examples(one.name, one.task, one.data) for one in loaded]
-    across = audit_across({one.name: one.data for one in loaded})
+    sets = {one.name: one.data for one in loaded}
+    across = [*audit_across(sets), *(near_duplicates(sets) if near else [])]
     if as_json:
         whole = {
             "tables": [one.to_json() for one in tables],
@@ -124,7 +128,7 @@ def _print(tables: Sequence[TableAudit], tasks: Sequence[TaskAudit], across: Seq
             click.echo()
         _print_task(console, task)
     if across:
-        console.print("\n[bold]across tasks[/]", highlight=False)
+        console.print("\n[bold]across the examples of all[/]", highlight=False)
         _print_findings(console, across)
     for line in dict.fromkeys(_legend([*tables, *tasks])):
         console.print(plain(line), highlight=False)
