@@ -185,6 +185,16 @@ def test_zeros_missing_counted_and_of_an_average(tmp_path: Path) -> None:
     }
 
 
+def test_zeros_of_whole_averages(tmp_path: Path) -> None:
+    rows = [
+        "domains,0.0,0.0,0.0,0.0,90.0,80.0,70.0,0.0,80.0,80.0",
+        "average,,,,,90.0,80.0,70.0,0.0,80.0,80.0",
+        "difficulties,80.0,80.0,80.0,80.0,0,0,75.0,80.0,75.0,80.0",
+    ]
+    found = kinds(audited(tmp_path, RM_BENCH, *rows).findings)
+    assert found == {"zero": ["domains", "average", "difficulties"], "incomplete": ["difficulties"]}
+
+
 def test_what_is_printed_around_numbers(tmp_path: Path) -> None:
     rows = ["a,**80.0**,80.0%,80.0*,80.0 ± 0.4,80.0 (2),-", "b,80.0,n/a,80.0,80.0,80.0,—"]
     assert kinds(audited(tmp_path, REWARDBENCH, *rows).findings) == {"incomplete": ["b"]}

@@ -235,6 +235,11 @@ class _Row:
             self.void.add(average.column)
             return True
         zeros = [part for part in there if self._figures[part].value == 0]
+        if len(zeros) == len(there) > 1:
+            self._add("zero", f"{', '.join(zeros)} are all 0", {})
+            self._unfit.add(average.column)
+            self.void.update([*zeros, average.column])
+            return True
         if not zeros or len(zeros) == len(there):
             return False
         counted = _mean(self._figures, there)
@@ -298,6 +303,13 @@ class _Row:
         ]
         readings += [_Reading(column, self._means[column], False) for column in group if column in self._means]
         self.checked = self.checked or len(readings) > 1
+        zeros = [one for one in readings if one.stated and one.figure.value == 0]
+        others = [one for one in readings if not any(_agree(one.figure, zero.figure) for zero in zeros)]
+        if zeros and others:
+            names = ", ".join(zero.name for zero in zeros)
+            self._add("zero", f"{names} is 0 for missing: {_named(others[0])}", {})
+            self.void.update(zero.name for zero in zeros)
+            readings = others
         apart = [
             (abs(one.figure.value - other.figure.value), one.stated + other.stated, one, other)
             for one, other in combinations(readings, 2)
