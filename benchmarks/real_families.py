@@ -1,14 +1,15 @@
 """Six models of five families on real weights and real conversations: each against its plain forward.
 
-    pip install "trl<1.14" gguf; python benchmarks/real_families.py LANGUAGE_MODEL ENCODER FOLDER [--steps 60]
-        [--conversations 100] [--longest 256] [--few 24] [--only NAME] [--no-doctor]
+    pip install "trl<1.14" gguf; python benchmarks/real_families.py FOLDER [--steps 60] [--conversations 100]
+        [--longest 256] [--few 24] [--only NAME] [--no-doctor]
 
-`real_trained.py` makes in FOLDER what is not there yet. RMBENCH_DATA names the folder of the data, of which nothing is
-measured that was trained on. Of each model: the largest difference from transformers alone, one conversation at a
-time, as a share of the largest reward; accuracy with its interval, length bias and calibration error as a result has
-them; how many pairs of `--few` conversations bfloat16 turns round; seconds of rmbench, of one at a time and of the
-common loop (eight at a time, padded), over the same few; what `rmbench doctor` says. The exit code is 1 where one is
-further off than 1e-5, or the doctor finds something.
+`real_weights.py` and `real_trained.py` make in FOLDER what is not there yet. RMBENCH_DATA names the folder of the
+data, of which nothing is measured that was trained on. Of each model: the largest difference from transformers alone,
+one conversation at a time, as a share of the largest reward (of a policy, of the largest number that is subtracted);
+accuracy with its interval, length bias and calibration error as a result has them; how many pairs of `--few`
+conversations bfloat16 turns round; seconds of rmbench, of one at a time and of the common loop (eight at a time,
+padded), over the same few; what `rmbench doctor` says. The exit code is 1 where one is further off than 1e-5, or the
+doctor finds something.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 
 import numpy as np
 from real_trained import SEED, TRAINED, VERIFY, Row, answers, dialogues, solutions, train
+from real_weights import encoder, language_model
 
 import rmbench
 from rmbench.data.rows import Row as DataRow
@@ -84,7 +86,7 @@ class Plain:
 @dataclass(frozen=True)
 class Family:
     """A trained model: its spec, what it is asked, the rows it is measured on, the task that they are, and the plain
-    way. `requests` are those of a row, in the order of its scores."""
+    way. `requests` gives that of a row, whose scores are in the same order."""
 
     name: str
     spec: str
@@ -94,6 +96,7 @@ class Family:
     task: Any
     data: Sequence[Mapping[str, Any]]
     plain: Plain
+    subtracted: Sequence[float] = ()  # what rewards are the differences of, as long as the plain way has run
 
 
 def loaded(folder: Path, kind: str, base: Path | None = None) -> Any:
@@ -161,6 +164,7 @@ def _pooled(logits: Sequence[Logits], row: Row, ids: Ids) -> Sequence[float]:
 def implicit(folder: Path, base: Path, rows: tuple[list[Row], list[Row]]) -> Family:
     tokenizer = tokenizer_of(folder)
     models = [loaded(place, "AutoModelForCausalLM") for place in (folder, base)]
+    subtracted: list[float] = []
 
     def read(logits: Sequence[Logits], row: Row, ids: Ids) -> Sequence[float]:
         import torch
@@ -170,10 +174,12 @@ def implicit(folder: Path, base: Path, rows: tuple[list[Row], list[Row]]) -> Fam
         for one in logits:
             log_p = one[: len(ids)].log_softmax(-1)
             sums.append(log_p[start - 1 : len(ids) - 1].gather(1, torch.tensor(ids[start:])[:, None]).sum())
+        subtracted.extend(BETA * float(one) for one in sums)
         return [BETA * float(sums[0] - sums[1])]
 
     plain = Plain(models, lambda row: templated(tokenizer, [*row["prompt"], *row["said"]]), read)
-    return Family("policy", f"dpo:{folder}?reference={base}", "reward", rows[0], said, "preference", rows[1], plain)
+    spec = f"dpo:{folder}?reference={base}"
+    return Family("policy", spec, "reward", rows[0], said, "preference", rows[1], plain, subtracted)
 
 
 # solutions step by step
@@ -338,7 +344,7 @@ def measured(family: Family, few: int) -> list[str]:
     requests = [family.requests(row) for row in family.rows]
     alone = flat(family.plain.scores(family.rows, 1))
     said = flat(ours(family.spec, requests)[0])
-    off = float(np.abs(said - alone).max() / np.abs(alone).max())
+    off = float(np.abs(said - alone).max() / np.abs([*alone, *family.subtracted]).max())
     lines = [f"{family.name}: {len(requests)} conversations, {off:.1e} of the scale from one at a time"]
     lines.append(f"  {figures(family)}")
     some = family.rows[:few]
@@ -370,15 +376,13 @@ def _told(text: str) -> str:
     """What fails, of the model and of those that it stands on, with the number."""
     (diagnosis,) = json.loads(text)
     findings = [one for each in (diagnosis, *diagnosis["members"]) for one in each["findings"]]
-    failed = [f"{one['check']} ({one['number']})" for one in findings if one["verdict"] == "fail"]
-    return f"{len(findings)} checks" + (f", failed: {', '.join(failed)}" if failed else "")
+    failed = [f"{one['check']} ({one['told']})" for one in findings if one["verdict"] == "fail"]
+    return f"{len(findings)} checks" + (f", failed: {'; '.join(failed)}" if failed else "")
 
 
 def main() -> None:
     """Reads the command line, trains what is missing, measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("language_model", type=Path)
-    parser.add_argument("encoder_model", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--conversations", type=int, default=100)
@@ -390,12 +394,13 @@ def main() -> None:
     given = parser.parse_args()
     if "RMBENCH_DATA" not in os.environ:
         raise SystemExit("RMBENCH_DATA is not set; expected the folder of the data")
+    base = language_model(given.folder / "language_model")
     if not given.no_train:
-        train(given.language_model, given.encoder_model, given.folder, given.steps)
+        train(base, encoder(given.folder / "encoder_base"), given.folder, given.steps)
     right = []
     with TemporaryDirectory() as cache:
         os.environ["RMBENCH_CACHE"] = cache
-        for family in families(given.language_model, given.folder, given.conversations, given.longest, given.only):
+        for family in families(base, given.folder, given.conversations, given.longest, given.only):
             lines = measured(family, given.few)
             print("\n".join(lines), flush=True)
             right.append(float(lines[0].split(", ")[1].split()[0]) <= TOLERANCE)

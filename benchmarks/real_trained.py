@@ -1,12 +1,12 @@
 """Checkpoints of five families, each trained for some minutes from real weights on real data, by those who train them:
 
-    pip install "trl<1.14"; python benchmarks/real_trained.py LANGUAGE_MODEL ENCODER FOLDER [--steps 40] [--only NAME]
+    pip install "trl<1.14" gguf; python benchmarks/real_trained.py FOLDER [--steps 60] [--only NAME]
 
-LANGUAGE_MODEL is the folder of a chat model, ENCODER that of a BERT, and RMBENCH_DATA the folder of the data. A folder
-that is there stays. `adapter` and `reward` are one reward model by TRL's RewardTrainer, as an adapter and merged,
-`process` is by PRMTrainer (the last TRL that has it is 1.13), `policy` by DPOTrainer, its reference being the language
-model itself, `verifier` by SFTTrainer to answer Yes or No, and `encoder` by transformers' Trainer. They know little:
-they are for showing that what is trained is read as it was trained.
+`real_weights.py` brings the weights, and RMBENCH_DATA names the folder of the data. What is in FOLDER stays.
+`adapter` and `reward` are one reward model by TRL's RewardTrainer, as an adapter and merged, `process` is by
+PRMTrainer (the last TRL that has it is 1.13), `policy` by DPOTrainer, its reference being the language model itself,
+`verifier` by SFTTrainer to answer Yes or No, and `encoder` by transformers' Trainer. They know little: they are for
+showing that what is trained is read as it was trained.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from real_weights import encoder as encoder_of
+from real_weights import language_model
 
 BATCH, LONGEST, SEED = 4, 256, 0
 TRAINED = 1_000  # rows of each file that are trained on; what is measured comes after them
@@ -219,13 +222,12 @@ def train(language_model: Path, encoder_model: Path, folder: Path, steps: int, o
 def main() -> None:
     """Reads the command line and trains."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("language_model", type=Path)
-    parser.add_argument("encoder_model", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--only", default="", help="part of a name")
     given = parser.parse_args()
-    train(given.language_model, given.encoder_model, given.folder, given.steps, given.only)
+    bases = language_model(given.folder / "language_model"), encoder_of(given.folder / "encoder_base")
+    train(*bases, given.folder, given.steps, given.only)
 
 
 if __name__ == "__main__":

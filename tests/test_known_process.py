@@ -269,15 +269,15 @@ def plain_pure(folder: Path, steps: Sequence[str]) -> Plain:
 
 # An entry is found by the folder alone, where weights or an architecture tell, else by its name
 CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Sequence[str]], Plain], str]] = {
-    "math_shepherd": (math_shepherd, plain_math_shepherd, "process:{}?entry=math_shepherd"),
-    "qwen_math_prm": (qwen_math_prm, plain_qwen_math_prm, "{}"),
-    "skywork_o1_prm": (skywork_o1_prm, plain_skywork_o1_prm, "{}"),
-    "rlhflow_prm": (rlhflow_prm, plain_rlhflow_prm, "process:{}?entry=rlhflow_prm"),
+    "math-shepherd": (math_shepherd, plain_math_shepherd, "process:{}?entry=math-shepherd"),
+    "qwen-math-prm": (qwen_math_prm, plain_qwen_math_prm, "{}"),
+    "skywork-o1-prm": (skywork_o1_prm, plain_skywork_o1_prm, "{}"),
+    "rlhflow-prm": (rlhflow_prm, plain_rlhflow_prm, "process:{}?entry=rlhflow-prm"),
     "reasoneval 7B": (reasoneval_7b, plain_reasoneval, "{}"),
     "reasoneval 34B": (reasoneval_34b, plain_reasoneval, "{}"),
-    "math_psa": (math_psa, plain_math_psa, "process:{}?entry=math_psa"),
+    "math-psa": (math_psa, plain_math_psa, "process:{}?entry=math-psa"),
     "versaprm": (versaprm, plain_versaprm, "process:{}?entry=versaprm"),
-    "easy_to_hard": (easy_to_hard, plain_easy_to_hard, "process:{}?entry=easy_to_hard"),
+    "easy-to-hard": (easy_to_hard, plain_easy_to_hard, "process:{}?entry=easy-to-hard"),
     "pure": (pure, plain_pure, "process:{}?entry=pure"),
 }
 

@@ -276,7 +276,7 @@ WINDOWED = {"mistral": {}, "mixtral": {}, "phi3": {}, "starcoder2": {}, "qwen2":
 
 
 @pytest.mark.parametrize(
-    ("architecture", "window"), [*((one, 5) for one in WINDOWED), *(("gemma3_text", one) for one in (1, 2, 17, 40))]
+    ("architecture", "window"), [*((one, 5) for one in WINDOWED), *(("gemma3_text", one) for one in (1, 17))]
 )
 def test_windows_end_where_they_end_alone(architecture: str, window: int) -> None:
     """Shorter than sequences and than what they share, as long as both, and of one token, which sees itself only."""
@@ -347,7 +347,7 @@ def test_the_block_mask_is_the_tree_s_visibility(trees: Sequences, causal: bool,
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("architecture", ["llama", "gemma2", "gemma3_text", "mistral", "bert", "modernbert"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "bert", "modernbert"])
 def test_the_way_of_cuda_runs_on_a_cpu_as_well(architecture: str) -> None:
     """FlexAttention, uncompiled, on the same masks that CUDA gets: with windows of five tokens, and soft caps."""
     from torch.nn.attention import flex_attention as flex

@@ -416,7 +416,7 @@ def test_a_tag_that_the_tokenizer_splits_is_read_at_its_last_token_or_refused_by
     good, bad = (tokenizer(sign, add_special_tokens=False)["input_ids"][0] for sign in "+-")
     assert reward.steps == pytest.approx((logits[:, good] - logits[:, bad]).sigmoid().tolist(), abs=1e-5)
     with pytest.raises(UsageError, match=rf"step_tag='ки': {len(tag)} tokens of .*'s tokenizer \(.*\); expected one"):
-        process.open(str(language_model), {"entry": "math_shepherd"}).start("cpu")
+        process.open(str(language_model), {"entry": "math-shepherd"}).start("cpu")
 
 
 def test_a_tag_that_the_tokenizer_joins_to_the_text_is_refused_or_an_error_of_that_solution(

@@ -75,22 +75,27 @@ def of_tokenizer(tokenizer: Any, words: Any) -> Finding:
 
 def of_positions(model: TokenModel, rendering: Rendering, one: Encoded) -> Finding:
     """`positions`: a text of more tokens than the model has positions is refused, or cut and counted."""
-    limits = rendering.limits
-    positions = limits.positions
+    positions = rendering.limits.positions
     if positions is None:
         return absent("positions", "its config states no limit")
     if positions > _LONGEST:
         return absent("positions", f"{positions:,} positions, too many to be tried")
+    ask = asked_of(model.answers)
     answer = Response("so " * positions, ("so " * positions,))
-    shown = (answer, answer) if asked_of(model.answers) == "compare" else (answer,)
-    (longer,) = encoded_of(model, [Request(asked_of(model.answers), (Message("user", _ASKED),), shown)])
-    fits = len(longer.ids) <= positions and (longer.error is not None or longer.cut > 0)
-    if not fits and getattr(getattr(model.backbone, "config", None), "position_biased_input", True) is False:
+    shown = (answer, answer) if ask == "compare" else (answer,)
+    (longer,) = encoded_of(model, [Request(ask, (Message("user", _ASKED),), shown)])
+    if longer.error is not None and "positions" not in longer.error:
+        return absent("positions", f"a text of as many tokens is refused before: {longer.error}")
+    if longer.error is not None or (longer.cut and len(longer.ids) <= positions):
+        return _at_its_end(model, rendering, one, longer)
+    if getattr(getattr(model.backbone, "config", None), "position_biased_input", True) is False:
         return absent("positions", f"its positions are relative, and none is the last: {len(longer.ids):,} tokens run")
-    if not fits:
-        return Finding(
-            "positions", "fail", positions, f"{len(longer.ids):,} tokens are read in {positions:,} positions"
-        )
+    return Finding("positions", "fail", positions, f"{len(longer.ids):,} tokens are read in {positions:,} positions")
+
+
+def _at_its_end(model: TokenModel, rendering: Rendering, one: Encoded, longer: Encoded) -> Finding:
+    """What a model does at its last position, where what is `longer` is refused or cut."""
+    positions = rendering.limits.positions or 0
     wrong = at_its_end(model, one, positions)
     if wrong:
         return Finding("positions", "fail", positions, wrong)
