@@ -23,11 +23,22 @@ LAYERS = [
     ["rmbench.tasks", "rmbench.data_cards"],
     ["rmbench.runs.loading"],
     ["rmbench.runs"],
-    ["rmbench.leaderboard", "rmbench.compare", "rmbench.correlate", "rmbench.report", "rmbench.doctor"],
+    ["rmbench.leaderboard", "rmbench.compare", "rmbench.correlate", "rmbench.report"],
+    ["rmbench.audit", "rmbench.doctor"],
     ["rmbench.cli", "rmbench.demo", "rmbench.__main__", "rmbench"],
 ]
 NEVER = [("rmbench.tasks", "rmbench.models"), ("rmbench.scoring", "rmbench.data")]
 ONLY = {
+    "rmbench.audit": (
+        "rmbench.audit",
+        "rmbench.kinds",
+        "rmbench.results",
+        "rmbench.data",
+        "rmbench.metrics",
+        "rmbench.bounded",
+        "rmbench.errors",
+        "rmbench.types",
+    ),
     "rmbench.leaderboard": (
         "rmbench.leaderboard",
         "rmbench.calibration",

@@ -113,6 +113,28 @@ def form_option(command: _Command) -> _Command:
     return click.option("--format", "form", type=formats, help=told)(command)
 
 
+def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    paths: dict[str, str] = {}
+    for value in given:
+        task, equals, path = value.partition("=")
+        if not (task and equals and path):
+            expected = "TASK=PATH, as in rewardmath=scores.json, or NAME=TASK:PATH"
+            raise click.BadParameter(f"{value!r} is not {expected}")
+        if task in paths:
+            raise click.BadParameter(f"{task} is given twice, {paths[task]} and {path}; a run reads one of them")
+        paths[task] = path
+    return paths
+
+
+data_option = click.option(
+    "--data",
+    multiple=True,
+    metavar="TASK=PATH",
+    callback=_files,
+    help="Read TASK from a file or folder; NAME=TASK:PATH from several, each with results under its NAME (repeatable).",
+)
+
+
 def _columns(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:
     columns: dict[str, str] = {}
     for pair in (pair for value in values for pair in value.split(",")):

@@ -19,6 +19,7 @@ from rmbench.cli._options import (
     POLICIES,
     allotted,
     completed,
+    data_option,
     model_options,
     model_options_of,
     reading_options,
@@ -32,19 +33,6 @@ if TYPE_CHECKING:
 
 
 _OF_REWARD_MODELS = ("max_length", "truncation_side", "pooling", "head_dtype")
-
-
-def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    paths: dict[str, str] = {}
-    for value in given:
-        task, equals, path = value.partition("=")
-        if not (task and equals and path):
-            expected = "TASK=PATH, as in rewardmath=scores.json, or NAME=TASK:PATH"
-            raise click.BadParameter(f"{value!r} is not {expected}")
-        if task in paths:
-            raise click.BadParameter(f"{task} is given twice, {paths[task]} and {path}; a run reads one of them")
-        paths[task] = path
-    return paths
 
 
 @click.command()
@@ -71,13 +59,7 @@ def _files(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
     shell_complete=completed("tasks", "suites"),
     help="A task, python:module:TASK or suite:NAME; see rmbench list tasks and suites (repeatable).",
 )
-@click.option(
-    "--data",
-    multiple=True,
-    metavar="TASK=PATH",
-    callback=_files,
-    help="Run TASK on a file or folder; NAME=TASK:PATH on several, each with results under its NAME (repeatable).",
-)
+@data_option
 @reading_options
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="The first N examples of each task, of every file alike."
