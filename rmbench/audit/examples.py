@@ -14,7 +14,7 @@ import numpy as np
 from rmbench.audit.findings import Finding
 from rmbench.data.dataset import Dataset, prompt_hash
 from rmbench.kinds.base import Task
-from rmbench.metrics.interval import Codes, cluster_codes, estimate, kish
+from rmbench.metrics.interval import Codes, cluster_codes, estimate, kish, whole_value
 from rmbench.results.figures import subsets_of
 from rmbench.types import Candidate, Example, Json, Outcome, Request, Response, Reward
 
@@ -37,6 +37,9 @@ RULES: Mapping[str, Callable[[int, int], float]] = {
 class SubsetAudit:
     """The whole or one subset: what rules score on it by the task's headline, and what its n can show.
 
+    `metric` is the headline, or, where that is none of a subset, as a mean over parts that it lacks, the first share
+    that the task's measure has of it.
+
     `detectable` is the smallest difference between two models that one test at 5 % finds in 80 % of such samples, by
     the share of examples that both judge alike; None with too few clusters, or where the headline is no share.
     """
@@ -44,6 +47,7 @@ class SubsetAudit:
     subset: str
     n: int
     clusters: int
+    metric: str
     rules: Mapping[str, float | None]
     beaten: Sequence[str]
     detectable: Mapping[str, float | None]
@@ -284,6 +288,7 @@ def _subsets(task: Task, data: Dataset) -> tuple[list[SubsetAudit], list[str]]:
                 subset,
                 len(places),
                 len(set(codes.tolist())),
+                next((score.metric for score in scores.values()), task.measure.headline),
                 {rule: score.value for rule, score in scores.items()},
                 [rule for rule, score in scores.items() if score.above],
                 {f"{share:.0%}": _detectable(share, codes) if can_tell else None for share in _AGREEMENTS},
@@ -337,8 +342,9 @@ def _characters(request: Request) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Score:
-    """The headline of a rule, whether it is a share, and whether its interval is above what a drawn reward gets."""
+    """The figure of a rule, whether it is a share, and whether its interval is above what a drawn reward gets."""
 
+    metric: str
     value: float | None
     is_share: bool
     above: bool
@@ -346,17 +352,20 @@ class _Score:
 
 def _scored(task: Task, outcomes: Sequence[Outcome], view: str, fitted: Json) -> _Score:
     by_name = {one.name: one for one in task.measure.statistics(outcomes, view, fitted)}
-    headline, chance = (by_name.get(name) for name in (task.measure.headline, f"{task.measure.headline}_chance"))
-    if headline is None:
-        return _Score(None, False, False)
     codes = cluster_codes([outcome.cluster for outcome in outcomes])
-    found, *drawn = estimate([headline, *([] if chance is None else [chance])], codes, draws=_DRAWS)
-    is_share = headline.kind != "number"
-    if math.isnan(found.value):
-        return _Score(None, is_share, False)
-    pairs = is_share and headline.better == "higher" and all(len(outcome.labels) == 2 for outcome in outcomes)
+    headline = task.measure.headline
+    shares = [one.name for one in by_name.values() if one.kind != "number" and one.better == "higher"]
+    able = (
+        name for name in [headline, *shares] if name in by_name and not math.isnan(whole_value(by_name[name], codes))
+    )
+    metric = next(able, None)
+    if metric is None:
+        return _Score(headline, None, headline in shares, False)
+    chance = by_name.get(f"{metric}_chance")
+    found, *drawn = estimate([by_name[metric], *([] if chance is None else [chance])], codes, draws=_DRAWS)
+    pairs = metric in shares and all(len(outcome.labels) == 2 for outcome in outcomes)
     level = drawn[0].value if drawn else 0.5 if pairs else math.inf
-    return _Score(float(found.value), is_share, bool(found.ci_low > level))
+    return _Score(metric, float(found.value), by_name[metric].kind != "number", bool(found.ci_low > level))
 
 
 def _detectable(agreement: float, codes: Codes) -> float | None:
