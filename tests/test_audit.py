@@ -418,6 +418,15 @@ def test_rules_score_by_the_tasks_own_headline_subset_by_subset() -> None:
     assert of(*stated).subsets[0].rules["first"] == 0.75
 
 
+def test_responses_without_texts_are_left_out_of_rules() -> None:
+    known = [pair(f"e{i}", f"a longer one {i}", "short") for i in range(5)]
+    unknown = example("x", Candidate(Response(None), True), Candidate(Response(None), False), facets={"subset": "x"})
+    audit = of(*known, unknown)
+    assert [one.rules for one in audit.subsets] == [{"longer": 1.0, "shorter": 0.0, "first": 1.0}, {}]
+    assert "rules by length and place leave out 1 example whose responses have no texts" in audit.notes
+    assert of(unknown).subsets[0].rules == {}
+
+
 def test_what_n_can_show_of_models_that_differ_on_a_tenth() -> None:
     examples = [pair(f"e{i}", f"right {i}", "wrong") for i in range(120)]
     (whole,) = (one for one in of(*examples).subsets if one.subset == "all")

@@ -214,7 +214,12 @@ def _equal_candidates(examples: Sequence[Example]) -> Iterator[Finding]:
 
 
 def _empty(examples: Sequence[Example]) -> Iterator[Finding]:
-    prompts = [example.id for example in examples if not any(turn.says_something for turn in example.prompt)]
+    prompts = [
+        example.id
+        for example in examples
+        if not any(turn.says_something for turn in example.prompt)
+        and all(one.text is not None for one in example.candidates)
+    ]
     responses = [
         example.id
         for example in examples
@@ -223,7 +228,7 @@ def _empty(examples: Sequence[Example]) -> Iterator[Finding]:
     ]
     for what, ids in (("prompt", prompts), ("response", responses)):
         if ids:
-            yield Finding("empty", "all", f"{_counted(len(ids), what)} with nothing in it", examples=_ids(ids))
+            yield Finding("empty", "all", f"nothing in {_counted(len(ids), what)}", examples=_ids(ids))
 
 
 def _cut(examples: Sequence[Example]) -> Iterator[Finding]:
@@ -272,15 +277,16 @@ def _subsets(task: Task, data: Dataset) -> tuple[list[SubsetAudit], list[str]]:
     """What rules score by the task's own measure, on the whole and on each subset; and why nothing is said of some."""
     notes: list[str] = []
     ruled = _ruled(task, data, notes)
-    views = {rule: _view(task, outcomes) for rule, outcomes in ruled.items()}
-    fits = {rule: task.measure.fit(outcomes, views[rule]) for rule, outcomes in ruled.items()}
+    views = {rule: _view(task, list(outcomes.values())) for rule, outcomes in ruled.items()}
+    fits = {rule: task.measure.fit(list(outcomes.values()), views[rule]) for rule, outcomes in ruled.items()}
     clusters = [example.cluster or example.id for example in data.examples]
     found = []
     for subset, places in subsets_of([example.facets for example in data.examples]).items():
         codes = cluster_codes([clusters[i] for i in places])
         scores = {
-            rule: _scored(task, [outcomes[i] for i in places], views[rule], fits[rule])
+            rule: _scored(task, taken, views[rule], fits[rule])
             for rule, outcomes in ruled.items()
+            if (taken := [outcomes[name] for i in places if (name := data.examples[i].id) in outcomes])
         }
         can_tell = task.subject == "reward_model" and all(score.is_share for score in scores.values())
         found.append(
@@ -307,21 +313,25 @@ def _view(task: Task, outcomes: Sequence[Outcome]) -> str:
     return task.primary_view(list(dict.fromkeys(view for outcome in outcomes for view in outcome.views)))
 
 
-def _ruled(task: Task, data: Dataset, notes: list[str]) -> dict[str, list[Outcome]]:
-    """The outcomes of a task where each rule answers it; none where it asks for more than a reward a response."""
+def _ruled(task: Task, data: Dataset, notes: list[str]) -> dict[str, dict[str, Outcome]]:
+    """The outcomes by example where each rule answers a task; none where that asks for more than a reward."""
     if task.subject != "reward_model" or task.kind == "steps":
         notes.append(f"rules by length and place are not for the kind {task.kind}")
         return {}
-    if any(one.text is None for example in data.examples for one in example.candidates):
-        notes.append("rules by length are left out: responses have no texts")
+    readable = [example for example in data.examples if all(one.text is not None for one in example.candidates)]
+    if len(readable) < len(data.examples):
+        lacking = _counted(len(data.examples) - len(readable), "example")
+        notes.append(f"rules by length and place leave out {lacking} whose responses have no texts")
+    if not readable:
         return {}
-    ruled: dict[str, list[Outcome]] = {rule: [] for rule in RULES}
-    for example in data.examples:
+    ruled: dict[str, dict[str, Outcome]] = {rule: {} for rule in RULES}
+    for example in readable:
         questions = task.questions(example, frozenset({"reward"}), data.sha256)
         places = _places(example)
         shown = [(_characters(one.request), places[one.place.candidates[0]] if one.place else 0) for one in questions]
         for rule, worth in RULES.items():
-            ruled[rule].append(task.outcome(example, questions, [Reward((worth(*seen),)) for seen in shown]))
+            rewards = [Reward((worth(*seen),)) for seen in shown]
+            ruled[rule][example.id] = task.outcome(example, questions, rewards)
     return ruled
 
 
