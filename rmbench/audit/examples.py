@@ -142,7 +142,12 @@ def _copies(examples: Sequence[Example]) -> Iterator[Finding]:
         if len(alike) < len(same):
             told += f"; of {len(same) - len(alike):,} the labels differ"
         yield Finding("duplicates", "all", told, values={"copies": count}, examples=_ids(some[-1].id for some in same))
-    other = [some[-1].id for some in same if len({_labels_key(example) for example in some}) > 1]
+    other = [
+        example.id
+        for some in same
+        for place, example in enumerate(some)
+        if {_labels_key(before) for before in some[:place]} - {_labels_key(example)}
+    ]
     turned = _opposite(examples, [""] * len(examples))
     contrary = list(dict.fromkeys([*other, *turned]))
     if contrary:
