@@ -1,6 +1,6 @@
 """How often the 95 % intervals of `rmbench.metrics` contain the truth, in simulation, where clusters are alike and not.
 
-    python benchmarks/coverage.py [--full] [--only mrr] [--seed 0]
+    python benchmarks/coverage.py [--full] [--only mrr] [--clusters 500] [--seed 0]
 
 A cluster has a chance of its own, beta distributed about p, so that its rows correlate (.3); of `copies` rows copy a
 common answer. Clusters have one row or five, sizes of a Pareto distribution (shape 1.1, at most 1,000), or two rows
@@ -61,15 +61,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--only", choices=list(FIGURES))
+    parser.add_argument("--clusters", type=int, choices=CLUSTERS, help="these alone, with draws of their own")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     out = 0
     for at, (name, (covers, most)) in enumerate(FIGURES.items()):
         if options.only in (None, name):
-            rng, repeats = np.random.default_rng([options.seed, at]), most if options.full else SHORT
+            own = [] if options.clusters is None else [options.clusters]
+            rng, repeats = np.random.default_rng([options.seed, at, *own]), most if options.full else SHORT
             print(f"{name}, {repeats:,} repeats: coverage in % (* promised: 93-97 %, + at least 93 %)\n")
             print(f"{'clusters':>8} {'p':>6}" + "".join(f"{sizes:>11}" for sizes in SIZES))
-            for clusters in CLUSTERS if options.full else CLUSTERS[:2]:
+            for clusters in own or (CLUSTERS if options.full else CLUSTERS[:2]):
                 out += sum(line(rng, name, covers, clusters, p, repeats, exact=options.full) for p in CHANCES)
             print(flush=True)
     print(f"{out} promised cells are out." if out else "Every promised cell holds.")
@@ -165,8 +167,8 @@ def quantile(rng: np.random.Generator, sizes: str, clusters: int, p: float) -> b
     """An end that is open holds everything on its side."""
     codes = np.repeat(np.arange(clusters), sizes_of(rng, sizes, clusters))
     shared, own = rng.normal(size=clusters)[codes], rng.normal(size=len(codes))
-    tokens = np.exp(6 + np.sqrt(CORRELATION) * shared + np.sqrt(1 - CORRELATION) * own)
-    n = len(codes)
+    logs = 6 + np.sqrt(CORRELATION) * shared + np.sqrt(1 - CORRELATION) * own
+    tokens, n = np.exp(np.maximum(logs, 0)), len(codes)  # a response has a token at least
     lengths = tails.Lengths(tokens, np.full(n, np.inf), ["stop"] * n, ["ok"] * n, codes)
     found, truth = tails.quantile(lengths, p), float(np.exp(6 + ndtri(p)))
     return not found.ci_low > truth and not found.ci_high < truth

@@ -255,6 +255,8 @@ def test_policy_and_reference_with_other_vocabularies_are_refused_before_anythin
         ("free=total", "free='total' of family 'dpo': expected one of sum, mean, norm"),
         ("refrence=x", "unknown option 'refrence' of family 'dpo': did you mean 'reference'"),
         ("reference=classifier:x", "expected a causal language model as ID@REV or folder, got a classifier"),
+        ("reference=x&beta=0", "beta=0.0: expected a number above 0"),
+        ("reference=x&beta=nan", "beta=nan: expected a number above 0"),
         ("template=pair", "a causal language model reads no pairs"),
     ],
 )
@@ -263,9 +265,14 @@ def test_options_that_cannot_be_are_one_line(policy: Path, options: str, told: s
         open_model(f"dpo:{policy}?{options}")
 
 
-def test_a_reference_that_is_the_policy_and_a_view_without_it_are_one_line(policy: Path, reference: Path) -> None:
-    with pytest.raises(UsageError, match="is the policy itself: every reward would be 0"):
-        open_model(f"dpo:{policy}?reference={policy}")
+def test_a_reference_that_is_the_policy_gives_zeros_and_a_view_without_it_is_one_line(
+    policy: Path, reference: Path
+) -> None:
+    with pytest.warns(
+        UserWarning, match="^local/policy: its reference is the policy itself, so that every reward is 0"
+    ):
+        same = open_model(f"dpo:{policy}?reference={policy}")
+    assert {reward.value for reward in score(same, ASKED)} == {0.0}
     with pytest.raises(UsageError, match="free=norm: it is of a policy without reference"):
         open_model(f"dpo:{policy}?reference={reference}&free=norm")
 

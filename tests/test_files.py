@@ -144,6 +144,12 @@ def test_a_response_may_be_longer_than_csv_readers_expect(tmp_path: Path) -> Non
     assert read(written(tmp_path, "rows.csv", as_csv(rows))) == rows
 
 
+def test_an_object_of_lists_of_rows_is_all_of_them_one_list_after_the_other(tmp_path: Path) -> None:
+    file = written(tmp_path, "x.json", b'{\n"one": [{"a": 1}, {"a": 2}],\n"other": [{"a": 3}]\n}')
+    assert read(file) == [{"a": 1}, {"a": 2}, {"a": 3}]
+    assert [row.number for row in read_rows(file)] == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
@@ -157,7 +163,9 @@ def test_a_response_may_be_longer_than_csv_readers_expect(tmp_path: Path) -> Non
         ("x.json", b'[{"a": 1}', r"x\.json, row 1: invalid JSON: expected `,` or `\]` after it, got ''"),
         ("x.json", b'[{"a": 1}] 2', r"x\.json, row 1: invalid JSON: more text after the end of the list"),
         ("x.jsonl", b'{"a": 1} {"a": 2}', r"x\.jsonl, row 1: invalid JSON: more text after the object"),
-        ("x.json", b'{\n"a": 1\n}', r"x\.json: one JSON object over several lines; expected a list of objects, or"),
+        ("x.json", b'{\n"a": 1\n}', r"x\.json: one JSON object over several lines; expected a list of objects, one"),
+        ("x.json", b'{\n"a": [{"b": 1}],\n"c": 2}', r"x\.json: one JSON object over several lines; expected a list of"),
+        ("x.json", b'{\n"a": [{"b": 1}],\n"c": }', r"x\.json: invalid JSON: Expecting value at line 3, column 6"),
         ("x.jsonl", b'{"a": 1}\n[1, 2]', r"x\.jsonl, row 2: expected an object with named fields, got \[1, 2\]"),
         ("x.jsonl", b'{"a": 1}\n{"a": "\xff"}', r"x\.jsonl, row 2: not UTF-8: byte 0xff at offset 7"),
         ("x.jsonl", rb'{"a": "\ud800"}', r"x\.jsonl, row 1: .*surrogates not allowed"),

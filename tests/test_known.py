@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import warnings
 from pathlib import Path
 
 import causal
 import pytest
 import torch
 from ask_models import score
+from gated_checkpoints import armorm
 from safetensors.torch import load_file, save_file
 
 from rmbench.checkpoints.fingerprint import Checkpoint
@@ -130,10 +133,50 @@ def test_a_system_turn_that_its_authors_give_is_put_and_one_they_do_not_is_noted
         ("family =", "famly =", r"own.toml, mine: unknown key 'famly'.*family"),
         ('ids = ["me/mine-*"]', 'ids = "me/mine-*"', r"own.toml, mine: ids = 'me/mine-\*'; expected a list of texts"),
         ("verified = true", 'verified = "yes"', r"verified = 'yes'; expected true or false"),
-        ('bos = "one"', 'boss = "one"', r"the entry mine, of family value_head, has no option 'boss'"),
+        ('bos = "one"', 'boss = "one"', r"unknown option 'boss' of the entry mine, of family value_head"),
         ('head = "linear"', 'head = "lines"', r"a head 'lines' in the rule of its entry; expected one of linear, mlp"),
         ('["reward_line"]', '["reward_lime"]', r"no reward_lime.weight in the checkpoint"),
-        ('["reward_line"]', "[]", r"weights \[\] in the rule of its entry; expected the name of one layer"),
+        ('["reward_line"]', "[]", r"weights = \[\] in the rule of its entry; expected a list of texts"),
+        (
+            '["reward_line"]',
+            '"reward_line"',
+            r"weights = 'reward_line' in the rule of its entry; expected a list",
+        ),
+        ("sign = -1", 'sign = "minus"', r"sign = 'minus' in the rule of its entry; expected a number"),
+        ("sign = -1", "sign = inf", r"sign = inf in the rule of its entry; expected a number"),
+        ("sign = -1", 'read = "before"', r"no 'token' in the rule of its entry, before which it is read"),
+        ("sign = -1", 'normalizer = "yes"', r"normalizer = 'yes' in the rule of its entry; expected true or false"),
+        ('head = "linear"', "", r"a head None in the rule of its entry; expected one of linear"),
+        ('head = "linear"', 'head = ["linear"]', r"a head \['linear'\] in the rule of its entry; expected one of"),
+        (
+            'bos = "one"',
+            'max_length = "long"',
+            r"max_length='long' of the entry mine, of family value_head: expected",
+        ),
+        (
+            'bos = "one"',
+            'fold_system = "yes"',
+            r"fold_system='yes' of the entry mine, of family value_head: ",
+        ),
+        ('bos = "one"', "trust_remote_code = true", r"own.toml, mine: options.trust_remote_code is no fact of a model"),
+        ('bos = "one"', 'entry = "armorm"', r"own.toml, mine: options.entry is no fact of a model"),
+        (
+            '"value_head"',
+            '"valuehead"',
+            r"mine: family = 'valuehead', which there is not: did you mean",
+        ),
+        ('"value_head"', '"length"', r"own.toml, mine: family = 'length'; expected one that reads checkpoints"),
+        ("[mine", "[none", r"own.toml, none: \?entry=none leaves the table aside; give the entry another name"),
+        (
+            "verified = true",
+            'system = ""\nno_system = true',
+            r"mine: system and no_system; expected one of them",
+        ),
+        (
+            'head = "me/mine@0:train.py"',
+            "head = 3",
+            r"mine: sources = {'head': 3}; expected a table of texts",
+        ),
         ("[mine.rule]", "[mine", r"own.toml cannot be read as TOML"),
     ],
 )
@@ -161,3 +204,58 @@ def test_every_entry_of_the_table_has_a_family_options_and_sources(entry: known.
     for fact, source in entry.sources.items():
         if entry.verified:
             assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{7,40}:\S.*", source), (fact, source)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "layers = 'score'", "fall = 'much'", "named = {good = -1}", "read = 'end'", "strip = 'yes'", "single = 1",
+        "tag = ';'",
+    ],
+)  # fmt: skip
+def test_a_rule_of_steps_is_checked(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
+    text = TABLE[: TABLE.index("[mine.options]")].replace("value_head", "process")
+    table(tmp_path, monkeypatch, f"{text}[mine.options]\nstep_tag = ';'\n[mine.rule]\n{rule}\n")
+    with pytest.raises(UsageError, match=rule.split(maxsplit=1)[0]) as raised:
+        open_model(str(folder))
+    assert "\n" not in str(raised.value)
+    assert "expected" in str(raised.value)
+
+
+def test_weights_tell_where_the_config_says_no_architecture(tmp_path: Path) -> None:
+    folder = armorm(tmp_path / "rm")
+    config = json.loads((folder / "config.json").read_text())
+    del config["architectures"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert open_model(str(folder)).subject.settings["known"] == {"entry": "armorm", "verified": True}
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks for it
+@pytest.mark.parametrize(("auto", "task"), [("AutoModel", None), ("AutoModelForCausalLM", "CAUSAL_LM")])
+def test_an_adapter_is_what_its_base_is_and_may_bring_the_head(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, auto: str, task: str | None
+) -> None:
+    import transformers
+
+    peft = pytest.importorskip("peft")
+    table(tmp_path, monkeypatch)
+    adapter = tmp_path / "adapter"
+    with warnings.catch_warnings(action="ignore"):
+        model = getattr(transformers, auto).from_pretrained(folder)
+        wanted = peft.LoraConfig(task_type=task, r=2, target_modules=["q_proj"], init_lora_weights=False)
+        peft.get_peft_model(model, wanted).save_pretrained(adapter)
+    opened = open_model(str(adapter))
+    assert (opened.subject.family, opened.subject.settings["known"]["entry"]) == ("value_head", "mine")
+    (plain,), (adapted,) = (score(open_model(str(one)), [ASKED]) for one in (folder, adapter))
+    assert adapted.value != pytest.approx(plain.value, abs=1e-3)
+    weights = load_file(adapter / "adapter_model.safetensors")
+    head = {"base_model.model.reward_line.weight": 2 * torch.linspace(-1, 1, 64)[None]}
+    save_file(weights | head, adapter / "adapter_model.safetensors")
+    for spec in (f"{adapter}", f"{folder}?adapter={adapter}"):
+        with warnings.catch_warnings(action="error", category=UserWarning):
+            (twice,) = score(open_model(spec), [ASKED])
+        assert twice.value == pytest.approx(2 * adapted.value, rel=1e-5)
+    save_file(weights | {"base_model.model.reward_line.lora_A.weight": torch.ones(2, 64)},
+              adapter / "adapter_model.safetensors")  # fmt: skip
+    with pytest.raises(ModelError, match=r"it adapts a head, by reward_line.lora_A.weight; expected one that is saved"):
+        open_model(f"value_head:{folder}?adapter={adapter}").start("cpu")

@@ -11,7 +11,7 @@ from scipy.stats import t as student
 
 from rmbench.metrics import comparison, draws
 from rmbench.metrics.interval import Statistic, estimate, mean, wilson, wilson_interval
-from rmbench.metrics.measure import Make, Measure, Unfitted, macro, named
+from rmbench.metrics.measure import Make, Measure, Unfitted, macro, named, of_rows
 from rmbench.metrics.paired import difference_of
 from rmbench.plugins import load_task, task_names
 from rmbench.types import Array, Json, Outcome, Reward, View
@@ -58,6 +58,15 @@ def test_a_macro_is_the_weighted_mean_of_its_parts() -> None:
     found = one(BOTH, [*A, *B])
     assert found.value == pytest.approx((accuracy_of(A) + 3 * accuracy_of(B)) / 4)
     assert (found.n, found.clusters, found.kind) == (50, 50, "fraction")
+
+
+def test_a_part_is_made_from_the_rows_of_the_whole() -> None:
+    both = [*A, *B]
+    whole = ACCURACY(both, "default", None)
+    found = one(macro("both", [(1.0, {"section": "a"}, of_rows(whole, both)), (3.0, {"section": "b"}, ACCURACY)]), both)
+    assert found == one(BOTH, both)
+    with pytest.raises(ValueError, match="statistic 'pooled_auc': expected `columns`"):
+        of_rows(pooled_auc(both, "default", None), both)(A, "default", None)
 
 
 @pytest.mark.parametrize("some", [A, B, []])

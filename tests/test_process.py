@@ -393,6 +393,7 @@ def test_a_value_head_without_an_entry_and_an_average_of_two(tmp_path: Path) -> 
         ({"step_tag": "<tag>", "scale": "odds"}, "scale='odds': expected one of probability, difference, logit"),
         ({"step_tag": "<tag>", "aggregate": "median"}, "aggregate='median': expected one of prod, geometric_mean"),
         ({"reading": "value"}, "no v_head.summary.weight in the checkpoint"),
+        ({"step_tag": "<tag>", "good": "+", "bad": "+"}, r"good='\+', bad='\+': .* has one token for both"),
         ({"reading": "labels"}, "score.bias and score.weight are not in the checkpoint|score"),
     ],
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """Published figures of process models from the score files that others made, through `scores:` and an evaluation.
 
 StrictPRMBench (staged-benchmark-2026/StrictPRMBench@2ad65ed, CC BY 4.0): pools of 32 solutions of one policy. Its
-figure takes the first maximum. MR-MATH (GAIR-NLP/ReasonEval@6c91c7a): solutions with the first wrong step.
+figure takes the first maximum.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import gzip
 import json
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ from rmbench.data.dataset import LeftOut
 from rmbench.data.rows import Row
 from rmbench.errors import DataError
 from rmbench.kinds.comparison import Comparison
-from rmbench.kinds.steps import Steps, until_first_error
+from rmbench.kinds.steps import Steps
 from rmbench.metrics import pick
 from rmbench.metrics.interval import estimate
 from rmbench.metrics.steps import Errors
+from rmbench.tasks import mr_math
 from rmbench.types import Candidate, Example, Message, Outcome, Response, View
 
 needs_data = pytest.mark.skipif("RMBENCH_DATA" not in os.environ, reason="needs RMBENCH_DATA")
@@ -79,53 +81,6 @@ def test_the_published_passes_of_strictprmbench(
     assert [round(one.value, 6) for one in found.values()] == [prod, geometric_mean, own]
 
 
-def mr_math(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
-    """Solutions with the first wrong step, their steps as evaluators were shown them: some in several parts."""
-    for row in rows:
-        steps = row.value["model_output_step_format"]
-        first = row.value["model_output_solution_first_error_step"]
-        labels = until_first_error(len(steps), None if first == "N/A" else int(first) - 1)
-        response = Response(row.text("model_output"), tuple(part for step in steps for part in step))
-        tags = {"sub_steps": [len(step) for step in steps]}
-        candidate = Candidate(response, -1 not in labels, step_labels=labels, tags=tags)
-        yield Example(str(row.value["id"]), (Message("user", row.text("question")),), (candidate,))
-
-
-MR_MATH = Steps(
-    name="mr_math", version=1, summary="the first wrong step", card="", read=mr_math, measure=Errors(at=0.5)
-)
-
-# solution macro F1, solution AUC and step AUC, as codes/mr-math_eval.py prints them of these files
-MR_FIGURES = [
-    ("reasoneval_wizardmath-7b-v1.1", 0.786, 0.875, 0.895),
-    ("math-shepherd_mistral-7b", 0.701, 0.773, 0.772),
-]
-
-
-@needs_data
-@pytest.mark.parametrize(("evaluator", "f1", "auc", "step_auc"), MR_FIGURES, ids=[one[0] for one in MR_FIGURES])
-def test_the_published_figures_of_mr_math(
-    tmp_path: Path, evaluator: str, f1: float, auc: float, step_auc: float
-) -> None:
-    given = data("reasoneval", "eval_results", "mr-math_invalid_errors", f"{evaluator}_eval_results.json")
-    rows = [json.loads(line) for line in given.read_text().splitlines()]
-    scores = tmp_path / "scores.jsonl"
-    scores.write_text("".join(
-        json.dumps({"example_id": str(row["id"]), "candidate": 0, "steps": list(map(validity, row["scores"]))}) + "\n"
-        for row in rows
-    ))  # fmt: skip
-    source = data("reasoneval", "dataset", "mr-math_invalid_errors.json")
-    (result,) = rmbench.evaluate(f"scores:{scores}?aggregate=min", [MR_MATH], data={"mr_math": source})
-    found = [result.metric(name) for name in ("solution_f1_macro", "solution_auc", "step_auc")]
-    assert [round(one.value, 3) for one in found] == [f1, auc, step_auc]
-    assert {one.n for one in found} == {len(rows)} == {159}
-
-
-def validity(score: float | list[float]) -> float:
-    """That a step is no error: of three classes, negative, neutral and positive, the last two."""
-    return score[1] + score[2] if isinstance(score, list) else score
-
-
 def pool(labels: list[float], scores: list[float], name: str = "p") -> Outcome:
     return Outcome(name, {}, name, np.array(labels), {"min": View(np.array(scores), None, ["ok"] * len(scores))})
 
@@ -165,11 +120,14 @@ def test_a_labelled_step_shown_in_parts_has_the_least_reward_of_them(tmp_path: P
     ]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     rewards = [[0.9, 0.8, 0.7], [0.9, 0.1, 0.9], [0.6, 0.7, 0.2]]
-    lines = [{"problem_id": str(i), "candidate_index": 0, "step_scores": steps} for i, steps in enumerate(rewards)]
+    lines = [
+        {"problem_id": f"invalid-{i}", "candidate_index": 0, "step_scores": steps} for i, steps in enumerate(rewards)
+    ]
     with gzip.open(tmp_path / "scores.jsonl.gz", "wt") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)
+    task = replace(mr_math.TASK, measure=Errors(at=0.5))
     (result,) = rmbench.evaluate(
-        f"scores:{tmp_path / 'scores.jsonl.gz'}", [MR_MATH], data={"mr_math": tmp_path / "data.jsonl"}
+        f"scores:{tmp_path / 'scores.jsonl.gz'}", [task], data={"mr_math": tmp_path / "data.jsonl"}
     )
     found = {name: result.metric(name).value for name in ("first_error_f1", "step_auc", "solution_f1_macro")}
     assert found == {"first_error_f1": 1, "step_auc": 1, "solution_f1_macro": 1}

@@ -27,8 +27,8 @@ def judged(folder: Path, data: Path, template: str, **options: object) -> TaskRe
     (folder / "asked.jinja").write_text(template)
     (result,) = evaluate(
         str(folder),
-        ["preference"],
-        data={"preference": data / "plan_rewardbench" / "planning_single_easy.jsonl"},
+        ["plan_rewardbench"],
+        data={"plan_rewardbench": data / "plan_rewardbench" / "planning_single_easy.jsonl"},
         limit=4,
         template=str(folder / "asked.jinja"),
         max_length=1024,

@@ -7,6 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,26 @@ def brought(adapter: Checkpoint) -> dict[str, tuple[int, ...]]:
     return {_plain(name): shape for name, shape in shapes.items()}
 
 
-def with_adapter(model: Any, adapter: Checkpoint) -> Any:
-    """The model with the adapter merged into its weights, or beside them.
+def heads_of(adapter: Checkpoint, apart: Sequence[str]) -> dict[str, Any]:
+    """The tensors of a head that an adapter brings whole, by the names that a checkpoint has for them.
+
+    `apart` are patterns of their names. Raises ModelError where it adapts such a tensor, which nothing here adds up.
+    """
+    from safetensors import safe_open
+
+    path = adapter.file(_WEIGHTS)
+    if path is None:
+        return {}
+    with safe_open(str(path), framework="pt") as file:
+        names = {name: _plain(name) for name in file.keys()}  # noqa: SIM118
+        heads = {name: bare for name, bare in names.items() if any(fnmatchcase(bare, one) for one in apart)}
+        if adapted := sorted(bare for bare in heads.values() if ".lora_" in bare):
+            raise ModelError(f"{adapter.id}: it adapts a head, by {adapted[0]}; expected one that is saved whole")
+        return {bare: file.get_tensor(name) for name, bare in heads.items()}
+
+
+def with_adapter(model: Any, adapter: Checkpoint, apart: Sequence[str] = ()) -> Any:
+    """The model with the adapter merged into its weights, or beside them. `apart` are patterns of what is read apart.
 
     Only a LoRA is merged, and never into weights that are quantised, since that rounds the sum to 4 or 8 bit again and
     moves rewards by half of their spread. Raises ModelError where weights of the adapter are missing.
@@ -157,7 +176,8 @@ def with_adapter(model: Any, adapter: Checkpoint) -> Any:
                 put = PeftModel.from_pretrained(model, adapter.source, revision=adapter.commit, torch_device=str(place))
             except KeyError as error:  # a module that is saved whole is not in its files
                 raise _lacking(adapter, [_plain(str(error.args[0]))], sorted(set(own) - names)) from None
-    _check_complete(put, adapter, own, names, [str(one.message) for one in said])
+    inner = {name: shape for name, shape in own.items() if not any(fnmatchcase(name, one) for one in apart)}
+    _check_complete(put, adapter, inner, names, [str(one.message) for one in said])
     if merges(model, config):
         return put.merge_and_unload()
     if config.get("peft_type") in _PROMPTS:

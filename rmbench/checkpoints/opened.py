@@ -9,7 +9,7 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from rmbench.checkpoints.adapters import base_of, brought, check_adapter, revision_of, with_adapter
+from rmbench.checkpoints.adapters import base_of, brought, check_adapter, heads_of, revision_of, with_adapter
 from rmbench.checkpoints.averages import averaged
 from rmbench.checkpoints.files import (
     check_opened,
@@ -200,7 +200,7 @@ class OpenedCheckpoint:
                 other = self._part(part, place, prepared, harm, apart)
                 averaged(model, other, part.share / whole, (self.checkpoint.id, part.named.id))
             if self.adapter is not None:
-                model = with_adapter(model, self.adapter)
+                model = with_adapter(model, self.adapter, apart)
             check_opened(opened, self.files)
             model.config.return_dict = True  # a checkpoint may ask for tuples
             if place != "auto" and not is_quantised(model):
@@ -211,6 +211,7 @@ class OpenedCheckpoint:
         """The weights in its files that are no part of the model, by name, averaged as the model is."""
         with told_of(self.checkpoint.id), noted(self.files) as opened:
             tensors = tensors_of(self.parts, patterns)
+            tensors |= {} if self.adapter is None else heads_of(self.adapter, patterns)
             check_opened(opened, self.files)
         return tensors
 
@@ -251,7 +252,7 @@ class OpenedCheckpoint:
             warnings.warn(f"{part.base.id}: {type(model).__name__} of transformers is read; {passed}", stacklevel=5)
         if unused:
             warnings.warn(f"{part.base.id}: {listed(unused)} in the checkpoint but no part of the model", stacklevel=5)
-        return model if part.adapter is None else with_adapter(model, part.adapter)
+        return model if part.adapter is None else with_adapter(model, part.adapter, apart)
 
     @property
     def _checkpoints(self) -> list[Checkpoint]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
+from rmbench.checkpoints.adapters import heads_of
 from rmbench.checkpoints.files import has_weights, weight_paths
 from rmbench.checkpoints.fingerprint import Checkpoint
 from rmbench.errors import ModelError
@@ -34,7 +35,8 @@ def is_apart(name: str, patterns: Sequence[str]) -> bool:
 def tensors_of(parts: Sequence[Weighed], patterns: Sequence[str]) -> dict[str, Any]:
     """The tensors whose names fit one of the patterns, of several parts their mean by shares, summed in float32.
 
-    What lies in a file beside an adapter stands before what lies beside its base, and that before the base's weights.
+    What an adapter brings stands before what lies in a file beside it, that before what lies beside its base, and that
+    before the base's weights.
     Raises ModelError where parts have not the same tensors.
     """
     import torch
@@ -67,4 +69,4 @@ def _own(part: Weighed, patterns: Sequence[str]) -> dict[str, Any]:
         with safe_open(str(path), framework="pt") as file:
             names = [name for name in file.keys() if is_apart(name, patterns)]  # noqa: SIM118
             tensors |= {name: file.get_tensor(name) for name in names}
-    return tensors
+    return tensors if part.adapter is None else tensors | heads_of(part.adapter, patterns)

@@ -60,7 +60,11 @@ RENDERING = (
         metavar="FILE|NAME",
         help="A Jinja chat template, one of the tokenizer's by name, plain, or pair. [default: the tokenizer's]",
     ),
-    click.option("--bos", type=click.Choice(["auto", "none", "one"]), help="auto: as the tokenizer. [default: auto]"),
+    click.option(
+        "--bos",
+        type=click.Choice(["auto", "tokenizer", "own", "none", "one", "both", "template"]),
+        help="auto: as the tokenizer. [default: auto]",
+    ),
     click.option(
         "--fold-system", is_flag=True, default=None, help="Put the system turn into the first user turn, as text."
     ),

@@ -125,9 +125,10 @@ def rows_of(
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a file, or of every data file under a folder in the order of their names.
 
-    The suffix says the format; a `.json` may hold a list of objects or one object a line, and a folder may be one of
-    `datasets`' `save_to_disk`. Raises DataError for a missing or unreadable file, another suffix, text that is not
-    UTF-8, JSON or CSV that does not parse, a row that is no object, and a file without rows.
+    The suffix says the format; a `.json` may hold a list of objects, one object a line, or one object over several
+    lines that has lists of objects, and a folder may be one of `datasets`' `save_to_disk`. Raises DataError for a
+    missing or unreadable file, another suffix, text that is not UTF-8, JSON or CSV that does not parse, a row that is
+    no object, and a file without rows.
     """
     yield from Rows(path)
 
@@ -254,8 +255,22 @@ def _json(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
     if data.startswith(b"["):
         return _json_list(_decoded(data, name), name)
     if data.partition(b"\n")[0].strip() == b"{":
-        raise DataError(f"{name}: one JSON object over several lines; expected a list of objects, or one object a line")
+        return _json_groups(_decoded(data, name), name)
     return _json_lines(io.BytesIO(data), name)
+
+
+def _json_groups(text: str, name: str) -> Iterator[tuple[int, Any]]:
+    """The rows of an object over several lines whose every field is a list of objects, one list after the other."""
+    groups, end = _element(text, 0, name)
+    lists = groups.values() if isinstance(groups, dict) else ()
+    if text[end:].strip() or not lists or not all(_are_objects(one) for one in lists):
+        expected = "expected a list of objects, one object a line, or an object of lists of objects"
+        raise DataError(f"{name}: one JSON object over several lines; {expected}")
+    yield from enumerate((row for rows in lists for row in rows), 1)
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
 
 
 def _json_list(text: str, name: str) -> Iterator[tuple[int, Any]]:

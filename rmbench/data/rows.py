@@ -218,6 +218,13 @@ class Row:
             raise self.error(f"expected a text, got {shown(value)}", field)
         return value
 
+    def texts(self, field: str) -> list[str]:
+        """The texts listed in `field`, one at least. Raises DataError where it is no such list."""
+        value = self.value.get(field)
+        if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
+            raise self.error(f"expected a list of texts, got {shown(value)}", field)
+        return value
+
 
 def shown(value: object) -> str:
     """`value` as an error message quotes it: on one line, cut."""

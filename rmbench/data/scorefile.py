@@ -1,6 +1,6 @@
 """Score files: what a model answered in an earlier run, RewardMATH's official ones and rmbench's own.
 
-Six formats, each as JSON, JSON lines or Parquet (and gzipped):
+Seven formats, each as JSON, JSON lines or Parquet (and gzipped):
 
 - RewardMATH's, one row per problem: `problem`, `solution_reference`, `score`. `score` holds ten numbers (direct), ten
   lists of step rewards (process models), or nine verdicts "A", "B" or null with nine `chosen_position` (pairwise).
@@ -14,7 +14,10 @@ Six formats, each as JSON, JSON lines or Parquet (and gzipped):
   best was named (its place among those shown) and `heads`, a mapping of names to lists like `values`, where there are
   several. rmbench's records of requests are such rows.
 - one row per pair: `chosen_reward` and `rejected_reward` (or `score_chosen` and `score_rejected`, ...), a number or a
-  list of them. It joins the example of its id, or of its texts where it has them; else row by row, in the data's order.
+  list of them. It joins the example of its id, or of its texts where it has them (and before its id where it has
+  several of a side, as RM-Bench's rows, whose ids repeat); else row by row, in the data's order. Where both are null,
+  as RMB's code writes them of a model that compares, `is_correct` (1 or 0) says whether the chosen one was preferred.
+- what the code of JudgeBench and of LLMBar writes: see `judged`.
 """
 
 from __future__ import annotations
@@ -27,17 +30,20 @@ from hashlib import sha256
 from typing import Any
 
 from rmbench.data.conversation import IDS, read_responses
+from rmbench.data.dataset import content_id
 from rmbench.data.files import Row, shown
-from rmbench.types import STATUSES, Ask, Reward, Status
+from rmbench.data.judged import read_judged
+from rmbench.types import STATUSES, Ask, Candidate, Example, Reward, Status
 
 _EXPECTED = (
     "a score file has `example_id`, `candidate` and `reward` or `steps`; or `example_id`, `candidates` and "
     "`values`; or `example_id`, `first`, `second` and `win_first`; or `chosen_reward` and `rejected_reward`, a row an "
-    "example; or RewardMATH's `problem` and `score`"
+    "example; or RewardMATH's `problem` and `score`; or JudgeBench's `judgments`; or LLMBar's `results`"
 )
 _STRICT = {"problem_id": "example_id", "candidate_index": "candidate", "step_scores": "steps"}
 _SIDED = ("reward", "rewards", "score", "scores")
 _SIDES = [(f"chosen_{what}", f"rejected_{what}") for what in _SIDED]
+_SIDES += [(f"chosen_{what}", f"reject_{what}") for what in _SIDED]
 _SIDES += [(f"{what}_chosen", f"{what}_rejected") for what in _SIDED]
 # the columns that hold no text, which in a table of texts they have to be made of
 NUMBERS = {
@@ -100,6 +106,9 @@ def read_entries(rows: Iterable[Row]) -> Iterator[ScoreEntry]:
             candidates = len(official.rewards) + (official.ask == "compare")
             for indices, reward in zip(official.shown, official.rewards, strict=True):
                 yield ScoreEntry(official.example_id, indices, official.ask, reward, row, candidates)
+        elif (judged := read_judged(row)) is not None:
+            name = _nth(judged[0], seen)
+            yield from (ScoreEntry(name, one.candidates, one.ask, one.reward, row, 2) for one in judged[1])
         else:
             yield _record(_renamed(row))
 
@@ -176,15 +185,29 @@ def _sides(row: Row) -> tuple[str, str] | None:
 
 def _pair(row: Row, sides: tuple[str, str], number: int, seen: Counter[str]) -> Iterator[ScoreEntry]:
     """The entries of a row that scores chosen and rejected responses, in the order of the data's candidates."""
-    name = row.name(IDS) or (read_responses(row).id if "chosen" in row.value else None)
-    if name is not None:
-        seen[name] += 1
-        name = name if seen[name] == 1 else f"{name}#{seen[name]}"
+    of_texts = "chosen" in row.value and (isinstance(row.value[sides[0]], list) or row.filled(IDS) is None)
+    name = _content_of(row) if of_texts else row.name(IDS)
+    name = None if name is None else _nth(name, seen)
     rewards = [(side, one) for side in sides for one in _listed(row.value[side])]
+    place, is_nth = str(number) if name is None else name, name is None
+    if [one for _, one in rewards] == [None, None] and (right := row.value.get("is_correct")) in (0, 1):
+        yield ScoreEntry(place, (0, 1), "compare", Reward((float(right), 1.0 - right)), row, is_nth=is_nth)
+        return
     for candidate, (side, one) in enumerate(rewards):
         reward = Reward((_number(row, side, one),), status="missing" if one is None else "ok")
-        place, is_nth = str(number) if name is None else name, name is None
         yield ScoreEntry(place, (candidate,), "reward", reward, row, is_nth=is_nth)
+
+
+def _content_of(row: Row) -> str:
+    """The name that the texts of a row give it, whatever its id."""
+    read = read_responses(row)
+    return content_id(Example("", read.prompt, tuple(map(Candidate, read.responses)), read.tools))
+
+
+def _nth(name: str, seen: Counter[str]) -> str:
+    """The name of an example that stood before, as data sets make it; `seen` counts those met so far."""
+    seen[name] += 1
+    return name if seen[name] == 1 else f"{name}#{seen[name]}"
 
 
 def _listed(value: Any) -> list[Any]:

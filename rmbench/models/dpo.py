@@ -13,6 +13,7 @@ token is one. Sum and norm grow smaller with every token, so that they favour sh
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,6 +100,8 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     differently, and ModelError where one of them is no causal language model.
     """
     asked = chosen(OPTIONS, options, "dpo")
+    if not (math.isfinite(asked["beta"]) and asked["beta"] > 0):
+        raise UsageError(f"beta={asked['beta']}: expected a number above 0")
     own = {name: value for name, value in asked.items() if name in likelihood.OPTIONS and _is_given(name, value)}
     policy = Spec("likelihood", source, revision, own, text=source)
     ours = likelihood.look(policy)
@@ -114,7 +117,7 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
         raise UsageError(f"free={asked['free']}: it is of a policy without reference, and {asked['reference']} is one")
     reference = _reference(asked["reference"], own)
     if reference == policy:
-        raise UsageError(f"reference={asked['reference']} is the policy itself: every reward would be 0")
+        warnings.warn(f"{ours.id}: its reference is the policy itself, so that every reward is 0", stacklevel=3)
     theirs = likelihood.look(reference)
     _check_alike(ours, theirs)
     settings |= {"beta": asked["beta"], "reference": {"id": theirs.id, **theirs.settings}}

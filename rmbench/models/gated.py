@@ -21,8 +21,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rmbench.checkpoints.rendering import form_of
-from rmbench.errors import ModelError, UsageError
+from rmbench.errors import ModelError
 from rmbench.models.base import Encoded
+from rmbench.models.known import check_rule
 from rmbench.models.reader import Built, Loaded, unread
 from rmbench.types import Reward
 
@@ -33,11 +34,20 @@ if TYPE_CHECKING:
     from rmbench.types import Request
 
 
-# Of each head, what its rule in the table of known models has to say, and what it may say besides `head` and `tensors`
-_KEYS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "gated": (("gate", "temperature"), ("objectives", "transformed")),
-    "normals": ((), ("objectives",)),
-    "bins": (("bins",), ()),
+# Of each head, what the keys of its rule in the table of known models take besides `head`, and which it needs
+_KEYS: Mapping[str, tuple[Mapping[str, str], tuple[str, ...]]] = {
+    "gated": (
+        {
+            "tensors": "a list of texts",
+            "gate": "a list of whole numbers",
+            "temperature": "a number above 0",
+            "objectives": "a list of texts",
+            "transformed": "true or false",
+        },
+        ("gate", "temperature"),
+    ),
+    "normals": ({"tensors": "a list of texts", "objectives": "a list of texts"}, ()),
+    "bins": ({"tensors": "a list of texts", "bins": "a whole number above 0"}, ("bins",)),
 }
 
 
@@ -191,17 +201,8 @@ def layers_of(
 
 def check_objectives(rule: Mapping[str, Any], name: str) -> None:
     """Raises UsageError for a rule of the table that lacks what its head needs, or says what it has not."""
-    from rmbench.plugins import did_you_mean
-
-    needed, besides = _KEYS[rule["head"]]
-    keys = ("head", "tensors", *needed, *besides)
-    for key in rule:
-        if key not in keys:
-            close = did_you_mean(key, keys)
-            raise UsageError(f"{name}: unknown key {key!r} in the rule of its entry{close}; expected {', '.join(keys)}")
-    for key in needed:
-        if key not in rule:
-            raise UsageError(f"{name}: no {key!r} in the rule of its entry, which a head {rule['head']!r} needs")
+    takes, needed = _KEYS[rule["head"]]
+    check_rule(rule, {"head": "a text", **takes}, name, needed)
 
 
 def gated(rule: Mapping[str, Any], loaded: Loaded) -> Built:

@@ -7,8 +7,9 @@ architecture together with names of weights that it holds.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from functools import cache
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rmbench import bounded
+from rmbench.checkpoints.adapters import base_of
 from rmbench.checkpoints.files import SAFE_INDEX, has_weights, shapes_of, weight_paths
 from rmbench.checkpoints.fingerprint import Checkpoint
 from rmbench.checkpoints.tensors import BESIDE
@@ -24,6 +26,10 @@ from rmbench.errors import ModelError, UsageError
 
 NONE = "none"  # as the option `entry`: the table is not looked at
 _OWN_TABLE = "RMBENCH_KNOWN"
+# Options that say which weights are read, where, and what is allowed
+_OF_THE_USER = frozenset(
+    {"device", "average", "weight", "adapter", "base", "quantise", "trust_remote_code", "entry", "allow_unverified"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +71,19 @@ class Entry:
             return False
         named = (checkpoint.json("config.json") or {}).get("architectures")
         stated = set(map(str, named)) if isinstance(named, list) else set()
-        if self.architectures and not stated & set(self.architectures):
+        # where no config names one, several weights tell as much; one alone is what many call their head
+        is_silent = not stated and len(self.weights) > 1 and checkpoint.commit is None
+        if self.architectures and not stated & set(self.architectures) and not is_silent:
             return False
         names = _names_of(checkpoint) if self.weights else set()
         # of a checkpoint on the hub without an index nobody knows the names before it is loaded
         return bool(self.architectures) if names is None else set(self.weights) <= names
 
 
-def entry_of(checkpoint: Checkpoint, asked: str | None = None) -> Entry | None:
+def entry_of(checkpoint: Checkpoint, asked: str | None = None, base: str | None = None) -> Entry | None:
     """The entry that `asked` names, else the one that the checkpoint is known by; None where there is none.
+
+    An adapter that is not known itself, and brings no head of another task, is what its base is, or the `base` given.
 
     Raises UsageError for a name that is not there, and ModelError where several entries claim the checkpoint.
     """
@@ -88,6 +98,20 @@ def entry_of(checkpoint: Checkpoint, asked: str | None = None) -> Entry | None:
                 f"entry={asked!r}: no known model is called so{did_you_mean(asked, table)}; see rmbench list models"
             )
         return table[asked]
+    adapter = checkpoint.json("adapter_config.json")
+    if (claimed := _claiming(checkpoint)) is not None or adapter is None:
+        return claimed
+    try:
+        of_base = _claiming(base_of(checkpoint, adapter, base))
+    except ModelError:  # that is said where the adapter is opened
+        return None
+    heads = {"SEQ_CLS": "classifier", "TOKEN_CLS": "process"}
+    is_alike = of_base is not None and of_base.family == heads.get(str(adapter.get("task_type")), of_base.family)
+    return of_base if is_alike else None
+
+
+def _claiming(checkpoint: Checkpoint) -> Entry | None:
+    """The entry that a checkpoint is known by. Raises ModelError where several claim it."""
     own, ours = (dict(tables) for tables in _tables())
     for one in (own, ours):
         claims = [entry for entry in one.values() if entry.is_of(checkpoint)]
@@ -118,7 +142,27 @@ def _tables() -> tuple[dict[str, Entry], dict[str, Entry]]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{_OWN_TABLE}: {Path(path).name} cannot be read as TOML: {reason}") from None
-    return _read(table, Path(path).name), _shipped()
+    read = _read(table, Path(path).name)
+    for entry in read.values():
+        _check_own(entry, Path(path).name)
+    return read, _shipped()
+
+
+def _check_own(entry: Entry, place: str) -> None:
+    """Raises UsageError for a name that cannot be chosen, and for a family that reads no entries."""
+    from rmbench.plugins import MODELS, did_you_mean, load, names
+
+    if entry.name == NONE:
+        raise UsageError(f"{place}, {NONE}: ?entry={NONE} leaves the table aside; give the entry another name")
+    if entry.family not in names(MODELS):
+        close = did_you_mean(entry.family, names(MODELS))
+        raise UsageError(f"{place}, {entry.name}: family = {entry.family!r}, which there is not{close}")
+    declared = load(MODELS, entry.family).OPTIONS
+    if "entry" not in declared:
+        raise UsageError(f"{place}, {entry.name}: family = {entry.family!r}; expected one that reads checkpoints")
+    for name in entry.options:
+        if name in _OF_THE_USER:
+            raise UsageError(f"{place}, {entry.name}: options.{name} is no fact of a model; give it with the model")
 
 
 @cache
@@ -130,7 +174,8 @@ def _shipped() -> dict[str, Entry]:
 _KINDS: Mapping[str, Any] = {
     **dict.fromkeys(("family", "template", "system", "refused"), (str, "a text")),
     **dict.fromkeys(("ids", "architectures", "weights"), (list, "a list of texts")),
-    **dict.fromkeys(("options", "rule", "sources"), (dict, "a table")),
+    **dict.fromkeys(("options", "rule"), (dict, "a table")),
+    "sources": (dict, "a table of texts"),
     **dict.fromkeys(("no_system", "verified"), (bool, "true or false")),
 }
 
@@ -149,15 +194,66 @@ def _read(table: Mapping[str, Any], place: str) -> dict[str, Entry]:
                     f"{place}, {name}: unknown key {key!r}{did_you_mean(key, keys)}; expected {', '.join(keys)}"
                 )
             kind, expected = _KINDS[key]
-            if not isinstance(value, kind) or (kind is list and not all(isinstance(one, str) for one in value)):
+            texts = kind is list or key == "sources"
+            held = value.values() if isinstance(value, dict) else value
+            if not isinstance(value, kind) or (texts and not all(isinstance(one, str) for one in held)):
                 raise UsageError(f"{place}, {name}: {key} = {value!r}; expected {expected}")
-        if "family" not in given or not (given.keys() & {"ids", "architectures", "weights"}):
+        if "family" not in given or not any(given.get(key) for key in ("ids", "architectures", "weights")):
             raise UsageError(f"{place}, {name}: expected a family, and ids, architectures or weights to know it by")
+        if given.get("no_system") and given.get("system") is not None:
+            raise UsageError(f"{place}, {name}: system and no_system; expected one of them")
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
         }
         read[name] = Entry(name=name, **values)
     return read
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _all(value: Any, each: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(map(each, value))
+
+
+# What a key of a rule takes, as messages say it
+_TAKES: Mapping[str, Callable[[Any], bool]] = {
+    "a text": lambda value: isinstance(value, str),
+    "a number": _is_number,
+    "a number above 0": lambda value: _is_number(value) and value > 0,
+    "a whole number": _is_whole,
+    "a whole number above 0": lambda value: _is_whole(value) and value > 0,
+    "true or false": lambda value: isinstance(value, bool),
+    "a table": lambda value: isinstance(value, Mapping),
+    "a table of whole numbers": lambda value: isinstance(value, Mapping) and all(map(_is_whole, value.values())),
+    "a list of texts": lambda value: _all(value, lambda one: isinstance(one, str)),
+    "a list of whole numbers": lambda value: _all(value, _is_whole),
+}
+
+
+def check_rule(rule: Mapping[str, Any], takes: Mapping[str, str], name: str, needed: Collection[str] = ()) -> None:
+    """Raises UsageError for a key that an entry's rule does not have, a value of another kind, and one that it lacks.
+
+    `takes` says of each key what it takes, in the words of a message; an empty one is checked elsewhere.
+    """
+    from rmbench.plugins import did_you_mean
+
+    for key, value in rule.items():
+        if key not in takes:
+            close = did_you_mean(key, takes)
+            raise UsageError(
+                f"{name}: unknown key {key!r} in the rule of its entry{close}; expected {', '.join(takes)}"
+            )
+        if takes[key] and not _TAKES[takes[key]](value):
+            raise UsageError(f"{name}: {key} = {value!r} in the rule of its entry; expected {takes[key]}")
+    for key in needed:
+        if key not in rule:
+            raise UsageError(f"{name}: no {key!r} in the rule of its entry, which needs one; expected {takes[key]}")
 
 
 def _names_of(checkpoint: Checkpoint) -> set[str] | None:

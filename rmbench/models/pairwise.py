@@ -32,7 +32,7 @@ from rmbench.errors import ModelError, UsageError
 from rmbench.models import general_preference
 from rmbench.models.base import Encoded, Option, Subject
 from rmbench.models.general_preference import INTRANSITIVE, GeneralPreference, won
-from rmbench.models.known import entries
+from rmbench.models.known import check_rule, entries
 from rmbench.models.reader import OPTIONS as READER_OPTIONS
 from rmbench.models.reader import Begun, Built, Loaded, OpenedReader, begin, opened, unread
 from rmbench.models.spec import Spec
@@ -57,11 +57,14 @@ OPTIONS: Mapping[str, Option] = {
                   choices=("compare", "embedding")),
 }  # fmt: skip
 
-# What the rule of an entry has to say, by its reading
-_KEYS: Mapping[str, Mapping[str, type]] = {
-    "pieces": {"prompt": str, "response": str, "cut": str, "tag_apart": bool, "decoded": bool},
-    "letters": {"text": str, "due": bool},
-    "embedding": {"tau": float},
+# What the rule of an entry has to say besides how it reads and in which orders, by its reading
+_KEYS: Mapping[str, Mapping[str, str]] = {
+    "pieces": {
+        **dict.fromkeys(("prompt", "response", "cut"), "a text"),
+        **dict.fromkeys(("tag_apart", "decoded"), "true or false"),
+    },
+    "letters": {"text": "a text", "due": "true or false"},
+    "embedding": {"tau": "a number above 0"},
 }
 # Options of one reading alone, and what the others say to them
 _OF = {"a": "letters", "b": "letters", "as_text": "letters", "source_length": "pieces", "candidate_length": "pieces",
@@ -112,12 +115,7 @@ def _rule_of(begun: Begun) -> dict[str, Any]:
     keys = _KEYS.get(str(rule.get("reads")))
     if keys is None:
         raise UsageError(f"{entry.name}: rule.reads = {rule.get('reads')!r}; expected {', '.join(_KEYS)}")
-    wanted = {"reads": str, "orders": str, **keys}
-    for key, value in rule.items():
-        if not isinstance(value, wanted.get(key, ())):
-            raise UsageError(f"{entry.name}: rule.{key} = {value!r:.40}; expected {', '.join(wanted)}")
-    if missing := keys.keys() - rule.keys():
-        raise UsageError(f"{entry.name}: rule has no {', '.join(sorted(missing))}")
+    check_rule(rule, {"reads": "a text", "orders": "a text", **keys}, entry.name, tuple(keys))
     return rule
 
 
@@ -245,7 +243,7 @@ def _tokens(begun: Begun, tokenizer: Any) -> list[int]:
     for option in ("a", "b"):
         text = begun.asked[option]
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if len(ids) != 1:
+        if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
             parts = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(ids)))
             raise UsageError(f"{option}={text!r}: {begun.name} has {len(ids)} tokens for it ({parts}); expected one")
         tokens += ids

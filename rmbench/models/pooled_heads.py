@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from rmbench.checkpoints.forms import Form
 from rmbench.checkpoints.rendering import form_of
 from rmbench.errors import ModelError, UsageError
+from rmbench.models import known
 from rmbench.models.base import Encoded
 from rmbench.models.reader import Built, Loaded
 from rmbench.types import Request, Reward
@@ -28,7 +29,16 @@ from rmbench.types import Request, Reward
 if TYPE_CHECKING:
     import torch
 
-_KEYS = ("head", "weights", "sign", "read", "token", "append", "negative", "normalizer")
+_KEYS: Mapping[str, str] = {
+    "head": "a text",
+    "weights": "a list of texts",
+    "sign": "a number",
+    "read": "",
+    "token": "a whole number",
+    "append": "",
+    "negative": "a table",
+    "normalizer": "true or false",
+}
 READS = ("last", "first", "mean", "before")
 _NORMALIZER = ("normalizer.mean", "normalizer.var", "normalizer.count")
 
@@ -77,29 +87,27 @@ class Pooled:
 
 def check_rule(rule: Mapping[str, Any], name: str) -> None:
     """Raises UsageError for a rule of the table that says what no head here has."""
-    from rmbench.plugins import did_you_mean
-
-    for key in rule:
-        if key not in _KEYS:
-            raise UsageError(
-                f"{name}: unknown key {key!r} in the rule of its entry{did_you_mean(key, _KEYS)};"
-                f" expected {', '.join(_KEYS)}"
-            )
-    weights = rule.get("weights")
-    if not weights or (rule["head"] == "linear" and len(weights) > 1):
-        expected = "the name of one layer" if rule["head"] == "linear" else "names of layers"
-        raise UsageError(f"{name}: weights {weights} in the rule of its entry; expected {expected}")
+    known.check_rule(rule, _KEYS, name, ("weights",))
+    if rule["head"] == "linear" and len(rule["weights"]) > 1:
+        raise UsageError(f"{name}: weights {rule['weights']} in the rule of its entry; expected the name of one layer")
     read_at = rule.get("read", "last")
-    named = isinstance(read_at, Mapping) and read_at.keys() == {"config"}
+    named = _names(read_at, "config")
     if not named and read_at not in READS:
         raise UsageError(
             f"{name}: read = {read_at!r} in the rule of its entry; expected {', '.join(READS)} or {{config = NAME}}"
         )
     append = rule.get("append")
-    if append is not None and not (isinstance(append, Mapping) and append.keys() in ({"special"}, {"config"})):
+    if read_at == "before" and "token" not in rule:
+        raise UsageError(f"{name}: no 'token' in the rule of its entry, before which it is read")
+    if append is not None and not (_names(append, "special") or _names(append, "config")):
         raise UsageError(
             f"{name}: append = {append!r} in the rule of its entry; expected {{special = NAME}} or {{config = NAME}}"
         )
+
+
+def _names(value: Any, key: str) -> bool:
+    """Whether it is a table of this key alone, with a name."""
+    return isinstance(value, Mapping) and value.keys() == {key} and isinstance(value[key], str)
 
 
 def tensors_of(rule: Mapping[str, Any]) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from rmbench.errors import ModelError, UsageError
 from rmbench.metrics.aggregate import VIEWS, aggregate
 from rmbench.models import process_head, reader
 from rmbench.models.base import Encoded, Option
+from rmbench.models.known import check_rule
 from rmbench.models.process_forms import BEFORE, FIELDS, STEP, Place, Shape, steps_of, unknown_field
 from rmbench.models.process_head import Head, Said
 from rmbench.models.reader import Begun, Built, Layout, Loaded, OpenedReader, unread
@@ -105,6 +106,16 @@ class Own:
     named: Mapping[str, int] = field(default_factory=dict)
     whole: str = ""
     fall: float | None = None
+
+
+# What the keys of a rule take
+_OF_RULE: Mapping[str, str] = {
+    **dict.fromkeys(("read", "label", "removed", "whole"), "a text"),
+    **dict.fromkeys(("strip", "lines", "single"), "true or false"),
+    "layers": "a list of texts",
+    "named": "a table of whole numbers",
+    "fall": "a number",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +285,8 @@ class Plan:
             case "tokens":
                 texts = (self.good or "+", self.bad)
                 tokens = [_token(loaded, name, text) for name, text in zip(("good", "bad"), texts, strict=True)]
+                if tokens[0] == tokens[1]:
+                    raise UsageError(f"good={texts[0]!r}, bad={texts[1]!r}: {loaded.name} has one token for both")
                 return process_head.of_tokens(loaded, tokens, self.own.whole)
             case "mean":
                 return process_head.of_mean(loaded)
@@ -358,9 +371,9 @@ def _own(begun: Begun) -> Own:
     entry = begun.entry
     if entry is None:
         return Own()
-    keys = [one.name for one in fields(Own)]
-    if unknown := sorted(entry.rule.keys() - set(keys)):
-        raise UsageError(f"entry {entry.name}: unknown key {unknown[0]!r} of its rule; expected {', '.join(keys)}")
+    check_rule(entry.rule, _OF_RULE, f"entry {entry.name}")
+    if (read := entry.rule.get("read", "tag")) not in get_args(Place):
+        raise UsageError(f"entry {entry.name}: read = {read!r} in its rule; expected {', '.join(get_args(Place))}")
     rule: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in entry.rule.items()}
     return Own(**rule)
 
@@ -398,7 +411,7 @@ def _token(loaded: Loaded, option: str, text: str) -> int:
     """The one token that a text is. Raises UsageError."""
     tokenizer = loaded.rendering.tokenizer
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if len(ids) != 1:
+    if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
         pieces = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(ids)))
         raise UsageError(f"{option}={text!r}: {len(ids)} tokens of {loaded.name}'s tokenizer ({pieces}); expected one")
     return int(ids[0])

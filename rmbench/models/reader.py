@@ -26,6 +26,7 @@ from rmbench.device import release
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Identity, Option, Subject
 from rmbench.models.known import Entry, entry_of
+from rmbench.models.options import read_options
 from rmbench.types import Ask, Json, Request, Reward, Status, Use
 
 if TYPE_CHECKING:
@@ -165,10 +166,10 @@ def begin(
         raise UsageError(f"max_length={asked['max_length']!r}: expected a number of tokens")
     named_dtype("head dtype", asked["head_dtype"])
     checkpoint = locate(source, revision)
-    entry = entry_of(checkpoint, asked["entry"])
+    entry = entry_of(checkpoint, asked["entry"], asked["base"])
     if entry is not None:
         _check_entry(entry, family, source, checkpoint.id, allowed=asked["allow_unverified"])
-        own = chosen(declared, entry.options, f"the entry {entry.name}, of family {family},")
+        own = read_options(entry.options, declared, f"the entry {entry.name}, of family {family}")
         asked |= {name: own[name] for name in entry.options if asked[name] == declared[name].default}
     return Begun(family, declared, source, revision, asked, checkpoint, entry)
 

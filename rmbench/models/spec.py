@@ -22,6 +22,7 @@ from rmbench.models.base import SHAPES, Model, Opened, Option, subject_of
 from rmbench.models.borrowed import READING, UNDERSTOOD, Borrowed, is_lent, lend
 from rmbench.models.callables import CALLS, PythonCallable
 from rmbench.models.known import entry_of
+from rmbench.models.options import option_of, read_options
 from rmbench.models.value_head import head_of, unread_heads
 from rmbench.plugins import MODELS, PluginGroup, did_you_mean
 
@@ -31,7 +32,6 @@ _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _KEY = re.compile(r"[A-Za-z_]\w*")
 _WORD = re.compile(r"([^:@?]*)([:@?]?)(.*)", re.DOTALL)
 _HELD: list[AbstractContextManager[Any]] = []
-_TRUTH = {"true": True, "1": True, "false": False, "0": False}
 _TEXTS = ("family", "source", "revision", "name")  # the keys of a file that hold texts
 _FamilyOf = Callable[[str, str | None, Mapping[str, Any]], str]
 _EXPECTED = f"a model is a spec, a Path, a function, an object with a protocol's methods, {UNDERSTOOD}"
@@ -218,7 +218,7 @@ def open_family(spec: Spec, group: PluginGroup) -> Any:
     family, options = plugins.load(group, spec.family), _options_of(spec.family, group)
     given = {name: option.default for name, option in options.items()} | dict(spec.options)
     if spec.members:
-        _declared("members", options, f"family {spec.family!r}")
+        option_of("members", options, f"family {spec.family!r}")
         given["members"] = spec.members
     opened = family.open(spec.source, given, spec.revision)
     return opened if spec.name is None else _named(opened, spec.name)
@@ -231,15 +231,6 @@ def started(opened: Any) -> Any:
     context = opened.started()
     _HELD.append(context)
     return context.__enter__()
-
-
-def read_options(given: Mapping[str, Any], options: Mapping[str, Option], owner: str) -> dict[str, Any]:
-    """The values of options that were given as texts or as values. Raises UsageError, which names the `owner`."""
-    return {
-        name: _value(name, value, _declared(name, options, owner), owner)
-        for name, value in given.items()
-        if value is not None or name not in options
-    }
 
 
 def _word(text: str, group: PluginGroup, family_of: _FamilyOf) -> Spec:
@@ -362,51 +353,6 @@ def _options_of(family: str, group: PluginGroup) -> Mapping[str, Option]:
     return options
 
 
-def _declared(name: str, options: Mapping[str, Option], owner: str) -> Option:
-    if name in options:
-        return options[name]
-    expected = f"expected one of {', '.join(sorted(options))}" if options else "it has no options"
-    raise UsageError(f"unknown option {name!r} of {owner}{did_you_mean(name, options)}; {expected}")
-
-
-def _value(name: str, value: Any, option: Option, owner: str) -> Any:
-    """The value that a text, or a value of the right type, stands for."""
-    kind: Any = option.kind
-    if kind is bool:
-        truth = value if isinstance(value, bool) else _TRUTH.get(str(value).lower())
-        if truth is None:
-            raise UsageError(f"{name}={value!r} of {owner}: expected true or false")
-        return truth
-    if isinstance(value, bool):
-        return _switched(name, value, option, owner)
-    if option.choices and str(value) not in option.choices:
-        raise UsageError(f"{name}={value!r} of {owner}: expected {_expected(option)}")
-    if isinstance(kind, type) and isinstance(value, kind):
-        return value
-    try:
-        return kind(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
-    except (ValueError, TypeError) as error:
-        reason = f"expected {_expected(option)}" if isinstance(kind, type) or not str(error) else str(error)
-        raise UsageError(f"{name}={value!r} of {owner}: {reason}") from None
-
-
-def _switched(name: str, value: bool, option: Option, owner: str) -> Any:
-    """The value of an option that is on or off by its family's own way to read that. Raises UsageError for others."""
-    text = str(value).lower()
-    try:
-        if option.kind is not str:
-            return option.kind(text)
-    except (ValueError, TypeError):
-        pass
-    raise UsageError(f"{name}={text} of {owner}: expected {_expected(option)}")
-
-
-def _expected(option: Option) -> str:
-    if option.choices:
-        return f"one of {', '.join(option.choices)}"
-    return {int: "a whole number", float: "a number", str: "a text"}.get(option.kind, option.help)  # type: ignore[call-overload,no-any-return]
-
-
 def _written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -488,7 +434,7 @@ def _family_of(source: str, revision: str | None, options: Mapping[str, Any]) ->
     config = checkpoint.json("adapter_config.json") or checkpoint.json("config.json")
     if config is None:
         raise ModelError(f"{source}: no config.json or adapter_config.json; a checkpoint has one")
-    if (entry := entry_of(checkpoint, options.get("entry"))) is not None:
+    if (entry := entry_of(checkpoint, options.get("entry"), options.get("base"))) is not None:
         return entry.family
     named, code = config.get("architectures"), config.get("auto_map")
     architectures = [str(name) for name in named] if isinstance(named, list) else []

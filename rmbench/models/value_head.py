@@ -11,11 +11,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rmbench.checkpoints.adapters import revision_of
 from rmbench.checkpoints.files import has_weights, shapes_of, weight_paths
-from rmbench.checkpoints.fingerprint import Checkpoint, in_one_line
+from rmbench.checkpoints.fingerprint import Checkpoint, in_one_line, locate
 from rmbench.checkpoints.tensors import BESIDE
 from rmbench.errors import ModelError, UsageError
-from rmbench.models import reader
+from rmbench.models import known, reader
 from rmbench.models.base import Option
 from rmbench.models.gated import bins, check_objectives, gated, normals
 from rmbench.models.pooled_heads import Pooled, check_rule, pooled, tensors_of
@@ -66,11 +67,13 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     if begun.asked["template"] == "pair":
         raise UsageError("template='pair': expected plain or a Jinja file; a causal language model reads no pairs")
     rule = _rule_of(begun)
-    kind = rule["head"]
-    if kind not in HEADS:
+    kind = rule.get("head")
+    if not isinstance(kind, str) or kind not in HEADS:
         raise UsageError(f"{begun.name}: a head {kind!r} in the rule of its entry; expected one of {', '.join(HEADS)}")
     if kind in ("linear", "mlp"):
         check_rule(rule, begun.name)
+    if kind == "vocabulary":
+        known.check_rule(rule, {"head": "a text", "token": "a whole number"}, begun.name, ("token",))
     if kind in ("gated", "normals", "bins"):
         check_objectives(rule, begun.name)
     return reader.opened(
@@ -87,8 +90,13 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
 
 def _is_language_model(begun: reader.Begun, kind: str) -> bool:
     """Whether a checkpoint is read with its head for words, which those of known models may lack."""
-    if kind == "vocabulary" or begun.checkpoint.file("adapter_config.json") is not None:
+    if kind == "vocabulary":
         return True
+    adapter = begun.checkpoint.json("adapter_config.json")
+    if adapter is None and begun.asked["adapter"] is not None:
+        adapter = locate(*revision_of(begun.asked["adapter"])).json("adapter_config.json")
+    if adapter is not None:
+        return begun.entry is None or adapter.get("task_type") == "CAUSAL_LM"  # as it was put on
     named = (begun.checkpoint.json("config.json") or {}).get("architectures") or ()
     return begun.entry is None and any(str(one).endswith(_LANGUAGE) for one in named)
 

@@ -186,7 +186,8 @@ def _question(asked: str) -> Question:
         try:
             source = Path(asked).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "no such file"
+            reason = "a folder" if isinstance(error, IsADirectoryError) else "no such file"
+            reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else reason
             raise UsageError(f"question={asked!r}: {reason}; expected {ours}") from None
     environment, made = bounded(["jinja2.ext.loopcontrols"])
     try:

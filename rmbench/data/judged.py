@@ -1,0 +1,93 @@
+"""What judges answered, in the files that the code of JudgeBench and of LLMBar writes.
+
+- JudgeBench: a row of its data with `judgments`, one a game: response A shown first, then, where there is a second,
+  response B. Each is null or an object with `decision`, "A>B", "B>A", "A=B" or null, A being what was shown first; of a
+  reward model (`judge_name`) it holds `judgment.scores`, of which the first game's are taken.
+- LLMBar: a row of its data with `results`; the last of these has `swap = False` and `swap = True`, and in each
+  `winner`, "1" or "2" for the output that is better, or null.
+
+What is no verdict is `refused`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rmbench.data.dataset import content_id
+from rmbench.data.rows import Row, shown
+from rmbench.types import Ask, Candidate, Example, Message, Reward
+
+_DECISIONS = {"A>B": (1.0, 0.0), "B>A": (0.0, 1.0), "A=B": (0.5, 0.5)}
+_WINNERS = {"1": 0, "2": 1}
+_ORDERS = ((0, 1), (1, 0))
+
+
+class Judged(NamedTuple):
+    """One answer: about which candidates in the order shown, what was asked, and what came back."""
+
+    candidates: tuple[int, ...]
+    ask: Ask
+    reward: Reward
+
+
+def read_judged(row: Row) -> tuple[str, Sequence[Judged]] | None:
+    """The example that a row is about, and the answers to it; None of a row that is no such one. Raises DataError."""
+    if "judgments" in row.value:
+        name = row.name(("pair_id",))
+        if name is None:
+            raise row.error("no pair is named", "pair_id")
+        return name, _judgebench(row)
+    if "results" in row.value and "output_1" in row.value:
+        candidates = tuple(Candidate(row.text(field)) for field in ("output_1", "output_2"))
+        return content_id(Example("", (Message("user", row.text("input")),), candidates)), _llmbar(row)
+    return None
+
+
+def _judgebench(row: Row) -> list[Judged]:
+    games = row.value["judgments"]
+    if not isinstance(games, list) or not 1 <= len(games) <= 2:
+        raise row.error(f"expected a list of one or two judgments, got {shown(games)}", "judgments")
+    for game in games:
+        if game is not None and (not isinstance(game, dict) or "decision" not in game):
+            raise row.error(f"expected null or an object with `decision`, got {shown(game)}", "judgments")
+    if row.value.get("judge_name") == "reward_model":
+        return _rated(row, games[0])
+    return [
+        Judged(order, "compare", _verdict(None if game is None else _DECISIONS.get(game["decision"])))
+        for order, game in zip(_ORDERS, games, strict=False)
+    ]
+
+
+def _rated(row: Row, game: Mapping[str, Any] | None) -> list[Judged]:
+    if game is None:
+        return [Judged((index,), "reward", Reward((math.nan,), status="missing")) for index in (0, 1)]
+    held = game.get("judgment")
+    scores = held.get("scores") if isinstance(held, dict) else None
+    if not isinstance(scores, list) or len(scores) != 2 or not all(isinstance(one, int | float) for one in scores):
+        raise row.error(f"expected two numbers in `judgment.scores`, got {shown(scores)}", "judgments")
+    return [Judged((index,), "reward", Reward((float(score),))) for index, score in enumerate(scores)]
+
+
+def _llmbar(row: Row) -> list[Judged]:
+    stages = row.value["results"]
+    last = stages[-1] if isinstance(stages, list) and stages else None
+    games = [last.get(f"swap = {swapped}") if isinstance(last, dict) else None for swapped in (False, True)]
+    answers = []
+    for order, game in zip(_ORDERS, games, strict=True):
+        if not isinstance(game, dict) or "winner" not in game:
+            raise row.error(
+                "expected a last object with a `winner` in `swap = False` and in `swap = True`, got "
+                f"{shown(last)}", "results"
+            )  # fmt: skip
+        winner = _WINNERS.get(str(game["winner"]))
+        masses = None if winner is None else tuple(float(index == winner) for index in order)
+        answers.append(Judged(order, "compare", _verdict(masses)))
+    return answers
+
+
+def _verdict(masses: tuple[float, ...] | None) -> Reward:
+    if masses is None:
+        return Reward((math.nan, math.nan), status="refused", detail="no verdict")
+    return Reward(masses)

@@ -1,0 +1,124 @@
+"""MR-MATH: solutions with the first wrong step, and solutions with redundant steps (Xia et al., arXiv 2404.05692)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from rmbench.data.conversation import attempt
+from rmbench.data.dataset import LeftOut
+from rmbench.data.rows import Row, shown
+from rmbench.kinds.steps import Steps, until_first_error
+from rmbench.metrics import steps
+from rmbench.metrics.interval import Statistic
+from rmbench.metrics.measure import Part, macro, of_rows
+from rmbench.types import Candidate, Example, Json, Message, Outcome, Response
+
+INVALID, REDUNDANT = "invalid", "redundant"
+REDUNDANCY = "redundancy"
+_INVALID_CUT, _REDUNDANT_CUT = 0.5, -0.15
+_STEPS, _FIRST, _RATING = "model_output_step_format", "model_output_solution_first_error_step", "rating"
+_EXPECTED = f"a row of MR-MATH has `question`, `{_STEPS}` and `{_FIRST}`, or `{_RATING}` (1, or 0 for a redundant step)"
+
+
+def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
+    """One example a row. Steps are as evaluators were shown them, some in several parts, of which a label is one."""
+    for row in rows:
+        yield attempt(row, _example)
+
+
+def _example(row: Row) -> Example:
+    for field in ("question", _STEPS):
+        row.need((field,), _EXPECTED)
+    sort = INVALID if row.need((_FIRST, _RATING), _EXPECTED) == _FIRST else REDUNDANT
+    parts = row.value[_STEPS]
+    if not isinstance(parts, list) or not parts or not all(map(_is_step, parts)):
+        raise row.error(f"expected a list of steps, each a list of texts, got {shown(parts)}", _STEPS)
+    labels = _until(row, len(parts)) if sort == INVALID else _rated(row, len(parts))
+    shown_as = [part for step in parts for part in step]
+    text = row.value.get("model_output") or "\n".join(shown_as)
+    tags = {"sub_steps": [len(step) for step in parts]}
+    candidate = Candidate(Response(text, shown_as), -1 not in labels, step_labels=labels, tags=tags)
+    name = f"{sort}-{row.value.get('id', row.number - 1)}"
+    return Example(name, (Message("user", row.text("question")),), (candidate,), facets={"errors": sort})
+
+
+def _is_step(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(part, str) for part in value)
+
+
+def _until(row: Row, count: int) -> tuple[int, ...]:
+    first = row.value[_FIRST]
+    if first == "N/A":
+        return until_first_error(count, None)
+    if not str(first).isdigit() or not 1 <= int(first) <= count:
+        raise row.error(f"expected 'N/A' or the number of one of {count} steps, got {shown(first)}", _FIRST)
+    return until_first_error(count, int(first) - 1)
+
+
+def _rated(row: Row, count: int) -> tuple[int, ...]:
+    rating = row.value[_RATING]
+    if not isinstance(rating, list) or len(rating) != count or not all(one in (0, 1) for one in rating):
+        raise row.error(f"expected a list of 1 or 0, one for each of {count} steps, got {shown(rating)}", _RATING)
+    return tuple(1 if one else -1 for one in rating)
+
+
+def statistics(outcomes: Sequence[Outcome], view: str, sort: str) -> list[Statistic]:
+    """Macro F1 and AUC of solutions and of steps, for one sort of error: by the reward, but redundant steps by how
+    little redundant each is, of a model that says so."""
+    cut = _INVALID_CUT
+    if sort == REDUNDANT and any(REDUNDANCY in one.step_heads for one in outcomes):
+        outcomes, cut = [_turned(one, view) for one in outcomes], _REDUNDANT_CUT
+    fitted: Json = {"threshold": cut}
+    named = {one.name: one for one in steps.statistics(outcomes, view, fitted, verdicts=False)}
+    halves: list[Part] = [(1.0, {}, of_rows(named[name], outcomes)) for name in ("step_f1_right", "step_f1_wrong")]
+    of_steps = macro("step_f1_macro", halves, title="F1 of steps, mean over right and wrong")(outcomes, view, fitted)
+    figures = [named["solution_f1_macro"], of_steps, named["solution_auc"], named["step_auc"]]
+    return [replace(one, name=f"{sort}_{one.name}", title=f"{one.title}, {sort} steps") for one in figures]
+
+
+def _turned(outcome: Outcome, view: str) -> Outcome:
+    seen = outcome.views.get(view)
+    if seen is None or REDUNDANCY not in outcome.step_heads:
+        return replace(outcome, views={})
+    return replace(outcome, views={view: replace(seen, steps=[-said for said in outcome.step_heads[REDUNDANCY]])})
+
+
+@dataclass(frozen=True)
+class Reasoning:
+    """Macro F1 and AUC of solutions and steps: of invalid steps by their reward, of redundant ones by that head."""
+
+    name: str = "reasoning"
+    headline: str = f"{INVALID}_solution_f1_macro"
+    uncalibrated: str | None = None
+
+    def fit(self, outcomes: Sequence[Outcome], view: str) -> Json:
+        """None: thresholds are given."""
+        return None
+
+    def statistics(self, outcomes: Sequence[Outcome], view: str, fitted: Json) -> list[Statistic]:
+        """Four figures of each sort of error that is there."""
+        figures = []
+        for sort in (INVALID, REDUNDANT):
+            mine = [outcome if outcome.facets.get("errors") == sort else replace(outcome, step_labels=())
+                    for outcome in outcomes]  # fmt: skip
+            figures += statistics(mine, view, sort)
+        return figures
+
+    def left_out(self, outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
+        """How many outcomes have a solution that does not count, by reason."""
+        return steps.Errors(at=_INVALID_CUT, verdicts=False).left_out(outcomes, view)
+
+    def ties(self, outcomes: Sequence[Outcome], view: str) -> int:
+        """0: a step at the threshold is not below it."""
+        return 0
+
+
+TASK = Steps(
+    name="mr_math",
+    version=1,
+    summary="Solutions with the first wrong step, and with redundant steps: --data mr_math=FOLDER",
+    card="mr_math",
+    read=read,
+    measure=Reasoning(),
+)
