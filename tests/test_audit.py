@@ -371,8 +371,8 @@ def test_opposite_pairs_within_longer_lists_against_a_loop() -> None:
         and sorted(c.text or "" for c in one.candidates) == sorted(c.text or "" for c in other.candidates)
         and {(c.text, c.label) for c in one.candidates} != {(c.text, c.label) for c in other.candidates}
     ]
-    assert set(expected) | set(found.examples) >= set(found.examples)
-    assert len({*expected, *exact}) >= found.values["examples"] >= len(expected) > 5
+    assert found.values["examples"] == len({*expected, *exact}) > len(expected) > 5
+    assert set(found.examples) <= {*expected, *exact}
 
 
 def ordered(one: Any) -> list[tuple[str, str]]:
@@ -416,6 +416,15 @@ def test_rules_score_by_the_tasks_own_headline_subset_by_subset() -> None:
         for i in range(8)
     ]
     assert of(*stated).subsets[0].rules["first"] == 0.75
+
+
+def test_responses_without_texts_are_left_out_of_rules() -> None:
+    known = [pair(f"e{i}", f"a longer one {i}", "short") for i in range(5)]
+    unknown = example("x", Candidate(Response(None), True), Candidate(Response(None), False), facets={"subset": "x"})
+    audit = of(*known, unknown)
+    assert [one.rules for one in audit.subsets] == [{"longer": 1.0, "shorter": 0.0, "first": 1.0}, {}]
+    assert "rules by length and place leave out 1 example whose responses have no texts" in audit.notes
+    assert of(unknown).subsets[0].rules == {}
 
 
 def test_what_n_can_show_of_models_that_differ_on_a_tenth() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from rmbench.audit.findings import Finding
 from rmbench.data.dataset import Dataset, prompt_hash
 from rmbench.kinds.base import Task
-from rmbench.metrics.interval import Codes, cluster_codes, estimate, kish
+from rmbench.metrics.interval import Codes, cluster_codes, estimate, kish, whole_value
 from rmbench.results.figures import subsets_of
 from rmbench.types import Candidate, Example, Json, Outcome, Request, Response, Reward
 
@@ -37,6 +37,9 @@ RULES: Mapping[str, Callable[[int, int], float]] = {
 class SubsetAudit:
     """The whole or one subset: what rules score on it by the task's headline, and what its n can show.
 
+    `metric` is the headline, or, where that is none of a subset, as a mean over parts that it lacks, the first share
+    that the task's measure has of it.
+
     `detectable` is the smallest difference between two models that one test at 5 % finds in 80 % of such samples, by
     the share of examples that both judge alike; None with too few clusters, or where the headline is no share.
     """
@@ -44,6 +47,7 @@ class SubsetAudit:
     subset: str
     n: int
     clusters: int
+    metric: str
     rules: Mapping[str, float | None]
     beaten: Sequence[str]
     detectable: Mapping[str, float | None]
@@ -138,7 +142,12 @@ def _copies(examples: Sequence[Example]) -> Iterator[Finding]:
         if len(alike) < len(same):
             told += f"; of {len(same) - len(alike):,} the labels differ"
         yield Finding("duplicates", "all", told, values={"copies": count}, examples=_ids(some[-1].id for some in same))
-    other = [some[-1].id for some in same if len({_labels_key(example) for example in some}) > 1]
+    other = [
+        example.id
+        for some in same
+        for place, example in enumerate(some)
+        if {_labels_key(before) for before in some[:place]} - {_labels_key(example)}
+    ]
     turned = _opposite(examples, [""] * len(examples))
     contrary = list(dict.fromkeys([*other, *turned]))
     if contrary:
@@ -210,7 +219,12 @@ def _equal_candidates(examples: Sequence[Example]) -> Iterator[Finding]:
 
 
 def _empty(examples: Sequence[Example]) -> Iterator[Finding]:
-    prompts = [example.id for example in examples if not any(turn.says_something for turn in example.prompt)]
+    prompts = [
+        example.id
+        for example in examples
+        if not any(turn.says_something for turn in example.prompt)
+        and all(one.text is not None for one in example.candidates)
+    ]
     responses = [
         example.id
         for example in examples
@@ -219,7 +233,7 @@ def _empty(examples: Sequence[Example]) -> Iterator[Finding]:
     ]
     for what, ids in (("prompt", prompts), ("response", responses)):
         if ids:
-            yield Finding("empty", "all", f"{_counted(len(ids), what)} with nothing in it", examples=_ids(ids))
+            yield Finding("empty", "all", f"nothing in {_counted(len(ids), what)}", examples=_ids(ids))
 
 
 def _cut(examples: Sequence[Example]) -> Iterator[Finding]:
@@ -268,15 +282,16 @@ def _subsets(task: Task, data: Dataset) -> tuple[list[SubsetAudit], list[str]]:
     """What rules score by the task's own measure, on the whole and on each subset; and why nothing is said of some."""
     notes: list[str] = []
     ruled = _ruled(task, data, notes)
-    views = {rule: _view(task, outcomes) for rule, outcomes in ruled.items()}
-    fits = {rule: task.measure.fit(outcomes, views[rule]) for rule, outcomes in ruled.items()}
+    views = {rule: _view(task, list(outcomes.values())) for rule, outcomes in ruled.items()}
+    fits = {rule: task.measure.fit(list(outcomes.values()), views[rule]) for rule, outcomes in ruled.items()}
     clusters = [example.cluster or example.id for example in data.examples]
     found = []
     for subset, places in subsets_of([example.facets for example in data.examples]).items():
         codes = cluster_codes([clusters[i] for i in places])
         scores = {
-            rule: _scored(task, [outcomes[i] for i in places], views[rule], fits[rule])
+            rule: _scored(task, taken, views[rule], fits[rule])
             for rule, outcomes in ruled.items()
+            if (taken := [outcomes[name] for i in places if (name := data.examples[i].id) in outcomes])
         }
         can_tell = task.subject == "reward_model" and all(score.is_share for score in scores.values())
         found.append(
@@ -284,6 +299,7 @@ def _subsets(task: Task, data: Dataset) -> tuple[list[SubsetAudit], list[str]]:
                 subset,
                 len(places),
                 len(set(codes.tolist())),
+                next((score.metric for score in scores.values()), task.measure.headline),
                 {rule: score.value for rule, score in scores.items()},
                 [rule for rule, score in scores.items() if score.above],
                 {f"{share:.0%}": _detectable(share, codes) if can_tell else None for share in _AGREEMENTS},
@@ -302,21 +318,25 @@ def _view(task: Task, outcomes: Sequence[Outcome]) -> str:
     return task.primary_view(list(dict.fromkeys(view for outcome in outcomes for view in outcome.views)))
 
 
-def _ruled(task: Task, data: Dataset, notes: list[str]) -> dict[str, list[Outcome]]:
-    """The outcomes of a task where each rule answers it; none where it asks for more than a reward a response."""
+def _ruled(task: Task, data: Dataset, notes: list[str]) -> dict[str, dict[str, Outcome]]:
+    """The outcomes by example where each rule answers a task; none where that asks for more than a reward."""
     if task.subject != "reward_model" or task.kind == "steps":
         notes.append(f"rules by length and place are not for the kind {task.kind}")
         return {}
-    if any(one.text is None for example in data.examples for one in example.candidates):
-        notes.append("rules by length are left out: responses have no texts")
+    readable = [example for example in data.examples if all(one.text is not None for one in example.candidates)]
+    if len(readable) < len(data.examples):
+        lacking = _counted(len(data.examples) - len(readable), "example")
+        notes.append(f"rules by length and place leave out {lacking} whose responses have no texts")
+    if not readable:
         return {}
-    ruled: dict[str, list[Outcome]] = {rule: [] for rule in RULES}
-    for example in data.examples:
+    ruled: dict[str, dict[str, Outcome]] = {rule: {} for rule in RULES}
+    for example in readable:
         questions = task.questions(example, frozenset({"reward"}), data.sha256)
         places = _places(example)
         shown = [(_characters(one.request), places[one.place.candidates[0]] if one.place else 0) for one in questions]
         for rule, worth in RULES.items():
-            ruled[rule].append(task.outcome(example, questions, [Reward((worth(*seen),)) for seen in shown]))
+            rewards = [Reward((worth(*seen),)) for seen in shown]
+            ruled[rule][example.id] = task.outcome(example, questions, rewards)
     return ruled
 
 
@@ -337,8 +357,9 @@ def _characters(request: Request) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Score:
-    """The headline of a rule, whether it is a share, and whether its interval is above what a drawn reward gets."""
+    """The figure of a rule, whether it is a share, and whether its interval is above what a drawn reward gets."""
 
+    metric: str
     value: float | None
     is_share: bool
     above: bool
@@ -346,17 +367,20 @@ class _Score:
 
 def _scored(task: Task, outcomes: Sequence[Outcome], view: str, fitted: Json) -> _Score:
     by_name = {one.name: one for one in task.measure.statistics(outcomes, view, fitted)}
-    headline, chance = (by_name.get(name) for name in (task.measure.headline, f"{task.measure.headline}_chance"))
-    if headline is None:
-        return _Score(None, False, False)
     codes = cluster_codes([outcome.cluster for outcome in outcomes])
-    found, *drawn = estimate([headline, *([] if chance is None else [chance])], codes, draws=_DRAWS)
-    is_share = headline.kind != "number"
-    if math.isnan(found.value):
-        return _Score(None, is_share, False)
-    pairs = is_share and headline.better == "higher" and all(len(outcome.labels) == 2 for outcome in outcomes)
+    headline = task.measure.headline
+    shares = [one.name for one in by_name.values() if one.kind != "number" and one.better == "higher"]
+    able = (
+        name for name in [headline, *shares] if name in by_name and not math.isnan(whole_value(by_name[name], codes))
+    )
+    metric = next(able, None)
+    if metric is None:
+        return _Score(headline, None, headline in shares, False)
+    chance = by_name.get(f"{metric}_chance")
+    found, *drawn = estimate([by_name[metric], *([] if chance is None else [chance])], codes, draws=_DRAWS)
+    pairs = metric in shares and all(len(outcome.labels) == 2 for outcome in outcomes)
     level = drawn[0].value if drawn else 0.5 if pairs else math.inf
-    return _Score(float(found.value), is_share, bool(found.ci_low > level))
+    return _Score(metric, float(found.value), by_name[metric].kind != "number", bool(found.ci_low > level))
 
 
 def _detectable(agreement: float, codes: Codes) -> float | None:

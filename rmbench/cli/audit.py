@@ -250,8 +250,9 @@ def _print_task(console: Console, audit: TaskAudit) -> None:
     for heading in (*(f"always\n{rule}" for rule in rules), *(f"detectable\nat {share}" for share in shares)):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in audit.subsets[:_SUBSETS]:
-        scores = [_share(one.rules[rule]) + ("*" if rule in one.beaten else " ") for rule in rules]
-        table.add_row(plain(one.subset), f"{one.n:,}", *scores, *(_share(one.detectable[share]) for share in shares))
+        scores = [_share(one.rules.get(rule)) + ("*" if rule in one.beaten else " ") for rule in rules]
+        name = one.subset if one.metric == audit.headline else f"{one.subset} ({one.metric})"
+        table.add_row(plain(name), f"{one.n:,}", *scores, *(_share(one.detectable[share]) for share in shares))
     console.print(table)
     if len(audit.subsets) > _SUBSETS:
         console.print(f"{len(audit.subsets) - _SUBSETS:,} more subsets; --json has all", highlight=False)
