@@ -570,7 +570,7 @@ def test_no_summary_of_a_command_is_cut(arguments: list[str], width: str, capsys
     [
         ("rmbench sc", 1, {"plain,schema", "plain,score"}),
         ("rmbench run -t best", 3, {"plain,best_of_n"}),
-        ("rmbench run -t suite", 3, {"plain,suite:bundled"}),
+        ("rmbench run -t suite:bu", 3, {"plain,suite:bundled"}),
         ("rmbench score rows.jsonl -m cl", 4, {"file,cl", "plain,classifier:"}),
         ("rmbench run -p out", 3, {"file,out", "plain,outputs:"}),
         ("rmbench list po", 2, {"file,po", "plain,policies"}),
