@@ -23,7 +23,7 @@ from rmbench.plugins import load_task
 from rmbench.results.verify import verify
 from rmbench.runs.loading import load_tasks
 from rmbench.scoring import Store, Usage
-from rmbench.types import Message, Request, Response, Reward
+from rmbench.types import Message, Question, Request, Response, Reward
 
 ONE = ({"role": "user", "content": "What is 37 + 58?"},)
 SEVERAL = (
@@ -256,7 +256,7 @@ def test_general_preferences_may_go_round_in_circles(folders: Mapping[str, Path]
     assert "circles" in model.subject.settings["intransitive"]
     turns = [(math.cos(2 * math.pi * i / 3), math.sin(2 * math.pi * i / 3), 1.0) for i in range(3)]
     pairs = [(0, 1), (1, 2), (2, 0)]
-    questions = [request(ONE, "a", "b")] * 3
+    questions = [Question(request(ONE, "a", "b"))] * 3
     rewards = model.combine(questions, [[embedded(*turns[i]) for pair in pairs for i in pair]], None)
     assert all(reward.values[0] > 0.99 for reward in rewards), "each of three beats the next"
     (same,) = model.combine(questions[:1], [[embedded(*turns[0])] * 2], None)
@@ -266,8 +266,18 @@ def test_general_preferences_may_go_round_in_circles(folders: Mapping[str, Path]
 def test_an_embedding_that_failed_is_an_answer_without_a_number(folders: Mapping[str, Path]) -> None:
     model = open_model(f"pairwise:{folders['gpm']}")
     lost = Reward((float("nan"),), status="error", detail="why", n_tokens=3)
-    (reward,) = model.combine([request(ONE, "a", "b")], [[embedded(1.0, 0.0, 1.0), lost]], None)
+    (reward,) = model.combine([Question(request(ONE, "a", "b"))], [[embedded(1.0, 0.0, 1.0), lost]], None)
     assert (reward.status, reward.detail, reward.n_tokens) == ("error", "why", 3)
+
+
+@pytest.mark.parametrize("responses", [("a",), ("a", "b", "c")])
+def test_what_is_no_pair_is_an_error_of_its_own(folders: Mapping[str, Path], responses: tuple[str, ...]) -> None:
+    with open_model(f"pairwise:{folders['gpm']}?ask=embedding").started("cpu") as member:
+        model = replace(open_model(f"pairwise:{folders['gpm']}"), members=(member,))
+        pair, other = score(model, [request(ONE, "a", "b"), request(ONE, *responses)])
+    assert pair.status == "ok"
+    assert other.status == "error"
+    assert f"{len(responses)} response" in other.detail
 
 
 # What all of them have in common

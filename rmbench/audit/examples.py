@@ -134,19 +134,21 @@ def _copies(examples: Sequence[Example]) -> Iterator[Finding]:
     for example in examples:
         if example.candidates and all(one.text is not None for one in example.candidates):
             groups[_responses_key(example)].append(example)
-    same = [some for some in groups.values() if len(some) > 1]
-    alike = [some for some in same if len({_labels_key(example) for example in some}) == 1]
+    same = [copies for copies in groups.values() if len(copies) > 1]
+    alike = [copies for copies in same if len({_labels_key(example) for example in copies}) == 1]
     if same:
-        count = sum(len(some) - 1 for some in same)
+        count = sum(len(copies) - 1 for copies in same)
         told = f"{_counted(count, 'copy', 'copies')} of an example before (same prompt and responses, in any order)"
         if len(alike) < len(same):
             told += f"; of {len(same) - len(alike):,} the labels differ"
-        yield Finding("duplicates", "all", told, values={"copies": count}, examples=_ids(some[-1].id for some in same))
+        yield Finding(
+            "duplicates", "all", told, values={"copies": count}, examples=_ids(copies[-1].id for copies in same)
+        )
     other = [
         example.id
-        for some in same
-        for place, example in enumerate(some)
-        if {_labels_key(before) for before in some[:place]} - {_labels_key(example)}
+        for copies in same
+        for place, example in enumerate(copies)
+        if {_labels_key(before) for before in copies[:place]} - {_labels_key(example)}
     ]
     turned = _opposite(examples, [""] * len(examples))
     contrary = list(dict.fromkeys([*other, *turned]))
@@ -154,7 +156,7 @@ def _copies(examples: Sequence[Example]) -> Iterator[Finding]:
         told = f"{_counted(len(contrary), 'example')} labelled otherwise than one before on the same responses"
         yield Finding("opposite labels", "all", told, values={"examples": len(contrary)}, examples=_ids(contrary))
     prompts = Counter(_prompt_key(example) for example in examples if example.prompt)
-    repeated = sum(count - 1 for count in prompts.values()) - sum(len(some) - 1 for some in same)
+    repeated = sum(count - 1 for count in prompts.values()) - sum(len(copies) - 1 for copies in same)
     if repeated > 0:
         yield Finding(
             "repeated prompts", "all", f"{_counted(repeated, 'example')} more on a prompt that stood before, "
@@ -175,19 +177,21 @@ def _opposite(examples: Sequence[Example], origins: Sequence[str]) -> list[str]:
         prompt = _prompt_key(example)
         if times[prompt] < 2 or not example.prompt:
             continue
-        found = False
+        contradicted = False
         for key, first_wins in _ordered(example, prompt):
-            found = found or any(wins != first_wins and (not origin or other != origin) for wins, other in seen[key])
+            contradicted = contradicted or any(
+                wins != first_wins and (not origin or other != origin) for wins, other in seen[key]
+            )
             seen[key].add((first_wins, origin))
-        if found:
+        if contradicted:
             contrary.append(example.id)
     return contrary
 
 
 def _ordered(example: Example, prompt: str) -> Iterator[tuple[object, bool]]:
     """Every two responses of an example that differ in text and label, by their texts, and whether the first wins."""
-    known = [(one.text, one.number) for one in example.candidates if one.text is not None and one.number is not None]
-    for (text, label), (other, lower) in combinations(known, 2):
+    labelled = [(one.text, one.number) for one in example.candidates if one.text is not None and one.number is not None]
+    for (text, label), (other, lower) in combinations(labelled, 2):
         if text == other or label == lower or math.isnan(label) or math.isnan(lower):
             continue
         criteria = (
@@ -285,7 +289,7 @@ def _subsets(task: Task, data: Dataset) -> tuple[list[SubsetAudit], list[str]]:
     views = {rule: _view(task, list(outcomes.values())) for rule, outcomes in ruled.items()}
     fits = {rule: task.measure.fit(list(outcomes.values()), views[rule]) for rule, outcomes in ruled.items()}
     clusters = [example.cluster or example.id for example in data.examples]
-    found = []
+    scored = []
     for subset, places in subsets_of([example.facets for example in data.examples]).items():
         codes = cluster_codes([clusters[i] for i in places])
         scores = {
@@ -294,7 +298,7 @@ def _subsets(task: Task, data: Dataset) -> tuple[list[SubsetAudit], list[str]]:
             if (taken := [outcomes[name] for i in places if (name := data.examples[i].id) in outcomes])
         }
         can_tell = task.subject == "reward_model" and all(score.is_share for score in scores.values())
-        found.append(
+        scored.append(
             SubsetAudit(
                 subset,
                 len(places),
@@ -305,13 +309,13 @@ def _subsets(task: Task, data: Dataset) -> tuple[list[SubsetAudit], list[str]]:
                 {f"{share:.0%}": _detectable(share, codes) if can_tell else None for share in _AGREEMENTS},
             )
         )
-    if found and found[0].rules.get("first") == 1:
+    if scored and scored[0].rules.get("first") == 1:
         notes.append(
             "the right one stands first in every example, as files of chosen and rejected have it: a tie must not go "
             "to the first, and nobody may see this order"
         )
-        found = [replace(one, beaten=[rule for rule in one.beaten if rule != "first"]) for one in found]
-    return found, notes
+        scored = [replace(one, beaten=[rule for rule in one.beaten if rule != "first"]) for one in scored]
+    return scored, notes
 
 
 def _view(task: Task, outcomes: Sequence[Outcome]) -> str:
@@ -377,10 +381,10 @@ def _scored(task: Task, outcomes: Sequence[Outcome], view: str, fitted: Json) ->
     if metric is None:
         return _Score(headline, None, headline in shares, False)
     chance = by_name.get(f"{metric}_chance")
-    found, *drawn = estimate([by_name[metric], *([] if chance is None else [chance])], codes, draws=_DRAWS)
+    headline, *drawn = estimate([by_name[metric], *([] if chance is None else [chance])], codes, draws=_DRAWS)
     pairs = metric in shares and all(len(outcome.labels) == 2 for outcome in outcomes)
     level = drawn[0].value if drawn else 0.5 if pairs else math.inf
-    return _Score(metric, float(found.value), by_name[metric].kind != "number", bool(found.ci_low > level))
+    return _Score(metric, float(headline.value), by_name[metric].kind != "number", bool(headline.ci_low > level))
 
 
 def _detectable(agreement: float, codes: Codes) -> float | None:

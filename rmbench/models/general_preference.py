@@ -42,8 +42,14 @@ class GeneralPreference:
     most: int = 2
 
     def needs(self, questions: Sequence[Question]) -> list[Sequence[Question]]:
-        """The embedding of each response, two for a question."""
-        return [[question.alone(at, "embedding") for question in questions for at in range(2)]]
+        """Two embeddings a question: of each response, or of what shows no pair its first, for `combine` to tell."""
+        return [
+            [
+                question.alone(at if len(question.request.responses) == 2 else 0, "embedding")
+                for question in questions
+                for at in range(2)
+            ]
+        ]
 
     def fit(self, questions: Sequence[Question], answers: list[list[Reward]]) -> Json | None:
         """Nothing is fitted."""
@@ -52,7 +58,10 @@ class GeneralPreference:
     def combine(self, questions: Sequence[Question], answers: list[list[Reward]], fitted: Json | None) -> list[Reward]:
         """The win masses of each pair; what has no embedding has none, and says why."""
         (embedded,) = answers
-        return [self._compared(*embedded[2 * at : 2 * at + 2]) for at in range(len(questions))]
+        return [
+            self._compared(*embedded[2 * at : 2 * at + 2]) if shown == 2 else _no_pair(shown)
+            for at, shown in enumerate(len(question.request.responses) for question in questions)
+        ]
 
     def _compared(self, first: Reward, second: Reward) -> Reward:
         lost = next((one for one in (first, second) if one.status != "ok"), None)
@@ -67,6 +76,11 @@ class GeneralPreference:
             truncated=first.truncated + second.truncated,
             noted=tuple(dict.fromkeys((*first.noted, *second.noted))),
         )
+
+
+def _no_pair(shown: int) -> Reward:
+    told = f"{shown} response{'s' if shown > 1 else ''}; expected two, which are compared"
+    return Reward((math.nan,) * shown, status="error", detail=told)
 
 
 def won(lead: float) -> float:
