@@ -381,10 +381,10 @@ def _scored(task: Task, outcomes: Sequence[Outcome], view: str, fitted: Json) ->
     if metric is None:
         return _Score(headline, None, headline in shares, False)
     chance = by_name.get(f"{metric}_chance")
-    headline, *drawn = estimate([by_name[metric], *([] if chance is None else [chance])], codes, draws=_DRAWS)
+    measured, *drawn = estimate([by_name[metric], *([] if chance is None else [chance])], codes, draws=_DRAWS)
     pairs = metric in shares and all(len(outcome.labels) == 2 for outcome in outcomes)
     level = drawn[0].value if drawn else 0.5 if pairs else math.inf
-    return _Score(metric, float(headline.value), by_name[metric].kind != "number", bool(headline.ci_low > level))
+    return _Score(metric, float(measured.value), by_name[metric].kind != "number", bool(measured.ci_low > level))
 
 
 def _detectable(agreement: float, codes: Codes) -> float | None:
