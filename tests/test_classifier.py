@@ -206,6 +206,16 @@ def test_models_that_padding_moves_read_each_sequence_alone(tmp_path: Path, buil
     assert [reward.value for reward in score(model, REQUESTS)] == approx(transformers_own(folder)[:, 0])
 
 
+def test_what_padding_moves_is_seen_beside_a_large_bias(tmp_path: Path) -> None:
+    folder = reformer(tmp_path / "rm")
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.out_proj.weight"] *= 30
+    weights["classifier.out_proj.bias"].fill_(30)  # a batch moves rewards by some hundred thousandths of it
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    model = start_classifier(folder)
+    assert [reward.value for reward in score(model, REQUESTS)] == approx(transformers_own(folder)[:, 0])
+
+
 def test_turns_of_another_number_in_one_batch(tmp_path: Path) -> None:
     model = start_classifier(bart(tmp_path / "rm"))  # it wants as many EOS in each sequence of a batch
     system = Request("reward", (Message("system", "Be brief"), Message("user", "Hi")), (Response("Hello"),))
