@@ -76,6 +76,18 @@ def test_an_own_table_says_how_an_own_model_is_read(
     assert reward.value == pytest.approx(-float(state @ torch.linspace(-1, 1, 64)), abs=1e-5)
 
 
+@pytest.mark.parametrize("bos", ["auto", "none"])
+def test_what_the_user_asks_for_stands_before_the_entry_even_where_it_is_the_default(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bos: str
+) -> None:
+    table(tmp_path, monkeypatch)
+    own, asked = open_model(str(folder)), open_model(f"{folder}?bos={bos}")
+    assert asked.subject.settings["rendering"].get("bos", "auto") == bos
+    assert asked.subject.settings["known"] == {"entry": "mine", "verified": True, "changed": ["bos"]}
+    assert asked.fingerprint != own.fingerprint
+    assert open_model(f"{folder}?bos=one").fingerprint == own.fingerprint
+
+
 def test_an_entry_is_left_by_name_and_chosen_by_name(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,14 @@ from rmbench.models.base import Option
 from rmbench.plugins import did_you_mean
 
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
+class Options(ChainMap[str, Any]):
+    """Values of all options of a family: those that were given, before its defaults."""
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        return self.maps[0]
 
 
 def read_options(given: Mapping[str, Any], options: Mapping[str, Option], owner: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from rmbench.device import release
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Identity, Option, Subject
 from rmbench.models.known import Entry, entry_of
-from rmbench.models.options import read_options
+from rmbench.models.options import Options, read_options
 from rmbench.types import Ask, Json, Request, Reward, Status, Use
 
 if TYPE_CHECKING:
@@ -149,9 +149,13 @@ class Begun:
 
     @property
     def known(self) -> dict[str, Any]:
-        """What a result says of the entry."""
-        entry = self.entry
-        return {} if entry is None else {"known": {"entry": entry.name, "verified": entry.verified}}
+        """What a result says of the entry, and which of its options the user changed."""
+        if self.entry is None:
+            return {}
+        own = read_options(self.entry.options, self.declared, self.family)
+        changed = sorted(name for name, value in own.items() if self.asked[name] != value)
+        stated = {"entry": self.entry.name, "verified": self.entry.verified}
+        return {"known": {**stated, **({"changed": changed} if changed else {})}}
 
 
 def begin(
@@ -159,7 +163,8 @@ def begin(
 ) -> Begun:
     """Finds a checkpoint and what is known of it. Raises UsageError for options that cannot be, and ModelError.
 
-    An option of the entry holds where the option has the family's default.
+    An option of the entry holds where the user gave none: where it has the family's default, in `options` that do not
+    tell what was given.
     """
     asked = chosen(declared, options, family)
     if asked["max_length"] is not None and (not isinstance(asked["max_length"], int) or asked["max_length"] < 1):
@@ -170,7 +175,9 @@ def begin(
     if entry is not None:
         _check_entry(entry, family, source, checkpoint.id, allowed=asked["allow_unverified"])
         own = read_options(entry.options, declared, f"the entry {entry.name}, of family {family}")
-        asked |= {name: own[name] for name in entry.options if asked[name] == declared[name].default}
+        defaults = {name: option.default for name, option in declared.items()}
+        given = options.given if isinstance(options, Options) else {k: v for k, v in asked.items() if v != defaults[k]}
+        asked |= {name: own[name] for name in entry.options if name not in given}
     return Begun(family, declared, source, revision, asked, checkpoint, entry)
 
 

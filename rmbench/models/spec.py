@@ -22,7 +22,7 @@ from rmbench.models.base import SHAPES, Model, Opened, Option, subject_of
 from rmbench.models.borrowed import READING, UNDERSTOOD, Borrowed, is_lent, lend
 from rmbench.models.callables import CALLS, PythonCallable
 from rmbench.models.known import entry_of
-from rmbench.models.options import option_of, read_options
+from rmbench.models.options import Options, option_of, read_options
 from rmbench.models.value_head import head_of, unread_heads
 from rmbench.plugins import MODELS, PluginGroup, did_you_mean
 
@@ -216,7 +216,8 @@ def _with_some(member: Spec, options: Mapping[str, Any]) -> Spec:
 def open_family(spec: Spec, group: PluginGroup) -> Any:
     """What the family of the spec opens, called by its name where it has one."""
     family, options = plugins.load(group, spec.family), _options_of(spec.family, group)
-    given = {name: option.default for name, option in options.items()} | dict(spec.options)
+    defaults = {name: option.default for name, option in options.items()}
+    given = Options(dict(spec.options), defaults)
     if spec.members:
         option_of("members", options, f"family {spec.family!r}")
         given["members"] = spec.members
