@@ -142,6 +142,11 @@ def test_a_system_turn_that_its_authors_give_is_put_and_one_they_do_not_is_noted
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
+        (
+            'family = "value_head"',
+            'family = "dpo"',
+            r"own.toml, mine: family = 'dpo'; expected 'likelihood', which reads the checkpoint itself",
+        ),
         ("family =", "famly =", r"own.toml, mine: unknown key 'famly'.*family"),
         ('ids = ["me/mine-*"]', 'ids = "me/mine-*"', r"own.toml, mine: ids = 'me/mine-\*'; expected a list of texts"),
         ("verified = true", 'verified = "yes"', r"verified = 'yes'; expected true or false"),

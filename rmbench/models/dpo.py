@@ -26,6 +26,7 @@ from rmbench.errors import UsageError
 from rmbench.models import likelihood
 from rmbench.models.base import Option, Subject
 from rmbench.models.likelihood import Look
+from rmbench.models.options import given
 from rmbench.models.spec import Spec, parse
 from rmbench.types import Ask, Json, Message, Question, Request, Response, Reward
 
@@ -42,6 +43,7 @@ OPTIONS: Mapping[str, Option] = {
 }
 
 # Options that say what weights are read: the policy's, and of no use to its reference
+ENTRIES_OF = "likelihood"  # what the table of known models may say is said of the policy
 _OF_WEIGHTS = frozenset({"average", "weight", "adapter", "base", "entry"})
 _PROBE = Request("reward", (Message("user", "Is 17 a prime?"),), (Response("Yes, no smaller prime divides it."),))
 
@@ -102,13 +104,14 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     asked = chosen(OPTIONS, options, "dpo")
     if not (math.isfinite(asked["beta"]) and asked["beta"] > 0):
         raise UsageError(f"beta={asked['beta']}: expected a number above 0")
-    own = {name: value for name, value in asked.items() if name in likelihood.OPTIONS and _is_given(name, value)}
+    stated = given(options, OPTIONS)
+    own = {name: value for name, value in stated.items() if name in likelihood.OPTIONS}
     policy = Spec("likelihood", source, revision, own, text=source)
     ours = likelihood.look(policy)
     settings = {**ours.settings, "rendering": ours.rendering.identity}
     commit = settings.pop("revision")
     if asked["reference"] is None:
-        if asked["beta"] != _BETA:
+        if "beta" in stated:
             raise UsageError(f"beta={asked['beta']}: it multiplies the difference to a reference; expected ?reference=")
         free = asked["free"] or "sum"
         subject = Subject(ours.id, "dpo", commit, {**settings, "free": free})
@@ -123,11 +126,6 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     settings |= {"beta": asked["beta"], "reference": {"id": theirs.id, **theirs.settings}}
     subject = Subject(ours.id, "dpo", commit, settings)
     return Implicit(subject, f"dpo:{VERSION}:{asked['beta']!r}", (policy, reference), asked["beta"], "sum")
-
-
-def _is_given(name: str, value: Any) -> bool:
-    default: Any = likelihood.OPTIONS[name].default
-    return bool(value != default)
 
 
 def _reference(text: str, own: Mapping[str, Any]) -> Spec:

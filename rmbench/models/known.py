@@ -157,8 +157,11 @@ def _check_own(entry: Entry, place: str) -> None:
     if entry.family not in names(MODELS):
         close = did_you_mean(entry.family, names(MODELS))
         raise UsageError(f"{place}, {entry.name}: family = {entry.family!r}, which there is not{close}")
-    declared = load(MODELS, entry.family).OPTIONS
-    if "entry" not in declared:
+    family = load(MODELS, entry.family)
+    if (reading := getattr(family, "ENTRIES_OF", entry.family)) != entry.family:
+        told = f"expected {reading!r}, which reads the checkpoint itself; then {entry.family}:SOURCE reads it so"
+        raise UsageError(f"{place}, {entry.name}: family = {entry.family!r}; {told}")
+    if "entry" not in family.OPTIONS:
         raise UsageError(f"{place}, {entry.name}: family = {entry.family!r}; expected one that reads checkpoints")
     for name in entry.options:
         if name in _OF_THE_USER:

@@ -28,6 +28,7 @@ from rmbench.checkpoints.vocabulary import Vocabulary, vocabulary_of
 from rmbench.errors import UsageError
 from rmbench.models import reader
 from rmbench.models.base import Encoded, Option
+from rmbench.models.options import Options
 from rmbench.models.reader import Begun, Built, Loaded, OpenedReader, unread
 from rmbench.types import Message, Request, Reward
 
@@ -185,7 +186,7 @@ def look(spec: Spec) -> Look:
     """Looks at a model of this family without opening it. Raises what `open` does."""
     import transformers
 
-    begun = _begun(spec.source, {**{name: one.default for name, one in OPTIONS.items()}, **spec.options}, spec.revision)
+    begun = _begun(spec.source, Options(spec.options, OPTIONS), spec.revision)
     opened = open_checkpoint(getattr(transformers, _AUTO), begun.source, begun.asked, begun.revision)
     with warnings.catch_warnings(action="ignore"):  # opening it warns
         rendering = reader.rendering_of(begun, opened.tokenizer, opened.words)

@@ -16,9 +16,15 @@ _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 class Options(ChainMap[str, Any]):
     """Values of all options of a family: those that were given, before its defaults."""
 
-    @property
-    def given(self) -> Mapping[str, Any]:
-        return self.maps[0]
+    def __init__(self, given: Mapping[str, Any], declared: Mapping[str, Option]) -> None:
+        super().__init__(dict(given), {name: option.default for name, option in declared.items()})
+
+
+def given(options: Mapping[str, Any], declared: Mapping[str, Option]) -> dict[str, Any]:
+    """The options that were given: as `Options` know it; of another mapping, those that are no default."""
+    if isinstance(options, Options):
+        return dict(options.maps[0])
+    return {name: value for name, value in options.items() if value != declared[name].default}
 
 
 def read_options(given: Mapping[str, Any], options: Mapping[str, Option], owner: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from rmbench.models import general_preference
 from rmbench.models.base import Encoded, Option, Subject
 from rmbench.models.general_preference import INTRANSITIVE, GeneralPreference, won
 from rmbench.models.known import check_rule, entries
+from rmbench.models.options import given
 from rmbench.models.reader import OPTIONS as READER_OPTIONS
 from rmbench.models.reader import Begun, Built, Loaded, OpenedReader, begin, opened, unread
 from rmbench.models.spec import Spec
@@ -87,9 +88,9 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     """
     begun = begin("pairwise", OPTIONS, source, options, revision)
     rule = _rule_of(begun)
-    reads = rule["reads"]
+    reads, stated = rule["reads"], given(options, OPTIONS)
     for option, reading in _OF.items():
-        if reading != reads and begun.asked[option] != OPTIONS[option].default:
+        if reading != reads and (option in stated or begun.asked[option] != OPTIONS[option].default):
             raise UsageError(f"{option}={begun.asked[option]!r}: {_READINGS[reads].format(begun.name)}")
     if reads == "pieces":
         return _pieces(begun, rule)
@@ -530,8 +531,7 @@ def _embedding(begun: Begun, rule: Mapping[str, Any]) -> OpenedReader:
 
 def _general_preference(begun: Begun, rule: Mapping[str, Any], options: Mapping[str, Any]) -> GeneralPreference:
     """The Derived that compares what `?ask=embedding` of the same source gives."""
-    given = {name: value for name, value in options.items() if value != OPTIONS[name].default}
-    member = Spec("pairwise", begun.source, begun.revision, {**given, "ask": "embedding"})
+    member = Spec("pairwise", begun.source, begun.revision, {**given(options, OPTIONS), "ask": "embedding"})
     fingerprint = digest({"family": "pairwise", "version": VERSION, "rule": rule})
     settings = {**begun.known, "rule": rule, "intransitive": INTRANSITIVE, "options": begun.hashed}
     subject = Subject(begun.name, "pairwise", begun.checkpoint.commit, settings)

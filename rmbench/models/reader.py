@@ -26,7 +26,7 @@ from rmbench.device import release
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Identity, Option, Subject
 from rmbench.models.known import Entry, entry_of
-from rmbench.models.options import Options, read_options
+from rmbench.models.options import given, read_options
 from rmbench.types import Ask, Json, Request, Reward, Status, Use
 
 if TYPE_CHECKING:
@@ -175,9 +175,8 @@ def begin(
     if entry is not None:
         _check_entry(entry, family, source, checkpoint.id, allowed=asked["allow_unverified"])
         own = read_options(entry.options, declared, f"the entry {entry.name}, of family {family}")
-        defaults = {name: option.default for name, option in declared.items()}
-        given = options.given if isinstance(options, Options) else {k: v for k, v in asked.items() if v != defaults[k]}
-        asked |= {name: own[name] for name in entry.options if name not in given}
+        stated = given(options, declared)
+        asked |= {name: own[name] for name in entry.options if name not in stated}
     return Begun(family, declared, source, revision, asked, checkpoint, entry)
 
 

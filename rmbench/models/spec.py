@@ -216,8 +216,7 @@ def _with_some(member: Spec, options: Mapping[str, Any]) -> Spec:
 def open_family(spec: Spec, group: PluginGroup) -> Any:
     """What the family of the spec opens, called by its name where it has one."""
     family, options = plugins.load(group, spec.family), _options_of(spec.family, group)
-    defaults = {name: option.default for name, option in options.items()}
-    given = Options(dict(spec.options), defaults)
+    given = Options(spec.options, options)
     if spec.members:
         option_of("members", options, f"family {spec.family!r}")
         given["members"] = spec.members
