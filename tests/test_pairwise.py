@@ -403,6 +403,15 @@ def test_a_command_compares_in_both_orders(
     assert ("intransitive" in result["config"]["model"]) == (name == "gpm")
 
 
+@pytest.mark.parametrize("command", ["score", "select"])
+@pytest.mark.parametrize("name", ["pairrm", "gpm"])
+def test_where_a_reward_of_each_response_is_asked_for_it_is_told_what_compares(
+    name: str, command: str, folders: Mapping[str, Path], pairs: Path, capsys: Any
+) -> None:
+    assert run(command, pairs, "-m", f"pairwise:{folders[name]}", "-o", pairs.with_name("out.csv")) == 1
+    assert "answers compare, not reward; what compares responses is run on tasks of pairs" in capsys.readouterr().err
+
+
 def test_a_run_may_show_pairs_in_orders_that_are_not_the_tasks_own(folders: Mapping[str, Path], tmp_path: Path) -> None:
     model = f"pairwise:{folders['pairrm']}"
     (both,) = rmbench.evaluate(model, ["best_of_n"], limit=2, orders="both", out=tmp_path)

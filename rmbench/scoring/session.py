@@ -248,7 +248,10 @@ class Session:
     def _check(self, questions: Sequence[Question]) -> None:
         model = self.model
         for ask in {question.request.ask for question in questions} - model.answers:
-            raise ModelError(f"{subject_of(model).id} answers {', '.join(sorted(model.answers))}, not {ask}")
+            told = ""
+            if model.answers == {"compare"}:  # as where one asks for the reward of each response
+                told = "; what compares responses is run on tasks of pairs and groups, as rmbench run -t preference"
+            raise ModelError(f"{subject_of(model).id} answers {', '.join(sorted(model.answers))}, not {ask}{told}")
         if isinstance(model, ScoreFile | Derived):
             return
         textless = next((q for q in questions for response in q.request.responses if response.messages is None), None)
