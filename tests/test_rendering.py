@@ -12,7 +12,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rmbench.checkpoints.forms import Form, Mark, Turn
 from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT, PROMPT_CUT, RESPONSE_CUT, SYSTEM_LEFT_OUT
-from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
+from rmbench.checkpoints.rebuilt import warn_if_rebuilt
+from rmbench.checkpoints.rendering import Limits, Rendering, choose
 from rmbench.checkpoints.template import plain
 from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded

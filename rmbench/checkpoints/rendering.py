@@ -16,7 +16,6 @@ What a template leaves out and which texts hold control tokens of the tokenizer 
 from __future__ import annotations
 
 import hashlib
-import warnings
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -38,6 +37,7 @@ from rmbench.checkpoints.notes import (
     RESPONSE_CUT,
     SYSTEM_LEFT_OUT,
 )
+from rmbench.checkpoints.specials import BOS, Specials, place_of
 from rmbench.checkpoints.template import (
     FROZEN_DATE,
     PLAIN_ROLES,
@@ -56,24 +56,16 @@ from rmbench.errors import ModelError, UsageError
 from rmbench.models.base import Encoded, Option
 from rmbench.types import Json, Message, Request
 
-# digits, runs of spaces, case, contractions, accents and a superscript: where pre-tokenizers and normalisers differ
-_PROBE = "Total:  1,234.50 + 20% \n\n\tdon't say «naïve» x² AGAIN"
-
 Kind = Literal["template", "plain", "pair"]
 
 # What every family that renders takes, beside its template
 OPTIONS: Mapping[str, Option] = {
     "tools_as_text": Option("put tools into the system turn as text", bool, False),
     "fold_system": Option("put the system turn into the first user turn", bool, False),
-    "bos": Option("auto: one BOS where the tokenizer adds one or the template writes one; tokenizer: only where the"
-                  " tokenizer adds one; own: one where it has one; none: without; one: exactly one; both: the"
-                  " tokenizer's special tokens beside those that the template writes; template: these alone",
-                  default="auto",
-                  choices=("auto", "tokenizer", "own", "none", "one", "both", "template")),
+    "bos": BOS,
     "control_tokens": Option("of the tokenizer in texts. keep: as such; text: read as text", default="keep",
                              choices=("keep", "text")),
 }  # fmt: skip
-_SETTLED = frozenset({"none", "one", "tokenizer"})  # which say whether there is a BOS, whoever would write it
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,33 +197,16 @@ class Rendering:
             raise ValueError(str(error)) from None
 
     @cached_property
-    def specials(self) -> tuple[list[int], list[int]]:
-        """The ids that stand before and after a text: the tokenizer's own, and a BOS as it was asked for."""
-        before, after = self._added
-        if self.bos in _SETTLED:
-            before = [*self._bos, *(token for token in before if token != self.tokenizer.bos_token_id)]
-        return before, after
-
-    @cached_property
-    def _added(self) -> tuple[list[int], list[int]]:
-        """The ids that the tokenizer puts before and after a text."""
-        bare = self.tokenizer("a", add_special_tokens=False)["input_ids"]
-        full = self.tokenizer("a", add_special_tokens=True)["input_ids"]
-        start = _place_of(bare, full)
-        return ([], []) if start is None else (full[:start], full[start + len(bare) :])
-
-    @property
-    def _bos(self) -> list[int]:
-        """The BOS that was asked for."""
-        bos = self.tokenizer.bos_token_id
-        return [bos] if self.bos == "one" or (self.bos == "tokenizer" and bos in self._added[0]) else []
+    def specials(self) -> Specials:
+        """The special tokens around a text."""
+        return Specials(self.tokenizer, self.bos, self.writes)
 
     @property
     def least(self) -> int:
         """The fewest tokens a sequence can be cut to: the special ones and one more."""
         if self.kind == "pair":
             return int(self.tokenizer.num_special_tokens_to_add(pair=True)) + 1
-        return sum(map(len, self.specials)) + 1
+        return sum(map(len, self.specials.around)) + 1
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -240,7 +215,7 @@ class Rendering:
             "kind": self.kind,
             "template": None if self.source is None else hashlib.sha256(self.source.encode()).hexdigest(),
             "date": FROZEN_DATE.isoformat(),
-            "specials": list(self.specials),
+            "specials": list(self.specials.around),
             "max_length": self.limits.max_length,
             "truncation_side": self.limits.side,
             **({"tools": "as text"} if self.tools_as_text else {}),
@@ -466,62 +441,16 @@ class Rendering:
         masks = tokens["special_tokens_mask"] if masked else [None] * len(texts)
         ids = tokens["input_ids"]
         if bare:
-            ids = [self._with_specials(one, due) for one in ids]
+            ids = [self.specials.put(one, due) for one in ids]
         made = [_Tokens(*one) for one in zip(ids, type_ids, masks, strict=True)]
-        return made if bare or self.bos not in _SETTLED else [self._with_bos(one) for one in made]
-
-    def _with_specials(self, ids: list[int], due: bool) -> list[int]:
-        before, after = self.specials
-        if self.bos == "template":
-            return ids
-        if self.bos == "both":
-            return [*before, *ids, *([] if due else after)]
-        start, end = self._around(ids)
-        closing = [] if due or end is not None else after
-        if self.bos == "auto":
-            return [*([] if start is not None else before), *ids, *closing]
-        rest, others = self._without_bos(ids), before[len(self._bos) :]
-        return [*self._bos, *([] if rest[: len(others)] == others else others), *rest, *closing]
-
-    def _without_bos(self, ids: list[int]) -> list[int]:
-        """The ids of a template's text without any BOS that it begins with, be it behind white space."""
-        bos = self.tokenizer.bos_token_id
-        at = next((at for at, token in enumerate(ids) if token == bos), len(ids))
-        if at == len(ids) or self.tokenizer.decode(ids[:at]).strip():
-            return ids
-        return self._without_bos([*ids[:at], *ids[at + 1 :]])
+        return made if bare or not self.specials.is_settled else [self._with_bos(one) for one in made]
 
     def _with_bos(self, tokens: _Tokens) -> _Tokens:
         """A text to which the tokenizer added special tokens, with the BOS that was asked for instead of its own."""
-        bos, ids = self._bos, tokens.ids
-        own = next((at for at, token in enumerate(ids) if token != self.tokenizer.bos_token_id), len(ids))
+        bos, own = self.specials.bos, self.specials.count_bos(tokens.ids)
         type_ids = tokens.type_ids and [*[0] * len(bos), *tokens.type_ids[own:]]
-        return tokens._replace(
-            ids=[*bos, *ids[own:]], type_ids=type_ids, mask=tokens.mask and [*[1] * len(bos), *tokens.mask[own:]]
-        )
-
-    def _around(self, ids: list[int]) -> tuple[int | None, int | None]:
-        """Where in the ids of a template's text stands what the tokenizer puts before and after one, if it does.
-
-        A template that writes it may do so behind or before white space; elsewhere it only counts at the very ends.
-        """
-        before, after = self.specials
-        last = len(ids) - len(after)
-        starts = range(len(ids) - len(before) + 1) if self.writes[0] else (0,)
-        ends = range(last, -1, -1) if self.writes[1] else (last,)
-        start = next((i for i in starts if ids[i : i + len(before)] == before), None)
-        return start, next((i for i in ends if i >= 0 and ids[i : i + len(after)] == after), None)
-
-    def _mask(self, ids: list[int]) -> list[int]:
-        """1 where one of the special tokens stands that belong around the ids of a template's text, else 0."""
-        mask = [0] * len(ids)
-        for first, special in zip(self._around(ids), self.specials, strict=True):
-            at = len(ids) if first is None else first
-            # twice, where the template and the tokenizer write it
-            while special and ids[at : at + len(special)] == special:
-                mask[at : at + len(special)] = [1] * len(special)
-                at += len(special)
-        return mask
+        mask = tokens.mask and [*[1] * len(bos), *tokens.mask[own:]]
+        return tokens._replace(ids=[*bos, *tokens.ids[own:]], type_ids=type_ids, mask=mask)
 
     def _located(self, written: _Written) -> _Tokens:
         """The tokens of a form with marks or pieces, and where in them the marks are."""
@@ -535,12 +464,12 @@ class Rendering:
             tokenised = [self._bare(piece, sealed) for piece in pieces]
             bare = [token for piece in tokenised for token in piece]
             lasts = [count - 1 for count in accumulate(map(len, tokenised[:-1]))]
-            ids = self._with_specials(bare, due)
+            ids = self.specials.put(bare, due)
             tokens = _Tokens(ids)
         else:
             bare, lasts = self._lasts(text, at, sealed)
             (tokens,) = self._tokenize([written.texts], kind, due, sealed)
-        first = _place_of(bare, tokens.ids, len(self.specials[0]))
+        first = place_of(bare, tokens.ids, len(self.specials.before))
         if first is None:
             raise _UnreadableError("the tokenizer gives other tokens where special ones stand around them")
         names = [name for name, _, _ in written.marks]
@@ -589,7 +518,7 @@ class Rendering:
             if side is not None:
                 members[side].append(i + moved)
         # an empty text has no tokens: it lies behind what opens the first, or before what closes the second
-        empty = (len(self.specials[0]), len(tokens.ids) - len(self.specials[1]))
+        empty = (len(self.specials.before), len(tokens.ids) - len(self.specials.after))
         spans = tuple((m[0], m[-1] + 1) if m else (e, e) for m, e in zip(members, empty, strict=True))
         marks = tuple(
             (name, side, spans[side][0] + bisect_left([starts[i - moved] for i in members[side]], place) - 1)
@@ -625,7 +554,7 @@ class Rendering:
                 return None
             stop = stop if number else start + len(response)
         bare, (before, last) = self._lasts(text, [start, stop], shown.sealed)
-        first = _place_of(bare, tokens.ids, len(self.specials[0]))
+        first = place_of(bare, tokens.ids, len(self.specials.before))
         return None if first is None else range(first + before + 1, first + last + 1)
 
     def _cut_notes(self, shown: _Shown, tokens: _Tokens, kind: Kind, gone: Collection[int]) -> tuple[str, ...]:
@@ -650,7 +579,7 @@ class Rendering:
         cut = max(0, len(ids) - len(gone) - limits.max_length) if limits.max_length else 0
         if cut:
             if kind == "template" or due:
-                mask = self._mask(ids)
+                mask = self.specials.mask(ids)
             elif mask is None or len(mask) != len(ids):  # a tokenizer in Python whose own mask forgets its tokens
                 mask = [int(token in self.tokenizer.all_special_ids) for token in ids]
             movable = [i for i, special in enumerate(mask) if not special and i not in gone]
@@ -733,12 +662,6 @@ def _is_usual(messages: Iterable[Message]) -> bool:
     return all(message.role in PLAIN_ROLES and message.is_plain for message in messages)
 
 
-def _place_of(few: Sequence[int], many: Sequence[int], likely: int = 0) -> int | None:
-    """Where `few` stand among `many`: where it is likely, or else the first place."""
-    starts = range(len(many) - len(few) + 1)
-    return next((i for i in (likely, *starts) if i in starts and many[i : i + len(few)] == few), None)
-
-
 def choose(
     tokenizer: Any, template: str | None, limits: Limits, name: str, *, own: str | None = None, **manner: Any
 ) -> Rendering:
@@ -753,7 +676,7 @@ def choose(
         return _checked(Rendering(tokenizer, "plain", limits, **manner), name)
     if template == "pair":
         rendering = _checked(Rendering(tokenizer, "pair", limits, **manner), name)
-        before, _ = Rendering(tokenizer, "pair", limits).specials
+        before = Rendering(tokenizer, "pair", limits).specials.before
         if before and tokenizer("a", "b")["input_ids"].count(before[0]) > 1:
             raise ModelError(
                 f"{name}: the tokenizer's text pair has two BOS tokens; choose another --template than pair"
@@ -784,7 +707,7 @@ def templated(tokenizer: Any, source: str, limits: Limits, name: str, **manner: 
         text = rendering._template(turns_of((*_ASKED, Message("assistant", "A"))), None, False)
     except Exception as error:  # a template is a program: it may raise anything
         raise ModelError(f"{name}: the chat template fails on a plain conversation: {first_line(error)}") from None
-    before, after = rendering.specials
+    before, after = rendering.specials.around
     first, last = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (text.lstrip(), text.rstrip()))
     writes = (first[: len(before)] == before, last[len(last) - len(after) :] == after)
     return replace(rendering, writes=writes)
@@ -827,38 +750,3 @@ def source_of(tokenizer: Any, asked: str | None, name: str, choices: str) -> str
 def _or(names: Iterable[str]) -> str:
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
-
-
-def warn_if_rebuilt(tokenizer: Any, file: Path | None, name: str) -> None:
-    """Warns where the loaded tokenizer splits a text otherwise than its own tokenizer.json does.
-
-    transformers rebuilds some tokenizers from the model type. The loaded one is used, as everybody's is, but who
-    trained with the file's should know.
-    """
-    for where in split_otherwise(tokenizer, file, [_PROBE]):
-        warnings.warn(
-            f"{name}: {type(tokenizer).__name__}, which transformers builds for this model, splits text otherwise than"
-            f" the checkpoint's tokenizer.json ({where}); the loaded tokenizer is used",
-            stacklevel=2,
-        )
-
-
-def split_otherwise(tokenizer: Any, file: Path | None, texts: Sequence[str]) -> list[str]:
-    """Of each text that a loaded tokenizer and its tokenizer.json split differently, where that begins.
-
-    Nothing of a tokenizer that has no such file, or is not read from one.
-    """
-    if file is None or getattr(tokenizer, "backend_tokenizer", None) is None:
-        return []
-    from tokenizers import Tokenizer
-
-    written_tokenizer = Tokenizer.from_file(str(file))
-    written_tokenizer.no_truncation()
-    written_tokenizer.no_padding()
-    places = []
-    for text in texts:
-        written, loaded = written_tokenizer.encode(text, add_special_tokens=False).tokens, tokenizer.tokenize(text)
-        if written != loaded:
-            at = next((i for i, (a, b) in enumerate(zip(written, loaded, strict=False)) if a != b), None)
-            places.append("in length" if at is None else f"first at {loaded[at]!r} against {written[at]!r}")
-    return places

@@ -11,7 +11,8 @@ from typing import Any
 
 from rmbench.checkpoints.fingerprint import first_line
 from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT
-from rmbench.checkpoints.rendering import Rendering, split_otherwise
+from rmbench.checkpoints.rebuilt import split_otherwise
+from rmbench.checkpoints.rendering import Rendering
 from rmbench.doctor.conversations import CONVERSATIONS, asked_of, requests_of
 from rmbench.doctor.findings import Finding, absent, counted
 from rmbench.doctor.forwards import at_its_end

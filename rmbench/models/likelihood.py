@@ -107,7 +107,7 @@ class Likelihood:
     def _begins(self, due: Sequence[int], one: Encoded) -> int:
         """Where in the ids the response begins. Raises _LostError where that was cut, or nothing stands before it."""
         if one.cut and self.side == "left":
-            before, _ = self.rendering.specials
+            before = self.rendering.specials.before
             first = len(before) if list(due[: len(before)]) == before else 0
             if one.cut > len(due) - first:
                 raise _LostError("the beginning of the response was cut")

@@ -491,7 +491,7 @@ class Pieces:
         gone = [before + one - other for before, one, other in zip(lost, had, left, strict=True)]
         noted = dict.fromkeys(reason for one in pieces for reason in one.noted)
         noted |= dict.fromkeys([PROMPT_CUT] * bool(gone[0]) + [RESPONSE_CUT] * any(gone[1:]))
-        at = len(self.rendering.specials[0])
+        at = len(self.rendering.specials.before)
         reads = (at, len(source) + at, len(source) + len(responses[0]) + at)
         one = Encoded(ids, reads, cut=sum(gone), noted=tuple(noted))
         if [ids[place] for place in reads] != list(self.tags):
@@ -508,9 +508,9 @@ class Pieces:
         if over <= 0:
             return ids
         if side == "right":
-            end = len(ids) - len(self.rendering.specials[1])
+            end = len(ids) - len(self.rendering.specials.after)
             return ids[: end - over] + ids[end:]
-        start = len(self.rendering.specials[0]) + (not self.tag_apart)
+        start = len(self.rendering.specials.before) + (not self.tag_apart)
         return ids[:start] + ids[start + over :]
 
 

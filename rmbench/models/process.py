@@ -275,7 +275,7 @@ class Plan:
                 raise ModelError(f"{loaded.name}: the tokenizer has no {self.own.removed}, which stands behind a step")
         due, tokens = _tag_of(loaded, shape, single=self.own.single)
         rule = Stepwise(
-            shape, head, self.judging, due, removed=bool(self.own.removed), kept=len(loaded.rendering.specials[0]),
+            shape, head, self.judging, due, removed=bool(self.own.removed), kept=len(loaded.rendering.specials.before),
             early=bool(self.own.removed) and due == tokenizer.bos_token_id,
         )  # fmt: skip
         return Built(rule, layout=layout, facts={"reading": self.reading, "tag_tokens": tokens})

@@ -18,8 +18,9 @@ from rmbench.checkpoints.fingerprint import Checkpoint, digest, in_one_line, loc
 from rmbench.checkpoints.forms import Form
 from rmbench.checkpoints.opened import OPTIONS as CHECKPOINT_OPTIONS
 from rmbench.checkpoints.opened import OpenedCheckpoint, chosen, open_checkpoint
+from rmbench.checkpoints.rebuilt import warn_if_rebuilt
 from rmbench.checkpoints.rendering import OPTIONS as RENDERING_OPTIONS
-from rmbench.checkpoints.rendering import Limits, Rendering, choose, warn_if_rebuilt
+from rmbench.checkpoints.rendering import Limits, Rendering, choose
 from rmbench.checkpoints.shown import Shown, shown
 from rmbench.checkpoints.weights import named_dtype, positions
 from rmbench.device import release
