@@ -1,0 +1,152 @@
+"""HelpSteer2, its preferences, and HelpSteer3: what their rows become, and their figures as plain loops."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_models import Scripted
+
+import rmbench
+from rmbench.data.dataset import LeftOut, collect
+from rmbench.data.files import Row
+from rmbench.errors import DataError
+from rmbench.metrics.interval import estimate
+from rmbench.results.schema import TaskResult
+from rmbench.results.verify import verify
+from rmbench.tasks import helpsteer2
+from rmbench.types import Example, Message, Reward
+
+RATED = {"prompt": "Name a fruit.", "response": "A pear.", "helpfulness": 3, "correctness": 4, "coherence": 4,
+         "complexity": 1, "verbosity": 0}  # fmt: skip
+
+
+def read(task: str, *rows: Mapping[str, Any]) -> list[Example | LeftOut]:
+    return list(rmbench.load_task(task).read(Row(dict(row), "x.jsonl", at) for at, row in enumerate(rows, 1)))
+
+
+def read_one(task: str, row: Mapping[str, Any]) -> Example:
+    (example,) = read(task, row)
+    assert isinstance(example, Example)
+    return example
+
+
+def judged(task: str, rows: Sequence[Mapping[str, Any]], tmp_path: Path) -> TaskResult:
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = Scripted(lambda request: reward_of(request.responses[0].text or ""))
+    (result,) = rmbench.evaluate(model, [task], data={task: tmp_path / "rows.jsonl"})
+    verify(result, rmbench.load_task(task))
+    return result
+
+
+def figures(task: Any, rows: Sequence[Mapping[str, Any]], **facets: str) -> dict[str, float]:
+    """What a task measures of rewards that stand in the responses, of the examples with these facets."""
+    outcomes = []
+    for example in collect(read(task.name, *rows), []).examples:
+        if facets.items() <= example.facets.items():
+            questions = task.questions(example, frozenset({"reward"}), "data")
+            rewards = [Reward((reward_of(question.request.responses[0].text or ""),)) for question in questions]
+            outcomes.append(task.outcome(example, questions, rewards))
+    statistics = task.measure.statistics(outcomes, "default", None)
+    return {one.name: one.value for one in estimate(statistics, [one.cluster for one in outcomes], draws=2)}
+
+
+def reward_of(text: str) -> float:
+    """The number before the first space of a response."""
+    return float(text.split(maxsplit=1)[0])
+
+
+# HelpSteer2
+
+
+def test_rows_of_one_prompt_are_one_example_a_respect() -> None:
+    examples = read("helpsteer2", RATED, RATED | {"prompt": "Other?"}, RATED | {"response": "No.", "helpfulness": 0})
+    assert all(isinstance(example, Example) for example in examples)
+    respects = [(one.facets["attribute"], one.prompt[0].text) for one in examples if isinstance(one, Example)]
+    assert respects == [(name, prompt) for prompt in ("Name a fruit.", "Other?") for name in helpsteer2.ATTRIBUTES]
+    first, second = examples[:2]
+    assert isinstance(first, Example)
+    assert isinstance(second, Example)
+    assert [(one.text, one.label) for one in first.candidates] == [("A pear.", 3.0), ("No.", 0.0)]
+    assert [one.label for one in second.candidates] == [4.0, 4.0]
+    assert first.criteria[0].text == "helpfulness"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "turns"),
+    [
+        ("Hi", [("user", "Hi")]),
+        ("", [("user", "")]),
+        (
+            "Hi\n<extra_id_1>Assistant\nHello\n\n<extra_id_1>User\nAnd now?\n",
+            [("user", "Hi"), ("assistant", "Hello\n"), ("user", "And now?\n")],
+        ),
+        ("<extra_id_1>User\nHi\n<extra_id_1>Assistant\n", [("user", "Hi"), ("assistant", "")]),
+        ("What is <extra_id_1>User?", [("user", "What is <extra_id_1>User?")]),
+    ],
+)
+def test_a_prompt_of_helpsteer2_is_taken_apart_into_turns(prompt: str, turns: list[tuple[str, str]]) -> None:
+    assert helpsteer2.turns(prompt) == tuple(Message(role, text) for role, text in turns)
+
+
+def rated_rows(rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Two responses to each of thirty prompts, with rewards in halves as texts, so that some tie."""
+    return [
+        {"prompt": f"{prompt}?", "response": f"{rng.integers(0, 7) / 2} {prompt} {side}"}
+        | {name: int(rng.integers(0, 5)) for name in helpsteer2.ATTRIBUTES}
+        for prompt in range(30)
+        for side in "ab"
+    ]
+
+
+def test_each_respect_has_its_pairs_and_its_correlation() -> None:
+    rows = rated_rows(np.random.default_rng(0))
+    whole = figures(helpsteer2.TASK, rows)
+    rewards = [reward_of(row["response"]) for row in rows]
+    for name in helpsteer2.ATTRIBUTES:
+        ratings = [row[name] for row in rows]
+        won, pairs = 0.0, 0
+        for at in range(0, len(rows), 2):
+            better, worse = (at, at + 1) if ratings[at] > ratings[at + 1] else (at + 1, at)
+            if ratings[better] == ratings[worse]:
+                continue
+            pairs += 1
+            won += 0.5 if rewards[better] == rewards[worse] else float(rewards[better] > rewards[worse])
+        r = np.corrcoef(rewards, ratings)[0, 1]
+        assert whole[f"{name}_pair_accuracy"] == pytest.approx(won / pairs)
+        assert whole[f"{name}_pearson"] == pytest.approx(r)
+        part = figures(helpsteer2.TASK, rows, attribute=name)
+        assert [part["pair_accuracy"], part["pearson"]] == pytest.approx([won / pairs, r])
+
+
+def test_the_records_of_helpsteer2_give_its_figures_again(tmp_path: Path) -> None:
+    result = judged("helpsteer2", rated_rows(np.random.default_rng(1))[:8], tmp_path)
+    assert result.task.headline == "helpfulness_pair_accuracy"
+    assert result.statuses == {"ok": 40}
+
+
+# broken rows
+
+
+def without(row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "message"),
+    [
+        ("helpsteer2", without(RATED, "coherence"), "row 1: no `coherence`; found .*; a HelpSteer2 row has `prompt`"),
+        ("helpsteer2", RATED | {"verbosity": 5}, "row 1, `verbosity`: expected a number from 0 to 4, got 5"),
+        ("helpsteer2", RATED | {"helpfulness": [3, 4]}, r"`helpfulness`: expected a number from 0 to 4, got \[3, 4\]"),
+        ("helpsteer2", RATED | {"response": None}, "row 1, `response`: expected a text, got None"),
+    ],
+)
+def test_a_broken_row_is_one_line_with_file_row_and_field(task: str, row: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message) as error:
+        read(task, row)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith("x.jsonl, row 1")
