@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,16 @@ from rmbench.errors import DataError
 from rmbench.metrics.interval import estimate
 from rmbench.results.schema import TaskResult
 from rmbench.results.verify import verify
-from rmbench.tasks import helpsteer2
+from rmbench.tasks import helpsteer2, helpsteer3
 from rmbench.types import Example, Message, Reward
 
 RATED = {"prompt": "Name a fruit.", "response": "A pear.", "helpfulness": 3, "correctness": 4, "coherence": 4,
          "complexity": 1, "verbosity": 0}  # fmt: skip
+
+
+PREFERRED = {"domain": "code", "language": "python", "context": [{"role": "user", "content": "Sort this."}],
+             "response1": "sorted(x)", "response2": "x.sort()", "overall_preference": -2,
+             "individual_preference": [{"score": -1, "reasoning": "a"}, {"score": 0, "reasoning": "b"}]}  # fmt: skip
 
 
 def read(task: str, *rows: Mapping[str, Any]) -> list[Example | LeftOut]:
@@ -124,9 +130,88 @@ def test_each_respect_has_its_pairs_and_its_correlation() -> None:
 
 
 def test_the_records_of_helpsteer2_give_its_figures_again(tmp_path: Path) -> None:
-    result = judged("helpsteer2", rated_rows(np.random.default_rng(1))[:8], tmp_path)
+    result = judged("helpsteer2", rated_rows(np.random.default_rng(1))[:4], tmp_path)
     assert result.task.headline == "helpfulness_pair_accuracy"
-    assert result.statuses == {"ok": 40}
+    assert result.statuses == {"ok": 20}
+
+
+# HelpSteer3
+
+
+def test_a_preference_below_0_is_for_the_first_response() -> None:
+    example = read_one("helpsteer3", PREFERRED)
+    assert example.prompt == (Message("user", "Sort this."),)
+    assert example.facets == {"domain": "code", "language": "python", "strength": "2"}
+    first, second = example.candidates
+    assert [(one.text, one.label) for one in (first, second)] == [("sorted(x)", 5.0), ("x.sort()", 1.0)]
+    assert str([first.annotations, second.annotations]) == "[(1.0, 0.5, nan), (0.0, 0.5, nan)]"
+    turned = read_one("helpsteer3", PREFERRED | {"overall_preference": 3, "context": "Sort this."})
+    assert turned.prompt == example.prompt
+    assert [one.label for one in turned.candidates] == [0.0, 6.0]
+
+
+def test_a_tie_is_data_and_has_no_strength() -> None:
+    example = read_one("helpsteer3", without(PREFERRED, "individual_preference") | {"overall_preference": 0})
+    assert [(one.label, one.annotations) for one in example.candidates] == [(3.0, ()), (3.0, ())]
+    assert "strength" not in example.facets
+
+
+def test_a_row_without_a_response_is_left_out() -> None:
+    assert read("helpsteer3", PREFERRED | {"response2": None}) == [LeftOut("no response")]
+    assert read("helpsteer3", PREFERRED | {"context": []}) == [LeftOut("no prompt")]
+
+
+def preferred_rows(rng: np.random.Generator, count: int) -> list[dict[str, Any]]:
+    """Pairs of every domain, in texts that begin with their rewards, some of which tie."""
+    languages = ("english", "english", "python", "korean")
+    return [
+        PREFERRED
+        | {"domain": helpsteer3.DOMAINS[at % 4], "language": languages[at % 4], "context": f"{at}?"}
+        | {f"response{side}": f"{rng.integers(0, 4)} {at} {side}" for side in (1, 2)}
+        | {"overall_preference": int(rng.integers(-3, 4))}
+        | {"individual_preference": [{"score": int(score)} for score in rng.integers(-2, 3, 2 + at % 2)]}
+        for at in range(count)
+    ]
+
+
+def wins(rows: Sequence[Mapping[str, Any]], first: str, second: str, preference: str) -> list[tuple[int, float]]:
+    """The strength of each preference that is none of 0, and whether the better response has strictly more reward."""
+    found = []
+    for row in rows:
+        ahead, strength = reward_of(row[first]) - reward_of(row[second]), row[preference]
+        if strength:
+            found.append((abs(strength), float(ahead > 0 if strength < 0 else ahead < 0)))
+    return found
+
+
+def test_pairs_count_alike_or_by_their_strength_or_domain() -> None:
+    rows = preferred_rows(np.random.default_rng(2), 200)
+    whole = figures(helpsteer3.TASK, rows)
+    every = wins(rows, "response1", "response2", "overall_preference")
+    assert whole["accuracy"] == pytest.approx(sum(won for _, won in every) / len(every))
+    weighted = sum(strength * won for strength, won in every) / sum(strength for strength, _ in every)
+    assert whole["strength_weighted_accuracy"] == pytest.approx(weighted)
+    for strength in (1, 2, 3):
+        of = [won for weight, won in every if weight == strength]
+        part = figures(helpsteer3.TASK, rows, strength=str(strength))
+        assert [part["accuracy"], part["strength_weighted_accuracy"]] == pytest.approx([sum(of) / len(of)] * 2)
+    means = []
+    for domain in helpsteer3.DOMAINS:
+        mine = [row for row in rows if row["domain"] == domain]
+        of_domain = [won for _, won in wins(mine, "response1", "response2", "overall_preference")]
+        means.append(sum(of_domain) / len(of_domain))
+    assert whole["accuracy_domains"] == pytest.approx(sum(means) / 4)
+    assert math.isnan(figures(helpsteer3.TASK, [row for row in rows if row["domain"] != "stem"])["accuracy_domains"])
+    three = [{np.sign(vote["score"]) for vote in row["individual_preference"]} for row in rows[1::2]]
+    assert whole["unanimous"] == pytest.approx(sum(len(votes) == 1 for votes in three) / len(three))
+
+
+def test_the_records_of_helpsteer3_give_its_figures_again(tmp_path: Path) -> None:
+    rows = [row | {"overall_preference": at % 3 - 1} for at, row in enumerate(
+        preferred_rows(np.random.default_rng(3), 9))]  # fmt: skip
+    result = judged("helpsteer3", rows, tmp_path)
+    assert result.task.headline == "accuracy"
+    assert result.left_out == {"default": {"candidates rated alike": 3}}
 
 
 # broken rows
@@ -143,6 +228,19 @@ def without(row: Mapping[str, Any], name: str) -> dict[str, Any]:
         ("helpsteer2", RATED | {"verbosity": 5}, "row 1, `verbosity`: expected a number from 0 to 4, got 5"),
         ("helpsteer2", RATED | {"helpfulness": [3, 4]}, r"`helpfulness`: expected a number from 0 to 4, got \[3, 4\]"),
         ("helpsteer2", RATED | {"response": None}, "row 1, `response`: expected a text, got None"),
+        ("helpsteer2", PREFERRED, "row 1: no `prompt`; found `domain`, .*; a HelpSteer2 row has `prompt`"),
+        ("helpsteer3", RATED, "row 1: no `domain`; found `prompt`, .*; a HelpSteer3 row has `domain`, `language`"),
+        ("helpsteer3", PREFERRED | {"domain": "law"}, "row 1, `domain`: expected one of general, .*, got 'law'"),
+        ("helpsteer3", PREFERRED | {"overall_preference": 4}, "`overall_preference`: expected a whole .* to 3, got 4"),
+        ("helpsteer3", PREFERRED | {"overall_preference": None}, "`overall_preference`: expected a whole .*, got None"),
+        ("helpsteer3", PREFERRED | {"individual_preference": [{"score": "1"}]}, "`individual_preference`: .* got '1'"),
+        ("helpsteer3", PREFERRED | {"individual_preference": "x"}, "`individual_preference`: expected a list of obj"),
+        ("helpsteer3", PREFERRED | {"response1": 3}, "row 1, `response1`: expected a text, got 3"),
+        (
+            "helpsteer3",
+            PREFERRED | {"context": [{"role": "x"}]},
+            "row 1, `context`: message 1 is .*; expected an object",
+        ),
     ],
 )
 def test_a_broken_row_is_one_line_with_file_row_and_field(task: str, row: dict[str, Any], message: str) -> None:
