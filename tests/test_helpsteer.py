@@ -19,7 +19,7 @@ from rmbench.errors import DataError
 from rmbench.metrics.interval import estimate
 from rmbench.results.schema import TaskResult
 from rmbench.results.verify import verify
-from rmbench.tasks import helpsteer2, helpsteer3
+from rmbench.tasks import helpsteer2, helpsteer2_preference, helpsteer3
 from rmbench.types import Example, Message, Reward
 
 RATED = {"prompt": "Name a fruit.", "response": "A pear.", "helpfulness": 3, "correctness": 4, "coherence": 4,
@@ -29,6 +29,12 @@ RATED = {"prompt": "Name a fruit.", "response": "A pear.", "helpfulness": 3, "co
 PREFERRED = {"domain": "code", "language": "python", "context": [{"role": "user", "content": "Sort this."}],
              "response1": "sorted(x)", "response2": "x.sort()", "overall_preference": -2,
              "individual_preference": [{"score": -1, "reasoning": "a"}, {"score": 0, "reasoning": "b"}]}  # fmt: skip
+
+
+PAIR = {"split": "val", "prompt": "Sort this.\n<extra_id_1>Assistant\nHow?\n<extra_id_1>User\nUp.",
+        "response_1": "1, 2", "response_2": "2, 1", "preference_strength": 1, "preference_statement": "@Response 2 is better.",
+        "three_most_similar_preferences": [{"statement": "a", "strength": 1}, {"statement": "b", "strength": 2},
+                                           {"statement": "c", "strength": -1}]}  # fmt: skip
 
 
 def read(task: str, *rows: Mapping[str, Any]) -> list[Example | LeftOut]:
@@ -214,6 +220,43 @@ def test_the_records_of_helpsteer3_give_its_figures_again(tmp_path: Path) -> Non
     assert result.left_out == {"default": {"candidates rated alike": 3}}
 
 
+# HelpSteer2's preferences
+
+
+def test_a_preference_between_the_responses_of_helpsteer2() -> None:
+    example = read_one("helpsteer2_preference", PAIR)
+    assert [(turn.role, turn.text) for turn in example.prompt] == [
+        ("user", "Sort this."), ("assistant", "How?"), ("user", "Up.")
+    ]  # fmt: skip
+    assert [(one.text, one.label, one.annotations) for one in example.candidates] == [
+        ("1, 2", 2.0, (0.0, 0.0, 1.0)),
+        ("2, 1", 4.0, (1.0, 1.0, 0.0)),
+    ]
+    assert example.facets == {"strength": "1"}
+    assert read("helpsteer2_preference", PAIR | {"split": "train"}) == [LeftOut("a row of the split train")]
+    assert read_one("helpsteer2_preference", without(PAIR, "split")) == example
+
+
+def test_pairs_of_helpsteer2_count_by_their_strength_and_those_for_training_not_at_all() -> None:
+    rng = np.random.default_rng(4)
+    rows = [
+        PAIR
+        | {
+            "prompt": f"{at}?",
+            "split": ("train", "val", "val")[at % 3],
+            "preference_strength": int(rng.integers(-3, 4)),
+        }
+        | {f"response_{side}": f"{rng.integers(0, 4)} {at} {side}" for side in (1, 2)}
+        for at in range(120)
+    ]
+    whole = figures(helpsteer2_preference.TASK, rows)
+    every = wins([row for row in rows if row["split"] == "val"], "response_1", "response_2", "preference_strength")
+    assert whole["accuracy"] == pytest.approx(sum(won for _, won in every) / len(every))
+    weighted = sum(strength * won for strength, won in every) / sum(strength for strength, _ in every)
+    assert whole["strength_weighted_accuracy"] == pytest.approx(weighted)
+    assert whole["unanimous"] == 0
+
+
 # broken rows
 
 
@@ -229,6 +272,9 @@ def without(row: Mapping[str, Any], name: str) -> dict[str, Any]:
         ("helpsteer2", RATED | {"helpfulness": [3, 4]}, r"`helpfulness`: expected a number from 0 to 4, got \[3, 4\]"),
         ("helpsteer2", RATED | {"response": None}, "row 1, `response`: expected a text, got None"),
         ("helpsteer2", PREFERRED, "row 1: no `prompt`; found `domain`, .*; a HelpSteer2 row has `prompt`"),
+        ("helpsteer2_preference", RATED, "row 1: no `response_1`; found .*; a row of HelpSteer2's preferences has"),
+        ("helpsteer2_preference", PAIR | {"preference_strength": 1.5}, "`preference_strength`: expected a .*, got 1.5"),
+        ("helpsteer2_preference", PAIR | {"prompt": 3}, "row 1, `prompt`: expected a text, got 3"),
         ("helpsteer3", RATED, "row 1: no `domain`; found `prompt`, .*; a HelpSteer3 row has `domain`, `language`"),
         ("helpsteer3", PREFERRED | {"domain": "law"}, "row 1, `domain`: expected one of general, .*, got 'law'"),
         ("helpsteer3", PREFERRED | {"overall_preference": 4}, "`overall_preference`: expected a whole .* to 3, got 4"),
