@@ -32,7 +32,8 @@ PREFERRED = {"domain": "code", "language": "python", "context": [{"role": "user"
 
 
 PAIR = {"split": "val", "prompt": "Sort this.\n<extra_id_1>Assistant\nHow?\n<extra_id_1>User\nUp.",
-        "response_1": "1, 2", "response_2": "2, 1", "preference_strength": 1, "preference_statement": "@Response 2 is better.",
+        "response_1": "1, 2", "response_2": "2, 1", "preference_strength": 1,
+        "preference_statement": "@Response 2 is better.",
         "three_most_similar_preferences": [{"statement": "a", "strength": 1}, {"statement": "b", "strength": 2},
                                            {"statement": "c", "strength": -1}]}  # fmt: skip
 
