@@ -14,7 +14,7 @@ from rmbench.data.rows import Row, shown
 from rmbench.kinds.comparison import Comparison
 from rmbench.metrics import comparison, summary
 from rmbench.metrics.interval import Statistic, mean, ratio
-from rmbench.metrics.measure import Unfitted, macro
+from rmbench.metrics.measure import Unfitted
 from rmbench.tasks.pandalm import unanimous
 from rmbench.types import Candidate, Example, Outcome
 
@@ -96,20 +96,6 @@ def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
     return [accuracy, strength_weighted(outcomes, view), ceiling, *others]
 
 
-_DOMAINS = macro(
-    "accuracy_domains",
-    [(1.0, {"domain": domain}, comparison.alone(comparison.accuracy)) for domain in DOMAINS],
-    title="Accuracy, ties lost, mean of the four domains",
-    caveat="only where all four domains are there; each counts alike, however many pairs it has",
-)
-
-
-def with_domains(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
-    """The same, with the mean of the four domains."""
-    accuracy, *others = statistics(outcomes, view)
-    return [accuracy, _DOMAINS(outcomes, view, None), *others]
-
-
 TASK = Comparison(
     name="helpsteer3",
     version=1,
@@ -118,5 +104,5 @@ TASK = Comparison(
     read=read,
     sources=(HubSet("nvidia/HelpSteer3", config="preference", split="validation"),),
     orders="both",
-    measure=Unfitted("strength", "accuracy", with_domains, comparison.left_out, comparison.ties),
+    measure=Unfitted("strength", "accuracy", statistics, comparison.left_out, comparison.ties),
 )
