@@ -14,8 +14,10 @@ from rmbench.types import Candidate, Example, Message
 LANGUAGES = ("English", "Chinese", "Russian")  # those that the authors report apart
 CATEGORIES = ("hard_prompt", "easy_prompt", "if_prompt", "is_code", "math_prompt")
 _EXPECTED = "a row of PPE's human preferences has `prompt`, `response_1`, `response_2` and `winner`"
+_SIDES = (("response_1", "model_a"), ("response_2", "model_b"))
 _LABELS: dict[str, tuple[float | bool, float | bool]] = {"model_a": (True, False), "model_b": (False, True)}
-_TIE = (0.5, 0.5)
+_TIES = ("tie", "both")  # Chatbot Arena's words for both good, and for both bad
+_TIED = (0.5, 0.5)
 
 
 def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
@@ -28,14 +30,12 @@ def _example(row: Row) -> Example:
     for field in ("prompt", "response_1", "response_2", "winner"):
         row.need((field,), _EXPECTED)
     winner = row.text("winner")
-    if winner not in _LABELS and not winner.startswith("tie"):
+    if winner not in _LABELS and not winner.startswith(_TIES):
         raise row.error(f"expected 'model_a', 'model_b' or a tie, got {shown(winner)}", "winner")
     candidates = []
-    for side, label in zip(
-        (("response_1", "model_a"), ("response_2", "model_b")), _LABELS.get(winner, _TIE), strict=True
-    ):
-        policy = row.name((side[1],))
-        candidates.append(Candidate(row.text(side[0]), label, tags={"policy": policy} if policy else {}))
+    for (response, writer), label in zip(_SIDES, _LABELS.get(winner, _TIED), strict=True):
+        policy = row.name((writer,))
+        candidates.append(Candidate(row.text(response), label, tags={"policy": policy} if policy else {}))
     prompt = (Message("user", row.text("prompt")),)
     return Example(row.name(("question_id",)) or "", prompt, tuple(candidates), facets=_facets(row))
 
