@@ -45,6 +45,7 @@ DOMAINS = {
     "mbpp_plus": ("MBPP-Plus", "afa814632c1df94e76b6af2c1d282511114cd2b7", "test_list"),
 }
 _SIZES = tuple(range(1, K + 1))
+_REASONS = ("no answer", "no sampled pair, which accuracy alone needs")
 _EXPECTED = (
     "a row of PPE's correctness sets has `prompt`, `response_1` to `response_32`, `scores` and `sampled_conflict_pairs`"
 )
@@ -121,12 +122,14 @@ def _conflicts(row: Row, right: Sequence[bool]) -> list[list[int]]:
 
 def _domain(row: Row) -> str:
     """The benchmark that the row says, or that it has the columns of."""
-    stated = row.name(("domain",))
+    stated, columns = row.name(("domain",)), {column: name for name, (_, _, column) in DOMAINS.items()}
     if stated is None:
-        stated = next((name for name, (_, _, column) in DOMAINS.items() if row.peek(column) is not None), None)
-        columns = listed([column for _, _, column in DOMAINS.values()])
-        if stated is None:
-            raise row.lacks("domain", f"a row is of one of {', '.join(DOMAINS)} by its `domain`, or by {columns}")
+        column = row.filled(tuple(columns))
+        if column is None:
+            one_of = f"a row is of one of {', '.join(DOMAINS)} by its `domain`, or by having {listed(columns)}"
+            raise row.lacks("domain", one_of)
+        row.value.get(column)
+        return columns[column]
     if stated not in DOMAINS:
         raise row.error(f"expected one of {', '.join(DOMAINS)}, got {shown(stated)}", "domain")
     return stated
@@ -255,15 +258,15 @@ def left_out(outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
     """How many rows lack an answer, to any of the 32 or, of a model that only compares, to a sampled pair; and how many
     have no such pair, which count in all but accuracy."""
     reasons = [_reason(outcome, view) for outcome in outcomes]
-    return {reason: reasons.count(reason) for reason in ("no answer", "no sampled pair") if reason in reasons}
+    return {reason: reasons.count(reason) for reason in _REASONS if reason in reasons}
 
 
 def _reason(outcome: Outcome, view: str) -> str:
     seen, each = outcome.views.get(view), sampled(outcome, view)
     asked = each if seen is None or seen.scores is None else seen.scores
     if np.isnan(asked).any():
-        return "no answer"
-    return "" if len(each) else "no sampled pair"
+        return _REASONS[0]
+    return "" if len(each) else _REASONS[1]
 
 
 def ties(outcomes: Sequence[Outcome], view: str) -> int:

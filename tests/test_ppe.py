@@ -273,7 +273,10 @@ def test_a_row_that_lacks_an_answer_counts_nowhere() -> None:
     lost = Reward((math.nan,), status="error", detail="broken")
     outcomes = outcomes_of(rows, lambda request: lost if number(request) == -100 else number(request))
     measure = ppe_correctness.TASK.measure
-    assert measure.left_out(outcomes, "default") == {"no answer": 1, "no sampled pair": 1}
+    assert measure.left_out(outcomes, "default") == {
+        "no answer": 1,
+        "no sampled pair, which accuracy alone needs": 1,
+    }
     found, due = score_files.values(ppe_correctness.TASK, outcomes[:3]), by_definition(rows[1:3])
     assert {name: found[name] for name in due} == pytest.approx(due)
     by_name = {one.name: one for one in measure.statistics(outcomes[3:], "default", None)}
