@@ -10,6 +10,7 @@ Five benchmarks, each by itself, and then their mean (`overall` and `..._overall
     max_score    the highest point of that curve over k = 1 to 32, of the rows given
     end_score    its last point, the best of 32
     loss         the mean over k of the squared distance from what an oracle chooses
+    share_right  how many of the responses are right: what a choice at random gets
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ _WORDS: dict[str, Words] = {
                   "caveat": "k is chosen on the rows it is measured on; says nothing of what comes after it"},
     "end_score": {"title": f"Share of right choices among {K} by reward", "unit": "share of rows", "better": "higher",
                   "caveat": "bounded by the share of rows with a right response; read it beside max_score"},
+    "share_right": {"title": "Share of right responses", "unit": "share of rows",
+                    "caveat": "of the data, not of the model: what a choice at random gets, whatever k"},
     "loss": {"title": "Squared distance from an oracle's choices, mean over k", "unit": "share of rows, squared",
              "better": "lower", "caveat": "of mean curves, so that it hides which rows are far from it"},
 }  # fmt: skip
@@ -209,6 +212,7 @@ def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
         *(_overall(one, outcomes, view) for one in figures),
         *figures,
         _auc("auc_raw", outcomes, table),
+        mean("share_right", oracle[:, 0], "fraction", **_WORDS["share_right"]),
         *(point for k in CURVE for point in _points(k, chosen[:, k - 1], oracle[:, k - 1])),
     ]
 
@@ -245,13 +249,13 @@ def _overall(one: Statistic, outcomes: Sequence[Outcome], view: str) -> Statisti
 
 
 def _points(k: int, chosen: Array, oracle: Array) -> list[Statistic]:
-    """The points [n] of both curves at k."""
-    return [
-        mean(f"best_of_{k}", chosen, "fraction", title=f"Share of right choices among {k} by reward",
-             unit="share of rows", better="higher", caveat="best of k of each row's policy; no training", at=float(k)),
-        mean(f"best_of_{k}_oracle", oracle, "fraction", title=f"Share with a right response among {k}",
-             unit="share of rows", caveat="of the data, not of the model: what no reward can exceed", at=float(k)),
-    ]  # fmt: skip
+    """The points [n] of both curves at k; at 1 they are one, the share of right responses."""
+    by_reward = Words(title=f"Share of right choices among {k} by reward", unit="share of rows", better="higher",
+                      caveat="best of k of each row's policy; no training", at=float(k))  # fmt: skip
+    of_data = Words(title=f"Share with a right response among {k}", unit="share of rows",
+                    caveat="of the data, not of the model: what no reward can exceed", at=float(k))  # fmt: skip
+    point = mean(f"best_of_{k}", chosen, "fraction", **by_reward)
+    return [point] if k == 1 else [point, mean(f"best_of_{k}_oracle", oracle, "fraction", **of_data)]
 
 
 def left_out(outcomes: Sequence[Outcome], view: str) -> dict[str, int]:

@@ -203,7 +203,8 @@ def by_definition(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "end_score": curve[-1],
         "loss": sum((a - b) ** 2 for a, b in zip(curve, oracle, strict=True)) / 32,
         **{f"best_of_{k}": curve[k - 1] for k in (1, 2, 4, 8, 16, 32)},
-        **{f"best_of_{k}_oracle": oracle[k - 1] for k in (1, 2, 4, 8, 16, 32)},
+        **{f"best_of_{k}_oracle": oracle[k - 1] for k in (2, 4, 8, 16, 32)},
+        "share_right": sum(sum(row["scores"]) for row in rows) / 32 / len(rows),
     }
 
 
