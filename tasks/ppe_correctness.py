@@ -179,11 +179,13 @@ def rewards(outcomes: Sequence[Outcome], view: str) -> Array:
 
 
 def stretched(table: Array) -> Array:
-    """Rewards [n, 32] of which the least of each row is 0 and the largest 1, or all .5; nan where one is not finite."""
-    table = np.where(np.isfinite(table).all(axis=1, keepdims=True), table, np.nan)
-    above = table - table.min(axis=1, keepdims=True)
-    span = above.max(axis=1, keepdims=True)
-    return np.asarray(np.where(span == 0, 0.5, above / np.where(span == 0, 1.0, span)))
+    """Rewards [n, 32] of which the least of each row is 0 and the largest 1, or all .5; nan where one is not finite, or
+    the two are further apart than the largest float."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        above = table - table.min(axis=1, keepdims=True)
+        span = above.max(axis=1, keepdims=True)
+        span = np.where(np.isfinite(span), span, np.nan)
+        return np.asarray(np.where(span == 0, 0.5, above / np.where(span == 0, 1.0, span)))
 
 
 def curves(outcomes: Sequence[Outcome], view: str) -> tuple[Array, Array]:

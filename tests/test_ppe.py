@@ -293,6 +293,15 @@ def test_a_reward_that_is_infinite_is_the_largest_and_in_no_stretched_row() -> N
     assert found["end_score"] == pytest.approx(np.mean([due["end_score"], due["end_score"], rows[0]["scores"][0]]))
 
 
+def test_rows_are_stretched_one_by_one() -> None:
+    table = np.zeros((5, 32))
+    table[0, :3], table[1], table[2, :2], table[3, 0], table[4, 0] = (2, 4, -4), 7, (1e308, -1e308), np.inf, np.nan
+    found = ppe_correctness.stretched(table)
+    assert found[0, :4].tolist() == [0.75, 1, 0, 0.5]
+    assert (found[1] == 0.5).all()
+    assert np.isnan(found[2:]).all()
+
+
 def test_ties_are_of_sampled_pairs() -> None:
     rows = [checked([1], [[1, 2]], response_2="5", response_3="5"), checked([1], [[1, 3]], response_3="1")]
     outcomes = outcomes_of(rows, number)
