@@ -1,0 +1,176 @@
+"""Sets for judges, of code and of long contexts: their rows as the authors' code reads them, their figures by loops."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_models import Scripted
+from score_files import values
+
+import rmbench
+from rmbench.data.dataset import LeftOut
+from rmbench.data.files import Row
+from rmbench.errors import DataError
+from rmbench.results.verify import verify
+from rmbench.tasks import contextualjudgebench
+from rmbench.types import Ask, Example, Message, Outcome, Request, Reward
+
+A, B, TIE, NONE = "A", "B", "tie", "none"  # what a judge says of the two that it is shown
+SAID = [*product((A, B, TIE, NONE), repeat=2)]
+_REWARDS = {A: (0.9, 0.1), B: (0.2, 0.8), TIE: (0.5, 0.5)}
+
+
+def read(task: str, row: Mapping[str, Any], file: str = "rows.jsonl") -> Example | LeftOut:
+    (item,) = rmbench.load_task(task).read([Row(dict(row), file, 7)])
+    return item
+
+
+def read_one(task: str, row: Mapping[str, Any], file: str = "rows.jsonl") -> Example:
+    example = read(task, row, file)
+    assert isinstance(example, Example)
+    return example
+
+
+def written(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def verdict(said: Sequence[tuple[str, str]]) -> Callable[[Request], Reward]:
+    """A judge: the n-th pair of the data is of responses that end with "n first" and "n second", and `said` is what it
+    says of them in the order of the data, then with both exchanged."""
+
+    def answer(request: Request) -> Reward:
+        number, place = (request.responses[0].text or "").split()[-2:]
+        one = said[int(number)][place == "second"]
+        if one == NONE:
+            return Reward((math.nan, math.nan), status="refused", detail="no verdict")
+        return Reward(_REWARDS[one])
+
+    return answer
+
+
+def outcomes_of(task: str, data: Path, ask: Ask, answer: Callable[[Request], Reward]) -> list[Outcome]:
+    """What a model that answers so makes of the data of a task."""
+    of, outcomes = rmbench.load_task(task), []
+    loaded = of.load(data)
+    assert loaded.excluded == {}
+    for example in loaded.examples:
+        questions = of.questions(example, frozenset({ask}), loaded.sha256)
+        outcomes.append(of.outcome(example, questions, [answer(one.request) for one in questions]))
+    return outcomes
+
+
+def judged(task: str, data: Path, said: Sequence[tuple[str, str]]) -> list[Outcome]:
+    return outcomes_of(task, data, "compare", verdict(said))
+
+
+def rated(task: str, data: Path, rewards: Mapping[str, float]) -> list[Outcome]:
+    """What a reward model makes of the data that gives a response what stands under its text."""
+    return outcomes_of(task, data, "reward", lambda one: Reward((rewards[one.responses[0].text or ""],)))
+
+
+def figures(task: str, outcomes: Sequence[Outcome], **facets: str) -> dict[str, float]:
+    """Every figure of the outcomes that have these facets."""
+    return values(rmbench.load_task(task), [one for one in outcomes if facets.items() <= one.facets.items()])
+
+
+def parsed(answer: str, *, exchanged: bool) -> int:
+    """What the code of both sets of Salesforce makes of a verdict: 1 or 2 for a response of the data, -1 for none."""
+    return {A: 2 if exchanged else 1, B: 1 if exchanged else 2, TIE: 0, NONE: -1}[answer]
+
+
+# ContextualJudgeBench
+
+CONTEXT = {"question": "Who won?", "context": "Ann won.", "positive_response": "Ann.", "negative_response": "Bob."}
+
+
+def test_a_pair_in_context() -> None:
+    example = read_one("contextualjudgebench", CONTEXT, "data/faithfulness_qa-00000-of-00001.parquet")
+    assert example.prompt == (Message("user", "Who won?\n\nAnn won."),)
+    assert [(one.text, one.label) for one in example.candidates] == [("Ann.", True), ("Bob.", False)]
+    assert example.facets == {"section": "faithfulness", "subset": "faithfulness_qa", "setting": "qa"}
+    assert read_one("contextualjudgebench", CONTEXT, "refusal_answerable.jsonl").facets == {
+        "section": "refusal", "subset": "refusal_answerable"
+    }  # fmt: skip
+    assert read_one("contextualjudgebench", CONTEXT).facets == {}
+
+
+def in_context(folder: Path) -> tuple[Path, list[str]]:
+    """A folder of the eight splits, two pairs of each, and the split of each pair in the order that it is read."""
+    folder.mkdir()
+    splits = [split for split in contextualjudgebench.SPLITS for _ in range(2)]
+    for split in contextualjudgebench.SPLITS:
+        rows = [
+            {"question": f"{number}?", "context": "Read this.", "question_id": f"{number}"}
+            | {"positive_response": f"{number} first", "negative_response": f"{number} second"}
+            for number, own in enumerate(splits) if own == split
+        ]  # fmt: skip
+        written(folder / f"{split}.jsonl", rows)
+    return folder, splits
+
+
+def test_consistent_accuracy_is_that_of_a_plain_loop(tmp_path: Path) -> None:
+    data, splits = in_context(tmp_path / "sets")
+    outcomes = judged("contextualjudgebench", data, SAID)
+    right: dict[str, list[bool]] = {split: [] for split in contextualjudgebench.SPLITS}
+    singles, agree = [], []
+    for split, (one, other) in zip(splits, SAID, strict=True):
+        first, second = parsed(one, exchanged=False), parsed(other, exchanged=True)
+        right[split].append(first == second and first == 1)
+        singles += [first == 1, second == 1]
+        agree.append(first == second != -1)
+    found = figures("contextualjudgebench", outcomes)
+    assert found["consistent_accuracy"] == pytest.approx(sum(map(sum, right.values())) / 16)
+    assert found["single_accuracy"] == pytest.approx(sum(singles) / 32)
+    assert found["pair_agreement"] == pytest.approx(sum(agree) / 16)
+    means = {split: sum(wins) / len(wins) for split, wins in right.items()}
+    assert found["consistent_accuracy_macro"] == pytest.approx(sum(means.values()) / 8)
+    for split, mean in means.items():
+        of_split = figures("contextualjudgebench", outcomes, subset=split)
+        assert of_split["consistent_accuracy"] == pytest.approx(mean)
+        assert math.isnan(of_split["consistent_accuracy_macro"])
+
+
+def test_consistent_accuracy_of_a_reward_model_is_its_accuracy(tmp_path: Path) -> None:
+    data, _ = in_context(tmp_path / "sets")
+    rewards = {f"{n} {place}": float((n + 2 * (place == "second")) % 3) for n in range(16) for place in
+               ("first", "second")}  # fmt: skip
+    won = [rewards[f"{number} first"] > rewards[f"{number} second"] for number in range(16)]
+    found = figures("contextualjudgebench", rated("contextualjudgebench", data, rewards))
+    assert found["consistent_accuracy"] == found["accuracy"] == pytest.approx(sum(won) / 16)
+
+
+# every set
+
+
+@pytest.mark.parametrize(("task", "rows"), [("contextualjudgebench", [CONTEXT])])
+def test_a_run_whose_records_give_every_figure_again(task: str, rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    def longer(request: Request) -> Reward:
+        first, second = (len(one.text or "") for one in request.responses)
+        return Reward((float(first > second), float(first <= second)))
+
+    data = {task: written(tmp_path / "rows.jsonl", rows)}
+    (result,) = rmbench.evaluate(Scripted(longer, ("compare",)), [task], data=data)
+    verify(result, rmbench.load_task(task))
+    assert result.metric(rmbench.load_task(task).measure.headline).value is not None
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "message"),
+    [
+        ("contextualjudgebench", CONTEXT | {"context": None}, ", `context`: expected a text, got None"),
+        ("contextualjudgebench", CONTEXT | {"negative_response": 3}, ", `negative_response`: expected a text, got 3"),
+        ("contextualjudgebench", {"question": "?"}, ": no `context`; found `question`; a ContextualJudgeBench row has"),
+    ],
+)
+def test_a_broken_row_is_one_line_with_file_row_and_field(task: str, row: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=rf"^rows\.jsonl, row 7{message}") as error:
+        read(task, row)
+    assert "\n" not in str(error.value)
