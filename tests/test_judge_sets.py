@@ -147,10 +147,49 @@ def test_consistent_accuracy_of_a_reward_model_is_its_accuracy(tmp_path: Path) -
     assert found["consistent_accuracy"] == found["accuracy"] == pytest.approx(sum(won) / 16)
 
 
+# ReasoningJudgeBench
+
+REASONED = {"instruction": "2 + 2?", "positive_response": "4", "negative_response": "5", "label": 1}
+
+
+@pytest.mark.parametrize(("label", "right"), [(1, "4"), ("A>B", "4"), (2, "5"), ("B>A", "5")])
+def test_the_label_says_which_answer_is_right(label: Any, right: str) -> None:
+    example = read_one("reasoningjudgebench", REASONED | {"label": label}, "aime_4o_pairwise.parquet")
+    assert [(one.text, one.label) for one in example.candidates] == [("4", right == "4"), ("5", right == "5")]
+    assert example.facets == {"section": "math", "subset": "aime_4o_pairwise"}
+    assert read_one("reasoningjudgebench", REASONED, "aime_pairwise.jsonl").facets["subset"] == "aime_pairwise"
+
+
+def test_a_tie_in_one_order_yields_to_the_other(tmp_path: Path) -> None:
+    """utils/utils.py: equal votes are right where they are the label; a tie and a clear vote are the clear one."""
+    (tmp_path / "sets").mkdir()
+    splits = ["folio_pairwise", "olympiadbench_pairwise"]
+    for split, label in zip(splits, (1, 2), strict=True):
+        rows = [REASONED | {"instruction": f"{number}?", "label": label, "positive_response": f"{number} first",
+                            "negative_response": f"{number} second"} for number in range(16)]  # fmt: skip
+        written(tmp_path / "sets" / f"{split}.jsonl", rows)
+    outcomes = judged("reasoningjudgebench", tmp_path / "sets", SAID)
+    right: dict[int, list[bool]] = {1: [], 2: []}
+    for label, (one, other) in product((1, 2), SAID):
+        first, second = parsed(one, exchanged=False), parsed(other, exchanged=True)
+        if first == second:
+            right[label].append(first == label)
+        elif 0 in (first, second):
+            right[label].append((first or second) == label)
+        else:
+            right[label].append(False)
+    found = figures("reasoningjudgebench", outcomes)["consistent_accuracy"]
+    assert found == pytest.approx(sum(map(sum, right.values())) / 32)
+    for section, label in (("multihop", 1), ("math", 2)):
+        of_section = figures("reasoningjudgebench", outcomes, section=section)
+        assert of_section["consistent_accuracy"] == pytest.approx(sum(right[label]) / 16)
+    assert sum(right[1]) == 3  # right in both, or in one with a tie in the other
+
+
 # every set
 
 
-@pytest.mark.parametrize(("task", "rows"), [("contextualjudgebench", [CONTEXT])])
+@pytest.mark.parametrize(("task", "rows"), [("contextualjudgebench", [CONTEXT]), ("reasoningjudgebench", [REASONED])])
 def test_a_run_whose_records_give_every_figure_again(task: str, rows: list[dict[str, Any]], tmp_path: Path) -> None:
     def longer(request: Request) -> Reward:
         first, second = (len(one.text or "") for one in request.responses)
@@ -167,6 +206,8 @@ def test_a_run_whose_records_give_every_figure_again(task: str, rows: list[dict[
     [
         ("contextualjudgebench", CONTEXT | {"context": None}, ", `context`: expected a text, got None"),
         ("contextualjudgebench", CONTEXT | {"negative_response": 3}, ", `negative_response`: expected a text, got 3"),
+        ("reasoningjudgebench", REASONED | {"label": True}, ", `label`: expected 1 or 2, 'A>B' or 'B>A', got True"),
+        ("reasoningjudgebench", REASONED | {"label": None}, ", `label`: expected 1 or 2, 'A>B' or 'B>A', got None"),
         ("contextualjudgebench", {"question": "?"}, ": no `context`; found `question`; a ContextualJudgeBench row has"),
     ],
 )
