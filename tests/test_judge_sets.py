@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from fake_models import Scripted
 from score_files import values
+from test_benchmark_sources import on_disk
 
 import rmbench
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row
 from rmbench.errors import DataError
 from rmbench.results.verify import verify
-from rmbench.tasks import contextualjudgebench
+from rmbench.tasks import codejudgebench, contextualjudgebench
 from rmbench.types import Ask, Example, Message, Outcome, Request, Reward
 
 A, B, TIE, NONE = "A", "B", "tie", "none"  # what a judge says of the two that it is shown
@@ -186,10 +189,79 @@ def test_a_tie_in_one_order_yields_to_the_other(tmp_path: Path) -> None:
     assert sum(right[1]) == 3  # right in both, or in one with a tie in the other
 
 
+# CodeJudgeBench
+
+CODE = {"question_content": "Add.", "pos_response": "a + b", "neg_response": "a - b", "difficulty": "easy"}
+REPAIR = CODE | {"wrong_code": "a * b", "wrong_meta": {"error_code": -2, "inputs": "2 3", "output": "6",
+                                                       "expected": "5", "error": None}}  # fmt: skip
+UNIT = CODE | {"pos_input": "1 2", "neg_input": "3 4", "pos_response": "3", "neg_response": "8"}
+
+
+def test_code_a_repair_and_a_test() -> None:
+    example = read_one("codejudgebench", CODE, "codegen/gemini_2.5_flash_lite-00000-of-00001.parquet")
+    assert example.prompt == (Message("user", "Add."),)
+    assert [(one.text, one.label) for one in example.candidates] == [("a + b", True), ("a - b", False)]
+    assert example.facets == {"kind": "codegen", "difficulty": "easy", "subset": "gemini_2.5_flash_lite"}
+    repair, unit = (read_one("codejudgebench", row) for row in (REPAIR, UNIT))
+    asked = repair.prompt[0].text
+    parts = ["Add.", "a * b", "Its answer is wrong.", "2 3", "6", "5"]
+    assert sorted(map(asked.index, parts)) == [*map(asked.index, parts)]
+    assert "None" not in asked
+    assert [one.text for one in repair.candidates] == ["a + b", "a - b"]
+    assert [one.text for one in unit.candidates] == [
+        "Input:\n```\n1 2\n```\n\nOutput:\n```\n3\n```", "Input:\n```\n3 4\n```\n\nOutput:\n```\n8\n```"
+    ]  # fmt: skip
+    assert (repair.facets["kind"], unit.facets["kind"]) == ("coderepair", "testgen")
+
+
+@pytest.mark.parametrize(
+    ("meta", "told"),
+    [
+        ({"error_code": -1, "error": "no such name"}, "It does not compile.\n\nerror:\nno such name"),
+        ({"error_code": -3, "error": "1 s", "inputs": "2"}, "It takes too long.\n\nerror:\n1 s\n\ninputs:\n2"),
+        ({"error_code": -4, "error_message": "0 / 0"}, "It stops with an error.\n\nerror_message:\n0 / 0"),
+    ],
+)
+def test_what_is_wrong_with_a_program_is_told(meta: dict[str, Any], told: str) -> None:
+    assert read_one("codejudgebench", REPAIR | {"wrong_meta": meta}).prompt[0].text.endswith(told)
+
+
+@pytest.mark.parametrize("task", ["codejudgebench", "codejudgebench_adversarial"])
+def test_every_verdict_of_both_orders_counts(task: str, tmp_path: Path) -> None:
+    """src/score.py: the share of predictions that are the label, A as given and B exchanged, over all and by sort."""
+    rows = [CODE | {"question_content": f"{number}?", "difficulty": ("easy", "medium", "hard")[number % 3],
+                    "pos_response": f"{number} first", "neg_response": f"{number} second"}
+            for number in range(16)]  # fmt: skip
+    outcomes = judged(task, written(tmp_path / "rows.jsonl", rows), SAID)
+    scores = [(row["difficulty"], pred == label) for row, said in zip(rows, SAID, strict=True)
+              for label, pred in zip((A, B), said, strict=True)]  # fmt: skip
+    assert figures(task, outcomes)["single_accuracy"] == pytest.approx(sum(hit for _, hit in scores) / 32)
+    for difficulty in ("easy", "medium", "hard"):
+        hits = [hit for of, hit in scores if of == difficulty]
+        found = figures(task, outcomes, difficulty=difficulty)["single_accuracy"]
+        assert found == pytest.approx(sum(hits) / len(hits))
+
+
+def test_every_split_of_a_hub_set_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "hub").mkdir()
+    folder = on_disk(tmp_path / "hub", "coderepair", {"one_model": [REPAIR], "another": [REPAIR, REPAIR]})
+    (source,) = [one for one in codejudgebench.TASK.sources if one.config == "coderepair"]
+    data = replace(codejudgebench.TASK, sources=(replace(source, id=folder),)).load()
+    assert [example.facets["kind"] for example in data.examples] == ["coderepair"] * 3
+
+
 # every set
 
 
-@pytest.mark.parametrize(("task", "rows"), [("contextualjudgebench", [CONTEXT]), ("reasoningjudgebench", [REASONED])])
+@pytest.mark.parametrize(
+    ("task", "rows"),
+    [
+        ("contextualjudgebench", [CONTEXT]),
+        ("reasoningjudgebench", [REASONED]),
+        ("codejudgebench", [CODE, REPAIR, UNIT]),
+    ],
+)
 def test_a_run_whose_records_give_every_figure_again(task: str, rows: list[dict[str, Any]], tmp_path: Path) -> None:
     def longer(request: Request) -> Reward:
         first, second = (len(one.text or "") for one in request.responses)
@@ -208,6 +280,9 @@ def test_a_run_whose_records_give_every_figure_again(task: str, rows: list[dict[
         ("contextualjudgebench", CONTEXT | {"negative_response": 3}, ", `negative_response`: expected a text, got 3"),
         ("reasoningjudgebench", REASONED | {"label": True}, ", `label`: expected 1 or 2, 'A>B' or 'B>A', got True"),
         ("reasoningjudgebench", REASONED | {"label": None}, ", `label`: expected 1 or 2, 'A>B' or 'B>A', got None"),
+        ("codejudgebench", REPAIR | {"wrong_meta": {"error_code": 0}}, ", `wrong_meta`: expected an object with"),
+        ("codejudgebench", UNIT | {"neg_input": None}, ", `neg_input`: expected a text, got None"),
+        ("codejudgebench", CODE | {"pos_input": "1"}, ": no `neg_input`; found .*; a CodeJudgeBench row has"),
         ("contextualjudgebench", {"question": "?"}, ": no `context`; found `question`; a ContextualJudgeBench row has"),
     ],
 )
