@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
 from fake_models import Scripted
+from score_files import figures as of_scores
 from score_files import values
 from test_benchmark_sources import on_disk
 
@@ -20,9 +22,11 @@ import rmbench
 from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row
 from rmbench.errors import DataError
+from rmbench.metrics import comparison
+from rmbench.metrics.interval import whole_value
 from rmbench.results.verify import verify
 from rmbench.tasks import codejudgebench, contextualjudgebench
-from rmbench.types import Ask, Example, Message, Outcome, Request, Reward
+from rmbench.types import Ask, Example, Message, Outcome, Request, Reward, View
 
 A, B, TIE, NONE = "A", "B", "tie", "none"  # what a judge says of the two that it is shown
 SAID = [*product((A, B, TIE, NONE), repeat=2)]
@@ -251,6 +255,60 @@ def test_every_split_of_a_hub_set_is_read(tmp_path: Path, monkeypatch: pytest.Mo
     assert [example.facets["kind"] for example in data.examples] == ["coderepair"] * 3
 
 
+# CodeRewardBench
+
+COMMIT = {"prompt": "Sort.", "chosen": "sorted(a)", "rejected": "a", "id": "ECCO_1", "aspect": "Security_Hardness",
+          "language": "Go", "subset": "ECCO"}  # fmt: skip
+ARMORM = {  # iNeil77/Themis@ddd7934:Evaluation/Evaluation_Runs/ArmoRM-Llama3-8B-v0.1/results.json
+    "Functional_Correctness": (0.7959, 4778),
+    "Memory_Efficiency": (0.5813, 289),
+    "Readability_Maintainability": (0.6471, 1499),
+    "Runtime_Efficiency": (0.6196, 1309),
+    "Security_Hardness": (0.6155, 991),
+}
+
+
+def test_a_pair_of_code_has_three_facets() -> None:
+    example = read_one("coderewardbench", COMMIT)
+    assert (example.id, example.prompt) == ("ECCO_1", (Message("user", "Sort."),))
+    assert [(one.text, one.label) for one in example.candidates] == [("sorted(a)", True), ("a", False)]
+    assert example.facets == {"aspect": "Security_Hardness", "language": "Go", "subset": "ECCO"}
+
+
+@pytest.mark.parametrize("sides", [("chosen_score", "rejected_score"), ("score_chosen", "score_rejected")])
+def test_a_score_file_of_code_is_data_as_well(sides: tuple[str, str], tmp_path: Path) -> None:
+    """run_code_reward_bench.py, compute_accuracy: overall, and the mean over the aspects that are there."""
+    facets = {name: COMMIT[name] for name in ("language", "subset")}
+    aspects = ("Functional_Correctness", "Memory_Efficiency", "Security_Hardness")
+    rows = [
+        facets | {"id": f"row {number}", "aspect": aspects[number * number % 3]}
+        | {sides[0]: float(number % 4), sides[1]: float(number % 3), "correct": None}
+        for number in range(20)
+    ]  # fmt: skip
+    file = written(tmp_path / "scores.jsonl", rows)
+    flags: dict[str, list[bool]] = {}
+    for row in rows:
+        flags.setdefault(row["aspect"], []).append(row[sides[0]] > row[sides[1]])
+    found = of_scores(rmbench.load_task("coderewardbench"), file)
+    assert found["accuracy"] == pytest.approx(sum(map(sum, flags.values())) / 20)
+    assert found["accuracy_macro_aspect"] == pytest.approx(
+        sum(sum(one) / len(one) for one in flags.values()) / len(flags)
+    )
+    assert len(flags) == 2
+
+
+def test_the_published_accuracy_of_armorm_from_its_aspects() -> None:
+    outcomes = []
+    for aspect, (share, count) in ARMORM.items():
+        for at in range(count):
+            view = View(np.array([float(at < round(share * count)), 0.5]), None, ["ok", "ok"])
+            name = f"{aspect} {at}"
+            outcomes.append(Outcome(name, {"aspect": aspect}, name, np.array([1.0, 0.0]), {"default": view}))
+    accuracy = comparison.alone(comparison.accuracy)(outcomes, "default", None)
+    assert round(whole_value(accuracy, np.arange(8866)), 4) == 0.7176
+    assert round(float(comparison.wins(outcomes, "default").sum())) == 6362
+
+
 # every set
 
 
@@ -260,6 +318,7 @@ def test_every_split_of_a_hub_set_is_read(tmp_path: Path, monkeypatch: pytest.Mo
         ("contextualjudgebench", [CONTEXT]),
         ("reasoningjudgebench", [REASONED]),
         ("codejudgebench", [CODE, REPAIR, UNIT]),
+        ("coderewardbench", [COMMIT]),
     ],
 )
 def test_a_run_whose_records_give_every_figure_again(task: str, rows: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -283,6 +342,8 @@ def test_a_run_whose_records_give_every_figure_again(task: str, rows: list[dict[
         ("codejudgebench", REPAIR | {"wrong_meta": {"error_code": 0}}, ", `wrong_meta`: expected an object with"),
         ("codejudgebench", UNIT | {"neg_input": None}, ", `neg_input`: expected a text, got None"),
         ("codejudgebench", CODE | {"pos_input": "1"}, ": no `neg_input`; found .*; a CodeJudgeBench row has"),
+        ("coderewardbench", COMMIT | {"aspect": None}, ", `aspect`: expected a text, got None"),
+        ("coderewardbench", COMMIT | {"chosen": ["a"]}, r", `chosen`: expected a text, got \['a'\]"),
         ("contextualjudgebench", {"question": "?"}, ": no `context`; found `question`; a ContextualJudgeBench row has"),
     ],
 )
