@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from rmbench.errors import DataError
 from rmbench.metrics import comparison
 from rmbench.metrics.interval import whole_value
 from rmbench.results.verify import verify
-from rmbench.tasks import codejudgebench, contextualjudgebench
+from rmbench.tasks import codejudgebench, contextualjudgebench, longrewardbench
 from rmbench.types import Ask, Example, Message, Outcome, Request, Reward, View
 
 A, B, TIE, NONE = "A", "B", "tie", "none"  # what a judge says of the two that it is shown
@@ -309,6 +309,127 @@ def test_the_published_accuracy_of_armorm_from_its_aspects() -> None:
     assert round(float(comparison.wins(outcomes, "default").sum())) == 6362
 
 
+# MemRewardBench
+
+MEMORY = {"question": "[Context] ... [Question] How many?", "chosen": "Step 1: two.", "rejected": "Step 1: none.",
+          "task": "S-Drop", "subtask": "qa7-sequential-drop", "ctx_length": "64k"}  # fmt: skip
+
+
+def test_a_trajectory_has_the_length_of_its_context() -> None:
+    example = read_one("memrewardbench", MEMORY, "datas/Long-context_Reasoning.jsonl")
+    assert example.prompt == (Message("user", "[Context] ... [Question] How many?"),)
+    assert [(one.text, one.label) for one in example.candidates] == [("Step 1: two.", True), ("Step 1: none.", False)]
+    assert example.facets == {"category": "Long-context_Reasoning", "subset": "S-Drop",
+                              "setting": "qa7-sequential-drop", "length": "64k"}  # fmt: skip
+    assert "category" not in read_one("memrewardbench", MEMORY).facets
+
+
+def test_trajectories_are_judged_once_and_told_by_length(tmp_path: Path) -> None:
+    """evaluator.py: a verdict is right where it is the order of the pair, else 0; a mean by length and over all."""
+    lengths = ["8k", "16k", "32k", "64k", "128k"]
+    said = [(one, {A: B, B: A, NONE: NONE}[one]) for one in [A, B, NONE, A, A] * 6]
+    rows = [MEMORY | {"question": f"{number}?", "ctx_length": lengths[number * number % 5],
+                      "chosen": f"{number} first", "rejected": f"{number} second"}
+            for number in range(30)]  # fmt: skip
+    data = written(tmp_path / "rows.jsonl", rows)
+    outcomes = judged("memrewardbench", data, said)
+    assert all(len(outcome.answers) == 1 for outcome in outcomes)
+    right = [one == A for one, _ in said]
+    assert figures("memrewardbench", outcomes)["accuracy"] == pytest.approx(sum(right) / 30)
+    of_lengths: dict[str, list[bool]] = {}
+    for row, hit in zip(rows, right, strict=True):
+        of_lengths.setdefault(str(row["ctx_length"]), []).append(hit)
+    for length, hits in of_lengths.items():
+        found = figures("memrewardbench", outcomes, length=length)["accuracy"]
+        assert found == pytest.approx(sum(hits) / len(hits))
+    assert len(of_lengths) == 3
+
+
+# LongRewardBench
+
+LONG = {"prompt_template": [{"role": "user", "content": "Long. How?"}], "ctx_length_for_length": "4k",
+        "source": "LongBench"}  # fmt: skip
+PAIR = LONG | {"tasktype": "PairWise", "subtype": "same", "chosen": "So.", "rejected": "No.", "candidates": None}
+RANKING = LONG | {"tasktype": "BestOfN", "subtype": 3, "candidates": ["Best.", "Good.", "Bad."], "chosen": None}
+
+
+def test_a_pair_and_a_ranking_of_a_long_context() -> None:
+    pair, ranking = (read_one("longrewardbench", row, "set/LongQA.jsonl") for row in (PAIR, RANKING))
+    assert pair.prompt == (Message("user", "Long. How?"),)
+    assert [(one.text, one.number) for one in pair.candidates] == [("So.", 1), ("No.", 0)]
+    assert pair.facets == {"kind": "pairwise", "subtype": "same", "length": "4k", "subset": "LongQA"}
+    assert [(one.text, one.number) for one in ranking.candidates] == [("Best.", 2), ("Good.", 1), ("Bad.", 0)]
+    assert ranking.facets == {"kind": "ranking", "subtype": "3", "length": "4k", "subset": "LongQA"}
+    assert read_one("longrewardbench", PAIR | {"subtype": None}).facets["subtype"] == "different"
+    by_field = {"role": ["system", "user"], "content": ["Be brief.", "Long. How?"]}
+    turns = read_one("longrewardbench", PAIR | {"prompt_template": by_field}).prompt
+    assert turns == (Message("system", "Be brief."), Message("user", "Long. How?"))
+
+
+def official_order(rewards: Sequence[float], order: Sequence[int]) -> float:
+    """The share of responses, shown in this order, that are ranked as they should be: Python sorts stably."""
+    placed = [rewards[index] for index in order]
+    ranks = [at for at, _ in sorted(enumerate(placed), key=lambda one: one[1], reverse=True)]
+    said = [ranks.index(at) for at in range(len(placed))]
+    return sum(gold == one for gold, one in zip(order, said, strict=True)) / len(order)
+
+
+def long_rows() -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Pairs and rankings with rewards that often tie."""
+    rng = np.random.default_rng(5)
+    rows, rewards = [], {}
+    for number in range(40):
+        texts = [f"{number} {place}" for place in range([2, 2, 3, 4][number % 4])]
+        rewards |= {text: float(rng.integers(-place, 4 - place)) for place, text in enumerate(texts)}
+        of_kind = {"tasktype": "BestOfN", "subtype": str(len(texts)), "candidates": texts}
+        if len(texts) == 2:
+            of_kind = {"tasktype": "PairWise", "subtype": ["same", "x"][number % 2], "chosen": texts[0],
+                       "rejected": texts[1]}  # fmt: skip
+        prompt = [{"role": "user", "content": f"{number}?"}]
+        rows.append(
+            LONG | of_kind | {"prompt_template": prompt, "ctx_length_for_length": ["4k", "128k"][number % 3 > 0]}
+        )
+    return rows, rewards
+
+
+def test_ranks_are_those_of_a_plain_loop_over_every_order_shown(tmp_path: Path) -> None:
+    rows, rewards = long_rows()
+    outcomes = rated("longrewardbench", written(tmp_path / "rows.jsonl", rows), rewards)
+    shares = []
+    for number, row in enumerate(rows):
+        texts = row.get("candidates") or [row["chosen"], row["rejected"]]
+        of_row = [rewards[text] for text in texts]
+        orders = [*permutations(range(len(texts)))]
+        due = sum(official_order(of_row, order) for order in orders) / len(orders)
+        assert longrewardbench.in_rank(outcomes[number], "default") == pytest.approx(due)
+        shares.append((row["tasktype"], row["ctx_length_for_length"], due))
+    found = figures("longrewardbench", outcomes)
+    assert found["average"] == pytest.approx(sum(due for *_, due in shares) / 40)
+    for name, kind in (("pairwise", "PairWise"), ("ranking", "BestOfN")):
+        of_kind = [due for one, _, due in shares if one == kind]
+        assert found[name] == pytest.approx(sum(of_kind) / len(of_kind))
+    for length in ("4k", "128k"):
+        pairs = [due for kind, one, due in shares if (kind, one) == ("PairWise", length)]
+        assert figures("longrewardbench", outcomes, length=length)["pairwise"] == pytest.approx(sum(pairs) / len(pairs))
+
+
+def test_a_judge_ranks_by_how_many_it_prefers_a_response_to(tmp_path: Path) -> None:
+    data = written(tmp_path / "rows.jsonl", [PAIR, RANKING])
+
+    def verdict(request: Request) -> Reward:
+        first, second = (["No.", "So.", "Bad.", "Best.", "Good."].index(one.text or "") for one in request.responses)
+        return Reward((float(first > second), float(first < second)))
+
+    outcomes = outcomes_of("longrewardbench", data, "compare", verdict)
+    assert [len(outcome.answers) for outcome in outcomes] == [1, 3]
+    found = figures("longrewardbench", outcomes)
+    assert (found["pairwise"], found["ranking"]) == (1, pytest.approx(1 / 3))
+    lost = outcomes_of("longrewardbench", data, "compare", lambda _: Reward((math.nan,) * 2, status="refused"))
+    assert figures("longrewardbench", lost)["pairwise"] == 0
+    failed = outcomes_of("longrewardbench", data, "compare", lambda _: Reward((math.nan,) * 2, status="error"))
+    assert longrewardbench.left_out(failed, "default") == {"no answer": 2}
+
+
 # every set
 
 
@@ -319,6 +440,8 @@ def test_the_published_accuracy_of_armorm_from_its_aspects() -> None:
         ("reasoningjudgebench", [REASONED]),
         ("codejudgebench", [CODE, REPAIR, UNIT]),
         ("coderewardbench", [COMMIT]),
+        ("memrewardbench", [MEMORY]),
+        ("longrewardbench", [PAIR, RANKING]),
     ],
 )
 def test_a_run_whose_records_give_every_figure_again(task: str, rows: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -344,6 +467,12 @@ def test_a_run_whose_records_give_every_figure_again(task: str, rows: list[dict[
         ("codejudgebench", CODE | {"pos_input": "1"}, ": no `neg_input`; found .*; a CodeJudgeBench row has"),
         ("coderewardbench", COMMIT | {"aspect": None}, ", `aspect`: expected a text, got None"),
         ("coderewardbench", COMMIT | {"chosen": ["a"]}, r", `chosen`: expected a text, got \['a'\]"),
+        ("memrewardbench", MEMORY | {"ctx_length": "9k"}, ", `ctx_length`: expected one of 8k, .*, got '9k'"),
+        ("memrewardbench", MEMORY | {"task": None}, ", `task`: expected a text, got None"),
+        ("longrewardbench", PAIR | {"tasktype": "pair"}, ", `tasktype`: expected PairWise or BestOfN, got 'pair'"),
+        ("longrewardbench", PAIR | {"prompt_template": "?"}, ", `prompt_template`: expected a list of messages, got"),
+        ("longrewardbench", RANKING | {"candidates": ["a"]}, ", `candidates`: expected two responses at least, got 1"),
+        ("longrewardbench", RANKING | {"candidates": None}, ", `candidates`: expected a list of texts, got None"),
         ("contextualjudgebench", {"question": "?"}, ": no `context`; found `question`; a ContextualJudgeBench row has"),
     ],
 )
