@@ -25,7 +25,7 @@ from rmbench.errors import DataError
 from rmbench.metrics import comparison
 from rmbench.metrics.interval import whole_value
 from rmbench.results.verify import verify
-from rmbench.tasks import codejudgebench, contextualjudgebench, longrewardbench
+from rmbench.tasks import codejudgebench, contextualjudgebench, longjudgebench, longrewardbench
 from rmbench.types import Ask, Example, Message, Outcome, Request, Reward, View
 
 A, B, TIE, NONE = "A", "B", "tie", "none"  # what a judge says of the two that it is shown
@@ -430,6 +430,49 @@ def test_a_judge_ranks_by_how_many_it_prefers_a_response_to(tmp_path: Path) -> N
     assert longrewardbench.left_out(failed, "default") == {"no answer": 2}
 
 
+# LongJudgeBench
+
+WRITING = {"dataset": "wp_bench", "id": "p1", "instruction": "Tell a tale.", "meta": {"language": "zh"},
+           "responses": [{"model": "m", "content": "Once."}, {"model": "n", "content": "Twice."}],
+           "ground_truth": {"chosen": {"model": "n", "score": 3}, "rejected": {"model": "m"}}}  # fmt: skip
+REPORT = WRITING | {"dataset": "ma", "ground_truth": {"type": "pairwise_preference", "preferred": "tie"}}
+
+
+def test_a_pair_of_long_texts_is_labelled_by_models_or_by_place() -> None:
+    writing = read_one("longjudgebench", WRITING)
+    assert [(one.text, one.label, one.tags) for one in writing.candidates] == [
+        ("Once.", 0, {"policy": "m"}), ("Twice.", 1, {"policy": "n"})
+    ]  # fmt: skip
+    assert (writing.prompt[0].text, writing.facets) == ("Tell a tale.", {"subset": "wp_bench", "language": "zh"})
+    for preferred, labels in (("A", [1, 0]), ("B", [0, 1]), ("tie", [0.5, 0.5])):
+        report = read_one("longjudgebench", REPORT | {"ground_truth": {"preferred": preferred}})
+        assert [one.label for one in report.candidates] == labels
+    reason = "a set of scores or of rankings, which is no pairs"
+    assert read("longjudgebench", WRITING | {"dataset": "surge"}) == LeftOut(reason)
+
+
+def test_verdicts_that_can_be_read_count_by_themselves(tmp_path: Path) -> None:
+    """src/evaluation/datasets/ma.py: a verdict is right where it is the label, a tie too; others are passed over."""
+    gold = ["A", "B", "tie"]
+    rows = [REPORT | {"id": f"{number}", "instruction": f"{number}?", "ground_truth": {"preferred": gold[number % 3]},
+                      "responses": [{"model": place, "content": f"{number} {place}"} for place in ("first", "second")]}
+            for number in range(48)]  # fmt: skip
+    said = SAID * 3
+    outcomes = judged("longjudgebench", written(tmp_path / "ma.jsonl", rows), said)
+    turned = {A: B, B: A, TIE: TIE, NONE: NONE}
+    hits = [
+        answer == label
+        for label, (one, other) in zip([gold[number % 3] for number in range(48)], said, strict=True)
+        for answer in (one, turned[other])
+        if answer != NONE
+    ]
+    assert len(hits) == 72
+    found = figures("longjudgebench", outcomes)
+    assert found["readable_accuracy"] == pytest.approx(sum(hits) / len(hits))
+    assert found["refused"] == pytest.approx(1 / 4)
+    assert longjudgebench.left_out(outcomes, "default") == {"no readable verdict": 3}
+
+
 # every set
 
 
@@ -437,10 +480,7 @@ def test_a_judge_ranks_by_how_many_it_prefers_a_response_to(tmp_path: Path) -> N
     ("task", "rows"),
     [
         ("contextualjudgebench", [CONTEXT]),
-        ("reasoningjudgebench", [REASONED]),
-        ("codejudgebench", [CODE, REPAIR, UNIT]),
-        ("coderewardbench", [COMMIT]),
-        ("memrewardbench", [MEMORY]),
+        ("longjudgebench", [WRITING, REPORT]),
         ("longrewardbench", [PAIR, RANKING]),
     ],
 )
@@ -467,6 +507,11 @@ def test_a_run_whose_records_give_every_figure_again(task: str, rows: list[dict[
         ("codejudgebench", CODE | {"pos_input": "1"}, ": no `neg_input`; found .*; a CodeJudgeBench row has"),
         ("coderewardbench", COMMIT | {"aspect": None}, ", `aspect`: expected a text, got None"),
         ("coderewardbench", COMMIT | {"chosen": ["a"]}, r", `chosen`: expected a text, got \['a'\]"),
+        ("longjudgebench", WRITING | {"dataset": "mt"}, ", `dataset`: expected one of wp_bench, .*, got 'mt'"),
+        ("longjudgebench", WRITING | {"responses": "a"}, ", `responses`: expected a list of objects, got 'a'"),
+        ("longjudgebench", WRITING | {"responses": [{}]}, ", `responses`: expected two objects with the texts"),
+        ("longjudgebench", WRITING | {"ground_truth": {}}, ", `ground_truth`: expected `chosen` and `rejected` of"),
+        ("longjudgebench", REPORT | {"ground_truth": {}}, ", `ground_truth`: expected `preferred`, A, B or tie, got"),
         ("memrewardbench", MEMORY | {"ctx_length": "9k"}, ", `ctx_length`: expected one of 8k, .*, got '9k'"),
         ("memrewardbench", MEMORY | {"task": None}, ", `task`: expected a text, got None"),
         ("longrewardbench", PAIR | {"tasktype": "pair"}, ", `tasktype`: expected PairWise or BestOfN, got 'pair'"),
