@@ -22,6 +22,7 @@ from rmbench.types import Array, Candidate, Example, Message, Outcome
 
 PAIRS = ("wp_bench", "ma")
 NO_PAIRS = "a set of scores or of rankings, which is no pairs"
+AID = "a reference text or criteria, which stand in files of their own"
 _OTHERS = ("deepresearch_bench", "realdr", "verify_bench_hard", "surge")
 _EXPECTED = "a LongJudgeBench row has `dataset`, `id`, `instruction`, `responses`, `ground_truth` and `meta`"
 _RESPONSE = ("model", "content")
@@ -35,6 +36,8 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
 
 
 def _example(row: Row) -> Example:
+    if row.first(("dataset",)) is None and row.first(("reference", "criteria_text")):
+        raise row.no_example(AID)
     for field in ("dataset", "id", "instruction", "responses", "ground_truth"):
         row.need((field,), _EXPECTED)
     of = row.value["dataset"]

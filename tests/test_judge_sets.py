@@ -447,8 +447,8 @@ def test_a_pair_of_long_texts_is_labelled_by_models_or_by_place() -> None:
     for preferred, labels in (("A", [1, 0]), ("B", [0, 1]), ("tie", [0.5, 0.5])):
         report = read_one("longjudgebench", REPORT | {"ground_truth": {"preferred": preferred}})
         assert [one.label for one in report.candidates] == labels
-    reason = "a set of scores or of rankings, which is no pairs"
-    assert read("longjudgebench", WRITING | {"dataset": "surge"}) == LeftOut(reason)
+    assert read("longjudgebench", WRITING | {"dataset": "surge"}) == LeftOut(longjudgebench.NO_PAIRS)
+    assert read("longjudgebench", {"id": "1", "reference": "A text."}) == LeftOut(longjudgebench.AID)
 
 
 def test_verdicts_that_can_be_read_count_by_themselves(tmp_path: Path) -> None:
