@@ -87,9 +87,8 @@ def _language(row: Row) -> dict[str, str]:
     return {"language": language} if isinstance(language, str) and language else {}
 
 
-def _counts(outcomes: Sequence[Outcome], view: str) -> Array:
+def _counts(found: verdicts.Verdicts) -> Array:
     """How many verdicts of each outcome are the label and how many can be read [n, 2]; nan where none can."""
-    found = verdicts.verdicts(outcomes, view, null_is_wrong=True)
     hits = (found.said == found.gold[:, None]).sum(axis=1)
     readable = (found.said > verdicts.NO_VERDICT).sum(axis=1)
     counted = (found.counts & (readable > 0))[:, None]
@@ -98,7 +97,8 @@ def _counts(outcomes: Sequence[Outcome], view: str) -> Array:
 
 def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
     """The share of readable verdicts that are right, how many pairs are right in both orders, then any comparison's."""
-    counts, found = _counts(outcomes, view), verdicts.verdicts(outcomes, view, null_is_wrong=True)
+    found = verdicts.verdicts(outcomes, view, null_is_wrong=True)
+    counts = _counts(found)
     kind: Kind = "proportion" if np.nanmax(counts[:, 1], initial=0) <= 1 else "fraction"
     right = Statistic("readable_accuracy", counts, ratio, kind, title="Readable verdicts that are right",
                       unit="share of verdicts", better="higher",
@@ -109,7 +109,8 @@ def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
 
 def left_out(outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
     """How many pairs have no verdict that can be read."""
-    count = int(np.isnan(_counts(outcomes, view)[:, 0]).sum())
+    counts = _counts(verdicts.verdicts(outcomes, view, null_is_wrong=True))
+    count = int(np.isnan(counts[:, 0]).sum())
     return {"no readable verdict": count} if count else {}
 
 
