@@ -17,7 +17,7 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ def turns(text: str) -> list[dict[str, str]]:
 
 def solutions(data: Path) -> Iterator[Row]:
     """ProcessBench's solutions step by step, as PRMTrainer takes them; from the first wrong step on they are wrong."""
-    for row in json.loads((data / "processbench" / "gsm8k.json").read_text()):
+    files = (json.loads((data / "processbench" / f"{name}.json").read_text()) for name in ("gsm8k", "math"))
+    for row in chain.from_iterable(files):
         first = len(row["steps"]) if row["label"] < 0 else row["label"]
         labels = [at < first for at in range(len(row["steps"]))]
         yield {"prompt": row["problem"] + "\n", "completions": row["steps"], "labels": labels}
