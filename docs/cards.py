@@ -59,8 +59,8 @@ def _front(sets: Sequence[Mapping[str, Any]], audits: Sequence[Audited]) -> str:
     """The figures that a card names, each as it is counted."""
     rows = []
     for one, each in zip(sets, audits, strict=True):
-        figures = entry({name: each.counted[name] for name in one if one["data"] or name not in ("task", "data")})
-        rows.append(f"    - {figures}\n" if one["data"] else f"  bundled: {figures}\n")
+        line = entry({name: each.figures[name] for name in one if one["data"] or name not in ("task", "data")})
+        rows.append(f"    - {line}\n" if one["data"] else f"  bundled: {line}\n")
     return ("  reads:\n" if sets[0]["data"] else "") + "".join(rows)
 
 
@@ -72,12 +72,12 @@ def shared(cards: Sequence[str], folder: Path | None) -> dict[str, list[Finding]
         for one in stated(card)
     }
     data = {name: examples for name, (_, examples) in sets.items()}
-    found: dict[str, list[Finding]] = {card: [] for card in cards}
+    findings: dict[str, list[Finding]] = {card: [] for card in cards}
     for finding in [*audit_across(data), *near_duplicates(data)]:
         names = finding.where.split(" and ")
         for card in dict.fromkeys(sets[name][0] for name in names if len(names) == 2):
-            found[card].append(finding)
-    return found
+            findings[card].append(finding)
+    return findings
 
 
 def main(given: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rmbench.audit.examples import SubsetAudit, TaskAudit, audit_examples
-from rmbench.audit.findings import DETECTABLE, Finding
+from rmbench.audit.findings import DETECTABLE, Finding, counted
 from rmbench.audit.near import near_duplicates
 from rmbench.data.cards import counts
 from rmbench.data.dataset import Dataset
@@ -23,12 +23,16 @@ _WIDTH = 118
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """One set of a card: what is counted in it, how the command was called, and what that found."""
+    """One set of a card: what is counted in it, how the command was called, and what that found.
 
-    counted: Mapping[str, Any]
+    One that is not `readable` has scores without texts, of which an audit knows little.
+    """
+
+    figures: Mapping[str, Any]
     call: str
     audit: TaskAudit
     near: Sequence[Finding]
+    readable: bool
 
 
 def audited(task: Task, data: Dataset, path: str | None = None) -> Audited:
@@ -40,14 +44,15 @@ def audited(task: Task, data: Dataset, path: str | None = None) -> Audited:
         call,
         audit_examples(task.name, task, data),
         near_duplicates({task.name: data}),
+        task.subject == "policy" or any(one.text for example in data.examples for one in example.candidates),
     )
 
 
-def entry(counted: Mapping[str, Any]) -> str:
+def entry(figures: Mapping[str, Any]) -> str:
     """What is counted of one set as YAML, on one line or several; nothing of what is empty or has very many values."""
     import yaml
 
-    stated = {name: one for name, one in counted.items() if not isinstance(one, Mapping) or 0 < len(one) <= _MOST}
+    stated = {name: one for name, one in figures.items() if not isinstance(one, Mapping) or 0 < len(one) <= _MOST}
     text = yaml.safe_dump(stated, default_flow_style=True, sort_keys=False, width=_WIDTH - 8, allow_unicode=True)
     return re.sub(r"\n +", "\n       ", str(text).strip())
 
@@ -64,11 +69,13 @@ def block(sets: Sequence[Audited], across: Sequence[Finding] = ()) -> str:
 
 def _part(one: Audited) -> str:
     audit = one.audit
-    size = f"{audit.examples:,} examples, {audit.candidates:,} candidates, {audit.subsets[0].clusters:,} clusters"
+    sizes = {"example": audit.examples, "candidate": audit.candidates, "cluster": audit.subsets[0].clusters}
+    size = ", ".join(counted(size, what) for what, size in sizes.items())
     findings = [finding for finding in [*audit.findings, *one.near] if finding.kind != "rule"]
     kinds = {finding.kind for finding in findings}
     lines = [f"- {finding.kind}: {finding.told}" for finding in findings]
-    lines += [f"- none: {', '.join(none)}"] if (none := [kind for kind in _LOOKED_FOR if kind not in kinds]) else []
+    none = [kind for kind in _LOOKED_FOR if kind not in kinds]
+    lines += [f"- none: {', '.join(none)}"] if none and one.readable else []
     lines += [f"- {note}" for note in audit.notes]
     return "\n\n".join([f"`{one.call}`: {size}; headline `{audit.headline}`.", "\n".join(lines), _table(audit)])
 

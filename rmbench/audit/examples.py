@@ -24,6 +24,7 @@ _ENDS = tuple(".!?:;)]}>\"'`*|。！？”’…$")  # noqa: RUF001
 _AGREEMENTS = (0.7, 0.9)  # shares of examples that two models judge alike
 _POWER = 0.8
 _DRAWS = 200
+_SHARED = {"examples": "example", "prompts": "prompt", "responses to a prompt": "response to a prompt"}  # many, and one
 
 # Rules that read no text: what a response is worth to each, by its characters and its place
 RULES: Mapping[str, Callable[[int, int], float]] = {
@@ -108,24 +109,30 @@ def audit_examples(name: str, task: Task, data: Dataset) -> TaskAudit:
 
 def audit_across(tasks: Mapping[str, Dataset]) -> list[Finding]:
     """What tasks share, two by two: examples, prompts, responses to one prompt, and pairs labelled the other way."""
-    findings = []
-    for (one, ours), (other, theirs) in combinations(tasks.items(), 2):
-        where = f"{one} and {other}"
-        shared = {
-            "examples": _in_both(map(_responses_key, ours.examples), map(_responses_key, theirs.examples)),
-            "prompts": _in_both(map(_prompt_key, ours.examples), map(_prompt_key, theirs.examples)),
-            "responses to a prompt": _in_both(_answers(ours.examples), _answers(theirs.examples)),
+    keys: dict[str, dict[str, set[object]]] = {
+        name: {
+            "examples": {*map(_responses_key, data.examples)},
+            "prompts": {*map(_prompt_key, data.examples)},
+            "responses to a prompt": {*_answers(data.examples)},
         }
+        for name, data in tasks.items()
+    }
+    findings = []
+    for one, other in combinations(tasks, 2):
+        where = f"{one} and {other}"
+        shared = {what: len(ours & keys[other][what]) for what, ours in keys[one].items()}
         if any(shared.values()):
-            told = ", ".join(f"{count:,} {what}" for what, count in shared.items())
+            told = ", ".join(counted(count, _SHARED[what], what) for what, count in shared.items() if count)
             findings.append(Finding("shared", where, told, values=dict(shared)))
-        opposite = _opposite(
-            [*ours.examples, *theirs.examples], [one] * len(ours.examples) + [other] * len(theirs.examples)
-        )
+        opposite = _opposite_across(one, tasks[one].examples, other, tasks[other].examples) if shared["prompts"] else []
         if opposite:
             told = f"{counted(len(opposite), 'pair')} of responses labelled the other way round in the other"
             findings.append(Finding("opposite labels", where, told, examples=_ids(opposite)))
     return findings
+
+
+def _opposite_across(one: str, ours: Sequence[Example], other: str, theirs: Sequence[Example]) -> list[str]:
+    return _opposite([*ours, *theirs], [one] * len(ours) + [other] * len(theirs))
 
 
 def _copies(examples: Sequence[Example]) -> Iterator[Finding]:
@@ -438,10 +445,6 @@ def _answers(examples: Iterable[Example]) -> Iterator[object]:
         for one in example.candidates:
             if one.text:
                 yield prompt, one.text
-
-
-def _in_both(ours: Iterable[object], theirs: Iterable[object]) -> int:
-    return len(set(ours) & set(theirs))
 
 
 def _stated(values: Mapping[str, float | None]) -> dict[str, float]:

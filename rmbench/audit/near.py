@@ -43,7 +43,7 @@ def near_duplicates(tasks: Mapping[str, Dataset]) -> list[Finding]:
         Finding(
             "near duplicates",
             one if one == other else f"{one} and {other}",
-            f"{counted(len(alike), 'pair')} of prompts with {ALIKE:.0%} or more of their runs of {_WORDS} words in common",
+            f"{counted(len(alike), 'pair')} of prompts with {ALIKE:.0%} or more of runs of {_WORDS} words in common",
             values={"pairs": len(alike)},
             examples=tuple(f"{first} ~ {second}" for first, second in alike[:_SHOWN]),
         )

@@ -58,7 +58,7 @@ def _counts(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> di
 @click.option("--near", is_flag=True, help="Look for near duplicates too: prompts with other words here and there.")
 @click.option(
     "--card", "as_card", is_flag=True,
-    help="Print what the card of a task states of such data: a line of its `reads`, and the block of an audit with --near.",
+    help="Print what a card states of such data: a line of its `reads`, and the block of an audit with --near.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print all that was found as JSON and nothing else.")
 @debug_option
@@ -133,7 +133,8 @@ def _audit(tables: Sequence[TableAudit], loaded: Sequence[TaskData], *, near: bo
         click.echo(json.dumps(whole, indent=2, ensure_ascii=False))
     else:
         _print(tables, tasks, across)
-    return EXIT_FAILED if any(one.contradicts for one in (*tables, *tasks, *across)) else 0
+    audits: Sequence[TableAudit | TaskAudit | Finding] = [*tables, *tasks, *across]
+    return EXIT_FAILED if any(one.contradicts for one in audits) else 0
 
 
 def _print_cards(loaded: Sequence[TaskData], data: Mapping[str, str]) -> int:
@@ -141,7 +142,7 @@ def _print_cards(loaded: Sequence[TaskData], data: Mapping[str, str]) -> int:
 
     for one in loaded:
         each = audited(one.task, one.data, data.get(one.task.name))
-        click.echo(f"    - {entry(each.counted)}\n\n{block([each])}")
+        click.echo(f"    - {entry(each.figures)}\n\n{block([each])}")
     return 0
 
 

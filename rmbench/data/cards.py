@@ -54,7 +54,7 @@ def read_card(card: str, module: str | None = None) -> Card:
 def counts(data: Dataset) -> dict[str, Any]:
     """All that a card may state of a set: its size, what was left out of it, and of each facet the values.
 
-    `longer_wins` is the share of decided pairs whose better response is the longer, `wrong_steps` counts those in error.
+    `longer_wins` is the share of decided pairs whose better response is the longer; `clusters` are independent.
     """
     examples = data.examples
     candidates = [one for example in examples for one in example.candidates]
