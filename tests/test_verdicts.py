@@ -112,7 +112,7 @@ def test_both_shapes_of_hhh_are_one_example_and_a_dialogue_has_turns() -> None:
     dialogue = "Hi.\n\nAssistant: Hello.\n\nHuman: What now?"
     file = {"source": "honest", "chosen_instruction": written(dialogue, "good"),
             "rejected_instruction": written(dialogue, "bad")}  # fmt: skip
-    hub = {"input": dialogue, "targets": {"choices": ["good", "bad"], "labels": [1, 0]}}
+    hub = {"input": f"{dialogue}\n", "targets": {"choices": [" good", "bad"], "labels": [1, 0]}}
     one, other = read_one("hhh_alignment", file), read_one("hhh_alignment", hub)
     assert one.prompt == other.prompt
     assert [(turn.role, turn.text) for turn in one.prompt] == [
