@@ -59,7 +59,7 @@ lint: .venv/ready
 leaderboard: .venv/ready
 	$(BIN)/rmbench leaderboard build
 
-# what README and the docs show of the program itself
+# what README, the docs and the cards show of the program itself, and of data
 docs: .venv/ready
 	$(BIN)/python docs/metrics.py
 	$(BIN)/python docs/picture.py
