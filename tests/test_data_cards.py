@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 from pathlib import Path
 from typing import Any
@@ -116,3 +117,24 @@ def test_the_command_prints_what_a_card_states(tmp_path: Path, capsys: pytest.Ca
         "task": "preference", "data": str(rows), "examples": 1, "candidates": 2, "clusters": 1, "longer_wins": 1.0
     }  # fmt: skip
     assert f"`rmbench audit preference --data preference={rows} --card`: 1 example, 2 candidates, 1 cluster;" in block
+
+
+SAID = {
+    "size": r"\d",
+    "licence": r"licen[cs]e|apache|\bMIT\b|BSD|CC BY|ODC",
+    "source and revision": r"@[0-9a-f]{7}",
+    "fields": r"\bfields\b|`question`",
+    "labels": r"\blabel",
+    "known errors": r"known errors",
+    "contamination": r"contamination",
+    "annotators' ceiling": r"ceiling",
+    "use": r"how rmbench uses|how it is read",
+    "what a score does not say": r"score does not say",
+    "citation": r"arXiv|citation",
+}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in card_names() if "source" in read_card(name).front))
+def test_a_card_of_a_benchmark_says_all_that_a_reader_has_to_know(name: str) -> None:
+    body = read_card(name).body.partition(audit_card.BEGIN)[0]
+    assert [what for what, words in SAID.items() if not re.search(words, body, re.I)] == []
