@@ -110,7 +110,7 @@ def test_a_block_has_findings_and_what_was_looked_for_in_vain() -> None:
 def test_the_command_prints_what_a_card_states(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "p", "chosen": "longer", "rejected": "no"}\n')
-    assert main(["audit", "preference", "--data", f"preference={rows}", "--card"]) == 0
+    assert main(["audit", "preference", "--data", f"mine=preference:{rows}", "--card"]) == 0
     entry, block = capsys.readouterr().out.split("\n\n", 1)
     (stated,) = yaml.safe_load(entry)
     assert stated == {

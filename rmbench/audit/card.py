@@ -59,12 +59,15 @@ def entry(figures: Mapping[str, Any]) -> str:
 
 def block(sets: Sequence[Audited], across: Sequence[Finding] = ()) -> str:
     """The audit of the sets of a card, as Markdown between two comments; `across` is what they share with others."""
-    legend = f"Detectable: {DETECTABLE}."
-    if any(one.rules for each in sets for one in each.audit.subsets):
-        legend = f"Always: the headline of the rule, or the figure named; * above chance. {legend}"
+    subsets = [one for each in sets for one in each.audit.subsets]
+    legend = ["Always: the headline of the rule, or the figure named; * above chance."] * any(
+        one.rules for one in subsets
+    )
+    if any(least is not None for one in subsets for least in one.detectable.values()):
+        legend.append(f"Detectable: {DETECTABLE}.")
     shared = "\n".join(f"- across {finding.where}: {finding.told}" for finding in across)
-    parts = ["## Audit", *(_part(one) for one in sets), *([shared] if shared else []), legend]
-    return "\n\n".join([BEGIN, *parts, END])
+    parts = [BEGIN, "## Audit", *(_part(one) for one in sets), shared, " ".join(legend), END]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _part(one: Audited) -> str:

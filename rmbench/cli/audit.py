@@ -86,8 +86,8 @@ def command(
     from rmbench.runs.loading import load_tasks
 
     files, named = _parted(subjects)
-    _refuse(files, named, of_tables=bool(definitions or benchmark or n or pairs), as_card=as_card,
-            of_tasks=bool(data or columns or skip_bad_rows or near or as_card))  # fmt: skip
+    of_tables, of_tasks = bool(definitions or benchmark or n or pairs), bool(data or columns or skip_bad_rows or near)
+    _refuse(files, named, of_tables=of_tables, of_tasks=of_tasks or as_card, as_card=as_card, as_json=as_json)
     tables = [
         one for file in files for one in audit_table(Path(file), own=definitions, benchmark=benchmark, n=n, pairs=pairs)
     ]
@@ -107,14 +107,18 @@ def _parted(subjects: Sequence[str]) -> tuple[list[str], list[str]]:
     return files, named
 
 
-def _refuse(files: Sequence[str], named: Sequence[str], *, of_tables: bool, of_tasks: bool, as_card: bool) -> None:
-    """Raises UsageError for options of which there is no subject."""
+def _refuse(
+    files: Sequence[str], named: Sequence[str], *, of_tables: bool, of_tasks: bool, as_card: bool, as_json: bool
+) -> None:
+    """Raises UsageError for options that have no subject, or that exclude one another."""
     from rmbench.errors import UsageError
 
     if of_tables and not files:
         raise UsageError("--definitions, --benchmark, --n and --pair are for CSV files")
     if (of_tasks and not named) or (as_card and files):
         raise UsageError("--data, --columns, --skip-bad-rows, --near and --card are for tasks")
+    if as_card and as_json:
+        raise UsageError("--card prints Markdown and --json JSON; give one of them")
 
 
 def _audit(tables: Sequence[TableAudit], loaded: Sequence[TaskData], *, near: bool, as_json: bool) -> int:
@@ -141,7 +145,8 @@ def _print_cards(loaded: Sequence[TaskData], data: Mapping[str, str]) -> int:
     from rmbench.audit.card import audited, block, entry
 
     for one in loaded:
-        each = audited(one.task, one.data, data.get(one.task.name))
+        path = data.get(one.name)
+        each = audited(one.task, one.data, path and path.removeprefix(f"{one.task.name}:"))
         click.echo(f"    - {entry(each.figures)}\n\n{block([each])}")
     return 0
 
