@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -122,6 +123,23 @@ def test_both_shapes_of_hhh_are_one_example_and_a_dialogue_has_turns() -> None:
     ]
     assert [(c.text, c.label) for c in one.candidates] == [(c.text, c.label) for c in other.candidates]
     assert (one.facets, [c.text for c in one.criteria]) == ({"subset": "honest"}, ["R"])
+
+
+def test_every_row_of_hhh_comes_apart_as_its_authors_take_it_apart(rmbench_data: Path) -> None:
+    """prometheus-eval/prometheus-eval@dcfb442:eval/utils.py `extract_sections`: what stands behind each ### heading."""
+    headings = ("The instruction to evaluate:\n", "Response to evaluate:\n", "Score Rubrics:\n")
+    file = rmbench_data / "prometheus_eval" / "hhh_alignment_eval.json"
+    rows, examples = json.loads(file.read_text()), rmbench.load_task("hhh_alignment").load(file).examples
+    for row, example in zip(rows, examples, strict=True):
+        sides = [
+            [part.partition(one)[2].strip() for one in headings for part in row[name].split("###") if one in part]
+            for name in ("chosen_instruction", "rejected_instruction")
+        ]
+        assert [one.text for one in example.candidates] == [response for _, response, _ in sides]
+        assert [one.text for one in example.criteria] == [sides[0][2]]
+        told = "".join(turn.text for turn in example.prompt)
+        assert re.sub(r"\s|Human:|Assistant:", "", sides[0][0]) == re.sub(r"\s|Human:|Assistant:", "", told)
+    assert len(examples) == 221
 
 
 def test_a_tie_of_annotators_is_a_class_and_three_opinions_are_none() -> None:
