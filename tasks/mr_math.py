@@ -72,8 +72,8 @@ def _rated(row: Row, count: int) -> tuple[int, ...]:
 
 
 def statistics(outcomes: Sequence[Outcome], view: str, sort: str) -> list[Statistic]:
-    """Macro F1 and AUC of solutions and of steps, for one sort of error: by the reward, but redundant steps by how
-    little redundant each is, of a model that says so."""
+    """Macro F1 and AUC of solutions and of steps, and where the first wrong one stands, for one sort of error: by the
+    reward, but redundant steps by how little redundant each is, of a model that says so."""
     cut = _INVALID_CUT
     if sort == REDUNDANT and any(REDUNDANCY in one.step_heads for one in outcomes):
         outcomes, cut = [_turned(one, view) for one in outcomes], _REDUNDANT_CUT
@@ -81,7 +81,8 @@ def statistics(outcomes: Sequence[Outcome], view: str, sort: str) -> list[Statis
     named = {one.name: one for one in steps.statistics(outcomes, view, fitted, verdicts=False)}
     halves: list[Part] = [(1.0, {}, of_rows(named[name], outcomes)) for name in ("step_f1_right", "step_f1_wrong")]
     of_steps = macro("step_f1_macro", halves, title="F1 of steps, mean over right and wrong")(outcomes, view, fitted)
-    figures = [named["solution_f1_macro"], of_steps, named["solution_auc"], named["step_auc"]]
+    others = ("solution_auc", "step_auc", "first_error_rank", "first_error_percentile")
+    figures = [named["solution_f1_macro"], of_steps, *(named[name] for name in others)]
     return [replace(one, name=f"{sort}_{one.name}", title=f"{one.title}, {sort} steps") for one in figures]
 
 
@@ -110,7 +111,7 @@ class Reasoning:
         return None
 
     def statistics(self, outcomes: Sequence[Outcome], view: str, fitted: Json) -> list[Statistic]:
-        """Four figures of each sort of error."""
+        """Six figures of each sort of error."""
         figures = []
         for sort in self.sorts:
             mine = [outcome if outcome.facets.get("errors", self.sorts[0]) == sort else replace(outcome, step_labels=())

@@ -134,6 +134,7 @@ def test_the_average_is_that_of_the_four_subsets_by_the_threshold_of_gsm8k(tmp_p
         assert found[f"first_error_f1{ending}"] == pytest.approx(f1_by_loop(every, given, at))
     math = [one for one in outcomes if one.facets["subset"] == "math"]
     alone = figures(processbench.TASK, math, fitted)
+    assert {"step_auc", "first_error_rank", "first_error_percentile"} <= set(alone)
     assert alone["first_error_f1"] == pytest.approx(f1_by_loop(files["math"], given, cut))
     assert np.isnan(alone["average_f1"])
 
@@ -236,6 +237,25 @@ def test_prm_score_is_that_of_a_plain_loop(
         assert figures(prmbench.TASK, mine)["prm_score"] == pytest.approx(score)
 
 
+def test_prmbench_also_goes_by_reward_without_a_threshold(tmp_path: Path) -> None:
+    data = prmbench.TASK.load(written(tmp_path / "rows.jsonl", prmbench_rows()))
+    given = rewards(data, ["redundancy"])
+    pairs: list[tuple[bool, float]] = []
+    ranks = []
+    for example in data.examples:
+        labels, scores = example.candidates[0].step_labels or (), list(given[example.id][0])
+        if example.facets["subset"] == "correct":
+            continue
+        pairs += [(label == 1, score) for label, score in zip(labels, scores, strict=True)]
+        if -1 in labels:
+            own = scores[labels.index(-1)]
+            ranks.append(np.mean([place for place, score in enumerate(sorted(scores), 1) if score == own]))
+    found = figures(prmbench.TASK, outcomes_of(prmbench.TASK, data, given))
+    assert found["step_auc"] == pytest.approx(roc_auc_score(*zip(*pairs, strict=True)))
+    assert found["first_error_rank"] == pytest.approx(np.mean(ranks))
+    assert found["first_error_percentile"] < 0.5
+
+
 def test_solutions_without_an_error_are_asked_and_do_not_count() -> None:
     rows = [row for row in prmbench_rows() if row["classification"] in ("redundency", "multi_solutions")]
     examples = list(prmbench.TASK.read(Row(row, "x.jsonl", 1) for row in [*rows, rows[0]]))
@@ -300,6 +320,20 @@ def mr_math_rows() -> list[dict[str, Any]]:
         for number, rating in enumerate(([1, 1], [1, 0], [0, 1]))
     ]
     return [*invalid, *redundant]
+
+
+def test_the_first_wrong_step_stands_among_steps_and_not_among_their_parts(rmbench_data: Path) -> None:
+    data = mr_math.TASK.load(rmbench_data / "reasoneval" / "dataset" / "mr-math_invalid_errors.json")
+    given, percentiles = rewards_of_parts(data, ()), []
+    for example in data.examples:
+        (candidate,) = example.candidates
+        labels, parts = candidate.step_labels or (), iter(given[example.id][0])
+        scores = [min(next(parts) for _ in range(count)) for count in candidate.tags["sub_steps"]]
+        if -1 in labels and len(labels) > 1:
+            own = scores[labels.index(-1)]
+            percentiles.append(sum(one < own for one in scores) / (len(scores) - 1))
+    found = figures(mr_math.TASK, outcomes_of(mr_math.TASK, data, given))
+    assert found["invalid_first_error_percentile"] == pytest.approx(np.mean(percentiles))
 
 
 # MR-GSM8K

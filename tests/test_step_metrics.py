@@ -18,7 +18,7 @@ from rmbench.data.files import Row
 from rmbench.errors import DataError
 from rmbench.kinds.steps import Steps, until_first_error
 from rmbench.metrics import steps, threshold
-from rmbench.metrics.interval import estimate
+from rmbench.metrics.interval import estimate, whole_value
 from rmbench.metrics.steps import Errors
 from rmbench.types import Array, Candidate, Example, Json, Message, Outcome, Request, Response, Reward, ToolCall, View
 
@@ -118,6 +118,82 @@ def test_solutions_against_scikit_learn() -> None:
     found = values(outcomes, {"threshold": 0.4})
     assert found["solution_f1_macro"] == pytest.approx(f1_score(right, least >= 0.4, average="macro"))
     assert found["solution_auc"] == pytest.approx(roc_auc_score(right, least))
+
+
+def places_by_loop(outcomes: Sequence[Outcome]) -> tuple[list[float], list[float]]:
+    """Of each first wrong step its place and its percentile, from the steps of its solution in the order of reward."""
+    ranks, percentiles = [], []
+    for one in outcomes:
+        for labels, scores in zip(one.step_labels, one.views["min"].steps or (), strict=True):
+            if -1 not in labels:
+                continue
+            in_order, own = sorted(scores.tolist()), scores[labels.tolist().index(-1)]
+            places = [place for place, score in enumerate(in_order, 1) if score == own]
+            ranks.append(float(np.mean(places)))
+            if len(scores) > 1:
+                percentiles.append((ranks[-1] - 1) / (len(scores) - 1))
+    return ranks, percentiles
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_place_of_the_first_wrong_step_against_a_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = [[int(label) for label in one.step_labels[0]] for one in random_outcomes(rng)]
+    outcomes = [outcome(of, rng.integers(0, 4, len(of)).tolist(), f"e{i}") for i, of in enumerate(labels)]
+    ranks, percentiles = places_by_loop(outcomes)
+    assert len(set(ranks)) > 4
+    assert len(percentiles) < len(ranks) < len(outcomes)
+    found = values(outcomes, None)
+    assert found["first_error_rank"] == pytest.approx(np.mean(ranks))
+    assert found["first_error_percentile"] == pytest.approx(np.mean(percentiles))
+
+
+def test_an_example_of_several_solutions_has_the_places_of_all_of_them() -> None:
+    labels, scores = [(1, -1, 0), (1, 1), (-1, 0)], [(0.5, 0.2, 0.1), (0.4, 0.6), (0.7, 0.7)]
+    view = View(np.zeros(3), None, ["ok"] * 3, steps=[np.array(one) for one in scores])
+    one = Outcome("e", {}, "e", np.array([0.0, 1.0, 0.0]), {"min": view}, step_labels=[np.array(of) for of in labels])
+    ranks, percentiles = places_by_loop([one])
+    assert (ranks, percentiles) == ([2, 1.5], [0.5, 0.5])
+    found = values([one], None)
+    assert (found["first_error_rank"], found["first_error_percentile"]) == (1.75, 0.5)
+
+
+def test_what_goes_by_reward_needs_no_threshold_and_heeds_no_verdict() -> None:
+    outcomes = [outcome((1, -1, 0), (0.9, 0.3, 0.1), "a", verdicts=(1, 1, 1)), outcome((1, 1), (0.6, 0.7), "b")]
+    found = {one.name: one for one in estimate(steps.by_reward(outcomes, "min"), "ab")}
+    assert {name: one.value for name, one in found.items()} == {
+        "step_auc": 1,
+        "first_error_rank": 2,
+        "first_error_percentile": 0.5,
+    }
+    assert [one.n for one in found.values()] == [2, 1, 1]
+    assert {name: values(outcomes, None)[name] for name in found} == {name: one.value for name, one in found.items()}
+
+
+def problems(rng: np.random.Generator, count: int) -> list[Outcome]:
+    """Two solutions a problem, alike in how long and how hard they are, most with an error that is seen in part."""
+    outcomes = []
+    for problem in range(count):
+        length, hard = int(rng.integers(2, 7)), rng.normal(0, 0.5)
+        for _ in range(2):
+            labels = until_first_error(length, int(rng.integers(length)) if rng.random() < 0.8 else None)
+            scores = rng.normal(hard, 1, length) + (1 + hard) * np.array(labels)
+            outcomes.append(replace(outcome(labels, scores.tolist()), cluster=str(problem)))
+    return outcomes
+
+
+def test_the_intervals_of_what_goes_by_reward_cover_the_truth() -> None:
+    rng, repeats = np.random.default_rng(11), 100
+    truth = {one.name: whole_value(one, np.arange(6000)) for one in steps.by_reward(problems(rng, 3000), "min")}
+    held: Counter[str] = Counter()
+    for repeat in range(repeats):
+        outcomes = problems(rng, 40)
+        made = steps.by_reward(outcomes, "min")
+        for one in estimate(made, [each.cluster for each in outcomes], draws=200, seed=repeat):
+            held[one.name] += one.ci_low <= truth[one.name] <= one.ci_high
+    least = repeats * 0.95 - 3 * math.sqrt(repeats * 0.05 * 0.95)  # at least 95 % but for chance
+    assert set(held) == {"step_auc", "first_error_rank", "first_error_percentile"}
+    assert min(held.values()) >= least, held
 
 
 def test_a_model_s_own_verdicts_need_no_threshold() -> None:
