@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from rmbench.data.conversation import attempt
 from rmbench.data.dataset import LeftOut
@@ -105,6 +106,7 @@ class Reasoning:
     name: str = "reasoning"
     headline: str = f"{INVALID}_solution_f1_macro"
     uncalibrated: str | None = None
+    steps_alone: ClassVar[bool] = True
 
     def fit(self, outcomes: Sequence[Outcome], view: str) -> Json:
         """None: thresholds are given."""

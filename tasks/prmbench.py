@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import nextafter
+from typing import ClassVar
 
 import numpy as np
 
@@ -157,6 +158,7 @@ class PrmScore:
     name: str = "prm_score"
     headline: str = "prm_score"
     uncalibrated: str | None = None
+    steps_alone: ClassVar[bool] = True
 
     def fit(self, outcomes: Sequence[Outcome], view: str) -> Json:
         """None: thresholds are given."""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from rmbench.data.files import Row
 from rmbench.errors import DataError
 from rmbench.kinds.steps import Steps, until_first_error
 from rmbench.metrics import steps, threshold
-from rmbench.metrics.interval import estimate, whole_value
+from rmbench.metrics.aggregate import VIEWS
+from rmbench.metrics.interval import Statistic, estimate, whole_value
 from rmbench.metrics.steps import Errors
+from rmbench.results.figures import bootstrap, figures
 from rmbench.types import Array, Candidate, Example, Json, Message, Outcome, Request, Response, Reward, ToolCall, View
 
 
@@ -184,12 +187,12 @@ def problems(rng: np.random.Generator, count: int) -> list[Outcome]:
 
 def test_the_intervals_of_what_goes_by_reward_cover_the_truth() -> None:
     rng, repeats = np.random.default_rng(11), 100
-    truth = {one.name: whole_value(one, np.arange(6000)) for one in steps.by_reward(problems(rng, 3000), "min")}
+    truth = {one.name: whole_value(one, np.arange(4000)) for one in steps.by_reward(problems(rng, 2000), "min")}
     held: Counter[str] = Counter()
     for repeat in range(repeats):
         outcomes = problems(rng, 40)
         made = steps.by_reward(outcomes, "min")
-        for one in estimate(made, [each.cluster for each in outcomes], draws=200, seed=repeat):
+        for one in estimate(made, [each.cluster for each in outcomes], draws=100, seed=repeat):
             held[one.name] += one.ci_low <= truth[one.name] <= one.ci_high
     least = repeats * 0.95 - 3 * math.sqrt(repeats * 0.05 * 0.95)  # at least 95 % but for chance
     assert set(held) == {"step_auc", "first_error_rank", "first_error_percentile"}
@@ -243,6 +246,63 @@ def test_intervals_draw_whole_clusters() -> None:
     made = steps.statistics(outcomes, "min", {"threshold": 0.4})
     for one in estimate(made, [each.cluster for each in outcomes]):
         assert one.ci_low < one.value < one.ci_high, one.name
+
+
+# views
+
+
+class Anew(Errors):
+    """Measures each view anew, and counts how often it measures."""
+
+    steps_alone: ClassVar[bool] = False
+    times: ClassVar[Counter[str]] = Counter()
+
+    def statistics(self, outcomes: Sequence[Outcome], view: str, fitted: Json) -> list[Statistic]:
+        self.times[view] += 1
+        return super().statistics(outcomes, view, fitted)
+
+
+class Once(Anew):
+    """The same, of steps alone."""
+
+    steps_alone: ClassVar[bool] = True
+    times: ClassVar[Counter[str]] = Counter()
+
+
+def outcomes_with_heads(n: int = 40) -> list[Outcome]:
+    """Solutions in two subsets with rewards of steps by two heads, and a reward of its own for most of them."""
+    rng, outcomes = np.random.default_rng(7), []
+    for i, of in enumerate(random_outcomes(rng, n)):
+        labels = tuple(int(label) for label in of.step_labels[0])
+        candidate = Candidate(Response("x" * len(labels), ["x"] * len(labels)), -1 not in labels, step_labels=labels)
+        example = Example(f"e{i}", (Message("user", "?"),), (candidate,), facets={"subset": "ab"[i % 2]})
+        own, head = (np.round(rng.random(len(labels)), 1).tolist() for _ in range(2))
+        reward = Reward((math.nan if i % 5 == 0 else 0.5,), steps=tuple(own), step_heads={"other": tuple(head)})
+        declared = task(example)
+        outcomes.append(declared.outcome(example, declared.questions(example, frozenset({"steps"}), "data"), [reward]))
+    return outcomes
+
+
+def test_views_of_the_same_steps_are_measured_once_and_have_what_each_would_have_had() -> None:
+    outcomes, drawn = outcomes_with_heads(), bootstrap(0).model_copy(update={"draws": 50})
+    once, anew = (figures(task(measure=measure), outcomes, drawn).fields for measure in (Once(), Anew()))
+    assert once == anew
+    assert [*once["ties"]] == [*VIEWS, *(f"other/{view}" for view in VIEWS), "default"]
+    of_view = {view: {one.name: one.value for one in once["metrics"] if (one.view, one.subset) == (view, "all")}
+               for view in ("default", "prod", "min", "other/min")}  # fmt: skip
+    assert of_view["prod"] == of_view["min"]
+    assert len({one["step_auc"] for one in of_view.values()}) == 3, "not all have a reward of their own"
+    assert Once.times == dict.fromkeys(("prod", "default", "other/prod"), 3)
+    assert Anew.times == dict.fromkeys(once["ties"], 3)
+
+
+def test_a_view_with_a_threshold_of_its_own_is_measured_by_that() -> None:
+    outcomes = [one for one in outcomes_with_heads() if "default" in one.views]
+    stated = {"max": {"threshold": 0.9}}
+    found = figures(task(measure=Errors(at=0.5)), outcomes, bootstrap(0), fitted=stated).fields["metrics"]
+    of_view = {one.view: one.value for one in found if (one.name, one.subset) == ("first_error_f1", "all")}
+    assert of_view["max"] == first_error_f1(outcomes, 0.9) != of_view["min"] == first_error_f1(outcomes, 0.5)
+    assert of_view["prod"] == of_view["default"] == of_view["min"]
 
 
 # the kind

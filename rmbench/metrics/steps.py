@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -78,6 +78,7 @@ class Errors:
     at: float | None = None
     verdicts: bool = True
     uncalibrated: str | None = None
+    steps_alone: ClassVar[bool] = True
 
     def fit(self, outcomes: Sequence[Outcome], view: str) -> Json:
         """The threshold, None where the model's own verdicts stand instead, or nothing can be chosen."""
