@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from rmbench.data.conversation import attempt
 from rmbench.data.dataset import LeftOut
@@ -17,8 +18,9 @@ from rmbench.types import Candidate, Example, Json, Message, Outcome, Response
 INVALID, REDUNDANT = "invalid", "redundant"
 REDUNDANCY = "redundancy"
 _INVALID_CUT, _REDUNDANT_CUT = 0.5, -0.15
-_STEPS, _FIRST, _RATING = "model_output_step_format", "model_output_solution_first_error_step", "rating"
-_EXPECTED = f"a row of MR-MATH has `question`, `{_STEPS}` and `{_FIRST}`, or `{_RATING}` (1, or 0 for a redundant step)"
+FIRST = "model_output_solution_first_error_step"
+_STEPS, _RATING, _CORRECTNESS = "model_output_step_format", "rating", "model_output_solution_correctness"
+_EXPECTED = f"a row of MR-MATH has `question`, `{_STEPS}` and `{FIRST}`, or `{_RATING}` (1, or 0 for a redundant step)"
 
 
 def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
@@ -30,11 +32,11 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
 def _example(row: Row) -> Example:
     for field in ("question", _STEPS):
         row.need((field,), _EXPECTED)
-    sort = INVALID if row.need((_FIRST, _RATING), _EXPECTED) == _FIRST else REDUNDANT
+    sort = INVALID if row.need((FIRST, _RATING), _EXPECTED) == FIRST else REDUNDANT
     parts = row.value[_STEPS]
     if not isinstance(parts, list) or not parts or not all(map(_is_step, parts)):
         raise row.error(f"expected a list of steps, each a list of texts, got {shown(parts)}", _STEPS)
-    labels = _until(row, len(parts)) if sort == INVALID else _rated(row, len(parts))
+    labels = until_first(row, len(parts)) if sort == INVALID else _rated(row, len(parts))
     shown_as = [part for step in parts for part in step]
     text = row.value.get("model_output") or "\n".join(shown_as)
     tags = {"sub_steps": [len(step) for step in parts]}
@@ -47,12 +49,19 @@ def _is_step(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(part, str) for part in value)
 
 
-def _until(row: Row, count: int) -> tuple[int, ...]:
-    first = row.value[_FIRST]
-    if first == "N/A":
+def until_first(row: Row, count: int) -> tuple[int, ...]:
+    """The labels of so many steps of a row: the solution is right where it is said to be, else up to the first error.
+
+    Where nothing is said of the solution it is right without a first error. Raises DataError.
+    """
+    first, said = row.value[FIRST], row.value.get(_CORRECTNESS)
+    if said not in ("correct", "wrong", None):
+        raise row.error(f"expected 'correct' or 'wrong', got {shown(said)}", _CORRECTNESS)
+    if said == "correct" or (said is None and first == "N/A"):
         return until_first_error(count, None)
-    if not str(first).isdigit() or not 1 <= int(first) <= count:
-        raise row.error(f"expected 'N/A' or the number of one of {count} steps, got {shown(first)}", _FIRST)
+    if not str(first).isdecimal() or not 1 <= int(first) <= count:
+        no_error = "" if said else "'N/A' or "
+        raise row.error(f"expected {no_error}the number of one of {count} steps, got {shown(first)}", FIRST)
     return until_first_error(count, int(first) - 1)
 
 
@@ -64,8 +73,8 @@ def _rated(row: Row, count: int) -> tuple[int, ...]:
 
 
 def statistics(outcomes: Sequence[Outcome], view: str, sort: str) -> list[Statistic]:
-    """Macro F1 and AUC of solutions and of steps, for one sort of error: by the reward, but redundant steps by how
-    little redundant each is, of a model that says so."""
+    """Macro F1 and AUC of solutions and of steps, and where the first wrong one stands, for one sort of error: by the
+    reward, but redundant steps by how little redundant each is, of a model that says so."""
     cut = _INVALID_CUT
     if sort == REDUNDANT and any(REDUNDANCY in one.step_heads for one in outcomes):
         outcomes, cut = [_turned(one, view) for one in outcomes], _REDUNDANT_CUT
@@ -73,7 +82,8 @@ def statistics(outcomes: Sequence[Outcome], view: str, sort: str) -> list[Statis
     named = {one.name: one for one in steps.statistics(outcomes, view, fitted, verdicts=False)}
     halves: list[Part] = [(1.0, {}, of_rows(named[name], outcomes)) for name in ("step_f1_right", "step_f1_wrong")]
     of_steps = macro("step_f1_macro", halves, title="F1 of steps, mean over right and wrong")(outcomes, view, fitted)
-    figures = [named["solution_f1_macro"], of_steps, named["solution_auc"], named["step_auc"]]
+    others = ("solution_auc", "step_auc", "first_error_rank", "first_error_percentile")
+    figures = [named["solution_f1_macro"], of_steps, *(named[name] for name in others)]
     return [replace(one, name=f"{sort}_{one.name}", title=f"{one.title}, {sort} steps") for one in figures]
 
 
@@ -86,21 +96,27 @@ def _turned(outcome: Outcome, view: str) -> Outcome:
 
 @dataclass(frozen=True)
 class Reasoning:
-    """Macro F1 and AUC of solutions and steps: of invalid steps by their reward, of redundant ones by that head."""
+    """Macro F1 and AUC of solutions and steps: of invalid steps by their reward, of redundant ones by that head.
 
+    `sorts` are the sorts of error that a set has; which one an outcome is about is its facet `errors`, the first of
+    them without it.
+    """
+
+    sorts: tuple[str, ...] = (INVALID, REDUNDANT)
     name: str = "reasoning"
     headline: str = f"{INVALID}_solution_f1_macro"
     uncalibrated: str | None = None
+    steps_alone: ClassVar[bool] = True
 
     def fit(self, outcomes: Sequence[Outcome], view: str) -> Json:
         """None: thresholds are given."""
         return None
 
     def statistics(self, outcomes: Sequence[Outcome], view: str, fitted: Json) -> list[Statistic]:
-        """Four figures of each sort of error that is there."""
+        """Six figures of each sort of error."""
         figures = []
-        for sort in (INVALID, REDUNDANT):
-            mine = [outcome if outcome.facets.get("errors") == sort else replace(outcome, step_labels=())
+        for sort in self.sorts:
+            mine = [outcome if outcome.facets.get("errors", self.sorts[0]) == sort else replace(outcome, step_labels=())
                     for outcome in outcomes]  # fmt: skip
             figures += statistics(mine, view, sort)
         return figures

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import nextafter
+from typing import ClassVar
 
 import numpy as np
 
@@ -99,6 +100,11 @@ def counts(outcomes: Sequence[Outcome], view: str) -> Array:
     return sums
 
 
+def _modified(outcome: Outcome) -> Outcome:
+    """The outcome, without labels where no error was put into the solution, which then does not count."""
+    return replace(outcome, step_labels=()) if outcome.facets.get("subset") == CORRECT else outcome
+
+
 def _says_redundant(outcome: Outcome, view: str) -> bool:
     return outcome.facets.get("subset") in REDUNDANT and REDUNDANCY in outcome.step_heads and view in outcome.views
 
@@ -144,11 +150,15 @@ def _sections(outcomes: Sequence[Outcome], sums: Array) -> Iterator[Make]:
 
 @dataclass(frozen=True)
 class PrmScore:
-    """PRMScore of all steps together, of the kinds of error by their facet, and its means over three sections."""
+    """PRMScore of all steps together, of the kinds of error by their facet, and its means over three sections.
+
+    Beside it, by the reward alone as redundancy is on another scale, the AUC of steps and the place of the first wrong.
+    """
 
     name: str = "prm_score"
     headline: str = "prm_score"
     uncalibrated: str | None = None
+    steps_alone: ClassVar[bool] = True
 
     def fit(self, outcomes: Sequence[Outcome], view: str) -> Json:
         """None: thresholds are given."""
@@ -174,6 +184,7 @@ class PrmScore:
             _share(sums, "right_step_accuracy", "Right steps passed", [0], [0, 2]),
             _share(sums, "wrong_step_accuracy", "Wrong steps caught", [3], [1, 3]),
             _share(sums, "first_error_accuracy", "First wrong step caught", [4], [5]),
+            *steps.by_reward([_modified(one) for one in outcomes], view),
         ]
 
     def left_out(self, outcomes: Sequence[Outcome], view: str) -> dict[str, int]:

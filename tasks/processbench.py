@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from rmbench.data.conversation import attempt
 from rmbench.data.dataset import LeftOut
@@ -53,6 +53,7 @@ class FirstErrors:
     name: str = "first_errors"
     headline: str = "average_f1"
     uncalibrated: str | None = None
+    steps_alone: ClassVar[bool] = True
 
     def fit(self, outcomes: Sequence[Outcome], view: str) -> Json:
         """Of each rule the threshold that it chooses."""

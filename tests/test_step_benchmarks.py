@@ -1,4 +1,4 @@
-"""ProcessBench, PRMBench and MR-MATH: their files, and their figures against plain loops and published ones."""
+"""ProcessBench, PRMBench, MR-MATH and MR-GSM8K: their files; their figures against plain loops and published ones."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 import rmbench
 from rmbench.data.cards import read_card
@@ -19,7 +20,7 @@ from rmbench.errors import DataError
 from rmbench.kinds.steps import Steps
 from rmbench.metrics.interval import estimate
 from rmbench.results.verify import verify
-from rmbench.tasks import mr_math, prmbench, processbench
+from rmbench.tasks import mr_gsm8k, mr_math, prmbench, processbench
 from rmbench.types import Outcome, Reward
 
 Given = Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]]  # by example: rewards of steps, and heads
@@ -133,6 +134,7 @@ def test_the_average_is_that_of_the_four_subsets_by_the_threshold_of_gsm8k(tmp_p
         assert found[f"first_error_f1{ending}"] == pytest.approx(f1_by_loop(every, given, at))
     math = [one for one in outcomes if one.facets["subset"] == "math"]
     alone = figures(processbench.TASK, math, fitted)
+    assert {"step_auc", "first_error_rank", "first_error_percentile"} <= set(alone)
     assert alone["first_error_f1"] == pytest.approx(f1_by_loop(files["math"], given, cut))
     assert np.isnan(alone["average_f1"])
 
@@ -235,6 +237,25 @@ def test_prm_score_is_that_of_a_plain_loop(
         assert figures(prmbench.TASK, mine)["prm_score"] == pytest.approx(score)
 
 
+def test_prmbench_also_goes_by_reward_without_a_threshold(tmp_path: Path) -> None:
+    data = prmbench.TASK.load(written(tmp_path / "rows.jsonl", prmbench_rows()))
+    given = rewards(data, ["redundancy"])
+    pairs: list[tuple[bool, float]] = []
+    ranks = []
+    for example in data.examples:
+        labels, scores = example.candidates[0].step_labels or (), list(given[example.id][0])
+        if example.facets["subset"] == "correct":
+            continue
+        pairs += [(label == 1, score) for label, score in zip(labels, scores, strict=True)]
+        if -1 in labels:
+            own = scores[labels.index(-1)]
+            ranks.append(np.mean([place for place, score in enumerate(sorted(scores), 1) if score == own]))
+    found = figures(prmbench.TASK, outcomes_of(prmbench.TASK, data, given))
+    assert found["step_auc"] == pytest.approx(roc_auc_score(*zip(*pairs, strict=True)))
+    assert found["first_error_rank"] == pytest.approx(np.mean(ranks))
+    assert found["first_error_percentile"] < 0.5
+
+
 def test_solutions_without_an_error_are_asked_and_do_not_count() -> None:
     rows = [row for row in prmbench_rows() if row["classification"] in ("redundency", "multi_solutions")]
     examples = list(prmbench.TASK.read(Row(row, "x.jsonl", 1) for row in [*rows, rows[0]]))
@@ -301,6 +322,92 @@ def mr_math_rows() -> list[dict[str, Any]]:
     return [*invalid, *redundant]
 
 
+def test_the_first_wrong_step_stands_among_steps_and_not_among_their_parts(rmbench_data: Path) -> None:
+    data = mr_math.TASK.load(rmbench_data / "reasoneval" / "dataset" / "mr-math_invalid_errors.json")
+    given, percentiles = rewards_of_parts(data, ()), []
+    for example in data.examples:
+        (candidate,) = example.candidates
+        labels, parts = candidate.step_labels or (), iter(given[example.id][0])
+        scores = [min(next(parts) for _ in range(count)) for count in candidate.tags["sub_steps"]]
+        if -1 in labels and len(labels) > 1:
+            own = scores[labels.index(-1)]
+            percentiles.append(sum(one < own for one in scores) / (len(scores) - 1))
+    found = figures(mr_math.TASK, outcomes_of(mr_math.TASK, data, given))
+    assert found["invalid_first_error_percentile"] == pytest.approx(np.mean(percentiles))
+
+
+# MR-GSM8K
+
+
+def mr_gsm8k_rows(count: int, seed: int = 5) -> list[dict[str, Any]]:
+    """Solutions as dataset/MR-GSM8K.json has them, half of them wrong."""
+    rng, rows = np.random.default_rng(seed), []
+    for number in range(count):
+        steps = [f"Step {at}: part {at} of {number}" for at in range(1, int(rng.integers(2, 8)))]
+        right = bool(rng.random() < 0.5)
+        rows.append(
+            {"uuid": f"u{number}", "question": f"How many are {number}?", "ground_truth_solution": "",
+             "ground_truth_answer": number, "model_output_steps": steps, "model_output_answer_correctness": "wrong",
+             "model_output_solution_correctness": "correct" if right else "wrong",
+             "model_output_solution_first_error_step": "N/A" if right else int(rng.integers(1, len(steps) + 1)),
+             "model_output_solution_first_error_reason": "N/A" if right else "It is not so.",
+             "question_type": ("original", "POT", "reversed")[number % 3]}
+        )  # fmt: skip
+    return rows
+
+
+def mr_gsm8k_by_loop(rows: Sequence[Mapping[str, Any]], given: Mapping[str, Any]) -> tuple[float, ...]:
+    """Macro F1 and AUC of solutions, then of steps, as codes/mr-gsm8k_eval.py counts them, row by row."""
+
+    def macro_f1(cells: Counter[tuple[bool, bool]]) -> float:
+        right = 2 * cells[True, True] / (2 * cells[True, True] + cells[False, True] + cells[True, False])
+        wrong = 2 * cells[False, False] / (2 * cells[False, False] + cells[True, False] + cells[False, True])
+        return (right + wrong) / 2
+
+    of_solutions, of_steps = Counter[tuple[bool, bool]](), Counter[tuple[bool, bool]]()
+    least: list[tuple[bool, float]] = []
+    every: list[tuple[bool, float]] = []
+    for row in rows:
+        scores, right = given[row["uuid"]][0], row["model_output_solution_correctness"] == "correct"
+        labels = [True] * len(scores)
+        if not right:
+            labels = [True] * (row["model_output_solution_first_error_step"] - 1) + [False]
+        of_solutions[right, min(scores) > 0.5] += 1
+        least.append((right, min(scores)))
+        for label, score in zip(labels, scores, strict=False):
+            of_steps[label, score > 0.5] += 1
+            every.append((label, score))
+    aucs = [roc_auc_score(*zip(*pairs, strict=True)) for pairs in (least, every)]
+    return macro_f1(of_solutions), float(aucs[0]), macro_f1(of_steps), float(aucs[1])
+
+
+@pytest.mark.parametrize("shape", ["a list", "lines"])
+def test_mr_gsm8k_by_a_plain_loop(shape: str, tmp_path: Path) -> None:
+    rows = mr_gsm8k_rows(90)
+    path = written(tmp_path / "mr-gsm8k.json", rows)
+    if shape == "a list":
+        path.write_text(json.dumps(rows))
+    data = mr_gsm8k.TASK.load(path)
+    assert Counter(one.facets["subset"] for one in data.examples) == {"original": 30, "POT": 30, "reversed": 30}
+    given = {name: (steps + 0.01, heads) for name, (steps, heads) in rewards(data).items()}  # none is .5
+    assert [*given] == [row["uuid"] for row in rows]
+    found = figures(mr_gsm8k.TASK, outcomes_of(mr_gsm8k.TASK, data, given))
+    names = [f"invalid_{name}" for name in ("solution_f1_macro", "solution_auc", "step_f1_macro", "step_auc")]
+    assert tuple(found[name] for name in names) == pytest.approx(mr_gsm8k_by_loop(rows, given))
+
+
+def test_mr_gsm8k_believes_that_a_solution_is_right() -> None:
+    (row,) = mr_gsm8k_rows(1)
+    plain = {name: row[name] for name in ("question", "model_output_steps")}
+    steps = len(plain["model_output_steps"])
+    first, said = "model_output_solution_first_error_step", "model_output_solution_correctness"
+    rows = [plain | {first: 1, said: "correct", "id": 7}, plain | {first: "N/A"}, plain | {first: "2", said: "wrong"}]
+    examples = list(mr_gsm8k.TASK.read(Row(one, "x.json", 1) for one in rows))
+    labels = [one.candidates[0].step_labels for one in examples]  # type: ignore[union-attr]
+    assert labels == [(1,) * steps, (1,) * steps, (1, -1, *(0,) * (steps - 2))]
+    assert [(one.id, one.facets) for one in examples] == [("7", {}), ("", {}), ("", {})]  # type: ignore[union-attr]
+
+
 # a whole run of each
 
 
@@ -310,11 +417,15 @@ def tiny(task: Steps) -> list[dict[str, Any]]:
         "processbench": lambda: [row for name in ("gsm8k", "math") for row in solutions(name, 4, 3)],
         "prmbench": lambda: [row for row in prmbench_rows() if row["classification"] in few][::4],
         "mr_math": mr_math_rows,
+        "mr_gsm8k": lambda: mr_gsm8k_rows(8),
     }
     return made[task.name]()
 
 
-@pytest.mark.parametrize("task", [processbench.TASK, prmbench.TASK, mr_math.TASK], ids=lambda task: task.name)
+EVERY = [processbench.TASK, prmbench.TASK, mr_math.TASK, mr_gsm8k.TASK]
+
+
+@pytest.mark.parametrize("task", EVERY, ids=lambda task: task.name)
 def test_a_run_whose_records_give_every_figure_again(task: Steps, tmp_path: Path) -> None:
     path = written(tmp_path / "rows.jsonl", tiny(task))
     given = rewards_of_parts(task.load(path), () if task is processbench.TASK else ("redundancy",))
@@ -357,10 +468,16 @@ def rewards_of_parts(data: Dataset, heads: Sequence[str]) -> dict[str, Any]:
          r"`rating`: expected a list of 1 or 0, one for each of 2 steps, got \[1\]"),
         ("mr_math", {"model_output_solution_first_error_step": ...},
          "no `model_output_solution_first_error_step`; found .*; a row of MR-MATH has"),
+        ("mr_gsm8k", {"model_output_steps": "one"}, "`model_output_steps`: expected a list of texts, got 'one'"),
+        ("mr_gsm8k", {"model_output_solution_correctness": "so so"},
+         "`model_output_solution_correctness`: expected 'correct' or 'wrong', got 'so so'"),
+        ("mr_gsm8k", {"model_output_solution_correctness": "wrong", "model_output_solution_first_error_step": "N/A"},
+         r"`model_output_solution_first_error_step`: expected the number of one of \d steps, got 'N/A'"),
+        ("mr_gsm8k", {"model_output_steps": ...}, "no `model_output_steps`; found .*; a row of MR-GSM8K has"),
     ],
 )  # fmt: skip
 def test_a_broken_row_is_one_line(task: str, change: dict[str, Any], message: str) -> None:
-    of: Steps = {"processbench": processbench, "prmbench": prmbench, "mr_math": mr_math}[task].TASK
+    of = next(one for one in EVERY if one.name == task)
     row = {name: value for name, value in {**tiny(of)[0], **change}.items() if value is not ...}
     with pytest.raises(DataError, match=rf"^rows\.jsonl, row 7(, |: ){message}"):
         list(of.read([Row(row, "rows.jsonl", 7)]))

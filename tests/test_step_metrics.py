@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from rmbench.data.files import Row
 from rmbench.errors import DataError
 from rmbench.kinds.steps import Steps, until_first_error
 from rmbench.metrics import steps, threshold
-from rmbench.metrics.interval import estimate
+from rmbench.metrics.aggregate import VIEWS
+from rmbench.metrics.interval import Statistic, estimate, whole_value
 from rmbench.metrics.steps import Errors
+from rmbench.results.figures import bootstrap, figures
 from rmbench.types import Array, Candidate, Example, Json, Message, Outcome, Request, Response, Reward, ToolCall, View
 
 
@@ -120,6 +123,82 @@ def test_solutions_against_scikit_learn() -> None:
     assert found["solution_auc"] == pytest.approx(roc_auc_score(right, least))
 
 
+def places_by_loop(outcomes: Sequence[Outcome]) -> tuple[list[float], list[float]]:
+    """Of each first wrong step its place and its percentile, from the steps of its solution in the order of reward."""
+    ranks, percentiles = [], []
+    for one in outcomes:
+        for labels, scores in zip(one.step_labels, one.views["min"].steps or (), strict=True):
+            if -1 not in labels:
+                continue
+            in_order, own = sorted(scores.tolist()), scores[labels.tolist().index(-1)]
+            places = [place for place, score in enumerate(in_order, 1) if score == own]
+            ranks.append(float(np.mean(places)))
+            if len(scores) > 1:
+                percentiles.append((ranks[-1] - 1) / (len(scores) - 1))
+    return ranks, percentiles
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_place_of_the_first_wrong_step_against_a_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = [[int(label) for label in one.step_labels[0]] for one in random_outcomes(rng)]
+    outcomes = [outcome(of, rng.integers(0, 4, len(of)).tolist(), f"e{i}") for i, of in enumerate(labels)]
+    ranks, percentiles = places_by_loop(outcomes)
+    assert len(set(ranks)) > 4
+    assert len(percentiles) < len(ranks) < len(outcomes)
+    found = values(outcomes, None)
+    assert found["first_error_rank"] == pytest.approx(np.mean(ranks))
+    assert found["first_error_percentile"] == pytest.approx(np.mean(percentiles))
+
+
+def test_an_example_of_several_solutions_has_the_places_of_all_of_them() -> None:
+    labels, scores = [(1, -1, 0), (1, 1), (-1, 0)], [(0.5, 0.2, 0.1), (0.4, 0.6), (0.7, 0.7)]
+    view = View(np.zeros(3), None, ["ok"] * 3, steps=[np.array(one) for one in scores])
+    one = Outcome("e", {}, "e", np.array([0.0, 1.0, 0.0]), {"min": view}, step_labels=[np.array(of) for of in labels])
+    ranks, percentiles = places_by_loop([one])
+    assert (ranks, percentiles) == ([2, 1.5], [0.5, 0.5])
+    found = values([one], None)
+    assert (found["first_error_rank"], found["first_error_percentile"]) == (1.75, 0.5)
+
+
+def test_what_goes_by_reward_needs_no_threshold_and_heeds_no_verdict() -> None:
+    outcomes = [outcome((1, -1, 0), (0.9, 0.3, 0.1), "a", verdicts=(1, 1, 1)), outcome((1, 1), (0.6, 0.7), "b")]
+    found = {one.name: one for one in estimate(steps.by_reward(outcomes, "min"), "ab")}
+    assert {name: one.value for name, one in found.items()} == {
+        "step_auc": 1,
+        "first_error_rank": 2,
+        "first_error_percentile": 0.5,
+    }
+    assert [one.n for one in found.values()] == [2, 1, 1]
+    assert {name: values(outcomes, None)[name] for name in found} == {name: one.value for name, one in found.items()}
+
+
+def problems(rng: np.random.Generator, count: int) -> list[Outcome]:
+    """Two solutions a problem, alike in how long and how hard they are, most with an error that is seen in part."""
+    outcomes = []
+    for problem in range(count):
+        length, hard = int(rng.integers(2, 7)), rng.normal(0, 0.5)
+        for _ in range(2):
+            labels = until_first_error(length, int(rng.integers(length)) if rng.random() < 0.8 else None)
+            scores = rng.normal(hard, 1, length) + (1 + hard) * np.array(labels)
+            outcomes.append(replace(outcome(labels, scores.tolist()), cluster=str(problem)))
+    return outcomes
+
+
+def test_the_intervals_of_what_goes_by_reward_cover_the_truth() -> None:
+    rng, repeats = np.random.default_rng(11), 100
+    truth = {one.name: whole_value(one, np.arange(4000)) for one in steps.by_reward(problems(rng, 2000), "min")}
+    held: Counter[str] = Counter()
+    for repeat in range(repeats):
+        outcomes = problems(rng, 40)
+        made = steps.by_reward(outcomes, "min")
+        for one in estimate(made, [each.cluster for each in outcomes], draws=100, seed=repeat):
+            held[one.name] += one.ci_low <= truth[one.name] <= one.ci_high
+    least = repeats * 0.95 - 3 * math.sqrt(repeats * 0.05 * 0.95)  # at least 95 % but for chance
+    assert set(held) == {"step_auc", "first_error_rank", "first_error_percentile"}
+    assert min(held.values()) >= least, held
+
+
 def test_a_model_s_own_verdicts_need_no_threshold() -> None:
     outcomes = [
         outcome((1, -1, 0), (0.9, 0.8, 0.1), "a", verdicts=(1, 0, 0)),
@@ -167,6 +246,63 @@ def test_intervals_draw_whole_clusters() -> None:
     made = steps.statistics(outcomes, "min", {"threshold": 0.4})
     for one in estimate(made, [each.cluster for each in outcomes]):
         assert one.ci_low < one.value < one.ci_high, one.name
+
+
+# views
+
+
+class Anew(Errors):
+    """Measures each view anew, and counts how often it measures."""
+
+    steps_alone: ClassVar[bool] = False
+    times: ClassVar[Counter[str]] = Counter()
+
+    def statistics(self, outcomes: Sequence[Outcome], view: str, fitted: Json) -> list[Statistic]:
+        self.times[view] += 1
+        return super().statistics(outcomes, view, fitted)
+
+
+class Once(Anew):
+    """The same, of steps alone."""
+
+    steps_alone: ClassVar[bool] = True
+    times: ClassVar[Counter[str]] = Counter()
+
+
+def outcomes_with_heads(n: int = 40) -> list[Outcome]:
+    """Solutions in two subsets with rewards of steps by two heads, and a reward of its own for most of them."""
+    rng, outcomes = np.random.default_rng(7), []
+    for i, of in enumerate(random_outcomes(rng, n)):
+        labels = tuple(int(label) for label in of.step_labels[0])
+        candidate = Candidate(Response("x" * len(labels), ["x"] * len(labels)), -1 not in labels, step_labels=labels)
+        example = Example(f"e{i}", (Message("user", "?"),), (candidate,), facets={"subset": "ab"[i % 2]})
+        own, head = (np.round(rng.random(len(labels)), 1).tolist() for _ in range(2))
+        reward = Reward((math.nan if i % 5 == 0 else 0.5,), steps=tuple(own), step_heads={"other": tuple(head)})
+        declared = task(example)
+        outcomes.append(declared.outcome(example, declared.questions(example, frozenset({"steps"}), "data"), [reward]))
+    return outcomes
+
+
+def test_views_of_the_same_steps_are_measured_once_and_have_what_each_would_have_had() -> None:
+    outcomes, drawn = outcomes_with_heads(), bootstrap(0).model_copy(update={"draws": 50})
+    once, anew = (figures(task(measure=measure), outcomes, drawn).fields for measure in (Once(), Anew()))
+    assert once == anew
+    assert [*once["ties"]] == [*VIEWS, *(f"other/{view}" for view in VIEWS), "default"]
+    of_view = {view: {one.name: one.value for one in once["metrics"] if (one.view, one.subset) == (view, "all")}
+               for view in ("default", "prod", "min", "other/min")}  # fmt: skip
+    assert of_view["prod"] == of_view["min"]
+    assert len({one["step_auc"] for one in of_view.values()}) == 3, "not all have a reward of their own"
+    assert Once.times == dict.fromkeys(("prod", "default", "other/prod"), 3)
+    assert Anew.times == dict.fromkeys(once["ties"], 3)
+
+
+def test_a_view_with_a_threshold_of_its_own_is_measured_by_that() -> None:
+    outcomes = [one for one in outcomes_with_heads() if "default" in one.views]
+    stated = {"max": {"threshold": 0.9}}
+    found = figures(task(measure=Errors(at=0.5)), outcomes, bootstrap(0), fitted=stated).fields["metrics"]
+    of_view = {one.view: one.value for one in found if (one.name, one.subset) == ("first_error_f1", "all")}
+    assert of_view["max"] == first_error_f1(outcomes, 0.9) != of_view["min"] == first_error_f1(outcomes, 0.5)
+    assert of_view["prod"] == of_view["default"] == of_view["min"]
 
 
 # the kind

@@ -33,6 +33,9 @@ class Measure(Protocol):
     `fit` is called once with the outcomes of the whole task, and what it gives goes into every call of `statistics`, of
     the whole as of a part: a threshold chosen on one subset, say. It is JSON, stands in the result, and intervals hold
     it fixed. `uncalibrated` is why rewards are not made probabilities of these labels, None where they are.
+
+    A measure with `steps_alone = True` reads of a view its steps and not what they come to together; views of the same
+    steps are then measured once.
     """
 
     @property

@@ -6,11 +6,17 @@ head `verdict` is 0, else where its reward is below a threshold. A solution coun
     first_error_accuracy  solutions with a wrong step: the first step said to be wrong is that one
     no_error_accuracy     solutions without: no step is said to be wrong
     first_error_f1        the harmonic mean of these two (ProcessBench, arXiv 2412.06559)
-    step_auc              how often a right step is above a wrong one, of any two of all solutions, ties half
+    step_auc              how often a right step is above a wrong one, of any two of all solutions, ties half; of the
+                          steps that have a label, which are those up to the first wrong one where data know no more
     step_f1_right, step_f1_wrong    F1 of each of the two kinds of step (PRMBench's F1 and negative F1)
     solution_f1_macro     a solution is wrong, or said to be, where a step is: the mean of F1 of right and wrong ones
     solution_auc          how often the least step reward of a right solution is above that of a wrong one, ties half
                           (these two, and the AUC of steps, are MR-MATH's, GAIR-NLP/ReasonEval@6c91c7a)
+    first_error_rank      solutions with a wrong step: the place of the first wrong one among all steps of its solution,
+                          the lowest reward first, equal ones sharing their mean place. So many steps are read by who
+                          looks for it by reward; those after it are among them, whatever is known of these
+    first_error_percentile  how far that is up from the lowest step (0) to the highest (1), of solutions of two steps or
+                          more: .5 by chance, however many steps there are (these two are rmbench's own)
 
 Data may label steps that a model is shown, and rates, in several parts. Their tag `sub_steps` then holds how many parts
 each labelled step has; its reward is the least of theirs.
@@ -20,12 +26,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from rmbench.metrics import threshold
-from rmbench.metrics.interval import Kind, Statistic, cluster_codes
+from rmbench.metrics.interval import Kind, Statistic, cluster_codes, ratio
 from rmbench.metrics.pooled import Items, auc
 from rmbench.types import Array, Json, Outcome
 
@@ -72,6 +78,7 @@ class Errors:
     at: float | None = None
     verdicts: bool = True
     uncalibrated: str | None = None
+    steps_alone: ClassVar[bool] = True
 
     def fit(self, outcomes: Sequence[Outcome], view: str) -> Json:
         """The threshold, None where the model's own verdicts stand instead, or nothing can be chosen."""
@@ -122,7 +129,14 @@ def statistics(outcomes: Sequence[Outcome], view: str, fitted: Json, *, verdicts
         _f1("step_f1_wrong", sums[:, [7, 6, 5]], "F1 of wrong steps"),
         _f1("solution_f1_macro", sums[:, [8, 9, 10, 11, 10, 9]], "F1 of solutions, mean over right and wrong"),
         _solution_auc(outcomes, scored),
+        *_first_error_places(len(outcomes), scored),
     ]
+
+
+def by_reward(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
+    """The AUC of steps and where the first wrong one stands, which need no threshold and heed no verdict."""
+    scored = list(solutions(outcomes, view, None, need_verdicts=False))
+    return [_step_auc(outcomes, scored), *_first_error_places(len(outcomes), scored)]
 
 
 def solutions(
@@ -239,6 +253,26 @@ def _solution_auc(outcomes: Sequence[Outcome], some: Sequence[Solution]) -> Stat
     codes = cluster_codes([outcome.cluster for outcome in outcomes])
     rows = np.array([solution.row for solution in some], np.intp)
     return auc("solution_auc", Items(least, rows, codes), right, title="AUC of solutions by their least step")
+
+
+def _first_error_places(n: int, some: Sequence[Solution]) -> list[Statistic]:
+    """Where the first wrong step stands among the steps of its solution, by its place and by how far up that is."""
+    sums = np.zeros((n, 4))
+    for solution in some:
+        if (at := solution.first_error) is None:
+            continue
+        scores, others = solution.scores, len(solution.scores) - 1
+        below = (scores < scores[at]).sum() + ((scores == scores[at]).sum() - 1) / 2
+        sums[solution.row] += [below + 1, 1, below / max(1, others), others > 0]
+    said = "steps after the first wrong one stand among the others, labelled or not"
+    return [
+        Statistic("first_error_rank", _counted(sums[:, :2], sums[:, 1]), ratio, title="Rank of the first wrong step",
+                  unit="place from the lowest reward", better="lower", bounds=(1.0, None),
+                  caveat=f"longer solutions have higher ranks; {said}"),
+        Statistic("first_error_percentile", _counted(sums[:, 2:], sums[:, 3]), ratio, "fraction",
+                  title="Percentile of the first wrong step", unit="share of the other steps below it", better="lower",
+                  caveat=said),
+    ]  # fmt: skip
 
 
 def _scores(outcome: Outcome, view: str, index: int) -> Array:

@@ -99,16 +99,20 @@ def figures(
     calibrated = Calibrated(reason=measure.uncalibrated)
     if measure.uncalibrated is None:
         calibrated = calibrate(outcomes, primary, seed=drawn.seed, positive=task.positive, stated=calibration)
-    fits = {view: measure.fit(outcomes, view) for view in views}
-    metrics, definitions = _metrics(measure, outcomes, views, fits | dict(fitted or {}), drawn)
+    firsts = _measured_as(measure, outcomes, views)
+    made = {view: measure.fit(outcomes, view) for view in dict.fromkeys(firsts.values())}
+    left_out = {view: measure.left_out(outcomes, view) for view in made}
+    ties = {view: measure.ties(outcomes, view) for view in made}
+    fits = {view: made[first] for view, first in firsts.items()}
+    metrics, definitions = _metrics(measure, outcomes, firsts, fits | dict(fitted or {}), drawn)
     described = scale.describe(outcomes, primary)
     found = {
         "primary_view": primary,
         "fitted": {"measure": {view: fit for view, fit in fits.items() if fit is not None}},
         "statistics": definitions,
         "metrics": metrics,
-        "left_out": {view: reasons for view in views if (reasons := measure.left_out(outcomes, view))},
-        "ties": {view: measure.ties(outcomes, view) for view in views},
+        "left_out": {view: left_out[first] for view, first in firsts.items() if left_out[first]},
+        "ties": {view: ties[first] for view, first in firsts.items()},
         "scale": None if described is None else Scale(**asdict(described)),
         "calibration": calibrated.report,
         "calibration_reason": calibrated.reason,
@@ -162,17 +166,41 @@ def definition(statistic: Statistic) -> Definition:
     )
 
 
+def _measured_as(measure: Measure, outcomes: Sequence[Outcome], views: Sequence[str]) -> dict[str, str]:
+    """Of each view the one that it is measured as: the first with the same steps, for a measure that reads them alone.
+
+    All aggregators of a head share its steps, as the very same object.
+    """
+    if not getattr(measure, "steps_alone", False):
+        return {view: view for view in views}
+    firsts: dict[tuple[int | str, ...], str] = {}
+    return {view: firsts.setdefault(tuple(_steps_of(outcome, view) for outcome in outcomes), view) for view in views}
+
+
+def _steps_of(outcome: Outcome, view: str) -> int | str:
+    """Which steps a view of an outcome has; a view that has none is like no other."""
+    if view not in outcome.views:
+        return ""
+    steps = outcome.views[view].steps
+    return view if steps is None else id(steps)
+
+
 def _metrics(
-    measure: Measure, outcomes: Sequence[Outcome], views: Sequence[str], fits: Mapping[str, Json], drawn: Bootstrap
+    measure: Measure, outcomes: Sequence[Outcome], firsts: Mapping[str, str], fits: Mapping[str, Json], drawn: Bootstrap
 ) -> tuple[list[Metric], dict[str, Definition]]:
-    metrics, definitions = list[Metric](), dict[str, Definition]()
+    """What each view of `firsts` gives, and what it says of itself; a view is measured as its first if fitted so."""
+    of_view, definitions = dict[str, list[Metric]](), dict[str, Definition]()
     subsets = subsets_of([outcome.facets for outcome in outcomes])
-    for view in views:
+    for view, first in firsts.items():
+        if first != view and fits[first] == fits[view]:
+            of_view[view] = [one.model_copy(update={"view": view}) for one in of_view[first]]
+            continue
+        of_view[view] = []
         for subset, places in subsets.items():
             some = outcomes if subset == "all" else [outcomes[place] for place in places]
             statistics = measure.statistics(some, view, fits[view])
             estimates = estimate(statistics, [outcome.cluster for outcome in some], draws=drawn.draws, seed=drawn.seed)
             for statistic, found in zip(statistics, estimates, strict=True):
                 definitions.setdefault(statistic.name, definition(statistic))
-                metrics.append(metric(found, view, subset, statistic.at))
-    return metrics, definitions
+                of_view[view].append(metric(found, view, subset, statistic.at))
+    return [one for metrics in of_view.values() for one in metrics], definitions

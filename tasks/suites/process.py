@@ -9,5 +9,6 @@ SUITE = Suite(
         "processbench": ("average_f1", 1),
         "prmbench": ("prm_score", 1),
         "mr_math": (None, 1),
+        "mr_gsm8k": (None, 1),
     },
 )
