@@ -22,6 +22,7 @@ from rmbench.cli._options import (
     data_option,
     model_options,
     model_options_of,
+    part_options,
     reading_options,
 )
 from rmbench.cli.generate import POLICY_HELP, sampling_options
@@ -61,9 +62,7 @@ _OF_REWARD_MODELS = ("max_length", "truncation_side", "pooling", "head_dtype")
 )
 @data_option
 @reading_options
-@click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="The first N examples of each task, of every file alike."
-)
+@part_options
 @click.option(
     "--orders",
     metavar="ORDERS",
@@ -91,6 +90,7 @@ def command(
     columns: dict[str, str] | None,
     skip_bad_rows: bool,
     limit: int | None,
+    subset: dict[str, list[str]] | None,
     deduplicate: bool,
     orders: str | None,
     out: Path,
@@ -123,8 +123,9 @@ def command(
     if not writers and (count_with, sampling) != (None, Sampling(seed=sampling.seed)):
         raise UsageError("--samples, --max-new-tokens, --temperature, --top-p and --count-with are for a policy (-p)")
     _check_plan(devices, explain_plan, writers)
+    part = {"limit": limit, "subset": subset, "deduplicate": deduplicate}
     reading = {"columns": columns, "skip_bad_rows": skip_bad_rows, "orders": orders}
-    loaded, failures = _read(tasks, data=data, limit=limit, deduplicate=deduplicate, **reading)
+    loaded, failures = _read(tasks, data=data, seed=seed, **part, **reading)
     judged = [item for item in loaded if item.task.subject == "reward_model"]
     answered = [item for item in loaded if item.task.subject == "policy"]
     _check_subjects(specs, writers, [item.task.name for item in judged], [item.task.name for item in answered])

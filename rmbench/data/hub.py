@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,6 +46,11 @@ class HubSet:
     split: str | None = None
     facets: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def place(self) -> str:
+        """What tells it from another set of the same id."""
+        return " ".join(filter(None, (self.id, self.config, self.split)))
+
     def load(self, task: str) -> HubRows:
         """The rows, for `task` (a name, for the error message). Raises DataError where they cannot be had."""
         import datasets
@@ -72,6 +79,24 @@ class HubSet:
     def _rows(self, values: Iterable[dict[str, Any]], tally: Tally) -> Iterator[Row]:
         for number, value in enumerate(values, 1):
             yield Row(tally.fields(value), Path(self.id).name, number, tally)
+
+
+def is_cached(hub: HubSet) -> bool:
+    """Whether a set was read here before, so that it can be read again without the hub."""
+    if Path(hub.id).is_dir():
+        return True
+    folder = _cache() / hub.id.replace("/", "___")
+    wanted = "*" if hub.config is None else hub.config
+    return any(folder.glob(f"{wanted}/*/*/dataset_info.json"))
+
+
+def _cache() -> Path:
+    """Where `datasets` keeps what it prepared, without the second that importing it takes."""
+    loaded = sys.modules.get("datasets")
+    if loaded is not None:
+        return Path(loaded.config.HF_DATASETS_CACHE)
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    return Path(os.environ.get("HF_DATASETS_CACHE") or Path(home, "datasets")).expanduser()
 
 
 @cache
