@@ -16,6 +16,7 @@ from rmbench.data.files import Rows, rows_of
 from rmbench.data.part import Part
 from rmbench.errors import RmbenchError, UsageError
 from rmbench.kinds.base import Task
+from rmbench.runs.recognise import with_likeness
 
 _NAME = re.compile(r"[A-Za-z0-9]\w*([.-]\w+)*", re.ASCII)
 
@@ -181,7 +182,7 @@ def _read(task: Task, name: str | None, rows: Rows | None, part: Part, orders: s
         own = {} if rows is None else _own(name, rows, examples)
         own |= {} if shown is task else {"orders": orders}
     except Exception as error:  # a task that cannot be read loses nothing of the others
-        return Failed.of(task, error, name)
+        return Failed.of(task, error if rows is None else with_likeness(error, rows, task), name)
     return TaskData(shown, examples, part.choice, own)
 
 
