@@ -184,6 +184,21 @@ _PART = (
 )  # fmt: skip
 
 
+def revisions_of(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> str | dict[str, str] | None:
+    """Commits by task or hub set, or the one commit of the one task."""
+    commits: dict[str, str] = {}
+    for one in given:
+        name, equals, commit = one.partition("=")
+        if not equals and len(given) == 1:
+            return one
+        if not (name and commit):
+            raise click.BadParameter(f"{one!r} is not TASK=COMMIT, as in rm_bench=73c52d7")
+        if name in commits:
+            raise click.BadParameter(f"{name} is given twice, {commits[name]} and {commit}")
+        commits[name] = commit
+    return commits or None
+
+
 def part_options(command: _Command) -> _Command:
     """Which part of a task is run; results say so."""
     for option in reversed(_PART):

@@ -24,6 +24,7 @@ from rmbench.cli._options import (
     model_options_of,
     part_options,
     reading_options,
+    revisions_of,
 )
 from rmbench.cli.generate import POLICY_HELP, sampling_options
 
@@ -64,6 +65,14 @@ _OF_REWARD_MODELS = ("max_length", "truncation_side", "pooling", "head_dtype")
 @reading_options
 @part_options
 @click.option(
+    "--revision",
+    "revisions",
+    multiple=True,
+    metavar="TASK=COMMIT",
+    callback=revisions_of,
+    help="Read the hub set of TASK at COMMIT; of one task COMMIT alone will do (repeatable).",
+)
+@click.option(
     "--orders",
     metavar="ORDERS",
     help="How a model that compares is shown responses: official, both, round_robin or permutations:N  [default: the"
@@ -91,6 +100,7 @@ def command(
     skip_bad_rows: bool,
     limit: int | None,
     subset: dict[str, list[str]] | None,
+    revisions: str | dict[str, str] | None,
     deduplicate: bool,
     orders: str | None,
     out: Path,
@@ -123,7 +133,7 @@ def command(
     if not writers and (count_with, sampling) != (None, Sampling(seed=sampling.seed)):
         raise UsageError("--samples, --max-new-tokens, --temperature, --top-p and --count-with are for a policy (-p)")
     _check_plan(devices, explain_plan, writers)
-    part = {"limit": limit, "subset": subset, "deduplicate": deduplicate}
+    part = {"limit": limit, "subset": subset, "deduplicate": deduplicate, "revision": revisions}
     reading = {"columns": columns, "skip_bad_rows": skip_bad_rows, "orders": orders}
     loaded, failures = _read(tasks, data=data, seed=seed, **part, **reading)
     judged = [item for item in loaded if item.task.subject == "reward_model"]

@@ -43,6 +43,7 @@ def evaluate(
     limit: int | None = None,
     subset: Mapping[str, str | Sequence[str]] | None = None,
     deduplicate: bool = False,
+    revision: str | Mapping[str, str] | None = None,
     orders: str | None = None,
     out: str | Path | None = None,
     name: str | None = None,
@@ -61,10 +62,11 @@ def evaluate(
     mapping of names to several of these; `columns` maps what a task reads to their columns, as in
     `{"prompt": "question"}`, and with `skip_bad_rows` bad rows are left out and counted. `limit` examples are drawn by
     `seed`, within facets and files alike, of those that `subset` leaves, as `{"domain": "math"}`; what is no whole task
-    is labelled so. `orders` are shown to a model that compares instead of each task's own, as "both": every pair in
-    both orders. `name` replaces the model's id in results. `options` are those of `load_model`: device, dtype,
-    max_length, ... Rewards are kept in the store as they come, so the same call continues where an interrupted one
-    stopped; `fresh` asks again. With `devices`, as in "0,1", a process on each shares the forwards.
+    is labelled so. `revision` is the commit of a task's hub set, or of each by its task. `orders` are shown to a model
+    that compares instead of each task's own, as "both": every pair in both orders. `name` replaces the model's id in
+    results. `options` are those of `load_model`: device, dtype, max_length, ... Rewards are kept in the store as they
+    come, so the same call continues where an interrupted one stopped; `fresh` asks again. With `devices`, as in "0,1",
+    a process on each shares the forwards.
 
     A model in memory is put into order for inference and left as it was found, also after an error. Where several
     processes train together each of them calls this, and the first writes the results.
@@ -85,6 +87,7 @@ def evaluate(
         "subset": subset,
         "seed": seed,
         "deduplicate": deduplicate,
+        "revision": revision,
         "orders": orders,
     }
     items = read_tasks(tasks, data=data, **choice)
@@ -170,6 +173,7 @@ def explain(
     limit: int | None = None,
     subset: Mapping[str, str | Sequence[str]] | None = None,
     deduplicate: bool = False,
+    revision: str | Mapping[str, str] | None = None,
     orders: str | None = None,
     token_budget: int | None = None,
     seed: int = 0,
@@ -189,6 +193,7 @@ def explain(
         "subset": subset,
         "seed": seed,
         "deduplicate": deduplicate,
+        "revision": revision,
         "orders": orders,
     }
     loaded = load_tasks(tasks, data=data, **choice)
