@@ -129,8 +129,9 @@ def bundled_texts(results: Sequence[TaskResult]) -> Mapping[str, Mapping[str, Ex
             or load_task(name).version != result.task.version
         ):
             continue
-        choice = {option: config.get(option) for option in ("limit", "deduplicate")}
-        (loaded,) = load_tasks([name], limit=choice["limit"], deduplicate=bool(choice["deduplicate"]))
+        choice = {option: config.get(option) for option in ("limit", "subset")}
+        choice |= {"seed": config.get("seed", 0), "deduplicate": bool(config.get("deduplicate"))}
+        (loaded,) = load_tasks([name], **choice)
         if loaded.data.sha256 == data.sha256:
             texts[name] = {example.id: example for example in loaded.data.examples}
     return texts

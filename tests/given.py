@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rmbench.data.dataset import Source, collect
+from rmbench.data.part import Part
 from rmbench.results.schema import TaskResult
 from rmbench.results.verify import verify
 from rmbench.runs.evaluate import evaluate
@@ -17,8 +18,8 @@ def given(kind: Any, examples: Sequence[Example], name: str = "given", **fields:
     """A task of this kind that has these examples; `fields` are those of the kind."""
 
     class Given(kind):
-        def load(self, path: Path | None = None) -> Any:
-            return collect(examples, [Source(name, None, "0" * 64, len(examples))])
+        def load(self, path: Path | None = None, part: Part | None = None) -> Any:
+            return collect(examples, [Source(name, None, "0" * 64, len(examples))], part=part)
 
     return Given(name, 1, "given examples", "none", read=lambda rows: iter(()), **fields)
 

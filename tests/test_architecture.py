@@ -21,7 +21,7 @@ LAYERS = [
     ["rmbench.scoring"],
     ["rmbench.kinds"],
     ["rmbench.tasks", "rmbench.data_cards"],
-    ["rmbench.runs.loading"],
+    ["rmbench.runs.loading", "rmbench.runs.recognise"],
     ["rmbench.runs"],
     ["rmbench.leaderboard", "rmbench.compare", "rmbench.correlate", "rmbench.report"],
     ["rmbench.audit", "rmbench.doctor"],

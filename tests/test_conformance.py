@@ -20,6 +20,7 @@ from families import ANSWERS, CASES, ODD, OF_THE_USER, READY, Case, asked, chang
 from real_models import watched
 
 from rmbench.data.cards import read_card
+from rmbench.data.part import Part
 from rmbench.errors import RmbenchError
 from rmbench.models import reader
 from rmbench.models.base import Derived, Opened, TokenModel
@@ -137,7 +138,7 @@ def test_a_task_has_a_card_and_what_it_asks_becomes_what_it_measures(name: str) 
     assert read_card(task.card, module_of(name)).front["rmbench"]["task"] == task.name == name
     if task.subject == "policy" or task.bundled is None:
         return
-    data = task.load().limited(8)
+    data = task.load(part=Part(limit=8))
     outcomes = []
     for example in data.examples:
         questions = task.questions(example, frozenset({"reward"}), data.sha256)

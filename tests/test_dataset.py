@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
 import pytest
 
 from rmbench.data.dataset import Dataset, LeftOut, Source, collect
+from rmbench.data.part import Part
 from rmbench.errors import DataError
 from rmbench.types import Candidate, Example, Message, Response
 
@@ -39,16 +41,17 @@ def test_no_example_at_all_is_an_error_that_says_why() -> None:
         collect([LeftOut("prompts differ")] * 2, SOURCES)
 
 
-def collected(*items: Example) -> Dataset:
-    return collect(items, SOURCES)
+def collected(*items: Example, **part: Any) -> Dataset:
+    return collect(items, SOURCES, part=Part(**part))
 
 
 def test_a_repeated_id_gets_a_number_and_is_counted() -> None:
-    data = collected(example("1"), example("1", "!"), example("2"), example("1#3"), example("1", "?!"))
+    items = [example("1"), example("1", "!"), example("2"), example("1#3"), example("1", "?!")]
+    data = collected(*items)
     assert [e.id for e in data.examples] == ["1", "1#2", "2", "1#3", "1#4"]
     assert data.noted == {"repeated ids": 2, "copies of an example before": 2}
-    assert data.limited(4).noted == {"repeated ids": 1, "copies of an example before": 2}
-    assert data.limited(1).noted == {}
+    (drawn,) = collected(*items, limit=1).examples
+    assert collected(*items, limit=1).noted == ({"repeated ids": 1} if drawn.id in ("1#2", "1#4") else {})
 
 
 def test_an_example_without_an_id_is_named_by_its_content() -> None:
@@ -91,35 +94,36 @@ def test_odd_examples_stay_and_are_counted() -> None:
     data = collect(items, SOURCES)
     assert data.noted == {"empty responses": 1, "examples with identical responses": 1}
     assert collected(replace(example("1"), prompt=()), example("2", " ")).noted == {"empty prompts": 2}
-    assert data.limited(2).noted == data.noted
-    assert "examples with identical responses" not in data.limited(1).noted
+    odd = {example.id: collected(example).noted for example in items}
+    (drawn,) = collected(*items, limit=1).examples
+    assert collected(*items, limit=1).noted == odd[drawn.id]
 
 
 def test_duplicates_are_the_same_prompt_and_candidates() -> None:
     items = [example("1"), example("2", texts=("b", "a")), example("3", "!"), example("4")]
-    data = collect(items, SOURCES).deduplicated()
+    data = collected(*items, deduplicate=True)
     assert [e.id for e in data.examples] == ["1", "2", "3"]
     assert data.excluded == {"duplicate": 1}
 
 
 def test_without_texts_duplicates_are_the_same_prompt() -> None:
     items = [example("1", texts=(None, None)), example("1#2", texts=(None, None)), example("3", "!", (None, None))]
-    assert [e.id for e in collect(items, SOURCES).deduplicated().examples] == ["1", "3"]
+    assert [e.id for e in collected(*items, deduplicate=True).examples] == ["1", "3"]
 
 
 def test_the_hash_changes_exactly_when_examples_are_dropped() -> None:
-    data = collect([example("1"), example("2"), example("3", "!")], SOURCES)
-    assert data.limited(3) is data
-    hashes = {
-        d.sha256 for d in (data, data.limited(1), data.limited(2), data.deduplicated(), data.deduplicated().limited(1))
-    }
-    assert len(hashes) == 5
-    assert data.limited(2).sha256 == data.limited(2).sha256
+    items = [example("1"), example("2"), example("3", "!")]
+    assert collected(*items, limit=3).sha256 == collected(*items, seed=7).sha256 == collected(*items).sha256
+    parts: list[dict[str, Any]] = [{}, {"limit": 1}, {"limit": 2}, {"limit": 2, "seed": 1}, {"deduplicate": True},
+                                   {"deduplicate": True, "limit": 1}]  # fmt: skip
+    hashes = [collected(*items, **part).sha256 for part in parts]
+    assert len(set(hashes)) == len(parts)
+    assert [collected(*items, **part).sha256 for part in parts] == hashes
 
 
 def test_copies_are_counted_where_they_are_not_dropped() -> None:
-    data = collected(example("1"), example("2"), example("3", "other"), example("4"))
-    assert data.noted == {"copies of an example before": 2}
-    assert data.deduplicated().noted == {}
+    items = [example("1"), example("2"), example("3", "other"), example("4")]
+    assert collected(*items).noted == {"copies of an example before": 2}
+    assert collected(*items, deduplicate=True).noted == {}
     unseen = [replace(example(name), candidates=(Candidate(Response(None), label=1.0),)) for name in "12"]
     assert "copies of an example before" not in collected(*unseen).noted  # only a score file knows their texts

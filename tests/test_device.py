@@ -189,11 +189,11 @@ def test_one_sequence_that_fits_into_no_memory_is_an_error_of_its_own() -> None:
 def test_a_plan_is_explained_by_the_memory_there_is() -> None:
     model = causal()
     with standing_in({"cuda:0": Card(10**6)}):
-        (explained,) = Session(model, Asking()).explain(QUESTIONS)
+        (explained,) = Session(model, Asking()).explain({"t": QUESTIONS})
         assert isinstance(explained, Explanation)
         assert 0 < explained.token_budget < 1000
-        assert Session(model, Asking()).explain([])[0].token_budget == USUAL["cuda"]
-    assert Session(model, Asking()).explain(QUESTIONS)[0].token_budget == USUAL["cpu"]
+        assert Session(model, Asking()).explain({})[0].token_budget == USUAL["cuda"]
+    assert Session(model, Asking()).explain({"t": QUESTIONS})[0].token_budget == USUAL["cpu"]
 
 
 def test_devices_have_names_and_the_best_is_first() -> None:

@@ -17,6 +17,7 @@ from fake_models import MeanOf, Scripted, TinyTokenModel
 
 import rmbench
 from rmbench.data.dataset import Source, collect
+from rmbench.data.part import Part
 from rmbench.errors import ModelError, ResultError, UsageError
 from rmbench.kinds.comparison import Comparison
 from rmbench.metrics.aggregate import VIEWS
@@ -45,8 +46,8 @@ EXAMPLES = [
 class Task(Comparison):
     """A comparison task whose examples are given."""
 
-    def load(self, path: Path | None = None) -> Any:
-        return collect(self.examples, [Source("given", None, "0" * 64, len(self.examples))])
+    def load(self, path: Path | None = None, part: Part | None = None) -> Any:
+        return collect(self.examples, [Source("given", None, "0" * 64, len(self.examples))], part=part)
 
 
 def task(examples: Any = EXAMPLES, **more: Any) -> Task:

@@ -23,6 +23,7 @@ from rmbench import plugins
 from rmbench.checkpoints import opened
 from rmbench.cli import show_error
 from rmbench.data.dataset import Source, collect
+from rmbench.data.part import Part
 from rmbench.device import standing_in
 from rmbench.errors import DataError, IncompleteRunError, ModelError, UsageError
 from rmbench.kinds.comparison import Comparison
@@ -49,10 +50,10 @@ from rmbench.types import (
 class Given(Comparison):
     """A comparison task whose examples are given."""
 
-    def load(self, path: Path | None = None) -> Any:
+    def load(self, path: Path | None = None, part: Part | None = None) -> Any:
         if not self.examples:
             raise DataError(f"{self.name}: nothing to read")
-        return collect(self.examples, [Source(self.name, None, self.name, len(self.examples))])
+        return collect(self.examples, [Source(self.name, None, self.name, len(self.examples))], part=part)
 
 
 def task(name: str, examples: Sequence[Example]) -> Given:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from rmbench.data.cards import card_names, read_card
 from rmbench.data.dataset import Dataset, LeftOut
 from rmbench.data.files import Row
+from rmbench.data.part import Part
 from rmbench.errors import DataError
 from rmbench.plugins import load_task, task_names
 from rmbench.tasks.best_of_n import generate
@@ -78,7 +79,7 @@ def test_requests_carry_no_label_and_no_response_in_the_prompt(name: str, asks: 
 @pytest.mark.parametrize("task", [t for t in TASKS if t.bundled and t.kind != "generation"], ids=lambda task: task.name)
 @pytest.mark.parametrize("ask", ["reward", "steps", "compare"])
 def test_what_a_task_asks_becomes_what_its_measure_reads(task: Any, ask: Ask) -> None:
-    data = task.load().limited(20)
+    data = task.load(part=Part(limit=20))
     outcomes = []
     for example in data.examples:
         questions = task.questions(example, frozenset({ask}), data.sha256)

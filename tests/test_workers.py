@@ -158,9 +158,15 @@ def test_a_plan_is_explained_and_nothing_is_scored(folder: Path, capsys: pytest.
     assert sum(way["sequences"] for way in planned["ways"].values()) + planned["same_tokens"] == planned["left"]
     assert all(way["seconds"] > 0 and way["forwards"] > 0 for way in planned["ways"].values())
     assert other["reason"] == "it runs its own work"
+    (task,) = planned["tasks"].values()
+    assert (task["rows"], task["requests"], task["known"]) == (108, planned["requests"], 0)
+    assert task["tokens"] == sum(way["tokens"] for way in planned["ways"].values())
+    assert task["seconds"] == pytest.approx(sum(way["seconds"] for way in planned["ways"].values()))
+    assert other["tasks"]["best_of_n"]["tokens"] is None
     assert main(arguments) == 0
     shown = capsys.readouterr().out
     assert "predicted:" in shown
+    assert f"best_of_n 108 432 0 432 {task['tokens']:,} " in " ".join(shown.split())
     assert f"{planned['left']:,} to run" in shown
 
 

@@ -166,6 +166,46 @@ def reading_options(command: _Command) -> _Command:
     return command
 
 
+def _subset(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, list[str]] | None:
+    subset: dict[str, list[str]] = {}
+    for one in given:
+        facet, equals, value = one.partition("=")
+        if not (facet and equals and value):
+            raise click.BadParameter(f"{one!r} is not FACET=VALUE, as in domain=math")
+        subset.setdefault(facet, []).append(value)
+    return subset or None
+
+
+_PART = (
+    click.option("--limit", type=click.IntRange(min=1), metavar="N",
+                 help="N examples of each task, drawn by --seed, of every facet and file alike."),
+    click.option("--subset", multiple=True, metavar="FACET=VALUE", callback=_subset,
+                 help="Only examples with this facet, as domain=math; of one facet any of its values (repeatable)."),
+)  # fmt: skip
+
+
+def revisions_of(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> str | dict[str, str] | None:
+    """Commits by task or hub set, or the one commit of the one task."""
+    commits: dict[str, str] = {}
+    for one in given:
+        name, equals, commit = one.partition("=")
+        if not equals and len(given) == 1:
+            return one
+        if not (name and commit):
+            raise click.BadParameter(f"{one!r} is not TASK=COMMIT, as in rm_bench=73c52d7")
+        if name in commits:
+            raise click.BadParameter(f"{name} is given twice, {commits[name]} and {commit}")
+        commits[name] = commit
+    return commits or None
+
+
+def part_options(command: _Command) -> _Command:
+    """Which part of a task is run; results say so."""
+    for option in reversed(_PART):
+        command = option(command)
+    return command
+
+
 def model_options(command: _Command) -> _Command:
     """How a model is loaded and run. One that a model's family does not declare is not for it; None is not given."""
     for option in reversed(_MODEL):

@@ -20,13 +20,59 @@ _WHAT = {
     "padded": "sorted by length and padded",
 }
 
+_COUNTED = ("rows", "requests", "known", "to run", "tokens", "time")
+_ALL = "all"
+
 
 def print_plans(explanations: Sequence[Explanation], *, as_json: bool) -> None:
-    """A paragraph a model, or a JSON list with an object a model."""
+    """One table, a row a model and task, and a paragraph a model on how; or a JSON list with an object a model."""
     if as_json:
         click.echo(_json(explanations))
-    else:
-        tell("\n\n".join("\n".join(_lines(found)) for found in explanations))
+        return
+    _print_table(explanations)
+    tell("\n\n".join("\n".join(_lines(found)) for found in explanations))
+
+
+def _print_table(explanations: Sequence[Explanation]) -> None:
+    from rich.table import Table
+
+    from rmbench.cli._console import terminal
+    from rmbench.cli._report import plain
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("model and task", no_wrap=True)
+    for heading in _COUNTED:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for found in explanations:
+        table.add_row(plain(found.model))
+        for name, *cells in _rows(found):
+            table.add_row(f"  {plain(name)}", *cells)
+    terminal().print(table)
+    tell("")
+
+
+def _rows(found: Explanation) -> list[list[str]]:
+    """The cells of each task, and of all where there are several."""
+    timed = found.runs_forwards
+    rows = [
+        [task, *(f"{count:,}" for count in (planned.rows, planned.requests, planned.known, planned.left)),
+         f"{planned.tokens:,}" if timed else "-", _time(found.task_seconds(task)) if timed else "-"]
+        for task, planned in found.tasks.items()
+    ]  # fmt: skip
+    several = found.tasks.values()
+    total = [sum(p.rows for p in several), found.requests, sum(p.known for p in several), found.left]
+    seconds = [found.task_seconds(task) for task in found.tasks]
+    whole = None if None in seconds else sum(filter(None, seconds))
+    tokens = f"{sum(p.tokens for p in several):,}"
+    last = [_ALL, *(f"{count:,}" for count in total), *((tokens, _time(whole)) if timed else ("-", "-"))]
+    return [*rows, last] if len(rows) > 1 else rows
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{hours:,.1f} h" if hours >= 1 else f"{minutes:.1f} min" if minutes >= 2 else f"{seconds:.1f} s"
 
 
 def _json(explanations: Sequence[Explanation]) -> str:
@@ -42,6 +88,17 @@ def _json(explanations: Sequence[Explanation]) -> str:
                 "token_budget": found.token_budget,
                 "reason": found.reason,
                 "first": list(found.first),
+                "tasks": {
+                    task: {
+                        "rows": planned.rows,
+                        "requests": planned.requests,
+                        "known": planned.known,
+                        "left": planned.left,
+                        "tokens": planned.tokens if found.runs_forwards else None,
+                        "seconds": found.task_seconds(task) if found.runs_forwards else None,
+                    }
+                    for task, planned in found.tasks.items()
+                },
                 "ways": {
                     way: {
                         "sequences": share.sequences,

@@ -326,7 +326,8 @@ def _data_line(result: TaskResult) -> str:
     data = result.dataset
     revision = f" @ {data.revision[:12]}" if data.revision and data.revision != "local" else ""
     size = "prompts" if result.subject.kind == "policy" else f"examples, {data.candidates:,} candidates"
-    return f"{data.source}{revision}: {data.examples:,} {size}"
+    part = f"; a part: {data.part}" if data.part else ""
+    return f"{data.source}{revision}: {data.examples:,} {size}{part}"
 
 
 def _counts(counts: dict[str, int]) -> str:

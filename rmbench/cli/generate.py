@@ -11,7 +11,16 @@ from typing import Any, TypeVar
 import click
 
 from rmbench.cli import EXIT_INCOMPLETE, debug_option, tell
-from rmbench.cli._options import OUT_HELP, POLICIES, RENDERING, _tokens, allotted, form_option, reading_options
+from rmbench.cli._options import (
+    OUT_HELP,
+    POLICIES,
+    RENDERING,
+    _tokens,
+    allotted,
+    form_option,
+    part_options,
+    reading_options,
+)
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -67,7 +76,7 @@ def _loading_options(command: _Command) -> _Command:
 )
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, allow_dash=True), help=OUT_HELP)
 @form_option
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N prompts.")
+@part_options
 @reading_options
 @sampling_options
 @_loading_options
@@ -78,6 +87,7 @@ def command(
     out: Path,
     form: str | None,
     limit: int | None,
+    subset: dict[str, list[str]] | None,
     columns: dict[str, str] | None,
     skip_bad_rows: bool,
     samples: int | None,
@@ -108,7 +118,9 @@ def command(
     asked = {name: (spec, own) for (name, spec), own in zip(specs.items(), given, strict=True)}
     with redirect_stdout(sys.stderr):  # what a policy's code prints is no result
         reading: dict[str, Any] = {"columns": columns, "skip_bad_rows": skip_bad_rows}
-        written = write_responses(asked, source, sampling, limit=limit, progress=ConsoleProgress, **reading)
+        written = write_responses(
+            asked, source, sampling, limit=limit, subset=subset, progress=ConsoleProgress, **reading
+        )
     lines = [*written.notes, *place.write(written.columns)]
     if written.missing:
         lines.append(f"{written.missing:,} responses are missing")

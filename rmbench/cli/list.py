@@ -29,6 +29,8 @@ _KNOWN = "known models"
 def command(what: tuple[str, ...], as_json: bool) -> int:
     """List the tasks, the families of reward models, the kinds of policy or the suites of tasks; or results.
 
+    Tasks stand with size, kind, licence and suites, and where their rows are: bundled, cached here, on the hub, or in a
+    file that --data gives.
     Behind the families stand the known models: what each is known by, and whether how it is read was verified.
     A RESULT is a result file, or a folder in which all are listed: with its model, task and headline.
     """
@@ -72,14 +74,22 @@ def _print_plugins(listed: Sequence[tuple[str, Listed]], known: Sequence[Entry],
     from rmbench.cli._report import plain
 
     if as_json:
+        from rmbench.cli import _catalogue
+
+        facts = _catalogue.facts([one for group, one in listed if group == "tasks"])
         rows: list[dict[str, Any]] = [
-            {"group": group, "name": one.name, "summary": one.summary, "error": one.error} for group, one in listed
+            {"group": group, "name": one.name, "summary": one.summary, "error": one.error}
+            | (facts[one.name] if group == "tasks" else {})
+            for group, one in listed
         ]
         click.echo(json.dumps([*rows, *map(_entry, known)], indent=1))
         return
     from rich.table import Table
 
     for heading in dict.fromkeys(group for group, _ in listed):
+        if heading == "tasks":
+            _print_tasks([one for group, one in listed if group == heading])
+            continue
         table = Table(box=None, header_style="bold", pad_edge=False)
         table.add_column(heading, no_wrap=True)
         table.add_column("what it is")
@@ -89,6 +99,19 @@ def _print_plugins(listed: Sequence[tuple[str, Listed]], known: Sequence[Entry],
         terminal().print(table)
         if heading == "models":
             _print_known(known)
+
+
+def _print_tasks(listed: Sequence[Listed]) -> None:
+    from rmbench.cli._catalogue import lines
+    from rmbench.cli._console import terminal
+    from rmbench.cli._report import plain
+
+    console = terminal()
+    for facts, told in lines(listed, console.width):
+        style = None if told else "bold"
+        console.print(plain(facts), style=style, highlight=False, soft_wrap=True)
+        for line in told.splitlines():
+            console.print(plain(line), highlight=False, soft_wrap=True)
 
 
 def _print_known(known: Sequence[Entry]) -> None:
@@ -166,6 +189,7 @@ def _row(path: Path, result: TaskResult) -> dict[str, Any]:
         "task": result.label,
         "version": result.task.version,
         "examples": result.dataset.examples,
+        "part": result.dataset.part,
         "metric": result.task.headline,
         **numbers,
         "created": result.created,

@@ -22,7 +22,9 @@ from rmbench.cli._options import (
     data_option,
     model_options,
     model_options_of,
+    part_options,
     reading_options,
+    revisions_of,
 )
 from rmbench.cli.generate import POLICY_HELP, sampling_options
 
@@ -61,8 +63,14 @@ _OF_REWARD_MODELS = ("max_length", "truncation_side", "pooling", "head_dtype")
 )
 @data_option
 @reading_options
+@part_options
 @click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="The first N examples of each task, of every file alike."
+    "--revision",
+    "revisions",
+    multiple=True,
+    metavar="TASK=COMMIT",
+    callback=revisions_of,
+    help="Read the hub set of TASK at COMMIT; of one task COMMIT alone will do (repeatable).",
 )
 @click.option(
     "--orders",
@@ -91,6 +99,8 @@ def command(
     columns: dict[str, str] | None,
     skip_bad_rows: bool,
     limit: int | None,
+    subset: dict[str, list[str]] | None,
+    revisions: str | dict[str, str] | None,
     deduplicate: bool,
     orders: str | None,
     out: Path,
@@ -123,8 +133,9 @@ def command(
     if not writers and (count_with, sampling) != (None, Sampling(seed=sampling.seed)):
         raise UsageError("--samples, --max-new-tokens, --temperature, --top-p and --count-with are for a policy (-p)")
     _check_plan(devices, explain_plan, writers)
+    part = {"limit": limit, "subset": subset, "deduplicate": deduplicate, "revision": revisions}
     reading = {"columns": columns, "skip_bad_rows": skip_bad_rows, "orders": orders}
-    loaded, failures = _read(tasks, data=data, limit=limit, deduplicate=deduplicate, **reading)
+    loaded, failures = _read(tasks, data=data, seed=seed, **part, **reading)
     judged = [item for item in loaded if item.task.subject == "reward_model"]
     answered = [item for item in loaded if item.task.subject == "policy"]
     _check_subjects(specs, writers, [item.task.name for item in judged], [item.task.name for item in answered])

@@ -41,6 +41,11 @@ class Side:
         return any(result.config.data.get("limit") for _, result in self.results)
 
     @property
+    def part(self) -> str:
+        """Which part of the task it was run on, "" where every run was of the whole."""
+        return next((part for _, result in self.results if (part := result.dataset.part)), "")
+
+    @property
     def views(self) -> list[str]:
         """The views that every run has."""
         (_, first), *others = self.results
@@ -81,7 +86,8 @@ def shared_tasks(models: Sequence[ComparedModel], wanted: Sequence[str]) -> list
 def sides_of(task: str, models: Sequence[ComparedModel]) -> tuple[list[Side], list[str]]:
     """Those models that can be compared with each other on a task, and a line for each that cannot be with them.
 
-    Of several sets of such models it is one of whole runs if there is any, then the largest, then the first.
+    Of several sets of such models it is one of whole runs if there is any, then one of a subset, then the largest,
+    then the first.
     """
     groups, refused, members = list[list[Side]](), list[str](), dict[str, Side]()
     for model in models:
@@ -98,7 +104,7 @@ def sides_of(task: str, models: Sequence[ComparedModel]) -> tuple[list[Side], li
     if not groups:
         return [], refused
     several = [group for group in groups if len(group) > 1] or groups[:1]
-    chosen = min(several, key=lambda group: (is_try(group), -len(group)))
+    chosen = min(several, key=lambda group: (is_try(group), is_part(group), -len(group)))
     left = [side for side in members.values() if side not in chosen]
     return chosen, refused + [f"{task}: {side.name} is not compared: {_reason(side, chosen)}" for side in left]
 
@@ -108,11 +114,18 @@ def is_try(sides: Sequence[Side]) -> bool:
     return all(side.is_limited for side in sides)
 
 
+def is_part(sides: Sequence[Side]) -> bool:
+    """Whether all of these results are of a part of the task: a subset, or a try."""
+    return all(side.part for side in sides)
+
+
 def _reason(side: Side, chosen: Sequence[Side]) -> str:
     if side.is_limited and not is_try(chosen):
         _, result = side.results[0]
         limit = result.config.data["limit"]
         return f"a try of {result.dataset.examples:,} examples (--limit {limit}), where there are whole runs"
+    if side.part and not is_part(chosen):
+        return f"of a part, {side.part}, where there are whole runs"
     return next(filter(None, (_why_not(side, other) for other in chosen)), "")
 
 

@@ -183,6 +183,8 @@ def _notes(sides: Sequence[Side]) -> list[str]:
     notes = []
     if is_try(sides):
         notes.append("a try, of examples that --limit cut off: it decides nothing; run the task whole")
+    if parts := list(dict.fromkeys(side.part for side in sides if side.part)):
+        notes.append(f"no whole task: {'; '.join(parts)}")
     if len({len(side.results) > 1 for side in sides}) > 1:
         alone = ", ".join(side.name for side in sides if len(side.results) == 1)
         notes.append(f"of one run, so no interval says how far other seeds would be from it: {alone}")

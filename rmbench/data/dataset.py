@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from hashlib import sha256 as _sha256
 
 from rmbench.bounded import MOST_JUDGED
+from rmbench.data.part import Draw, Part
 from rmbench.data.rows import NO_PROMPT, told
 from rmbench.errors import DataError
 from rmbench.types import Candidate, Example, Image, Message, Response
@@ -44,7 +45,7 @@ class Dataset:
 
     `sha256` stands for these very examples: it covers what was read from all `sources` and changes when some examples
     are dropped. `excluded` counts what is no example by reason, `noted` what is one but odd, and what of the rows
-    nobody read (`of_rows`, whatever is dropped). `renamed` are ids made because the data's own stood before.
+    nobody read (`of_rows`). `part` says how they were chosen of all, "" where they are the whole.
     """
 
     sources: Sequence[Source]
@@ -52,8 +53,8 @@ class Dataset:
     examples: Sequence[Example]
     excluded: Mapping[str, int] = field(default_factory=dict)
     noted: Mapping[str, int] = field(default_factory=dict)
-    renamed: Set[str] = frozenset()
     of_rows: Mapping[str, int] = field(default_factory=dict)
+    part: str = ""
 
     @property
     def source(self) -> str:
@@ -66,67 +67,93 @@ class Dataset:
         revisions = {source.revision for source in self.sources}
         return revisions.pop() if len(revisions) == 1 else None
 
-    def limited(self, n: int) -> Dataset:
-        """The first `n` examples."""
-        return self._keeping(self.examples[:n], f"limit={n}", self.excluded)
 
-    def deduplicated(self) -> Dataset:
-        """Without each example whose prompt and candidates (texts and labels) stood before.
-
-        Candidates without text, known only to a score file, are told apart by their prompt alone.
-        """
-        first: dict[object, Example] = {}
-        for example in self.examples:
-            first.setdefault(_content(example), example)
-        dropped = len(self.examples) - len(first)
-        return self._keeping(tuple(first.values()), "deduplicated", {**self.excluded, "duplicate": dropped})
-
-    def _keeping(self, examples: Sequence[Example], how: str, excluded: Mapping[str, int]) -> Dataset:
-        if len(examples) == len(self.examples):
-            return self
-        sha256 = _sha256(f"{self.sha256}|{how}".encode()).hexdigest()
-        noted = {**oddities(examples, self.renamed), **self.of_rows}
-        return replace(self, sha256=sha256, examples=examples, excluded=excluded, noted=noted)
-
-
-def collect(
-    items: Iterable[Example | LeftOut], sources: Sequence[Source], of_rows: Mapping[str, int] | None = None
-) -> Dataset:
-    """The data set of what a task read from its `sources`; `of_rows` is what is noted of their rows.
+class Collection:
+    """The data set of what a task reads, item by item: a `part` of it, of which alone examples are held.
 
     An example whose id is "" is named by its content (`content_id`), never by its place, so that nothing recorded for
     other data joins it. An id that stood before gets `#2`, `#3`, ... An example without a cluster gets its
-    prompt's, and without a prompt one of its own.
-    Raises DataError where no example is left, or a subset is called `all`, as the whole is in results.
+    prompt's, and without a prompt one of its own. With `part.deduplicate` an example is left out whose prompt and
+    candidates (texts and labels) stood before; candidates without text, known only to a score file, are told apart by
+    their prompt alone.
     """
-    source = ", ".join(dict.fromkeys(one.id for one in sources))
-    examples: dict[str, Example] = {}
-    excluded: Counter[str] = Counter()
-    renamed: set[str] = set()
-    times: Counter[str] = Counter()
-    for item in items:
+
+    def __init__(self, part: Part | None = None, usable: Callable[[Example], bool] = lambda example: True) -> None:
+        self._part = part or Part()
+        self._draw = Draw(self._part)
+        self._usable, self.is_usable = usable, False
+        self._excluded: Counter[str] = Counter()
+        self._times: Counter[str] = Counter()
+        self._names: set[str] = set()
+        self._renamed: set[str] = set()
+        self._contents: set[bytes] = set()
+
+    @property
+    def seen(self) -> int:
+        """How many examples were added."""
+        return len(self._names)
+
+    def add(self, item: Example | LeftOut, place: str) -> None:
+        """Adds what was read of a file or a hub set. Raises DataError for an example that has too many candidates, or
+        is of a subset called `all`, as the whole is in results.
+        """
         if isinstance(item, LeftOut):
-            excluded[item.reason] += 1
-            continue
+            self._excluded[item.reason] += 1
+            return
         wanted = item.id or content_id(item)
         if (count := len(item.candidates)) > MOST_JUDGED:
-            raise DataError(f"{source}: example {wanted!r}: expected at most {MOST_JUDGED:,} responses, got {count:,}")
-        name = _unused(wanted, examples, times)
-        if item.id and name != wanted:
-            renamed.add(name)
+            raise DataError(f"{place}: example {wanted!r}: expected at most {MOST_JUDGED:,} responses, got {count:,}")
+        name = _unused(wanted, self._names, self._times)
         for facet, value in item.facets.items():
             if facet == "all" or "=" in facet or not facet:
-                raise DataError(f"{source}: example {name!r} has a facet {facet!r}; expected a name without =")
+                raise DataError(f"{place}: example {name!r} has a facet {facet!r}; expected a name without =")
             if value == "all":
                 whole = f"which is what results call the whole; rename the {facet}"
-                raise DataError(f"{source}: example {name!r} is of a {facet} 'all', {whole}")
+                raise DataError(f"{place}: example {name!r} is of a {facet} 'all', {whole}")
+        self._names.add(name)
+        if item.id and name != wanted:
+            self._renamed.add(name)
+        self.is_usable = self.is_usable or self._usable(item)
         cluster = item.cluster or (prompt_hash(item.prompt) if item.prompt else name)
-        examples[name] = replace(item, id=name, cluster=cluster)
-    if not examples:
-        raise nothing_left(source, excluded, of_rows or {})
-    kept, read = tuple(examples.values()), dict(of_rows or {})
-    noted = {**oddities(kept, renamed), **read}
-    return Dataset(tuple(sources), _sources_sha256(sources), kept, dict(excluded), noted, frozenset(renamed), read)
+        example = replace(item, id=name, cluster=cluster)
+        if self._part.deduplicate:
+            content = _content(example)
+            if content in self._contents:
+                self._excluded["duplicate"] += 1
+                return
+            self._contents.add(content)
+        self._draw.add(example, place)
+
+    def dataset(self, sources: Sequence[Source], of_rows: Mapping[str, int] | None = None) -> Dataset:
+        """What was read from `sources`; `of_rows` is what is noted of their rows. Raises DataError where there is no
+        example, UsageError for a subset that there is none of."""
+        noted = dict(of_rows or {})
+        if not self._names:
+            raise nothing_left(", ".join(dict.fromkeys(one.id for one in sources)), self._excluded, noted)
+        examples = self._draw.examples()
+        told = self._draw.told(len(examples))
+        chosen = ["deduplicated"] if self._excluded["duplicate"] and self._part.deduplicate else []
+        chosen += [f"{self._part.subset} limit={self._part.limit} seed={self._part.seed}"] if told else []
+        digest = _sources_sha256(sources)
+        for how in chosen:
+            digest = _sha256(f"{digest}|{how}".encode()).hexdigest()
+        excluded = {reason: count for reason, count in self._excluded.items() if count}
+        odd = oddities(examples, self._renamed)
+        return Dataset(tuple(sources), digest, examples, excluded, {**odd, **noted}, noted, told)
+
+
+def collect(
+    items: Iterable[Example | LeftOut],
+    sources: Sequence[Source],
+    of_rows: Mapping[str, int] | None = None,
+    part: Part | None = None,
+) -> Dataset:
+    """The data set, or a `part` of it, of what was read from `sources` (`Collection`). Raises DataError, UsageError."""
+    collection = Collection(part)
+    place = ", ".join(dict.fromkeys(one.id for one in sources))
+    for item in items:
+        collection.add(item, place)
+    return collection.dataset(sources, of_rows)
 
 
 def nothing_left(source: str, excluded: Mapping[str, int], of_rows: Mapping[str, int]) -> DataError:
@@ -180,7 +207,7 @@ def _short_hash(value: object) -> str:
     return _sha256(json.dumps(value, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _unused(wanted: str, taken: Mapping[str, object], times: Counter[str]) -> str:
+def _unused(wanted: str, taken: Container[str], times: Counter[str]) -> str:
     """`wanted`, or `wanted#n` with an n from 2 that is not taken. `times` counts the names tried so far for each."""
     while True:
         times[wanted] += 1

@@ -9,10 +9,10 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, cast
 
 from rmbench import bounded
 from rmbench.data.rows import Row, Tally, listed, shown
@@ -21,8 +21,6 @@ from rmbench.errors import DataError, UsageError, WrongFileError
 
 __all__ = ["Row", "Rows", "file_sha256", "read_rows", "rows_of", "rows_sha256", "shown", "stem"]
 
-_T = TypeVar("_T")
-_OPEN_AT_ONCE = 200
 _HEADER = 1 << 20  # characters that the first line of a table may have
 
 # an escaped half of a surrogate pair: legal in JSON, but no character, so no tokenizer and no hash takes it
@@ -34,8 +32,8 @@ _DECODER = json.JSONDecoder()
 class Rows:
     """The rows of a file, of every data file under a folder, or given as objects; read anew at each turn.
 
-    `columns` and `skip_bad_rows` are those of a `Tally`; `spread` takes a row of each file of a folder in turn, so that
-    the first few are of all. `count` are the rows of the last turn, `skipped` those that could not be read by reason.
+    `columns` and `skip_bad_rows` are those of a `Tally`. `count` are the rows of the last turn, `skipped` those that
+    could not be read by reason, and `file` is the name of the one that the last row is of.
     """
 
     def __init__(
@@ -44,11 +42,9 @@ class Rows:
         *,
         columns: Mapping[str, str] | None = None,
         skip_bad_rows: bool = False,
-        spread: bool = False,
     ) -> None:
         self.path = source if isinstance(source, Path) else None
         self.name = "rows" if self.path is None else self.path.resolve().name
-        self.spread = spread
         self._given: Iterable[Any] = () if isinstance(source, Path) else source
         self._choice = columns, skip_bad_rows
         self._start()
@@ -56,19 +52,17 @@ class Rows:
     def _start(self) -> None:
         columns, skip_bad_rows = self._choice
         self.tally = Tally(columns, skip_bad_rows=skip_bad_rows)
-        self.count, self.skipped = 0, Counter[str]()
+        self.count, self.skipped, self.file = 0, Counter[str](), self.name
 
     def __iter__(self) -> Iterator[Row]:
         self._start()
         places: Iterator[tuple[int, Any, str]]
         if self.path is None:
             places = ((number, _plain(value), self.name) for number, value in enumerate(self._given, 1))
-        elif self.spread and len(files := _files(self.path)) > 1:
-            places = _in_turn([_rows_of(file, self.path) for file in files])
         else:
             places = (place for file in _files(self.path) for place in _rows_of(file, self.path))
         for number, value, file in places:
-            self.count += 1
+            self.count, self.file = self.count + 1, file
             if isinstance(value, dict):
                 yield Row(self.tally.fields(value), file, number, self.tally)
                 continue
@@ -83,9 +77,9 @@ class Rows:
         """What stands for these rows, in this order and read by these columns."""
         digest = rows_sha256(map(_plain, self._given)) if self.path is None else file_sha256(self.path)
         columns, _ = self._choice
-        of_several = self.spread and self.path is not None and len(_files(self.path)) > 1
-        told = [json.dumps(dict(columns), sort_keys=True) if columns else "", "spread" if of_several else ""]
-        return sha256("|".join([digest, *told]).encode()).hexdigest() if any(told) else digest
+        if not columns:
+            return digest
+        return sha256(f"{digest}|{json.dumps(dict(columns), sort_keys=True)}|".encode()).hexdigest()
 
     def noted(self) -> dict[str, int]:
         """What of the rows nobody read (`Tally.noted`). Raises UsageError for a column that no row has, and for one
@@ -102,9 +96,7 @@ class Rows:
         return self.tally.noted()
 
 
-def rows_of(
-    source: object, *, columns: Mapping[str, str] | None = None, skip_bad_rows: bool = False, spread: bool = False
-) -> Rows:
+def rows_of(source: object, *, columns: Mapping[str, str] | None = None, skip_bad_rows: bool = False) -> Rows:
     """The rows of a path, of a list of mappings, or of a `datasets.Dataset`. Raises UsageError for anything else."""
     if isinstance(source, str | Path):
         given: Path | Iterable[Any] = Path(source)
@@ -119,7 +111,7 @@ def rows_of(
     else:
         kind = type(source).__qualname__
         raise UsageError(f"data: expected a path, a list of mappings or a datasets.Dataset, got {kind}")
-    return Rows(given, columns=columns, skip_bad_rows=skip_bad_rows, spread=spread)
+    return Rows(given, columns=columns, skip_bad_rows=skip_bad_rows)
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -149,17 +141,6 @@ def _rows_of(file: Path, given: Path) -> Iterator[tuple[int, Any, str]]:
         raise DataError(f"{name}: cannot be read: {cause}") from error
     if not number:
         raise DataError(f"{name}: no rows in it")
-
-
-def _in_turn(files: Sequence[Iterator[_T]]) -> Iterator[_T]:
-    """One of each, then the next of each; of more than can be open at once each is read whole first."""
-    left = [iter([*file]) for file in files] if len(files) > _OPEN_AT_ONCE else [*files]
-    while left:
-        for one in [*left]:
-            try:
-                yield next(one)
-            except StopIteration:
-                left.remove(one)
 
 
 def _no_object(value: Any, file: str, number: int) -> DataError:

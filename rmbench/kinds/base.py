@@ -12,9 +12,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
-from rmbench.data.dataset import Dataset, LeftOut, Source, collect, prompt_hash
+from rmbench.data.dataset import Collection, Dataset, LeftOut, Source, prompt_hash
 from rmbench.data.files import Rows
 from rmbench.data.hub import LOCAL, HubSet
+from rmbench.data.part import Part
 from rmbench.data.rows import Row
 from rmbench.data.steps import split_steps
 from rmbench.errors import DataError, ModelError
@@ -73,7 +74,7 @@ class Task(Protocol):
     @property
     def measure(self) -> Measure: ...
 
-    def load(self, data: Path | Rows | None = None) -> Dataset: ...
+    def load(self, data: Path | Rows | None = None, part: Part | None = None) -> Dataset: ...
 
     def questions(
         self, example: Example, answers: frozenset[Ask], dataset: str, most: int | None = None
@@ -94,6 +95,7 @@ class Reading:
     """
 
     subject: ClassVar[Literal["reward_model", "policy"]] = "reward_model"
+    lacks: ClassVar[str] = "can be used"  # none of the examples, where the data are refused
 
     name: str
     version: int
@@ -103,25 +105,38 @@ class Reading:
     sources: tuple[HubSet, ...] = ()
     bundled: Path | None = None
 
-    def load(self, data: Path | Rows | None = None) -> Dataset:
-        """The examples of `data` (a file, a folder, or rows), or of the task's own. Raises DataError, UsageError."""
-        given = data or self.bundled
+    def load(self, data: Path | Rows | None = None, part: Part | None = None) -> Dataset:
+        """The examples, or a `part` of them, of `data` (a file, a folder, or rows), or of the task's own.
+
+        Raises DataError, UsageError.
+        """
+        given, collection = data or self.bundled, Collection(part, self.is_usable)
+        sources, noted = list[Source](), Counter[str]()
         if given is not None:
             rows = given if isinstance(given, Rows) else Rows(given)
-            items = list(self.read(rows))
+            for item in self.read(rows):
+                collection.add(item, rows.file)
+            for reason in rows.skipped.elements():
+                collection.add(LeftOut(reason), rows.file)
             name, revision = ("bundled", None) if data is None else (rows.name, LOCAL)
-            skipped = [LeftOut(reason) for reason in rows.skipped.elements()]
-            return collect([*items, *skipped], [Source(name, revision, rows.sha256(), rows.count)], rows.noted())
-        if not self.sources:
+            sources.append(Source(name, revision, rows.sha256(), rows.count))
+            noted.update(rows.noted())
+        elif not self.sources:
             raise DataError(f"{self.name}: no data of its own; give --data {self.name}=FILE")
-        every: list[Example | LeftOut] = []
-        sources, noted = [], Counter[str]()
-        for hub in self.sources:
+        for hub in self.sources if given is None else ():
             loaded = hub.load(self.name)
-            every += (_of_facets(item, hub.facets) for item in self.read(loaded.rows))
+            for item in self.read(loaded.rows):
+                collection.add(_of_facets(item, hub.facets), hub.place)
             sources.append(loaded.source)
             noted.update(loaded.tally.noted())
-        return collect(every, sources, noted)
+        examples = collection.dataset(sources, noted)
+        if not collection.is_usable:
+            raise DataError(f"{examples.source}: no usable example: none of {collection.seen:,} {self.lacks}")
+        return examples
+
+    def is_usable(self, example: Example) -> bool:
+        """Whether something can be measured on an example; data without any such are refused."""
+        return True
 
 
 def _of_facets(item: Example | LeftOut, facets: Mapping[str, str]) -> Example | LeftOut:
@@ -152,15 +167,8 @@ class Judging(Reading, ABC):
     def displays(self, example: Example, most: int | None = None) -> list[tuple[int, ...]]:
         """Which candidates are shown to a model that only compares, in the order shown, at most so many at once."""
 
-    def load(self, data: Path | Rows | None = None) -> Dataset:
-        """The examples of `data` (a file, a folder, or rows), or of the task's own. Raises DataError, UsageError."""
-        loaded = super().load(data)
-        if not any(map(self.is_usable, loaded.examples)):
-            raise DataError(f"{loaded.source}: no usable example: none of {len(loaded.examples):,} {self.lacks}")
-        return loaded
-
     def is_usable(self, example: Example) -> bool:
-        """Whether something can be measured on an example; data without any such are refused."""
+        """Whether two candidates have different labels."""
         labels = [candidate.number for candidate in example.candidates]
         return None not in labels and len(set(labels)) > 1
 

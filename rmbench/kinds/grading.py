@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from rmbench.data.dataset import Dataset
 from rmbench.data.files import Rows
+from rmbench.data.part import Part
 from rmbench.errors import DataError, UsageError
 from rmbench.kinds.base import Judging
 from rmbench.metrics import grading
@@ -56,9 +57,9 @@ class Grading(Judging):
         """Nothing: nobody is asked to compare."""
         return []
 
-    def load(self, data: Path | Rows | None = None) -> Dataset:
-        """The examples of `data` (a file, a folder, or rows), or of the task's own. Raises DataError, UsageError."""
-        loaded = super().load(data)
+    def load(self, data: Path | Rows | None = None, part: Part | None = None) -> Dataset:
+        """The examples, or a `part` of them, as every kind has them. Raises DataError, UsageError."""
+        loaded = super().load(data, part)
         if isinstance(self.measure, Grades):
             for example in loaded.examples:
                 for index, candidate in enumerate(example.candidates):

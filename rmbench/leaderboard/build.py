@@ -221,7 +221,7 @@ def _entrants(parts: Mapping[str, Section]) -> list[Entrant]:
 
 
 def _is_whole(row: BoardRow) -> bool:
-    return not row.standing.lost and not row.is_limited
+    return not row.standing.lost and not row.is_part
 
 
 def _standing(row: BoardRow | None) -> float:

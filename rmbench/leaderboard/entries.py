@@ -37,9 +37,9 @@ class BoardRow:
     arena: Figure | None = None
 
     @property
-    def is_limited(self) -> bool:
-        """Whether `--limit` cut off the examples that it is of."""
-        return bool(self.result.config.data.get("limit"))
+    def is_part(self) -> bool:
+        """Whether it is of a part of the task: of what `--limit` left, or of a subset."""
+        return self.result.is_part
 
     @property
     def revision(self) -> str:
@@ -93,9 +93,9 @@ class Section:
         return len({row.result.subject.id for row in self.rows if not row.standing.lost})
 
     @property
-    def is_limited(self) -> bool:
-        """Whether it is of a part that `--limit` cut off."""
-        return all(row.is_limited for row in self.rows)
+    def is_part(self) -> bool:
+        """Whether all of it is of a part of the task."""
+        return all(row.is_part for row in self.rows)
 
 
 def read_results(folder: Path, find: Find) -> list[TaskResult]:
@@ -151,7 +151,7 @@ def sections(results: Sequence[TaskResult], find: Find) -> dict[str, list[Sectio
     return {
         task: sorted(
             (_section(task, name, some, installed(task, find).measure) for name, some in named.items()),
-            key=lambda one: (one.is_limited, -one.models * one.examples, -one.examples, one.name),
+            key=lambda one: (one.is_part, -one.models * one.examples, -one.examples, one.name),
         )
         for task, named in sorted(collection.groups(results).items())
     }

@@ -125,7 +125,8 @@ def is_answered(result: TaskResult) -> bool:
 def groups(results: Sequence[TaskResult]) -> dict[str, dict[str, list[TaskResult]]]:
     """Results by task, and by a title that those share that may be compared with each other.
 
-    The title names version, orders, examples and, where there are several, responses. Results whose responses are not
+    The title names version, orders, examples, the part of the task that they are where all chose one, and, where there
+    are several, responses. Results whose responses are not
     known go with any, and stand apart only where the others do not agree among themselves.
     """
     tasks: dict[str, dict[str, list[TaskResult]]] = {}
@@ -134,7 +135,9 @@ def groups(results: Sequence[TaskResult]) -> dict[str, dict[str, list[TaskResult
         examples = result.dataset.examples_sha256[:8]
         if len({other.dataset.responses_sha256 for other in siblings} - {None}) > 1:
             examples += f"-{(result.dataset.responses_sha256 or 'unknown')[:8]}"
-        title = " ".join(filter(None, [f"v{result.task.version}", result.task.orders, examples]))
+        parts = {other.dataset.part for other in siblings if all(one.is_part for one in siblings)}
+        part = f"({parts.pop()})" if len(parts) == 1 and any(parts) else ""
+        title = " ".join(filter(None, [f"v{result.task.version}", result.task.orders, examples, part]))
         tasks.setdefault(result.task.name, {}).setdefault(title, []).append(result)
     return tasks
 
@@ -192,7 +195,9 @@ def _asked(result: TaskResult) -> tuple[Any, ...]:
 
 
 def _data(result: TaskResult) -> str:
-    chosen = {name: value for name in ("limit", "deduplicate") if (value := result.config.data.get(name))}
+    chosen = {
+        name: value for name in ("limit", "drawn", "subset", "deduplicate") if (value := result.config.data.get(name))
+    }
     return ", ".join(
         [f"{result.dataset.source}: {result.dataset.examples:,} examples", *(f"{n}={v}" for n, v in chosen.items())]
     )

@@ -107,6 +107,7 @@ class Judged:
                 candidates=self._candidates,
                 excluded=dict(data.excluded),
                 noted=dict(data.noted),
+                part=data.part,
             ),
             subject=subject,
             fitted=fits,

@@ -69,7 +69,8 @@ class DatasetInfo(_Part):
 
     Results are comparable where `examples_sha256` agrees, and `responses_sha256` too unless it is null
     in one of them, because a score file has no texts; whatever file or format they came from. `excluded` counts
-    rows that gave no example, by reason; `noted` counts what is scored but worth knowing.
+    rows that gave no example, by reason; `noted` counts what is scored but worth knowing. `part` says which part of
+    the whole they are and how it was chosen; "" of the whole, and in older files.
     """
 
     sources: list[Source]
@@ -80,6 +81,7 @@ class DatasetInfo(_Part):
     candidates: Count
     excluded: dict[str, Count]
     noted: dict[str, Count]
+    part: str = ""
 
     @property
     def source(self) -> str:
@@ -157,7 +159,7 @@ class Bootstrap(_Part):
 class Config(_Part):
     """How a run was made, and where its file belongs.
 
-    `model` are the model's settings; `data` the choices common to the run (limit, deduplicate, seed, ...); `task` what
+    `model` are the model's settings; `data` the choices common to the run (limit, subset, seed, ...); `task` what
     is not the task's own on this one: data, orders, options; `run` how it was run, which changes no number (devices,
     budgets); `command` its parsed options, files by name and hash.
     """
@@ -399,6 +401,11 @@ class TaskResult(_Part):
             if given not in there:
                 return f"unknown {what} {given!r}{did_you_mean(given, there)}; there is {', '.join(there)}"
         return f"{name} was not measured in view {view} of {subset}"
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is of a part of the task that a run chose: a subset, or what `--limit` left."""
+        return bool(self.config.data.get("limit") or self.config.data.get("subset"))
 
     @property
     def views(self) -> list[str]:

@@ -12,12 +12,16 @@ if TYPE_CHECKING:
 
 
 def line(result: TaskResult) -> str:
-    """Who was judged on what, and the headline: `a/b on best_of_n v1: accuracy 19.4 % [11.9, 30.1], 72 examples`."""
+    """Who was judged on what, and the headline: `a/b on best_of_n v1: accuracy 19.4 % [11.9, 30.1], 72 examples`.
+
+    Behind it stands which part of the task that is, where it is no whole one.
+    """
     headline = result.task.headline
     measured = [metric for metric in _whole(result) if metric.name == headline]
     said = _number(measured[-1]) if measured else "-"
     size = f"{result.dataset.examples:,} {'prompts' if result.subject.kind == 'policy' else 'examples'}"
-    return f"{result.subject.id} on {result.label} v{result.task.version}: {headline} {said}, {size}"
+    part = f" ({result.dataset.part})" if result.dataset.part else ""
+    return f"{result.subject.id} on {result.label} v{result.task.version}: {headline} {said}, {size}{part}"
 
 
 def html(result: TaskResult) -> str:

@@ -1,7 +1,7 @@
 """Whether a result says what its records give: every figure, count and hash is computed again and compared.
 
 Attested, and not computed again: `subject`, `config`, `timing`, `environment`, `created`, what a model fitted itself
-(`fitted.model`), and of `dataset` its `sources`, `sha256`, `excluded` and `noted`.
+(`fitted.model`), and of `dataset` its `sources`, `sha256`, `excluded`, `noted` and `part`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ATTESTED = frozenset({
     "schema_version", "subject", "config", "timing", "environment", "created", "fitted.model", "dataset.sources",
-    "dataset.sha256", "dataset.excluded", "dataset.noted",
+    "dataset.sha256", "dataset.excluded", "dataset.noted", "dataset.part",
 })  # fmt: skip
 TOLERANCE = 1e-9  # of a figure's scale
 _ROUNDING = 1e-15

@@ -41,7 +41,9 @@ def evaluate(
     columns: Mapping[str, str] | None = None,
     skip_bad_rows: bool = False,
     limit: int | None = None,
+    subset: Mapping[str, str | Sequence[str]] | None = None,
     deduplicate: bool = False,
+    revision: str | Mapping[str, str] | None = None,
     orders: str | None = None,
     out: str | Path | None = None,
     name: str | None = None,
@@ -58,11 +60,13 @@ def evaluate(
     object with a protocol's methods, or a function as `rmbench.models.callables` takes it; `tasks` are names, tasks, or
     what `load_tasks` returned. `data` maps a task's name to a path, a list of mappings or a `datasets.Dataset`, or to a
     mapping of names to several of these; `columns` maps what a task reads to their columns, as in
-    `{"prompt": "question"}`, and with `skip_bad_rows` bad rows are left out and counted. `orders` are shown to a model
-    that compares instead of each task's own, as "both": every pair in both orders. `name` replaces the model's id
-    in results. `options` are those of `load_model`: device, dtype, max_length, ... Rewards are kept in the store as
-    they come, so the same call continues where an interrupted one stopped; `fresh` asks again. With `devices`, as in
-    "0,1", a process on each shares the forwards.
+    `{"prompt": "question"}`, and with `skip_bad_rows` bad rows are left out and counted. `limit` examples are drawn by
+    `seed`, within facets and files alike, of those that `subset` leaves, as `{"domain": "math"}`; what is no whole task
+    is labelled so. `revision` is the commit of a task's hub set, or of each by its task. `orders` are shown to a model
+    that compares instead of each task's own, as "both": every pair in both orders. `name` replaces the model's id in
+    results. `options` are those of `load_model`: device, dtype, max_length, ... Rewards are kept in the store as they
+    come, so the same call continues where an interrupted one stopped; `fresh` asks again. With `devices`, as in "0,1",
+    a process on each shares the forwards.
 
     A model in memory is put into order for inference and left as it was found, also after an error. Where several
     processes train together each of them calls this, and the first writes the results.
@@ -80,7 +84,10 @@ def evaluate(
         "columns": columns,
         "skip_bad_rows": skip_bad_rows,
         "limit": limit,
+        "subset": subset,
+        "seed": seed,
         "deduplicate": deduplicate,
+        "revision": revision,
         "orders": orders,
     }
     items = read_tasks(tasks, data=data, **choice)
@@ -164,25 +171,36 @@ def explain(
     columns: Mapping[str, str] | None = None,
     skip_bad_rows: bool = False,
     limit: int | None = None,
+    subset: Mapping[str, str | Sequence[str]] | None = None,
     deduplicate: bool = False,
+    revision: str | Mapping[str, str] | None = None,
     orders: str | None = None,
     token_budget: int | None = None,
     seed: int = 0,
     **options: Any,
 ) -> list[Explanation]:
-    """What `evaluate` would run of these, and how long its forwards would take; nothing is scored."""
+    """What `evaluate` would run of these, task by task, and how long its forwards would take; nothing is scored.
+
+    >>> import rmbench.runs.evaluate
+    >>> (plan,) = rmbench.runs.evaluate.explain("length", ["best_of_n"], limit=20)
+    >>> plan.tasks["best_of_n"].rows, plan.tasks["best_of_n"].requests
+    (20, 80)
+    """
     choice: dict[str, Any] = {
         "columns": columns,
         "skip_bad_rows": skip_bad_rows,
         "limit": limit,
+        "subset": subset,
+        "seed": seed,
         "deduplicate": deduplicate,
+        "revision": revision,
         "orders": orders,
     }
     loaded = load_tasks(tasks, data=data, **choice)
     opened = open_model(model, **with_seed(model, seed, options))
     asking = Asking(token_budget=token_budget, seed=seed)
     with Store(cache_folder() / "rewards.sqlite") as asking.store, Session(opened, asking) as session:
-        return session.explain([question for item in loaded for some in _questions(item, session) for question in some])
+        return session.explain({item.name: [*chain.from_iterable(_questions(item, session))] for item in loaded})
 
 
 def _tried(item: TaskData, session: Session) -> list[Question]:

@@ -133,6 +133,7 @@ def write_responses(
     columns: Mapping[str, str] | None = None,
     skip_bad_rows: bool = False,
     limit: int | None = None,
+    subset: Mapping[str, str | Sequence[str]] | None = None,
     progress: Callable[[str], Progress] | None = None,
     **options: Any,
 ) -> Written:
@@ -149,7 +150,8 @@ def write_responses(
     name = "lengths" if is_file else source
     with input_file(path) as given:
         reading: dict[str, Any] = {"columns": columns, "skip_bad_rows": skip_bad_rows}
-        [item] = load_tasks([name], data={name: given} if is_file else None, limit=limit, **reading)
+        chosen = {"limit": limit, "subset": subset, "seed": sampling.seed}
+        [item] = load_tasks([name], data={name: given} if is_file else None, **chosen, **reading)
         task = _generation(item.task)
         own = _own_columns(task, Rows(given, **reading)) if is_file else {}
     several = policies if isinstance(policies, Mapping) else {"": (policies, options)}
@@ -189,6 +191,7 @@ def evaluate_policy(
     *,
     data: Mapping[str, str | Path] | None = None,
     limit: int | None = None,
+    subset: Mapping[str, str | Sequence[str]] | None = None,
     out: str | Path | None = None,
     name: str | None = None,
     progress: Progress | None = None,
@@ -202,7 +205,7 @@ def evaluate_policy(
     """
     sampling = sampling or Sampling()
     check_name(name)
-    loaded = load_tasks(tasks, data=data, limit=limit)
+    loaded = load_tasks(tasks, data=data, limit=limit, subset=subset, seed=sampling.seed)
     for item in loaded:
         _generation(item.task)
     if out is not None:
@@ -369,6 +372,7 @@ def _result(
             sha256=data.sha256,
             excluded=dict(data.excluded),
             noted=dict(data.noted),
+            part=data.part,
             **written.dataset_of(rows),
         ),
         subject=SubjectInfo(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -50,13 +50,27 @@ class Share:
 
 
 @dataclass(slots=True)
+class TaskPlan:
+    """What of a plan is a task's: of its `rows` (examples) come `requests`, of which so many are `known`, from the
+    store or from a task before it, and `left` to be run: sequences of `tokens`, whose forwards cost so many operations.
+    """
+
+    rows: int
+    requests: int
+    known: int
+    left: int
+    tokens: int = 0
+    cost: float = 0.0
+
+
+@dataclass(slots=True)
 class Explanation:
-    """What would be run for `model`, by its name.
+    """What would be run for `model`, by its name, task by task as a run has them.
 
     Of `requests` so many are `stored`, and `left` are to be run, of which `unreadable` need no forward and `same` read
     the same tokens as another. `reason` says why sequences are not packed, "" where they are. `rate` is operations a
     second, measured on a part of the plan; None where no forward is left, or none fits. `first` shows the first request
-    as the model gets it, line by line, where its family can say.
+    as the model gets it, line by line, where its family can say. Without `runs_forwards` nobody knows tokens and time.
     """
 
     model: str
@@ -70,6 +84,22 @@ class Explanation:
     rate: float | None = None
     first: tuple[str, ...] = ()
     ways: dict[Way, Share] = field(default_factory=dict)
+    tasks: dict[str, TaskPlan] = field(default_factory=dict)
+    runs_forwards: bool = False
+
+    def add(self, task: str, planned: TaskPlan, stored: int) -> None:
+        """Adds what a task would ask, of which so many answers are in the store."""
+        self.tasks[task] = planned
+        self.requests += planned.requests
+        self.stored += stored
+        self.left += planned.left
+
+    def task_seconds(self, task: str) -> float | None:
+        """How long the forwards of a task are predicted to take; None where no forward could be timed."""
+        planned = self.tasks[task]
+        if not planned.left:
+            return 0.0
+        return None if self.rate is None else planned.cost / self.rate
 
     def seconds(self, way: Way) -> float | None:
         """How long the forwards of one way are predicted to take; None where no forward could be timed."""
@@ -78,20 +108,36 @@ class Explanation:
 
 def explain_forwards(
     model: TokenModel,
-    todo: Iterable[tuple[bytes, Request]],
+    parts: Mapping[str, Iterable[tuple[bytes, Request]]],
     token_budget: int | None,
     explanation: Explanation,
     verdicts: Verdicts | None = None,
 ) -> None:
-    """Adds the plan of what `forwards` would run.
+    """Adds the plan of what `forwards` would run for each task of the explanation, one after the other.
 
     Runs a small part of it twice, to learn how fast the model is here, and the check of the ways, whose verdict is
     kept; where that is no small part, the table of ways is believed.
     """
     explanation.token_budget, explanation.reason = _steady(budget_of(model, token_budget, ())), ""
+    sizes: dict[int, tuple[Bin, list[Encoded]]] = {}
+    for task, todo in parts.items():
+        _explain_task(model, task, todo, token_budget, explanation, verdicts, sizes)
+    if sizes:
+        explanation.rate = _rate(model, list(sizes.values()), sum(share.cost for share in explanation.ways.values()))
+
+
+def _explain_task(
+    model: TokenModel,
+    task: str,
+    todo: Iterable[tuple[bytes, Request]],
+    token_budget: int | None,
+    explanation: Explanation,
+    verdicts: Verdicts | None,
+    sizes: dict[int, tuple[Bin, list[Encoded]]],
+) -> None:
+    """Adds the plan of a task, and to `sizes` a forward of each order of magnitude."""
     budget: TokenBudget | None = None
     seen: set[tuple[object, ...]] = set()
-    sizes: dict[int, tuple[Bin, list[Encoded]]] = {}
     shown = getattr(model, "shown", None)
     for window in windows(model, todo):
         if shown is not None and not explanation.first:
@@ -112,10 +158,11 @@ def explain_forwards(
         explanation.token_budget, explanation.reason = _steady(budget), path.reason
         for one in planned(encoded, budget.limit):
             items = [encoded[i] for i in one.members]
-            explanation.ways.setdefault(one.way, Share()).add(one, sum(len(item.ids) for item in items))
+            tokens = sum(len(item.ids) for item in items)
+            explanation.ways.setdefault(one.way, Share()).add(one, tokens)
+            explanation.tasks[task].tokens += tokens
+            explanation.tasks[task].cost += one.cost
             sizes.setdefault(int(math.log2(max(1.0, one.cost))), (one, items))
-    if sizes:
-        explanation.rate = _rate(model, list(sizes.values()), sum(share.cost for share in explanation.ways.values()))
 
 
 def _steady(budget: TokenBudget) -> int:

@@ -38,7 +38,7 @@ from rmbench.models.spec import Spec, elsewhere, open_model
 from rmbench.policies.base import OpenedPolicy, Policy
 from rmbench.policies.spec import open_policy
 from rmbench.scoring.answers import checked, from_json, lasts, nans, to_json, with_last
-from rmbench.scoring.explain import Explanation, explain_forwards
+from rmbench.scoring.explain import Explanation, TaskPlan, explain_forwards
 from rmbench.scoring.keys import delivered, lacking, request_keys
 from rmbench.scoring.ledger import REPLIES, Codec, Ledger
 from rmbench.scoring.store import Store
@@ -221,27 +221,37 @@ class Session:
             return Answered(with_last(self._known_or_run(questions)))
         return Answered([checked(reward, request) for reward, (request, _) in zip(rewards, questions, strict=True)])
 
-    def explain(self, questions: Sequence[Question]) -> list[Explanation]:
-        """What `ask` would run, one explanation for each model that forwards are run for or that runs its own work."""
+    def explain(self, tasks: Mapping[str, Sequence[Question]]) -> list[Explanation]:
+        """What `ask` would run for the questions of each task, by its name, one explanation for each model that
+        forwards are run for or that runs its own work.
+        """
         model = self.model
-        self._check(questions)
+        for questions in tasks.values():
+            self._check(questions)
         if isinstance(model, Derived):
-            needs = zip(self.members, self._needs(questions), strict=True)
-            return [explained for member, needed in needs for explained in member.explain(needed)]
-        name = subject_of(model).id
+            needs = {task: self._needs(questions) for task, questions in tasks.items()}
+            return [
+                explained
+                for place, member in enumerate(self.members)
+                for explained in member.explain({task: needed[place] for task, needed in needs.items()})
+            ]
+        runs = isinstance(model, TokenModel | Opened)
+        plan = Explanation(subject_of(model).id, reason="it runs its own work", runs_forwards=runs)
         if isinstance(model, ScoreFile | Judge):
-            reason = "its scores are looked up" if isinstance(model, ScoreFile) else "its policy writes"
-            return [Explanation(name, requests=len(questions), reason=reason)]
-        asked = self._asked(questions)
-        plan = Explanation(name, len(questions), len(asked.known), len(asked.todo), reason="it runs its own work")
-        if isinstance(model, TokenModel) or (isinstance(model, Opened) and asked.todo):
-            explain_forwards(
-                self._started(),
-                zip(asked.todo, asked.requests, strict=True),
-                self.asking.token_budget,
-                plan,
-                self._verdicts,
-            )
+            plan.reason = "its scores are looked up" if isinstance(model, ScoreFile) else "its policy writes"
+            for task, questions in tasks.items():
+                plan.add(task, TaskPlan(_rows(questions), len(questions), 0, 0), 0)
+            return [plan]
+        parts, before = {}, set[bytes]()
+        for task, questions in tasks.items():
+            asked = self._asked(questions)
+            todo = [(key, place) for place, key in enumerate(asked.todo) if key not in before]
+            known = len(asked.known) + len(asked.todo) - len(todo)
+            plan.add(task, TaskPlan(_rows(questions), len(questions), known, len(todo)), len(asked.known))
+            before.update(asked.todo)
+            parts[task] = _placed(todo, asked.requests)
+        if isinstance(model, TokenModel) or (isinstance(model, Opened) and plan.left):
+            explain_forwards(self._started(), parts, self.asking.token_budget, plan, self._verdicts)
             self._verdicts.keep()
         return [plan]
 
@@ -490,6 +500,15 @@ class _Delivered(Sequence[Request]):
 
     def __iter__(self) -> Iterator[Request]:
         return (delivered(self._questions[place].request, self._uses) for place in self._places)
+
+
+def _rows(questions: Sequence[Question]) -> int:
+    """How many examples questions are about; without a place each is one."""
+    return len({at if question.place is None else question.place.example for at, question in enumerate(questions)})
+
+
+def _placed(todo: Sequence[tuple[bytes, int]], requests: Sequence[Request]) -> Iterator[tuple[bytes, Request]]:
+    return ((key, requests[place]) for key, place in todo)
 
 
 def _said(
