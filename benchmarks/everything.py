@@ -72,16 +72,15 @@ def sources(data: Path, folder: Path) -> dict[str, tuple[str, Path]]:
         for reads in stated.get("reads", ()):
             parts.setdefault(reads["task"], []).append(data / reads["data"])
         for task, paths in parts.items():
-            present = [path for path in paths if path.exists() and has_texts(task, path)]
+            present = [path for path in paths if path.exists() and (len(paths) == 1 or has_texts(task, path))]
             if present and load_task(task).subject == "reward_model":
                 fed[task if stated.get("task") == task else card.name] = task, joined(present, data, folder / task)
     return dict(sorted(fed.items()))
 
 
 def has_texts(task: str, path: Path) -> bool:
-    """Whether the first rows have texts to score; a file of scores has none."""
-    examples = load_task(task).load(path).limited(5).examples
-    return any(one.text for example in examples for one in example.candidates)
+    """Whether there are texts to score; a file of scores, which stands beside the others of its set, has none."""
+    return any(one.text for example in load_task(task).load(path).examples for one in example.candidates)
 
 
 def joined(paths: Sequence[Path], data: Path, folder: Path) -> Path:
