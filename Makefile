@@ -63,6 +63,7 @@ leaderboard: .venv/ready
 docs: .venv/ready
 	$(BIN)/python docs/metrics.py
 	$(BIN)/python docs/picture.py
+	$(BIN)/python docs/cards.py
 
 # torch is named first and alone: any wider request makes pip fetch gigabytes of CUDA
 .venv/ready: pyproject.toml constraints.txt
