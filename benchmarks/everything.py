@@ -5,9 +5,10 @@
 The tasks and their files are those that the cards name under `reads`; files that hold scores without texts are left
 out. The models are the demo (cut at its 256 tokens), `length`, and a random process model of two layers and two labels,
 so its figures mean nothing. FOLDER, which has to be new, gets the process model, the results with their page, and
-`run.txt`, which is what the run printed at 100 columns. The store is new too, so everything is scored. Columns: rows,
-requests and tokens of all three models, the seconds of scoring alone, and each model's headline (in % where it is a
-share) or `-`; below the table stands why. The exit code is 1 where a task has neither a headline nor a reason.
+`run.txt` and `run.err`, which are what the run printed at 100 columns. The store is new too, so everything is scored.
+Columns: rows, requests and tokens of all three models, the seconds of scoring alone, and each model's headline (in %
+where it is a share) or `-`; below the table stands why. The exit code is 1 where a task has neither a headline nor a
+reason.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rmbench.data.cards import card_names, read_card
+from rmbench.data.files import stem
 from rmbench.plugins import load_task
 from rmbench.results import collection
 from rmbench.results.digest import digest, figure
@@ -61,20 +63,25 @@ def main() -> int:
 
 
 def sources(data: Path, folder: Path) -> dict[str, tuple[str, Path]]:
-    """Of each name in the results its task and what it is run on: a task's own name where its own card is of the set.
+    """Of each name in the results its task and what it is run on.
 
-    The files of a set that a card names apart, as both halves of RMB, are linked beside each other into `folder`.
+    The name is the task's own where its own card names one set, the card's where that is of a set by itself, and the
+    file's where a card names several. Folders that a card names apart, as both halves of RMB, are linked beside each
+    other into `folder`, since a measure may need all of them.
     """
-    fed = {}
+    fed: dict[str, tuple[str, Path]] = {}
     for card in map(read_card, card_names()):
         stated = card.front.get("rmbench", {})
         parts: dict[str, list[Path]] = {}
         for reads in stated.get("reads", ()):
-            parts.setdefault(reads["task"], []).append(data / reads["data"])
+            if (data / reads["data"]).exists() and load_task(reads["task"]).subject == "reward_model":
+                parts.setdefault(reads["task"], []).append(data / reads["data"])
         for task, paths in parts.items():
-            present = [path for path in paths if path.exists() and (len(paths) == 1 or has_texts(task, path))]
-            if present and load_task(task).subject == "reward_model":
-                fed[task if stated.get("task") == task else card.name] = task, joined(present, data, folder / task)
+            folders = [path for path in paths if path.is_dir()]
+            files = [path for path in paths if path.is_file() and (len(paths) == 1 or has_texts(task, path))]
+            sets = [*([joined(folders, data, folder / task)] if folders else []), *files]
+            name = task if stated.get("task") == task else card.name
+            fed |= {name if len(sets) == 1 else stem(path): (task, path) for path in sets}
     return dict(sorted(fed.items()))
 
 
@@ -83,17 +90,15 @@ def has_texts(task: str, path: Path) -> bool:
     return any(one.text for example in load_task(task).load(path).examples for one in example.candidates)
 
 
-def joined(paths: Sequence[Path], data: Path, folder: Path) -> Path:
-    """The one path, or a folder with links to the files of several."""
-    if len(paths) == 1:
-        return paths[0]
-    for path in paths:
-        for file in path.rglob("*") if path.is_dir() else [path]:
-            if file.is_file():
-                link = folder / file.relative_to(data)
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(file)
-    return folder
+def joined(folders: Sequence[Path], data: Path, target: Path) -> Path:
+    """The one folder, or a folder with links to the files of several."""
+    if len(folders) == 1:
+        return folders[0]
+    for file in (file for one in folders for file in one.rglob("*") if file.is_file()):
+        link = target / file.relative_to(data)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+    return target
 
 
 def process_model(folder: Path) -> Path:
@@ -128,6 +133,7 @@ def run(
     with (folder / "run.txt").open("w") as printed:
         done = subprocess.run(command, env=environment, stdout=printed, stderr=subprocess.PIPE, text=True, check=False)
     wall, after = time.perf_counter() - started, os.times()
+    (folder / "run.err").write_text(done.stderr)
     if not (folder / "results").exists():
         raise SystemExit(f"the run gave no result:\n{done.stderr}")
     spent = after.children_user + after.children_system - before.children_user - before.children_system
@@ -138,7 +144,7 @@ def print_tasks(
     fed: Iterable[str],
     models: Mapping[str, str],
     results: Sequence[TaskResult],
-    reasons: Mapping[tuple[str, str], str],
+    reasons: Mapping[tuple[str, str | None], str],
 ) -> list[str]:
     """The names of tasks that have neither a headline nor a reason, after the table and the reasons were printed."""
     table = [["task", "rows", "requests", "tokens", "s", "tokens/s", *models]]
@@ -156,8 +162,9 @@ def print_tasks(
         for model, spec in models.items():
             if model in own and headline(own[model]) != "-":
                 continue
-            if reason := missing(own[model]) if model in own else reasons.get((name, spec), ""):
-                why.setdefault(f"{name}: {reason}", []).append(model)
+            said = reasons.get((name, spec), reasons.get((name, None), ""))
+            if reason := missing(own[model]) if model in own else said:
+                why.setdefault(f"{name}: {reason.removeprefix(f'{name}: ')}", []).append(model)
             else:
                 lacking.append(f"{name}, {model}")
     print_table(table)

@@ -79,7 +79,9 @@ def test_keys_are_counted_as_sets_count_them() -> None:
 
 
 def results_of(*names: str) -> list[TaskResult]:
-    every = given(Comparison, [example("many", *(Candidate("a" * n, n == 3) for n in range(4)))], "school_of_many_hacks")
+    every = given(
+        Comparison, [example("many", *(Candidate("a" * n, n == 3) for n in range(4)))], "school_of_many_hacks"
+    )
     model = Counting()
     return [result for name in names for result in evaluate(model, [*TASKS, every], name=name)]
 

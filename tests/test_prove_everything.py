@@ -1,4 +1,4 @@
-"""`benchmarks/everything.py --limit 20`: every task that RMBENCH_DATA has rows for is run, or says why it has no figure."""
+"""`benchmarks/everything.py --limit 20`: a task that RMBENCH_DATA has rows for has a headline, or says why it has none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def named() -> set[str]:
 def test_what_cards_name_is_what_is_run(named: set[str], rmbench_data: Path, tmp_path: Path) -> None:
     fed = everything.sources(rmbench_data, tmp_path / "data")
     assert {task for task, _ in fed.values()} == named
-    assert {"hh_rlhf": "preference", "rm_bench": "rm_bench"}.items() <= {name: of for name, (of, _) in fed.items()}.items()
+    assert {"hh_rlhf": "preference", "rm_bench": "rm_bench"}.items() <= {
+        name: of for name, (of, _) in fed.items()
+    }.items()
     halves = {file.relative_to(fed["rmb"][1]).parts[1] for file in fed["rmb"][1].rglob("*.json")}
     assert halves == {"BoN_set", "Pairwise_set"}, "the file of scores has no texts"
 
@@ -33,7 +35,7 @@ def test_what_cards_name_is_what_is_run(named: set[str], rmbench_data: Path, tmp
 @pytest.mark.prove
 def test_every_task_gives_a_headline_or_says_why(named: set[str], rmbench_data: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "everything.py"), str(tmp_path / "run"), "--limit", "20"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     print(f"\n{done.stdout}")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
