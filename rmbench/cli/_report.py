@@ -363,6 +363,8 @@ def _value(figure: Figure) -> str:
 def _interval(figure: Figure) -> str:
     if figure.ci_low is None or figure.ci_high is None:
         return _bound(figure)
+    if figure.ci_low == figure.ci_high == figure.value:  # of the data alone: nothing was drawn
+        return ""
     return f"[{_scaled(figure, figure.ci_low)}, {_scaled(figure, figure.ci_high)}]"
 
 

@@ -153,7 +153,7 @@ def command(
                 raise one.error
             else:
                 failures.append(one)
-                show_error(one.error, f"no result of {one.task}")
+                show_error(one.error, f"no result of {one.task}{f' by {spec}' if len(specs) > 1 else ''}")
         return results
 
     def write(spec: str) -> list[TaskResult]:
@@ -207,6 +207,8 @@ def _in_turn(runs: Sequence[Callable[[], list[TaskResult]]], *, debug: bool) -> 
 
 def _show(results: Sequence[TaskResult], loaded: list[TaskData], out: Path, *, as_json: bool, debug: bool) -> None:
     """Writes the page, and prints the results."""
+    from rmbench.cli._console import terminal
+    from rmbench.cli._overview import print_overview
     from rmbench.cli._policies import print_policies
     from rmbench.cli._report import print_results
 
@@ -217,6 +219,7 @@ def _show(results: Sequence[TaskResult], loaded: list[TaskData], out: Path, *, a
     elif results:
         print_results(scored)
         print_policies([result for result in results if result.subject.kind == "policy"])
+        print_overview(scored, terminal())
         viewed = f"; `rmbench view {out}` shows this run with plots and failures" if reported else ""
         tell(f"\nResults and records are in {out}{viewed}")
 

@@ -38,6 +38,7 @@ from rmbench.results.digest import (
     with_effective,
 )
 from rmbench.results.files import put
+from rmbench.results.overview import SHARED, efforts, headlines
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import CalibrationMap, Definition, Figure, Metric, TaskResult
 from rmbench.types import Example, Outcome
@@ -152,6 +153,7 @@ def _render(results: Sequence[TaskResult], texts: Mapping[str, Mapping[str, Exam
         _task_part(f"task-{number}", [result for result in results if result.label == name], texts, specs)
         for number, name in enumerate(dict.fromkeys(result.label for result in results), 1)
     ]
+    lines = headlines(results)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     filters: dict[str, Callable[..., object]] = {
         "number": _number,
@@ -169,6 +171,10 @@ def _render(results: Sequence[TaskResult], texts: Mapping[str, Mapping[str, Exam
     return environment.from_string(_own("page.html.jinja")).render(
         tasks=tasks,
         results=results,
+        lines=lines,
+        models=[*dict.fromkeys(model for line in lines for model in line.figures)],
+        efforts=efforts(results),
+        shared_words=SHARED,
         policy=policy,
         style=style,
         script=script,

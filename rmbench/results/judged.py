@@ -27,6 +27,8 @@ from rmbench.results.schema import (
 )
 from rmbench.types import Example, NullVerdict, Outcome, Question, Reward
 
+_LISTED = 8  # values of a facet that a line names
+
 
 class JudgingTask(Protocol):
     """What a result needs of the task that it is of."""
@@ -120,7 +122,7 @@ class Judged:
             **fields,
         )
         result._records, result._requests = candidates, requests
-        result._problems = [*self.problems, *_headless(result)]
+        result._problems = [*self.problems, *headless(result)]
         return result
 
     def _add_problem(self, example: Example, candidates: Sequence[int], reward: Reward) -> None:
@@ -135,7 +137,7 @@ def reason_of(reward: Reward) -> tuple[str, str]:
     return reward.status, re.sub(r"\d[\d,.]*", "#", reward.detail or "")
 
 
-def _headless(result: TaskResult) -> list[str]:
+def headless(result: TaskResult) -> list[str]:
     """A line where the measure's headline has no value, as where the data lack a part of a mean over parts."""
     headline = result.task.headline
     found = [one for one in result.metrics if (one.view, one.subset) == (result.primary_view, "all")]
@@ -144,8 +146,13 @@ def _headless(result: TaskResult) -> list[str]:
         return []
     if headline not in values:
         return [f"the headline {headline!r} is no figure of {result.primary_view}{did_you_mean(headline, values)}"]
-    facets = sorted({one.subset for one in result.metrics} - {"all"})
-    return [f"the headline {headline} has no value; the facets of the data are {', '.join(facets) or 'none'}"]
+    facets: dict[str, list[str]] = {}
+    for facet in sorted({one.subset for one in result.metrics} - {"all"}):
+        facets.setdefault(facet.partition("=")[0], []).append(facet)
+    listed = [
+        ", ".join(parts) if len(parts) <= _LISTED else f"{len(parts)} of {name}" for name, parts in facets.items()
+    ]
+    return [f"the headline {headline} has no value; the facets of the data are {', '.join(listed) or 'none'}"]
 
 
 def task_info(task: Any) -> TaskInfo:

@@ -290,15 +290,18 @@ class Scale(_Part):
 
 
 class Timing(_Part):
-    """Seconds of wall clock of the whole run, all of its tasks together, and what it scored. See `scoring.Usage`.
+    """Seconds of wall clock of the task, and what was scored for it. See `scoring.Usage`.
 
-    `ways` counts the sequences that shared a forward's tokens, were packed, or padded; empty where no forward was run.
+    What a composed model's members answer for all tasks at once is scored with the first task that is run. `shared` is
+    null in results of before it was counted. `ways` counts the sequences that shared a forward's tokens, were packed,
+    or padded; empty where no forward was run.
     """
 
     seconds: float
     scoring_seconds: float
     requests: Count
     unique: Count
+    shared: Count | None = None
     stored: Count
     scored: Count
     batches: Count

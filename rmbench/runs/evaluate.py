@@ -157,7 +157,9 @@ def evaluations(
         started = time.perf_counter()
         if isinstance(opened, Derived):
             session.fill([_tried(item, session) for item in tasks if isinstance(item, TaskData)])
+            asking.usage.requests = asking.usage.unique = asking.usage.stored = 0  # each task counts its own
         for item in tasks:
+            asking.task = item.name if isinstance(item, TaskData) else None
             yield item if isinstance(item, Failed) else _evaluated(item, session, command, name, out, started)
             asking.usage, started = Usage(), time.perf_counter()
 
@@ -342,6 +344,7 @@ def timing(usage: Usage, seconds: float) -> Timing:
         scoring_seconds=round(usage.seconds, 3),
         requests=usage.requests,
         unique=usage.unique,
+        shared=usage.shared,
         stored=usage.stored,
         scored=usage.scored,
         batches=usage.batches,

@@ -41,6 +41,7 @@ from rmbench.scoring.answers import checked, from_json, lasts, nans, to_json, wi
 from rmbench.scoring.explain import Explanation, TaskPlan, explain_forwards
 from rmbench.scoring.keys import delivered, lacking, request_keys
 from rmbench.scoring.ledger import REPLIES, Codec, Ledger
+from rmbench.scoring.sharing import Sharing
 from rmbench.scoring.store import Store
 from rmbench.scoring.usage import Progress, Usage, busy
 from rmbench.scoring.verdicts import StoredVerdicts
@@ -62,7 +63,8 @@ class Asking:
 
     `device` is the one that models are started on, each family's choice where it is None; `processes` are those of
     other devices, which share the forwards. `fresh` asks again what an earlier run kept. `fitted` is what an earlier
-    result fitted, for questions that have no task around them. `seed` deals the folds.
+    result fitted, for questions that have no task around them. `seed` deals the folds. `task` is the one whose turn it
+    is, None where no run of tasks asks.
     """
 
     store: Store | None = None
@@ -74,6 +76,7 @@ class Asking:
     fresh: bool = False
     seed: int = 0
     fitted: Json | None = None
+    task: str | None = None
     _members: list[tuple[object, Session]] = field(default_factory=list, repr=False)
 
     def session_of(self, member: Any) -> Session:
@@ -112,6 +115,7 @@ class Session:
         kept = asking.store if identity_of(model) != "none" else None
         self._id = uuid4().hex[:12]
         self._ledger = Ledger(_REWARDS, kept, fresh=asking.fresh)
+        self._sharing = Sharing()
         self._running: TokenModel | None = model if isinstance(model, TokenModel) else None
         self._workers: Workers | None = None
         self._ran_on: str | None = None
@@ -392,6 +396,7 @@ class Session:
         asked, usage = self._asked(questions), self.asking.usage
         usage.requests += len(questions)
         usage.unique += len(asked.known) + len(asked.todo)
+        usage.shared += self._sharing.before(self.asking.task, [*asked.known, *asked.todo])
         usage.stored += len(asked.known)
         usage.scored += len(asked.todo)
         if asked.todo:

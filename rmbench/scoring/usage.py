@@ -31,13 +31,15 @@ def busy(progress: Progress | None, what: str) -> AbstractContextManager[object]
 class Usage:
     """What scoring took, in sequences, tokens and seconds.
 
-    `requests` were asked, of which `unique` differ and `stored` were known; `scored` were run now, in `batches`
-    forwards that took `seconds` and read `tokens` tokens, padding not counted. Of these, scoring waited `keeping`
-    seconds for the store. `ways` counts the sequences that were run in each way: shared, packed, padded.
+    `requests` were asked, of which `unique` differ and `stored` were known; `shared` of those that differ were asked by
+    another task of the run before. `scored` were run now, in `batches` forwards that took `seconds` and read `tokens`
+    tokens, padding not counted. Of these, scoring waited `keeping` seconds for the store. `ways` counts the sequences
+    that were run in each way: shared, packed, padded.
     """
 
     requests: int = 0
     unique: int = 0
+    shared: int = 0
     stored: int = 0
     scored: int = 0
     batches: int = 0

@@ -14,6 +14,7 @@ from rmbench.policies.base import OpenedPolicy, Policy
 from rmbench.policies.outputs import Outputs
 from rmbench.scoring.keys import generation_key, turn
 from rmbench.scoring.ledger import Codec, Ledger
+from rmbench.scoring.sharing import Sharing
 from rmbench.scoring.usage import busy
 from rmbench.types import GenerationRequest, Message, Response, ToolCall
 
@@ -30,6 +31,7 @@ class Writing:
         self._running: Policy | None = policy if isinstance(policy, Policy) else None
         kept = asking.store if identity_of(policy) != "none" else None
         self._ledger = Ledger(_RESPONSES, kept, fresh=asking.fresh)
+        self._sharing = Sharing()
 
     def rest(self) -> None:
         """Gives back what a started policy holds; what it wrote stays known."""
@@ -63,6 +65,7 @@ class Writing:
         todo = [key for key in first if key not in known]
         usage.requests += len(requests)
         usage.unique += len(first)
+        usage.shared += self._sharing.before(self.asking.task, first)
         usage.stored += len(known)
         if todo:
             run = self._written(todo, [requests[first[key]] for key in todo])
