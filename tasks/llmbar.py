@@ -21,6 +21,7 @@ from rmbench.kinds.comparison import Comparison
 from rmbench.metrics import comparison, summary
 from rmbench.metrics.interval import Kind, Statistic, mean
 from rmbench.metrics.measure import Unfitted
+from rmbench.metrics.verdicts import kappa
 from rmbench.types import Answer, Array, Candidate, Example, Message, Outcome
 
 ADVERSARIAL = ("Neighbor", "GPTInst", "GPTOut", "Manual")
@@ -100,39 +101,20 @@ def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
                "a fourth for a judge that guesses anew in each order"),
         _share("agreement", alike, "proportion", "Positional agreement: the same verdict in both orders",
                "1 for a judge that is always wrong, too, and for one without any verdict"),
-        _kappa("kappa_agreement", [_coded(named)], "Cohen's kappa of the verdicts of both orders",
-               "as its authors code it no verdict counts as one for output 2; 1 for a judge that is always wrong, too"),
-        _kappa("kappa", plain, "Cohen's kappa of verdict and label, mean of both orders", chance),
-        _kappa("kappa_as_given", plain[:1], "Cohen's kappa of verdict and label, in the order of the data", one_order),
-        _kappa("kappa_exchanged", plain[1:], "Cohen's kappa of verdict and label, outputs exchanged", one_order),
-        _kappa("kappa_average", official, "LLMBar's own kappa_average, verdict 2 coded as 0", coded),
-        _kappa("kappa_False", official[:1], "LLMBar's own kappa_False, verdict 2 coded as 0", coded),
-        _kappa("kappa_True", official[1:], "LLMBar's own kappa_True, verdict 2 coded as 0", coded),
+        kappa("kappa_agreement", [_coded(named)], "Cohen's kappa of the verdicts of both orders",
+              "as its authors code it no verdict counts as one for output 2; 1 for a judge that is always wrong, too"),
+        kappa("kappa", plain, "Cohen's kappa of verdict and label, mean of both orders", chance),
+        kappa("kappa_as_given", plain[:1], "Cohen's kappa of verdict and label, in the order of the data", one_order),
+        kappa("kappa_exchanged", plain[1:], "Cohen's kappa of verdict and label, outputs exchanged", one_order),
+        kappa("kappa_average", official, "LLMBar's own kappa_average, verdict 2 coded as 0", coded),
+        kappa("kappa_False", official[:1], "LLMBar's own kappa_False, verdict 2 coded as 0", coded),
+        kappa("kappa_True", official[1:], "LLMBar's own kappa_True, verdict 2 coded as 0", coded),
         *summary.statistics(outcomes, view),
     ]  # fmt: skip
 
 
 def _share(name: str, values: Array, kind: Kind, title: str, caveat: str) -> Statistic:
     return mean(name, values, kind, title=title, unit="share of pairs", better="higher", caveat=caveat)
-
-
-def _kappa(name: str, tables: Sequence[Array], title: str, caveat: str) -> Statistic:
-    """The mean of one kappa a table [n, 2 + 2c]: whether a row counts, whether both agree, and of each of c classes
-    whether the one, and whether the other, is of it."""
-    ends = np.cumsum([table.shape[1] for table in tables])[:-1]
-
-    def value(sums: Array) -> Array:
-        kappas = []
-        for part in np.split(sums, ends, axis=-1):
-            n, agree, *shares = np.moveaxis(part, -1, 0)
-            pairs = [one * other for one, other in zip(shares[::2], shares[1::2], strict=True)]
-            by_chance, observed = np.sum(pairs, axis=0) / n**2, agree / n
-            open_ = by_chance < 1
-            kappas.append(np.where(open_, (observed - by_chance) / np.where(open_, 1 - by_chance, 1.0), np.nan))
-        return np.asarray(np.mean(kappas, axis=0))
-
-    return Statistic(name, np.concatenate(tables, axis=1), value, title=title, unit="kappa", better="higher",
-                     bounds=(-1.0, 1.0), caveat=caveat)  # fmt: skip
 
 
 def _counts(*verdicts: Array) -> Array:

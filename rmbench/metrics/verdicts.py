@@ -132,6 +132,25 @@ def by_class(found: Verdicts) -> list[Statistic]:
     ]  # fmt: skip
 
 
+def kappa(name: str, tables: Sequence[Array], title: str, caveat: str) -> Statistic:
+    """The mean of one kappa a table [n, 2 + 2c]: whether a row counts, whether both agree, and of each of c classes
+    whether the one, and whether the other, is of it. Cohen's kappa is nan where chance alone agrees always."""
+    ends = np.cumsum([table.shape[1] for table in tables])[:-1]
+
+    def value(sums: Array) -> Array:
+        kappas = []
+        for part in np.split(sums, ends, axis=-1):
+            n, agree, *shares = np.moveaxis(part, -1, 0)
+            pairs = [one * other for one, other in zip(shares[::2], shares[1::2], strict=True)]
+            by_chance, observed = np.sum(pairs, axis=0) / n**2, agree / n
+            open_ = by_chance < 1
+            kappas.append(np.where(open_, (observed - by_chance) / np.where(open_, 1 - by_chance, 1.0), np.nan))
+        return np.asarray(np.mean(kappas, axis=0))
+
+    return Statistic(name, np.concatenate(tables, axis=1), value, title=title, unit="kappa", better="higher",
+                     bounds=(-1.0, 1.0), caveat=caveat)  # fmt: skip
+
+
 def left_out(outcomes: Sequence[Outcome], view: str, *, null_is_wrong: bool = False) -> dict[str, int]:
     """How many examples do not count, by reason; reasons that do not occur are absent."""
     reasons = verdicts(outcomes, view, null_is_wrong=null_is_wrong).reasons
