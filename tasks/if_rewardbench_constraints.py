@@ -95,11 +95,11 @@ def of_instructions(outcomes: Sequence[Outcome], view: str, fitted: Json) -> Arr
 def verdicts(outcomes: Sequence[Outcome], view: str, fitted: Json) -> list[Array]:
     """Of each outcome what a model says of its k candidates [k]: 1 that they meet the constraint, or 0; all nan where
     one has no answer. A verdict that could not be read is 1, as the official code pads what it cannot."""
-    found = graded(outcomes, view, True, fitted, refused_is_wrong=True)
+    grades = graded(outcomes, view, True, fitted, refused_is_wrong=True)
     said = [1.0 if lost else math.nan if one is None else float(one == "1")
-            for one, lost in zip(found.said, found.lost, strict=True)]  # fmt: skip
+            for one, lost in zip(grades.said, grades.lost, strict=True)]  # fmt: skip
     by_outcome: list[list[float]] = [[] for _ in outcomes]
-    for row, one in zip(found.rows.tolist(), said, strict=True):
+    for row, one in zip(grades.rows.tolist(), said, strict=True):
         by_outcome[row].append(one)
     return [
         np.array(given) if len(given) == len(outcome.labels) else np.full(len(outcome.labels), np.nan)

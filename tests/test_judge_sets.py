@@ -224,8 +224,10 @@ def test_code_a_repair_and_a_test() -> None:
         ({"error_code": -1, "error": "no such name"}, "It does not compile.\n\nerror:\nno such name"),
         ({"error_code": -3, "error": "1 s", "inputs": "2"}, "It takes too long.\n\nerror:\n1 s\n\ninputs:\n2"),
         ({"error_code": -4, "error_message": "0 / 0"}, "It stops with an error.\n\nerror_message:\n0 / 0"),
+        ({"error_code": -4, "inputs": "2", "expected": "5", "error": "0 / 0", "error_message": "Runtime Error"},
+         "It stops with an error.\n\ninputs:\n2\n\nexpected:\n5\n\nerror:\n0 / 0"),
     ],
-)
+)  # fmt: skip
 def test_what_is_wrong_with_a_program_is_told(meta: dict[str, Any], told: str) -> None:
     assert read_one("codejudgebench", REPAIR | {"wrong_meta": meta}).prompt[0].text.endswith(told)
 
