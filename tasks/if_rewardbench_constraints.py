@@ -15,7 +15,8 @@ from rmbench.kinds.grading import Grading
 from rmbench.metrics.grading import Grades, graded
 from rmbench.metrics.interval import Statistic, mean
 from rmbench.metrics.measure import of_rows
-from rmbench.tasks.if_rewardbench import agreement, edges, instructions, over_types
+from rmbench.metrics.named_pairs import named_pairs
+from rmbench.tasks.if_rewardbench import PREFERRED_TO, agreement, instructions, over_types
 from rmbench.types import Array, Candidate, Criterion, Example, Json, Outcome
 
 _INSTRUCTION = "instruction"  # the tag that joins the constraints of a row
@@ -86,8 +87,8 @@ def of_instructions(outcomes: Sequence[Outcome], view: str, fitted: Json) -> Arr
             continue
         gold = np.stack([outcomes[place].labels for place in places])
         scores = met.sum(axis=0)
-        preferred = dict.fromkeys(edges(outcomes[first]))  # a pair that stands twice counts once here
-        beaten = [(float(np.sign(scores[a] - scores[b])) + 1) / 2 for a, b in preferred]
+        preferred = dict.fromkeys(named_pairs(outcomes[first].tags, PREFERRED_TO))  # each counts once here
+        beaten = np.array([(np.sign(scores[a] - scores[b]) + 1) / 2 for a, b in preferred], float)
         values[first] = (f1(met == 1, gold == 1), f1(met == 0, gold == 0), *agreement(beaten))
     return values
 

@@ -156,6 +156,14 @@ def test_a_row_is_known_by_its_columns(domain: str) -> None:
     assert read(ppe_correctness, row | {"domain": domain}).facets["domain"] == domain
 
 
+def test_a_row_of_a_hub_set_is_known_by_the_name_of_the_set_whatever_its_columns() -> None:
+    row = checked([0], [[0, 7]], domain="Physics", test_list=["assert"])
+    for file, domain in (("PPE-GPQA-Best-of-K", "gpqa"), ("PPE-MBPP-Plus-Best-of-K.parquet", "mbpp_plus")):
+        (example,) = ppe_correctness.read([Row(row, file, 1)])
+        assert isinstance(example, Example)
+        assert (example.facets["domain"], example.id) == (domain, f"{domain}:q:gemma")
+
+
 def test_hub_sets_are_read_at_their_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     sources = ppe_correctness.TASK.sources
