@@ -95,7 +95,7 @@ def of_instructions(outcomes: Sequence[Outcome], view: str, fitted: Json) -> Arr
 
 def verdicts(outcomes: Sequence[Outcome], view: str, fitted: Json) -> list[Array]:
     """Of each outcome what a model says of its k candidates [k]: 1 that they meet the constraint, or 0; all nan where
-    one has no answer. A verdict that could not be read is 1, as the official code pads what it cannot."""
+    one has no answer. A verdict that could not be read is 1, as the official code takes what a judge leaves out."""
     grades = graded(outcomes, view, True, fitted, refused_is_wrong=True)
     said = [1.0 if lost else math.nan if one is None else float(one == "1")
             for one, lost in zip(grades.said, grades.lost, strict=True)]  # fmt: skip
