@@ -299,7 +299,7 @@ def without(row: Mapping[str, Any], name: str) -> dict[str, Any]:
         ("helpsteer3", PREFERRED | {"domain": "law"}, "row 1, `domain`: expected one of general, .*, got 'law'"),
         ("helpsteer3", PREFERRED | {"overall_preference": 4}, "`overall_preference`: expected a whole .* to 3, got 4"),
         ("helpsteer3", PREFERRED | {"overall_preference": None}, "`overall_preference`: expected a whole .*, got None"),
-        ("helpsteer3", PREFERRED | {"individual_preference": [{"score": "1"}]}, "`individual_preference`: .* got '1'"),
+        ("helpsteer3", PREFERRED | {"individual_preference": [{"score": "1"}]}, "_preference`: .* as `score`, got '1'"),
         ("helpsteer3", PREFERRED | {"individual_preference": "x"}, "`individual_preference`: expected a list of obj"),
         ("helpsteer3", PREFERRED | {"response1": 3}, "row 1, `response1`: expected a text, got 3"),
         (
