@@ -162,19 +162,17 @@ def test_a_row_of_json_is_read_as_well() -> None:
 
 
 def test_the_counts_on_the_card_and_the_agreement_of_experts(rmbench_data: Path) -> None:
-    (reads,) = read_card("agent_reward_bench").front["rmbench"]["reads"]
-    data = TASK.load(rmbench_data / reads["data"])
+    stated = read_card("agent_reward_bench").front["rmbench"]["labels"]
+    data = TASK.load(rmbench_data / stated["data"])
     assert {
-        "task": "agent_reward_bench",
-        "data": reads["data"],
+        "data": stated["data"],
         "examples": len(data.examples),
-        "candidates": sum(len(example.candidates) for example in data.examples),
+        "clusters": len({example.cluster for example in data.examples}),
         "successes": sum(example.candidates[0].label is True for example in data.examples),
-        "tasks": len({example.cluster for example in data.examples}),
+        "excluded": data.excluded,
         "subset": dict(Counter(example.facets["subset"] for example in data.examples)),
-    } == reads
-    assert data.excluded == {"of the split dev": 196, "annotated by another expert before": 106}
-    with (rmbench_data / reads["data"] / "annotations.csv").open(newline="") as file:
+    } == stated
+    with (rmbench_data / stated["data"] / "annotations.csv").open(newline="") as file:
         rows = [*csv.DictReader(file)]
     first: dict[tuple[str, ...], str] = {}
     pairs = []
@@ -235,3 +233,82 @@ def test_what_no_draw_tells_is_told_by_the_verdicts_that_it_is_of(tmp_path: Path
     none = measured(data, scored(tmp_path / "never.jsonl", names, [0] * 40)).metric("precision")
     assert (none.value, none.ci_low) == (0, 0)
     assert none.ci_high > 0.7
+
+
+# the files of the authors' judges
+
+
+def judgment(judge: str, agent: str, text: str | None, reward: float = 0.0) -> dict[str, Any]:
+    response = None if text is None else {"choices": [{"message": {"content": text}}]}
+    return {"benchmark": "webarena", "agent": agent, "judge": judge, "response": response,
+            "trajectory_info": {"summary_info": {"cum_reward": reward}}}  # fmt: skip
+
+
+JUDGED = {
+    "gpt-4o": [
+        ("<reasoning>Done.</reasoning>\n<success>\n'Successful'</success>", 1),
+        ("<success>Unsuccessful</success>", 0),
+        ("It was successful.", 0),
+        (None, -1),
+    ],
+    "aer": [
+        ("Thoughts: fine\nStatus: success", 1),
+        ('Thoughts: bad\nStatus: "failure"\n', 0),
+        ("Thoughts: well", 0),
+        (None, -1),
+    ],
+    "nnetnav": [("Thought: good\nReward: 4", 1), ("Thought: so so\nReward: 3", 0), ("Reward: 5 of 5", 0), (None, -1)],
+}
+
+
+@pytest.mark.parametrize("judge", [*JUDGED, "functional"])
+def test_judgments_are_read_as_the_code_of_the_authors_reads_them(judge: str, tmp_path: Path) -> None:
+    given = JUDGED.get(judge, [(None, 1), (None, 0), (None, 1), (None, 0)])
+    truth = [1, 0, 0, 1]
+    data, judgments = tmp_path / "data", tmp_path / "judgments"
+    extra = [
+        ["A", "webarena", "webarena.1", agent, "Successful" if one else "Unsuccessful"]
+        for agent, one in zip("wxyz", truth, strict=True)
+    ]
+    folder_of(data, ["Unsure", "Unsure", "Unsure"], extra)
+    for at, (agent, (text, _)) in enumerate(zip("wxyz", given, strict=True)):
+        folder = judgments / "webarena" / agent / judge
+        folder.mkdir(parents=True)
+        written = judgment(judge, agent, text, (0.6, 0.5, 1, 0)[at])
+        (folder / "webarena.1.json").write_text(json.dumps(written))
+        failed = {"error": "too long", "chat_messages": {}, "trajectory_info": {}}
+        (folder / "webarena.3_error.json").write_text(json.dumps(failed))
+    result = measured(data, judgments)
+    due = plain(truth, [one for _, one in given])
+    found = {metric.name: metric.value for metric in result.metrics if metric.subset == "all"}
+    assert found == {name: pytest.approx(value) for name, value in due.items()}
+    assert result.left_out == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"agent": None}, "`agent`: expected a text, got None"),
+        ({"judge": "functional", "trajectory_info": {}}, "`trajectory_info`: expected a number in `summary_info.cum"),
+        ({"response": {"choices": [{}]}}, r"`response`: expected a text in `choices\[0\].message.content`, got None"),
+    ],
+)
+def test_a_broken_judgment_is_one_line(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    file = tmp_path / "webarena.1.json"
+    file.write_text(json.dumps(judgment("gpt-4o", "w", "?") | change))
+    with pytest.raises(DataError, match=f"^webarena.1.json, row 1, {message}"):
+        rmbench.evaluate(f"scores:{file}", [TASK], data={"agent_reward_bench": folder_of(tmp_path / "data", LABELS)})
+
+
+def test_two_judges_in_one_folder_and_none_at_all_are_one_line(tmp_path: Path) -> None:
+    data, folder = folder_of(tmp_path / "data", LABELS), tmp_path / "judgments"
+    for judge in ("aer", "gpt-4o"):
+        (folder / judge).mkdir(parents=True)
+        (folder / judge / "webarena.1.json").write_text(json.dumps(judgment(judge, "claude", "?")))
+    with pytest.raises(
+        DataError, match=r"^gpt-4o/webarena\.1\.json, row 1: scores example webarena/claude/webarena\.1"
+    ):
+        rmbench.evaluate(f"scores:{folder}", [TASK], data={"agent_reward_bench": data})
+    (tmp_path / "failed.json").write_text(json.dumps({"error": "too long", "trajectory_info": {}}))
+    with pytest.raises(DataError, match=r"^failed\.json: no scores in it"):
+        rmbench.evaluate(f"scores:{tmp_path / 'failed.json'}", [TASK], data={"agent_reward_bench": data})

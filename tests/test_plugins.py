@@ -300,7 +300,7 @@ def test_a_card_may_be_the_text_itself_and_one_that_is_nowhere_says_where_it_was
     assert read_card(CARD).front["pretty_name"] == "Ours"
     assert read_card("preference", "rmbench.tasks.preference").name == "preference"
     with pytest.raises(
-        DataError, match="no data card 'nothing' in data_cards/ beside json.decoder; rmbench has appetite"
+        DataError, match="no data card 'nothing' in data_cards/ beside json.decoder; rmbench has agent_reward_bench, "
     ):
         read_card("nothing", "json.decoder")
     with pytest.raises(DataError, match="expected YAML between two lines of ---, then Markdown"):

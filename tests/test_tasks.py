@@ -61,7 +61,7 @@ def test_a_task_has_a_card_that_says_the_same_as_its_code(task: Any) -> None:
 
 def test_a_card_that_is_not_there_names_those_that_are() -> None:
     assert {task.card for task in TASKS} <= set(card_names())
-    with pytest.raises(DataError, match="no data card 'nothing'; there are appetite, "):
+    with pytest.raises(DataError, match="no data card 'nothing'; there are agent_reward_bench, appetite, "):
         read_card("nothing")
 
 

@@ -1,10 +1,13 @@
-"""What judges answered, in the files that the code of JudgeBench and of LLMBar writes.
+"""What judges answered, in the files that the code of JudgeBench, LLMBar and AgentRewardBench writes.
 
 - JudgeBench: a row of its data with `judgments`, one a game: response A shown first, then, where there is a second,
   response B. Each is null or an object with `decision`, "A>B", "B>A", "A=B" or null, A being what was shown first; of a
   reward model (`judge_name`) it holds `judgment.scores`, of which the first game's are taken.
 - LLMBar: a row of its data with `results`; the last of these has `swap = False` and `swap = True`, and in each
   `winner`, "1" or "2" for the output that is better, or null.
+- AgentRewardBench: a file a trajectory, called after its task, in folders of benchmark, agent and judge. What a judge
+  wrote is the `response` of a chat completion, with `<success>` in it; "aer" and "aerv" write `Status:`, "nnetnav"
+  `Reward:`, of which 4 and 5 are a success. "functional" has none and goes by the environment's reward.
 
 What is no verdict is `refused`.
 """
@@ -12,7 +15,9 @@ What is no verdict is `refused`.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from rmbench.data.dataset import content_id
@@ -22,6 +27,17 @@ from rmbench.types import Ask, Candidate, Example, Message, Reward
 _DECISIONS = {"A>B": (1.0, 0.0), "B>A": (0.0, 1.0), "A=B": (0.5, 0.5)}
 _WINNERS = {"1": 0, "2": 1}
 _ORDERS = ((0, 1), (1, 0))
+_SUCCESS = {
+    **dict.fromkeys(("successful", "yes", "success"), 1.0),
+    **dict.fromkeys(("unsuccessful", "no", "failure", "unsuccesful"), 0.0),
+}
+_SAYS_SUCCESS = {
+    "aer": re.compile(r"^Status:(.*)$", re.MULTILINE),
+    "aerv": re.compile(r"^Status:(.*)$", re.MULTILINE),
+    "nnetnav": re.compile(r"Reward:(.*)", re.DOTALL),
+}
+_TAGGED = re.compile(r"<success>(.*?)</success>", re.DOTALL)
+_LEAST_LIKERT, _LEAST_REWARD = 4, 0.5
 
 
 class Judged(NamedTuple):
@@ -91,3 +107,48 @@ def _verdict(masses: tuple[float, ...] | None) -> Reward:
     if masses is None:
         return Reward((math.nan, math.nan), status="refused", detail="no verdict")
     return Reward(masses)
+
+
+def read_trajectory(row: Row) -> tuple[str, Reward] | None:
+    """The trajectory that a file of AgentRewardBench's code is about, and whether the judge says that it succeeded.
+
+    None of a file of a request that failed, which its authors leave out. Raises DataError.
+    """
+    if "error" in row.value and "judge" not in row.value:
+        return None
+    for field in ("benchmark", "agent", "judge"):
+        row.need((field,), "a judgment of AgentRewardBench has `benchmark`, `agent`, `judge` and `trajectory_info`")
+    task = PurePath(row.file).name.removesuffix(".gz").removesuffix(".json")
+    name, judge = "/".join([row.text("benchmark"), row.text("agent"), task]), row.text("judge")
+    if judge == "functional":
+        held = row.value["trajectory_info"]
+        summary = held.get("summary_info") if isinstance(held, dict) else None
+        reward = summary.get("cum_reward") if isinstance(summary, dict) else None
+        if isinstance(reward, bool) or not isinstance(reward, int | float):
+            raise row.error(f"expected a number in `summary_info.cum_reward`, got {shown(reward)}", "trajectory_info")
+        return name, Reward((float(reward > _LEAST_REWARD),))
+    text = _completion(row)
+    if text is None:
+        return name, Reward((math.nan,), status="error", detail="no response")
+    found = _SAYS_SUCCESS.get(judge, _TAGGED).search(text)
+    said = "" if found is None else re.sub("['\"]", "", found[1].strip().lower())
+    value = _SUCCESS.get(said)
+    if judge == "nnetnav":
+        value = float(int(said) >= _LEAST_LIKERT) if said.isdecimal() else None
+    if value is None:
+        return name, Reward((math.nan,), status="refused", detail="no verdict")
+    return name, Reward((value,))
+
+
+def _completion(row: Row) -> str | None:
+    """What a judge wrote, None where there is no response."""
+    response = row.value.get("response")
+    choices = response.get("choices") if isinstance(response, dict) else None
+    if not choices:
+        return None
+    first = choices[0] if isinstance(choices, list) else None
+    message = first.get("message") if isinstance(first, dict) else None
+    content = message.get("content") if isinstance(message, dict) else None
+    if not isinstance(content, str):
+        raise row.error(f"expected a text in `choices[0].message.content`, got {shown(content)}", "response")
+    return content

@@ -17,7 +17,7 @@ Seven formats, each as JSON, JSON lines or Parquet (and gzipped):
   list of them. It joins the example of its id, or of its texts where it has them (and before its id where it has
   several of a side, as RM-Bench's rows, whose ids repeat); else row by row, in the data's order. Where both are null,
   as RMB's code writes them of a model that compares, `is_correct` (1 or 0) says whether the chosen one was preferred.
-- what the code of JudgeBench and of LLMBar writes: see `judged`.
+- what the code of JudgeBench, LLMBar and AgentRewardBench writes: see `judged`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any
 from rmbench.data.conversation import IDS, read_responses
 from rmbench.data.dataset import content_id
 from rmbench.data.files import Row, shown
-from rmbench.data.judged import read_judged
+from rmbench.data.judged import read_judged, read_trajectory
 from rmbench.types import STATUSES, Ask, Candidate, Example, Reward, Status
 
 _EXPECTED = (
@@ -106,6 +106,9 @@ def read_entries(rows: Iterable[Row]) -> Iterator[ScoreEntry]:
             candidates = len(official.rewards) + (official.ask == "compare")
             for indices, reward in zip(official.shown, official.rewards, strict=True):
                 yield ScoreEntry(official.example_id, indices, official.ask, reward, row, candidates)
+        elif "trajectory_info" in row.value:
+            if (trajectory := read_trajectory(row)) is not None:
+                yield ScoreEntry(trajectory[0], (0,), "reward", trajectory[1], row, 1)
         elif (judged := read_judged(row)) is not None:
             name = _nth(judged[0], seen)
             yield from (ScoreEntry(name, one.candidates, one.ask, one.reward, row, 2) for one in judged[1])

@@ -9,7 +9,7 @@ tie:
     pair_agreement    the share of examples whose verdicts in both orders are the same, right or wrong
 
 Precision, recall and F1 are the mean over the classes that the labels or verdicts have; a class that is never said has
-precision 0, as in scikit-learn.
+precision 0, as in scikit-learn. `kappa` is Cohen's, of any two columns of verdicts.
 """
 
 from __future__ import annotations

@@ -129,6 +129,8 @@ def open(source: str, options: Mapping[str, Any], revision: str | None) -> Score
     if path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
         rows = (replace(row, value={name: _written(name, text) for name, text in row.value.items()}) for row in rows)
     entries = list(read_entries(rows))
+    if not entries:
+        raise DataError(f"{path.name}: no scores in it")
     if (name := options["aggregate"]) is not None:
         entries = _aggregated(entries, name)
     return Scores(entries, name=stem(path), sha256=file_sha256(path), aggregate=name)
