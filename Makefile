@@ -59,10 +59,11 @@ lint: .venv/ready
 leaderboard: .venv/ready
 	$(BIN)/rmbench leaderboard build
 
-# what README and the docs show of the program itself
+# what README, the docs and the cards show of the program itself, and of data
 docs: .venv/ready
 	$(BIN)/python docs/metrics.py
 	$(BIN)/python docs/picture.py
+	$(BIN)/python docs/cards.py
 
 # torch is named first and alone: any wider request makes pip fetch gigabytes of CUDA
 .venv/ready: pyproject.toml constraints.txt

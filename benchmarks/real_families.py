@@ -331,13 +331,17 @@ def figures(family: Family) -> str:
     view = result.primary_view
     parts = []
     for one in result.metrics:
-        if one.view == view and one.subset == "all" and one.name in SHOWN and one.value is not None:
-            low, high = ("-" if end is None else f"{end:.3f}" for end in (one.ci_low, one.ci_high))
-            parts.append(f"{one.name} {one.value:.3f} [{low}, {high}]")
+        if one.view == view and one.subset == "all" and one.name in SHOWN:
+            parts.append(with_interval(one.name, one))
     if result.calibration is not None:
         how = result.calibration.maps[0]
-        parts += [f"ece ({how.scope}, {how.map}) {one.value:.3f}" for one in how.figures if one.name == "ece"]
+        parts += [with_interval(f"ece ({how.scope}, {how.map})", one) for one in how.figures if one.name == "ece"]
     return "; ".join(parts)
+
+
+def with_interval(name: str, figure: Any) -> str:
+    value, low, high = ("-" if end is None else f"{end:.3f}" for end in (figure.value, figure.ci_low, figure.ci_high))
+    return f"{name} {value} [{low}, {high}]"
 
 
 def measured(family: Family, few: int) -> list[str]:

@@ -51,8 +51,8 @@ def _of_hub(row: Row) -> Example:
         raise row.error(f"expected two texts in `choices`, got {shown(choices)}", "targets")
     if labels not in ([0, 1], [1, 0]):
         raise row.error(f"expected `labels` [1, 0] or [0, 1], got {shown(labels)}", "targets")
-    candidates = tuple(Candidate(text, label == 1) for text, label in zip(choices, labels, strict=True))
-    return Example("", _turns(row, row.text("input")), candidates)
+    candidates = tuple(Candidate(text.strip(), label == 1) for text, label in zip(choices, labels, strict=True))
+    return Example("", _turns(row, row.text("input").strip()), candidates)
 
 
 def _taken_apart(row: Row, field: str) -> tuple[str, str, str]:

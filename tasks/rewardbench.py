@@ -51,6 +51,8 @@ SECTIONS = {
     },
 }
 PRIOR, PRIOR_SETS = "Prior Sets", ("anthropic_helpful", "anthropic_hhh", "shp", "summarize")
+# what else lies beside these, and no score counts
+_OTHER_SETS = ("anthropic_harmless", "mtbench_gpt4", "mtbench_human", "pku_better", "pku_safer")
 _SECTION_OF = {subset: section for section, subsets in SECTIONS.items() for subset in subsets}
 _SECTION_OF |= dict.fromkeys(PRIOR_SETS, PRIOR)
 _EXPECTED = "a row of RewardBench has `prompt`, `chosen`, `rejected` and `subset`"
@@ -84,6 +86,8 @@ def _subset(row: Row) -> str:
     if prior is not None:
         row.value.get("subset")
         return prior
+    if file.startswith(_OTHER_SETS):
+        raise row.no_example("of a prior set that no score counts")
     row.need(("subset",), _EXPECTED)
     subset = row.text("subset")
     if subset not in _SECTION_OF:

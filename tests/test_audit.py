@@ -545,7 +545,9 @@ def test_the_tables_are_readable_at_a_width(
     [
         (["missing.csv"], "missing.csv: no such file"),
         (["best_of_n", "--n", "5"], "--definitions, --benchmark, --n and --pair are for CSV files"),
-        (["{table}", "--skip-bad-rows"], "--data, --columns, --skip-bad-rows and --near are for tasks"),
+        (["{table}", "--skip-bad-rows"], "--data, --columns, --skip-bad-rows, --near and --card are for tasks"),
+        (["{table}", "best_of_n", "--card"], "--near and --card are for tasks"),
+        (["best_of_n", "--card", "--json"], "--card prints Markdown and --json JSON; give one of them"),
         (["{table}", "--n", "Chat=x"], "is neither N nor COLUMN=N"),
         (["no_such_task"], "unknown task"),
     ],

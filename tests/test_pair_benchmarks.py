@@ -133,6 +133,7 @@ def test_rows_and_prior_sets_of_a_folder(tmp_path: Path) -> None:
         tmp_path / "anthropic_hhh-00000.jsonl",
         [{"prompt": turns, "chosen": "yes", "rejected": "no", "subset": "harmless"}],
     )
+    written(tmp_path / "pku_better-00000.jsonl", [{"prompt": turns, "chosen": "yes", "rejected": "no"}])
     data = rewardbench.TASK.load(tmp_path)
     assert Counter(example.facets["section"] for example in data.examples) == {
         "Chat": 10,
@@ -145,7 +146,7 @@ def test_rows_and_prior_sets_of_a_folder(tmp_path: Path) -> None:
     assert prior.facets["subset"] == "anthropic_hhh"
     assert [turn.role for turn in prior.prompt] == ["user", "assistant", "user"]
     assert data.examples[-1].candidates[0].tags == {"policy": "strong"}
-    assert data.noted == {}
+    assert (data.noted, data.excluded) == ({}, {"of a prior set that no score counts": 1})
 
 
 # RewardBench 2

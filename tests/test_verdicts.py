@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +15,7 @@ from fake_models import Scripted
 from sklearn.metrics import accuracy_score, cohen_kappa_score, precision_recall_fscore_support
 
 import rmbench
-from rmbench.data.cards import read_card
-from rmbench.data.dataset import Dataset, LeftOut
+from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row
 from rmbench.errors import DataError
 from rmbench.metrics import verdicts
@@ -31,11 +31,6 @@ def read_one(task: str, row: Mapping[str, Any]) -> Example:
     (example,) = rmbench.load_task(task).read([Row(dict(row), "x.json", 1)])
     assert isinstance(example, Example)
     return example
-
-
-def counts(data: Dataset) -> tuple[int, int, Counter[str]]:
-    subsets = Counter(one.facets.get("subset", "") for one in data.examples)
-    return len(data.examples), sum(len(one.candidates) for one in data.examples), subsets
 
 
 # the measure, against a plain loop
@@ -118,7 +113,7 @@ def test_both_shapes_of_hhh_are_one_example_and_a_dialogue_has_turns() -> None:
     dialogue = "Hi.\n\nAssistant: Hello.\n\nHuman: What now?"
     file = {"source": "honest", "chosen_instruction": written(dialogue, "good"),
             "rejected_instruction": written(dialogue, "bad")}  # fmt: skip
-    hub = {"input": dialogue, "targets": {"choices": ["good", "bad"], "labels": [1, 0]}}
+    hub = {"input": f"{dialogue}\n", "targets": {"choices": [" good", "bad"], "labels": [1, 0]}}
     one, other = read_one("hhh_alignment", file), read_one("hhh_alignment", hub)
     assert one.prompt == other.prompt
     assert [(turn.role, turn.text) for turn in one.prompt] == [
@@ -128,6 +123,23 @@ def test_both_shapes_of_hhh_are_one_example_and_a_dialogue_has_turns() -> None:
     ]
     assert [(c.text, c.label) for c in one.candidates] == [(c.text, c.label) for c in other.candidates]
     assert (one.facets, [c.text for c in one.criteria]) == ({"subset": "honest"}, ["R"])
+
+
+def test_every_row_of_hhh_comes_apart_as_its_authors_take_it_apart(rmbench_data: Path) -> None:
+    """prometheus-eval/prometheus-eval@dcfb442:eval/utils.py `extract_sections`: what stands behind each ### heading."""
+    headings = ("The instruction to evaluate:\n", "Response to evaluate:\n", "Score Rubrics:\n")
+    file = rmbench_data / "prometheus_eval" / "hhh_alignment_eval.json"
+    rows, examples = json.loads(file.read_text()), rmbench.load_task("hhh_alignment").load(file).examples
+    for row, example in zip(rows, examples, strict=True):
+        sides = [
+            [part.partition(one)[2].strip() for one in headings for part in row[name].split("###") if one in part]
+            for name in ("chosen_instruction", "rejected_instruction")
+        ]
+        assert [one.text for one in example.candidates] == [response for _, response, _ in sides]
+        assert [one.text for one in example.criteria] == [sides[0][2]]
+        told = "".join(turn.text for turn in example.prompt)
+        assert re.sub(r"\s|Human:|Assistant:", "", sides[0][0]) == re.sub(r"\s|Human:|Assistant:", "", told)
+    assert len(examples) == 221
 
 
 def test_a_tie_of_annotators_is_a_class_and_three_opinions_are_none() -> None:
@@ -170,28 +182,7 @@ def test_a_broken_row_is_one_line_with_file_row_and_field(task: str, row: dict[s
 # the files themselves
 
 
-FILES = {
-    "evalbiasbench": "offsetbias/biasbench.json",
-    "hhh_alignment": "prometheus_eval/hhh_alignment_eval.json",
-    "autoj": "autoj/testdata_pairwise.jsonl",
-    "pandalm": "pandalm/testset-v1.json",
-    "school_of_reward_hacks": "reward_hacks",
-}
-
-
-@pytest.mark.parametrize("task", FILES)
-def test_a_card_counts_what_is_in_the_file(task: str, rmbench_data: Path) -> None:
-    data = rmbench.load_task(task).load(rmbench_data / FILES[task])
-    stated = read_card(task).front["rmbench"]["file"]
-    examples, candidates, subsets = counts(data)
-    assert (examples, candidates) == (stated["examples"], stated["candidates"])
-    assert subsets == Counter(stated.get("subsets", {"": examples}))
-    assert {what: count for what, count in data.noted.items() if "not read" not in what} == stated.get("noted", {})
-    assert data.excluded == {}
-    assert stated["prompts"] == len({one.cluster for one in data.examples})
-    decided = [one.candidates for one in data.examples if one.candidates[0].number != one.candidates[1].number]
-    ahead = [max(some, key=lambda one: (len(one.text or ""), -(one.number or 0))).number == 1 for some in decided]
-    assert round(sum(ahead) / len(ahead), 2) == stated["longer_wins"], "of equal lengths neither is the longer"
+FILES = {"autoj": "autoj/testdata_pairwise.jsonl", "pandalm": "pandalm/testset-v1.json"}
 
 
 def test_the_labels_of_autoj_and_pandalm_are_those_that_their_authors_count(rmbench_data: Path) -> None:

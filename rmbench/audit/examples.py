@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rmbench.audit.findings import Finding
+from rmbench.audit.findings import Finding, counted
 from rmbench.data.dataset import Dataset, prompt_hash
 from rmbench.kinds.base import Task
 from rmbench.metrics.interval import Codes, cluster_codes, estimate, kish, whole_value
@@ -24,6 +24,7 @@ _ENDS = tuple(".!?:;)]}>\"'`*|。！？”’…$")  # noqa: RUF001
 _AGREEMENTS = (0.7, 0.9)  # shares of examples that two models judge alike
 _POWER = 0.8
 _DRAWS = 200
+_SHARED = {"examples": "example", "prompts": "prompt", "responses to a prompt": "response to a prompt"}  # many, and one
 
 # Rules that read no text: what a response is worth to each, by its characters and its place
 RULES: Mapping[str, Callable[[int, int], float]] = {
@@ -55,7 +56,7 @@ class SubsetAudit:
 
 @dataclass(frozen=True)
 class TaskAudit:
-    """What was found in the examples of one task."""
+    """What the examples of one task say against themselves."""
 
     task: str
     source: str
@@ -83,7 +84,7 @@ class TaskAudit:
 
 
 def audit_examples(name: str, task: Task, data: Dataset) -> TaskAudit:
-    """What is found in the examples that a task was read with."""
+    """What the examples that a task was read with say against themselves."""
     findings = [
         *_copies(data.examples),
         *_equal_candidates(data.examples),
@@ -95,7 +96,7 @@ def audit_examples(name: str, task: Task, data: Dataset) -> TaskAudit:
     candidates = sum(len(example.candidates) for example in data.examples)
     rules = [
         Finding(
-            "rule", one.subset, f"always {rule} scores {one.rules[rule]:.3f}, above chance", values=_known(one.rules)
+            "rule", one.subset, f"always {rule} scores {one.rules[rule]:.3f}, above chance", values=_stated(one.rules)
         )
         for one in subsets
         for rule in one.beaten
@@ -108,24 +109,30 @@ def audit_examples(name: str, task: Task, data: Dataset) -> TaskAudit:
 
 def audit_across(tasks: Mapping[str, Dataset]) -> list[Finding]:
     """What tasks share, two by two: examples, prompts, responses to one prompt, and pairs labelled the other way."""
-    findings = []
-    for (one, ours), (other, theirs) in combinations(tasks.items(), 2):
-        where = f"{one} and {other}"
-        shared = {
-            "examples": _in_both(map(_responses_key, ours.examples), map(_responses_key, theirs.examples)),
-            "prompts": _in_both(map(_prompt_key, ours.examples), map(_prompt_key, theirs.examples)),
-            "responses to a prompt": _in_both(_answers(ours.examples), _answers(theirs.examples)),
+    keys: dict[str, dict[str, set[object]]] = {
+        name: {
+            "examples": {*map(_responses_key, data.examples)},
+            "prompts": {*map(_prompt_key, data.examples)},
+            "responses to a prompt": {*_answers(data.examples)},
         }
+        for name, data in tasks.items()
+    }
+    findings = []
+    for one, other in combinations(tasks, 2):
+        where = f"{one} and {other}"
+        shared = {what: len(ours & keys[other][what]) for what, ours in keys[one].items()}
         if any(shared.values()):
-            told = ", ".join(f"{count:,} {what}" for what, count in shared.items())
+            told = ", ".join(counted(count, _SHARED[what], what) for what, count in shared.items() if count)
             findings.append(Finding("shared", where, told, values=dict(shared)))
-        opposite = _opposite(
-            [*ours.examples, *theirs.examples], [one] * len(ours.examples) + [other] * len(theirs.examples)
-        )
+        opposite = _opposite_across(one, tasks[one].examples, other, tasks[other].examples) if shared["prompts"] else []
         if opposite:
-            told = f"{_counted(len(opposite), 'pair')} of responses labelled the other way round in the other"
+            told = f"{counted(len(opposite), 'pair')} of responses labelled the other way round in the other"
             findings.append(Finding("opposite labels", where, told, examples=_ids(opposite)))
     return findings
+
+
+def _opposite_across(one: str, ours: Sequence[Example], other: str, theirs: Sequence[Example]) -> list[str]:
+    return _opposite([*ours, *theirs], [one] * len(ours) + [other] * len(theirs))
 
 
 def _copies(examples: Sequence[Example]) -> Iterator[Finding]:
@@ -138,7 +145,7 @@ def _copies(examples: Sequence[Example]) -> Iterator[Finding]:
     alike = [copies for copies in same if len({_labels_key(example) for example in copies}) == 1]
     if same:
         count = sum(len(copies) - 1 for copies in same)
-        told = f"{_counted(count, 'copy', 'copies')} of an example before (same prompt and responses, in any order)"
+        told = f"{counted(count, 'copy', 'copies')} of an example before (same prompt and responses, in any order)"
         if len(alike) < len(same):
             told += f"; of {len(same) - len(alike):,} the labels differ"
         yield Finding(
@@ -153,13 +160,13 @@ def _copies(examples: Sequence[Example]) -> Iterator[Finding]:
     turned = _opposite(examples, [""] * len(examples))
     contrary = list(dict.fromkeys([*other, *turned]))
     if contrary:
-        told = f"{_counted(len(contrary), 'example')} labelled otherwise than one before on the same responses"
+        told = f"{counted(len(contrary), 'example')} labelled otherwise than one before on the same responses"
         yield Finding("opposite labels", "all", told, values={"examples": len(contrary)}, examples=_ids(contrary))
     prompts = Counter(_prompt_key(example) for example in examples if example.prompt)
     repeated = sum(count - 1 for count in prompts.values()) - sum(len(copies) - 1 for copies in same)
     if repeated > 0:
         yield Finding(
-            "repeated prompts", "all", f"{_counted(repeated, 'example')} more on a prompt that stood before, "
+            "repeated prompts", "all", f"{counted(repeated, 'example')} more on a prompt that stood before, "
             "with other responses",
             values={"examples": repeated},
         )  # fmt: skip
@@ -215,10 +222,10 @@ def _equal_candidates(examples: Sequence[Example]) -> Iterator[Finding]:
             if any(len(labels[text]) > 1 for text, count in times.items() if count > 1):
                 contrary.append(example.id)
     if equal:
-        told = f"{_counted(len(equal), 'example')} with a response that stands twice in it"
+        told = f"{counted(len(equal), 'example')} with a response that stands twice in it"
         yield Finding("equal candidates", "all", told, values={"examples": len(equal)}, examples=_ids(equal))
     if contrary:
-        told = f"{_counted(len(contrary), 'example')} in which one text has different labels"
+        told = f"{counted(len(contrary), 'example')} in which one text has different labels"
         yield Finding("opposite labels", "all", told, values={"examples": len(contrary)}, examples=_ids(contrary))
 
 
@@ -237,7 +244,7 @@ def _empty(examples: Sequence[Example]) -> Iterator[Finding]:
     ]
     for what, ids in (("prompt", prompts), ("response", responses)):
         if ids:
-            yield Finding("empty", "all", f"nothing in {_counted(len(ids), what)}", examples=_ids(ids))
+            yield Finding("empty", "all", f"nothing in {counted(len(ids), what)}", examples=_ids(ids))
 
 
 def _cut(examples: Sequence[Example]) -> Iterator[Finding]:
@@ -255,9 +262,9 @@ def _cut(examples: Sequence[Example]) -> Iterator[Finding]:
             if one.number is not None and len(set(numbers)) > 1:
                 sides[one.number == max(numbers)].append(cut)
     if reached:
-        yield Finding("cut", "all", f"{_counted(len(reached), 'response')} reached the cap", examples=_ids(reached))
+        yield Finding("cut", "all", f"{counted(len(reached), 'response')} reached the cap", examples=_ids(reached))
     if looks:
-        told = f"{_counted(len(looks), 'response')} of {_LONG} characters or more end without an end, or in open code"
+        told = f"{counted(len(looks), 'response')} of {_LONG} characters or more without an end, or in open code"
         if all(sides.values()):
             good, bad = (100 * sum(sides[side]) / len(sides[side]) for side in (True, False))
             told += f": {good:.1f} % of the best, {bad:.1f} % of the others"
@@ -329,7 +336,7 @@ def _ruled(task: Task, data: Dataset, notes: list[str]) -> dict[str, dict[str, O
         return {}
     readable = [example for example in data.examples if all(one.text is not None for one in example.candidates)]
     if len(readable) < len(data.examples):
-        lacking = _counted(len(data.examples) - len(readable), "example")
+        lacking = counted(len(data.examples) - len(readable), "example")
         notes.append(f"rules by length and place leave out {lacking} whose responses have no texts")
     if not readable:
         return {}
@@ -440,16 +447,8 @@ def _answers(examples: Iterable[Example]) -> Iterator[object]:
                 yield prompt, one.text
 
 
-def _in_both(ours: Iterable[object], theirs: Iterable[object]) -> int:
-    return len(set(ours) & set(theirs))
-
-
-def _known(values: Mapping[str, float | None]) -> dict[str, float]:
+def _stated(values: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _counted(count: int, noun: str, plural: str | None = None) -> str:
-    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def _ids(given: Iterable[str]) -> tuple[str, ...]:

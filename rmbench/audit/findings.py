@@ -23,6 +23,8 @@ KINDS: Mapping[str, str] = {
     "counted zero": "a zero that an average counts, or of which nothing tells",
     "mixed": "an average over more parts in some rows than in others",
 }
+# What `detectable` is: the smallest difference that n can show
+DETECTABLE = "between two models that judge so many examples alike, at 5 %, in 80 % of such samples"
 CONTRADICTS = frozenset({"contradicts", "zero", "opposite labels"})
 
 
@@ -48,3 +50,12 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
         return {**asdict(self), "contradicts": self.contradicts}
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """A number of things, in words.
+
+    >>> counted(1, "copy", "copies"), counted(1200, "pair")
+    ('1 copy', '1,200 pairs')
+    """
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rmbench.audit.findings import Finding
+from rmbench.audit.findings import Finding, counted
 from rmbench.data.dataset import Dataset, prompt_hash
 from rmbench.errors import UsageError
 from rmbench.types import Message, turn_text
@@ -43,11 +43,11 @@ def near_duplicates(tasks: Mapping[str, Dataset]) -> list[Finding]:
         Finding(
             "near duplicates",
             one if one == other else f"{one} and {other}",
-            f"{len(found):,} pairs of prompts share {ALIKE:.0%} or more of their runs of {_WORDS} words",
-            values={"pairs": len(found)},
-            examples=tuple(f"{first} ~ {second}" for first, second in found[:_SHOWN]),
+            f"{counted(len(alike), 'pair')} of prompts with {ALIKE:.0%} or more of runs of {_WORDS} words in common",
+            values={"pairs": len(alike)},
+            examples=tuple(f"{first} ~ {second}" for first, second in alike[:_SHOWN]),
         )
-        for (one, other), found in pairs.items()
+        for (one, other), alike in pairs.items()
     ]
 
 

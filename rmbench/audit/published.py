@@ -85,15 +85,15 @@ def audit_table(
     `n` are examples by column, that under "" the headline's. `pairs` of models are compared subset by subset.
     Raises DataError and UsageError.
     """
-    known = definitions.read(own)
+    defined = definitions.read(own)
     fitting: list[tuple[Table, Definition]] = []
     for one in table.read(path):
-        fitting += [(one, definition) for definition in definitions.chosen(known, one.heading, benchmark)]
+        fitting += [(one, definition) for definition in definitions.chosen(defined, one.heading, benchmark)]
     if not fitting:
         columns = ", ".join(table.read(path)[0].heading)
         raise UsageError(
             f"{path.name}: no definition of averages fits the columns {columns:.300}; expected those of "
-            f"{benchmark or ', '.join(known)}, or a file of your own with --definitions"
+            f"{benchmark or ', '.join(defined)}, or a file of your own with --definitions"
         )
     _check_n(n or {}, [definition for _, definition in fitting])
     return [_audited(one, definition, n or {}, pairs) for one, definition in fitting]
@@ -363,7 +363,7 @@ def _agree(one: Figure, other: Figure) -> bool:
 
 
 def _subsets(zeros: Sequence[str]) -> list[tuple[str, ...]]:
-    return [some for count in range(len(zeros), 0, -1) for some in combinations(zeros, count)]
+    return [subset for count in range(len(zeros), 0, -1) for subset in combinations(zeros, count)]
 
 
 def _told(value: Fraction) -> str:

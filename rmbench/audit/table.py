@@ -136,15 +136,15 @@ def figures(table: Table, places: Sequence[int]) -> list[dict[int, Figure]]:
     """
     values: list[dict[int, Decimal]] = []
     for row in table.rows:
-        found = {}
+        stated = {}
         for place in places:
             text = row.cells[place]
             value = number(text)
             if value is not None and _decimals(value) <= _MOST_DECIMALS:
-                found[place] = value
+                stated[place] = value
             elif text.casefold() not in _MISSING:
                 raise table.error(row, place, f"expected a number or nothing, got {text!r:.80}")
-        values.append(found)
+        values.append(stated)
     of_columns = {place: max((_decimals(one[place]) for one in values if place in one), default=0) for place in places}
     rows = []
     for one in values:

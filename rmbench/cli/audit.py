@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from rmbench.audit.findings import Finding
     from rmbench.audit.published import TableAudit
     from rmbench.audit.separation import Separation
+    from rmbench.runs.loading import TaskData
 
 _SHOWN = 12  # findings of one kind that a terminal shows; --json has all
 _SUBSETS = 40
-_DETECTABLE = "between two models that judge so many examples alike, at 5 %, in 80 % of such samples"
 
 
 def _counts(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, int]:
@@ -56,6 +56,10 @@ def _counts(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> di
     help="Compare two rows subset by subset, p after Holm.  [default: the first two]",
 )  # fmt: skip
 @click.option("--near", is_flag=True, help="Look for near duplicates too: prompts with other words here and there.")
+@click.option(
+    "--card", "as_card", is_flag=True,
+    help="Print what a card states of such data: a line of its `reads`, and the block of an audit with --near.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print all that was found as JSON and nothing else.")
 @debug_option
 def command(
@@ -68,6 +72,7 @@ def command(
     n: dict[str, int],
     pairs: tuple[tuple[str, str], ...],
     near: bool,
+    as_card: bool,
     as_json: bool,
 ) -> int:
     """Look for what cannot be right in published tables (CSV files) and in the examples of tasks.
@@ -77,27 +82,49 @@ def command(
     equal, empty and cut responses, what "always longer, shorter, first" scores, and what difference n can show. The
     exit code is 1 where something contradicts itself.
     """
-    from rmbench.audit.examples import audit_across, audit_examples
-    from rmbench.audit.near import near_duplicates
     from rmbench.audit.published import audit_table
-    from rmbench.errors import UsageError
     from rmbench.runs.loading import load_tasks
+
+    files, named = _parted(subjects)
+    of_tables, of_tasks = bool(definitions or benchmark or n or pairs), bool(data or columns or skip_bad_rows or near)
+    _refuse(files, named, of_tables=of_tables, of_tasks=of_tasks or as_card, as_card=as_card, as_json=as_json)
+    tables = [
+        one for file in files for one in audit_table(Path(file), own=definitions, benchmark=benchmark, n=n, pairs=pairs)
+    ]
+    loaded = load_tasks(named, data=data, columns=columns, skip_bad_rows=skip_bad_rows) if named else []
+    return _print_cards(loaded, data) if as_card else _audit(tables, loaded, near=near, as_json=as_json)
+
+
+def _parted(subjects: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The CSV files and the tasks. Raises UsageError for a file that is not there."""
+    from rmbench.errors import UsageError
 
     files = [subject for subject in subjects if Path(subject).is_file()]
     named = [subject for subject in subjects if subject not in files]
     lost = [name for name in named if Path(name).suffix.lower() in (".csv", ".tsv")]
     if lost:
         raise UsageError(f"{lost[0]}: no such file")
-    of_tables, of_tasks = bool(definitions or benchmark or n or pairs), bool(data or columns or skip_bad_rows or near)
-    if (of_tables and not files) or (of_tasks and not named):
-        raise UsageError(
-            "--definitions, --benchmark, --n and --pair are for CSV files" if of_tables and not files
-            else "--data, --columns, --skip-bad-rows and --near are for tasks"
-        )  # fmt: skip
-    tables = [
-        one for file in files for one in audit_table(Path(file), own=definitions, benchmark=benchmark, n=n, pairs=pairs)
-    ]
-    loaded = load_tasks(named, data=data, columns=columns, skip_bad_rows=skip_bad_rows) if named else []
+    return files, named
+
+
+def _refuse(
+    files: Sequence[str], named: Sequence[str], *, of_tables: bool, of_tasks: bool, as_card: bool, as_json: bool
+) -> None:
+    """Raises UsageError for options that have no subject, or that exclude one another."""
+    from rmbench.errors import UsageError
+
+    if of_tables and not files:
+        raise UsageError("--definitions, --benchmark, --n and --pair are for CSV files")
+    if (of_tasks and not named) or (as_card and files):
+        raise UsageError("--data, --columns, --skip-bad-rows, --near and --card are for tasks")
+    if as_card and as_json:
+        raise UsageError("--card prints Markdown and --json JSON; give one of them")
+
+
+def _audit(tables: Sequence[TableAudit], loaded: Sequence[TaskData], *, near: bool, as_json: bool) -> int:
+    from rmbench.audit.examples import audit_across, audit_examples
+    from rmbench.audit.near import near_duplicates
+
     tasks = [audit_examples(one.name, one.task, one.data) for one in loaded]
     sets = {one.name: one.data for one in loaded}
     across = [*audit_across(sets), *(near_duplicates(sets) if near else [])]
@@ -110,8 +137,18 @@ def command(
         click.echo(json.dumps(whole, indent=2, ensure_ascii=False))
     else:
         _print(tables, tasks, across)
-    contradicted = [one.contradicts for some in (tables, tasks, across) for one in some]
-    return EXIT_FAILED if any(contradicted) else 0
+    audits: Sequence[TableAudit | TaskAudit | Finding] = [*tables, *tasks, *across]
+    return EXIT_FAILED if any(one.contradicts for one in audits) else 0
+
+
+def _print_cards(loaded: Sequence[TaskData], data: Mapping[str, str]) -> int:
+    from rmbench.audit.card import audited, block, entry
+
+    for one in loaded:
+        path = data.get(one.name)
+        each = audited(one.task, one.data, path and path.removeprefix(f"{one.task.name}:"))
+        click.echo(f"    - {entry(each.figures)}\n\n{block([each])}")
+    return 0
 
 
 def _print(tables: Sequence[TableAudit], tasks: Sequence[TaskAudit], across: Sequence[Finding]) -> None:
@@ -200,21 +237,21 @@ def _print_findings(console: Console, findings: Sequence[Finding]) -> None:
             console.print(f"{count - _SHOWN:,} more of {kind}; --json has all", highlight=False)
 
 
-def _print_separation(console: Console, found: Separation) -> None:
+def _print_separation(console: Console, apart: Separation) -> None:
     from rich.table import Table
 
     from rmbench.cli._report import plain
 
-    verdicts = Counter(pair.verdict for pair in found.neighbours)
-    size = f"{found.detectable:.1f} points" if found.percent else f"{found.detectable:.3f}"
+    verdicts = Counter(pair.verdict for pair in apart.neighbours)
+    size = f"{apart.detectable:.1f} points" if apart.percent else f"{apart.detectable:.3f}"
     told = (
-        f"{found.column}: of {len(found.neighbours):,} neighbours n cannot support the difference of "
+        f"{apart.column}: of {len(apart.neighbours):,} neighbours n cannot support the difference of "
         f"{verdicts['none']:,} whatever the pairing, {verdicts['open']:,} only the examples tell, "
-        f"{verdicts['told']:,} are told apart; the first is not told from {found.first:,} below it; detectable at the "
+        f"{verdicts['told']:,} are told apart; the first is not told from {apart.first:,} below it; detectable at the "
         f"median {size}"
     )
     console.print(plain(told), highlight=False)
-    if not found.subsets:
+    if not apart.subsets:
         return
     table = Table(header_style="bold")
     table.add_column("subset", overflow="fold")
@@ -222,13 +259,13 @@ def _print_separation(console: Console, found: Separation) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     before = None
-    for pair in found.subsets:
+    for pair in apart.subsets:
         if before not in (None, (pair.model, pair.other)):
             table.add_section()
         if before != (pair.model, pair.other):
             table.add_row(plain(f"{pair.model} - {pair.other}"))
         before = (pair.model, pair.other)
-        size = f"{pair.difference:+.1f}" if found.percent else f"{pair.difference:+.4f}"
+        size = f"{pair.difference:+.1f}" if apart.percent else f"{pair.difference:+.4f}"
         told = {"told": "told apart", "open": "open", "none": "n cannot"}[pair.verdict]
         table.add_row(f"  {plain(pair.column)}", size, _p(pair.p), _p(pair.p_holm), _p(pair.p_least), told)
     console.print(table)
@@ -237,6 +274,7 @@ def _print_separation(console: Console, found: Separation) -> None:
 def _print_task(console: Console, audit: TaskAudit) -> None:
     from rich.table import Table
 
+    from rmbench.audit.findings import DETECTABLE
     from rmbench.cli._report import plain
 
     size = f"{audit.examples:,} examples, {audit.candidates:,} candidates"
@@ -257,7 +295,7 @@ def _print_task(console: Console, audit: TaskAudit) -> None:
     if len(audit.subsets) > _SUBSETS:
         console.print(f"{len(audit.subsets) - _SUBSETS:,} more subsets; --json has all", highlight=False)
     lines = [f"always: {audit.headline} of the rule, * above chance"] if rules else []
-    lines += [f"detectable: {_DETECTABLE}"] if shares else []
+    lines += [f"detectable: {DETECTABLE}"] if shares else []
     for line in [*lines, *audit.notes, _said(audit.findings)]:
         console.print(plain(line), highlight=False)
 
