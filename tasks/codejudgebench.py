@@ -33,8 +33,9 @@ _ERRORS = {
     -1: ("It does not compile.", ("error",)),
     -2: ("Its answer is wrong.", ("inputs", "output", "expected")),
     -3: ("It takes too long.", ("error", "inputs", "expected")),
-    -4: ("It stops with an error.", ("inputs", "expected", "error", "error_message")),
+    -4: ("It stops with an error.", ("inputs", "expected", "error")),
 }
+_WITHOUT_INPUTS = ("error_message",)  # the one field that says it where a program stops on no input of its own
 _EXPECTED = (
     "a CodeJudgeBench row has `question_content`, `pos_response`, `neg_response` and `difficulty`, with `wrong_code` "
     "and `wrong_meta` of a repair, or `pos_input` and `neg_input` of a test"
@@ -70,12 +71,14 @@ def _example(row: Row) -> Example:
 def _to_repair(row: Row, question: str) -> str:
     for field in ("wrong_code", "wrong_meta"):
         row.need((field,), _EXPECTED)
-    held: Any = row.value["wrong_meta"]
-    code = held.get("error_code") if isinstance(held, Mapping) else None
+    meta: Any = row.value["wrong_meta"]
+    code = meta.get("error_code") if isinstance(meta, Mapping) else None
     if isinstance(code, bool) or code not in _ERRORS:
-        raise row.error(f"expected an object with `error_code`, -1 to -4, got {shown(held)}", "wrong_meta")
+        raise row.error(f"expected an object with `error_code`, -1 to -4, got {shown(meta)}", "wrong_meta")
     problem, fields = _ERRORS[code]
-    details = [f"{field}:\n{held[field]}" for field in fields if held.get(field) is not None]
+    if code == -4 and meta.get("inputs") is None:
+        fields = _WITHOUT_INPUTS
+    details = [f"{field}:\n{meta[field]}" for field in fields if meta.get(field) is not None]
     program = f"```python\n{row.text('wrong_code')}\n```"
     return "\n\n".join(["Repair the program, which fails on this question.", question, program, problem, *details])
 

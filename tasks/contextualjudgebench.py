@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 
 from rmbench.data.hub import HubSet
 from rmbench.data.pairs import PairRows, named_after
 from rmbench.data.rows import Row
 from rmbench.kinds.comparison import Comparison
-from rmbench.metrics import consistent, verdicts
+from rmbench.metrics import consistent
 from rmbench.metrics.interval import Statistic
-from rmbench.metrics.measure import Unfitted, macro, of_rows
+from rmbench.metrics.measure import macro, of_rows
 from rmbench.types import Outcome
 
 SPLITS = (
@@ -72,11 +72,5 @@ TASK = Comparison(
     sources=tuple(HubSet("Salesforce/ContextualJudgeBench", split=split, facets=facets_of(split)) for split in SPLITS),
     orders="both",
     null_verdict="loss",
-    measure=Unfitted(
-        "both orders, eight splits",
-        "consistent_accuracy",
-        statistics,
-        partial(verdicts.left_out, null_is_wrong=True),
-        verdicts.ties,
-    ),
+    measure=replace(consistent.CONSISTENT, name="both orders, eight splits", of=statistics),
 )

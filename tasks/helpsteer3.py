@@ -51,7 +51,7 @@ def strengths(row: Row, field: str, name: str) -> list[int]:
     if listed is None:
         return []
     given = row.objects(field, f"each with a `{name}`")
-    return [_strength(row, one.get(name), field) for one in given[:_ANNOTATORS]]
+    return [_strength(row, one.get(name), field, f" as `{name}`") for one in given[:_ANNOTATORS]]
 
 
 def preferred(
@@ -71,9 +71,9 @@ def preferred(
     return tuple(candidates), {"strength": str(abs(preference))} if preference else {}
 
 
-def _strength(row: Row, value: object, field: str) -> int:
+def _strength(row: Row, value: object, field: str, where: str = "") -> int:
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > STRONGEST:
-        expected = f"expected a whole number from -{STRONGEST} to {STRONGEST}"
+        expected = f"expected a whole number from -{STRONGEST} to {STRONGEST}{where}"
         raise row.error(f"{expected}, got {shown(value)}", field)
     return value
 

@@ -15,9 +15,10 @@ from rmbench.data.dataset import LeftOut
 from rmbench.data.messages import read_messages
 from rmbench.data.rows import Row, shown
 from rmbench.kinds.comparison import Comparison
-from rmbench.metrics import comparison, summary
+from rmbench.metrics import summary
 from rmbench.metrics.interval import Statistic, mean
 from rmbench.metrics.measure import Make, Unfitted, macro
+from rmbench.metrics.named_pairs import verdicts
 from rmbench.types import Array, Candidate, Example, Json, Message, Outcome
 
 TYPES = ("Single_Turn", "Multi_Turn", "System_Prompt")
@@ -147,35 +148,22 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
         yield Example(one.id, one.prompt, candidates, facets=one.facets)
 
 
-def edges(outcome: Outcome) -> list[tuple[int, int]]:
-    """The pairs of an example of which the first is preferred."""
-    return [(place, other) for place, tags in enumerate(outcome.tags) for other in tags.get(PREFERRED_TO, ())]
-
-
-def agreement(said: Sequence[float]) -> tuple[float, float]:
-    """Accuracy and tau-b of what is said of preferred pairs; nan where something is not known.
+def agreement(said: Array) -> tuple[float, float]:
+    """Accuracy and tau-b of what is said of preferred pairs: 1, .5 for a tie, or 0; nan where something is not known.
 
     A tie is a loss in the one; in the other it is in no more than the denominator, which is 1 at least.
     """
-    if any(map(math.isnan, said)):
+    if np.isnan(said).any():
         return math.nan, math.nan
-    agreeing, apart = said.count(1.0), said.count(0.0)
+    agreeing, apart = int((said == 1).sum()), int((said == 0).sum())
     pairs = math.sqrt((agreeing + apart) * len(said))
     return agreeing / max(len(said), 1), (agreeing - apart) / max(1.0, pairs)
 
 
-def verdicts(outcome: Outcome, view: str) -> list[float]:
-    """What a model says of each preferred pair: 1, .5 for a tie, or 0; nan without an answer."""
-    seen = outcome.views.get(view)
-    if seen is None or (seen.scores is None and seen.beats is None):
-        return [math.nan]
-    beats = comparison.beats(np.asarray(seen.scores)) if seen.beats is None else seen.beats
-    return [float(beats[pair]) for pair in edges(outcome)]
-
-
 def ranks(outcomes: Sequence[Outcome], view: str) -> Array:
     """Accuracy and tau-b of each example [n, 2]; nan without an answer to one of its pairs."""
-    return np.array([agreement(verdicts(outcome, view)) for outcome in outcomes], float).reshape(len(outcomes), 2)
+    each = [agreement(verdicts(outcome, view, PREFERRED_TO)) for outcome in outcomes]
+    return np.array(each, float).reshape(len(outcomes), 2)
 
 
 def over_types(name: str, part: Make, title: str, caveat: str) -> Make:
@@ -217,7 +205,7 @@ def left_out(outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
 
 def ties(outcomes: Sequence[Outcome], view: str) -> int:
     """How many examples have a tie between responses of which one is preferred."""
-    return sum(0.5 in verdicts(outcome, view) for outcome in outcomes)
+    return sum(0.5 in verdicts(outcome, view, PREFERRED_TO) for outcome in outcomes)
 
 
 TASK = Comparison(

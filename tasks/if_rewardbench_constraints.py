@@ -15,7 +15,8 @@ from rmbench.kinds.grading import Grading
 from rmbench.metrics.grading import Grades, graded
 from rmbench.metrics.interval import Statistic, mean
 from rmbench.metrics.measure import of_rows
-from rmbench.tasks.if_rewardbench import agreement, edges, instructions, over_types
+from rmbench.metrics.named_pairs import named_pairs
+from rmbench.tasks.if_rewardbench import PREFERRED_TO, agreement, instructions, over_types
 from rmbench.types import Array, Candidate, Criterion, Example, Json, Outcome
 
 _INSTRUCTION = "instruction"  # the tag that joins the constraints of a row
@@ -86,20 +87,20 @@ def of_instructions(outcomes: Sequence[Outcome], view: str, fitted: Json) -> Arr
             continue
         gold = np.stack([outcomes[place].labels for place in places])
         scores = met.sum(axis=0)
-        preferred = dict.fromkeys(edges(outcomes[first]))  # a pair that stands twice counts once here
-        beaten = [(float(np.sign(scores[a] - scores[b])) + 1) / 2 for a, b in preferred]
+        preferred = dict.fromkeys(named_pairs(outcomes[first].tags, PREFERRED_TO))  # each counts once here
+        beaten = np.array([(np.sign(scores[a] - scores[b]) + 1) / 2 for a, b in preferred], float)
         values[first] = (f1(met == 1, gold == 1), f1(met == 0, gold == 0), *agreement(beaten))
     return values
 
 
 def verdicts(outcomes: Sequence[Outcome], view: str, fitted: Json) -> list[Array]:
     """Of each outcome what a model says of its k candidates [k]: 1 that they meet the constraint, or 0; all nan where
-    one has no answer. A verdict that could not be read is 1, as the official code pads what it cannot."""
-    found = graded(outcomes, view, True, fitted, refused_is_wrong=True)
+    one has no answer. A verdict that could not be read is 1, as the official code takes what a judge leaves out."""
+    grades = graded(outcomes, view, True, fitted, refused_is_wrong=True)
     said = [1.0 if lost else math.nan if one is None else float(one == "1")
-            for one, lost in zip(found.said, found.lost, strict=True)]  # fmt: skip
+            for one, lost in zip(grades.said, grades.lost, strict=True)]  # fmt: skip
     by_outcome: list[list[float]] = [[] for _ in outcomes]
-    for row, one in zip(found.rows.tolist(), said, strict=True):
+    for row, one in zip(grades.rows.tolist(), said, strict=True):
         by_outcome[row].append(one)
     return [
         np.array(given) if len(given) == len(outcome.labels) else np.full(len(outcome.labels), np.nan)

@@ -40,23 +40,23 @@ def _example(row: Row) -> Example:
         raise row.no_example(AID)
     for field in ("dataset", "id", "instruction", "responses", "ground_truth"):
         row.need((field,), _EXPECTED)
-    of = row.value["dataset"]
-    if of in _OTHERS:
+    subset = row.value["dataset"]
+    if subset in _OTHERS:
         raise row.no_example(NO_PAIRS, "dataset")
-    if of not in PAIRS:
-        raise row.error(f"expected one of {', '.join(PAIRS + _OTHERS)}, got {shown(of)}", "dataset")
+    if subset not in PAIRS:
+        raise row.error(f"expected one of {', '.join(PAIRS + _OTHERS)}, got {shown(subset)}", "dataset")
     responses = row.objects("responses", _EXPECTED)
     if len(responses) != 2 or not all(isinstance(one.get(name), str) for one in responses for name in _RESPONSE):
         raise row.error(
             f"expected two objects with the texts `model` and `content`, got {shown(responses)}", "responses"
         )
     models = [one["model"] for one in responses]
-    first = _of_models(row, models) if of == "wp_bench" else _of_place(row)
+    first = _of_models(row, models) if subset == "wp_bench" else _of_place(row)
     candidates = tuple(
         Candidate(one["content"], label, tags={"policy": one["model"]})
         for one, label in zip(responses, (first, 1 - first), strict=True)
     )
-    facets = {"subset": of} | _language(row)
+    facets = {"subset": subset} | _language(row)
     name = " ".join([row.name(("id",)) or "", *models])  # ids are of prompts, of which several have more pairs than one
     return Example(name, (Message("user", row.text("instruction")),), candidates, facets=facets)
 
@@ -87,23 +87,23 @@ def _language(row: Row) -> dict[str, str]:
     return {"language": language} if isinstance(language, str) and language else {}
 
 
-def _counts(found: verdicts.Verdicts) -> Array:
+def _counts(judged: verdicts.Verdicts) -> Array:
     """How many verdicts of each outcome are the label and how many can be read [n, 2]; nan where none can."""
-    hits = (found.said == found.gold[:, None]).sum(axis=1)
-    readable = (found.said > verdicts.NO_VERDICT).sum(axis=1)
-    counted = (found.counts & (readable > 0))[:, None]
+    hits = (judged.said == judged.gold[:, None]).sum(axis=1)
+    readable = (judged.said > verdicts.NO_VERDICT).sum(axis=1)
+    counted = (judged.counts & (readable > 0))[:, None]
     return np.where(counted, np.column_stack([hits, readable]).astype(float), np.nan)
 
 
 def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
     """The share of readable verdicts that are right, how many pairs are right in both orders, then any comparison's."""
-    found = verdicts.verdicts(outcomes, view, null_is_wrong=True)
-    counts = _counts(found)
+    judged = verdicts.verdicts(outcomes, view, null_is_wrong=True)
+    counts = _counts(judged)
     kind: Kind = "proportion" if np.nanmax(counts[:, 1], initial=0) <= 1 else "fraction"
     right = Statistic("readable_accuracy", counts, ratio, kind, title="Readable verdicts that are right",
                       unit="share of verdicts", better="higher",
                       caveat="of one set it is the authors' figure; `refused` says how many cannot")  # fmt: skip
-    of_orders = [verdicts.pair_accuracy(found), verdicts.pair_agreement(found)]
+    of_orders = [verdicts.pair_accuracy(judged), verdicts.pair_agreement(judged)]
     return [right, *of_orders, *summary.statistics(outcomes, view)]
 
 

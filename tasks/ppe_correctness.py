@@ -16,7 +16,7 @@ Five benchmarks, each by itself, and then their mean (`overall` and `..._overall
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +25,13 @@ import numpy as np
 from rmbench.data.conversation import attempt
 from rmbench.data.dataset import LeftOut
 from rmbench.data.hub import HubSet
+from rmbench.data.pairs import named_after
 from rmbench.data.rows import Row, listed, shown
 from rmbench.kinds.comparison import Comparison
-from rmbench.metrics import comparison, pooled
+from rmbench.metrics import pooled
 from rmbench.metrics.interval import Statistic, Words, cluster_codes, mean
 from rmbench.metrics.measure import Make, Unfitted, macro, of_rows
+from rmbench.metrics.named_pairs import named_pairs, verdicts
 from rmbench.metrics.pooled import Items
 from rmbench.metrics.selection import expected_choice
 from rmbench.types import Array, Candidate, Example, Json, Message, Outcome
@@ -45,6 +47,7 @@ DOMAINS = {
     "ifeval": ("IFEval", "a4f7fae2443d96529dee6b65863a816a051b3a4d", "instruction_id_list"),
     "mbpp_plus": ("MBPP-Plus", "afa814632c1df94e76b6af2c1d282511114cd2b7", "test_list"),
 }
+_HUB = "PPE-{}-Best-of-K"
 _SIZES = tuple(range(1, K + 1))
 _REASONS = ("no answer", "no sampled pair, which accuracy alone needs")
 _EXPECTED = (
@@ -124,7 +127,11 @@ def _conflicts(row: Row, right: Sequence[bool]) -> list[list[int]]:
 
 
 def _domain(row: Row) -> str:
-    """The benchmark that the row says, or that it has the columns of."""
+    """The benchmark whose hub set the row is of by the name of its file, or that it says, or has the columns of."""
+    sets = {_HUB.format(hub): name for name, (hub, _, _) in DOMAINS.items()}
+    of_set = named_after(row, sets)
+    if of_set is not None:
+        return sets[of_set]
     stated, columns = row.name(("domain",)), {column: name for name, (_, _, column) in DOMAINS.items()}
     if stated is None:
         column = row.filled(tuple(columns))
@@ -144,27 +151,13 @@ class Conflicts(Comparison):
 
     def displays(self, example: Example, most: int | None = None) -> list[tuple[int, ...]]:
         """Which candidates are shown to a model that only compares, in the order shown: the sampled pairs."""
-        pairs = {frozenset(pair) for pair in _pairs([candidate.tags for candidate in example.candidates])}
+        pairs = {frozenset(pair) for pair in named_pairs([one.tags for one in example.candidates], PAIRED)}
         return [order for order in super().displays(example, 2) if frozenset(order) in pairs]
-
-
-def _pairs(tags: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
-    """The sampled pairs by the tags of candidates: of each its right and its wrong response; one may stand twice."""
-    return [(better, worse) for better, some in enumerate(tags) for worse in some.get(PAIRED, ())]
-
-
-def sampled(outcome: Outcome, view: str) -> Array:
-    """Of each sampled pair, whether the right response is preferred: 1, .5 for a tie, 0, nan without an answer [p]."""
-    pairs, seen = _pairs(outcome.tags), outcome.views.get(view)
-    if not pairs or seen is None or (seen.scores is None and seen.beats is None):
-        return np.full(len(pairs), np.nan)
-    beats = comparison.beats(np.asarray(seen.scores)) if seen.beats is None else seen.beats
-    return np.asarray(beats[tuple(np.array(pairs).T)])
 
 
 def pairs_won(outcome: Outcome, view: str) -> float:
     """The share of the sampled pairs that are won, strictly; nan where there are none, or one has no answer."""
-    each = sampled(outcome, view)
+    each = verdicts(outcome, view, PAIRED)
     return float((each == 1).mean()) if len(each) and not np.isnan(each).any() else math.nan
 
 
@@ -268,7 +261,7 @@ def left_out(outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
 
 
 def _reason(outcome: Outcome, view: str) -> str:
-    seen, each = outcome.views.get(view), sampled(outcome, view)
+    seen, each = outcome.views.get(view), verdicts(outcome, view, PAIRED)
     asked = each if seen is None or seen.scores is None else seen.scores
     if np.isnan(asked).any():
         return _REASONS[0]
@@ -277,7 +270,7 @@ def _reason(outcome: Outcome, view: str) -> str:
 
 def ties(outcomes: Sequence[Outcome], view: str) -> int:
     """In how many rows a sampled pair ties."""
-    return sum(bool((sampled(outcome, view) == 0.5).any()) for outcome in outcomes)
+    return sum(bool((verdicts(outcome, view, PAIRED) == 0.5).any()) for outcome in outcomes)
 
 
 TASK = Conflicts(
@@ -287,7 +280,7 @@ TASK = Conflicts(
     card="ppe_correctness",
     read=read,
     sources=tuple(
-        HubSet(f"lmarena-ai/PPE-{name}-Best-of-K", revision, split="train") for name, revision, _ in DOMAINS.values()
+        HubSet(f"lmarena-ai/{_HUB.format(name)}", revision, split="train") for name, revision, _ in DOMAINS.values()
     ),
     orders="both",
     measure=Unfitted("best_of_32", "overall", statistics, left_out, ties),

@@ -30,14 +30,17 @@ RATED = {"prompt": "Name a fruit.", "response": "A pear.", "helpfulness": 3, "co
 
 PREFERRED = {"domain": "code", "language": "python", "context": [{"role": "user", "content": "Sort this."}],
              "response1": "sorted(x)", "response2": "x.sort()", "overall_preference": -2,
-             "individual_preference": [{"score": -1, "reasoning": "a"}, {"score": 0, "reasoning": "b"}]}  # fmt: skip
+             "individual_preference": [{"score": score, "reasoning": "a", "feedback1": "b", "feedback2": "c"}
+                                       for score in (-1, 0)]}  # fmt: skip
 
 
 PAIR = {"split": "val", "prompt": "Sort this.\n<extra_id_1>Assistant\nHow?\n<extra_id_1>User\nUp.",
         "response_1": "1, 2", "response_2": "2, 1", "preference_strength": 1,
-        "preference_statement": "@Response 2 is better.",
-        "three_most_similar_preferences": [{"statement": "a", "strength": 1}, {"statement": "b", "strength": 2},
-                                           {"statement": "c", "strength": -1}]}  # fmt: skip
+        "preference_statement": "@Response 2 is better.", "preference_elaboration": "It goes up.",
+        "three_most_similar_preferences": [{"statement": "a", "elaboration": "b", "strength": strength}
+                                           for strength in (1, 2, -1)],
+        "all_preferences_unprocessed": [{"strength": strength, "justification": "a b"}
+                                        for strength in (1, 2, -1, -100)]}  # fmt: skip
 
 
 def read(task: str, *rows: Mapping[str, Any]) -> list[Example | LeftOut]:
@@ -186,12 +189,12 @@ def preferred_rows(rng: np.random.Generator, count: int) -> list[dict[str, Any]]
 
 def wins(rows: Sequence[Mapping[str, Any]], first: str, second: str, preference: str) -> list[tuple[int, float]]:
     """The strength of each preference that is none of 0, and whether the better response has strictly more reward."""
-    found = []
+    won_by_strength = []
     for row in rows:
         ahead, strength = reward_of(row[first]) - reward_of(row[second]), row[preference]
         if strength:
-            found.append((abs(strength), float(ahead > 0 if strength < 0 else ahead < 0)))
-    return found
+            won_by_strength.append((abs(strength), float(ahead > 0 if strength < 0 else ahead < 0)))
+    return won_by_strength
 
 
 def test_pairs_count_alike_or_by_their_strength_or_domain() -> None:
@@ -296,7 +299,7 @@ def without(row: Mapping[str, Any], name: str) -> dict[str, Any]:
         ("helpsteer3", PREFERRED | {"domain": "law"}, "row 1, `domain`: expected one of general, .*, got 'law'"),
         ("helpsteer3", PREFERRED | {"overall_preference": 4}, "`overall_preference`: expected a whole .* to 3, got 4"),
         ("helpsteer3", PREFERRED | {"overall_preference": None}, "`overall_preference`: expected a whole .*, got None"),
-        ("helpsteer3", PREFERRED | {"individual_preference": [{"score": "1"}]}, "`individual_preference`: .* got '1'"),
+        ("helpsteer3", PREFERRED | {"individual_preference": [{"score": "1"}]}, "_preference`: .* as `score`, got '1'"),
         ("helpsteer3", PREFERRED | {"individual_preference": "x"}, "`individual_preference`: expected a list of obj"),
         ("helpsteer3", PREFERRED | {"response1": 3}, "row 1, `response1`: expected a text, got 3"),
         (

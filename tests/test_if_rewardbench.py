@@ -25,22 +25,22 @@ from rmbench.types import Example, Message, Outcome, Reward
 def row(number: int, *met: Sequence[int], **changes: Any) -> dict[str, Any]:
     """A row of the official shape, with a response for each list of constraints met; one that meets all that another
     does, and more, is preferred to it."""
-    responses = [
-        {"response_id": at, "response": f"{number} {at}", "labels": [*labels], "extra": None}
-        for at, labels in enumerate(met)
-    ]
+    texts = [{"response_id": at, "response": f"{number} {at}"} for at in range(len(met))]
     pairs = [(a, b) for a, one in enumerate(met) for b, other in enumerate(met) if dominates(one, other)]
     checklist = [f"Constraint {at}." for at in range(len(met[0]))]
     kinds = {"constraint_categories": ["Format"], "constraint_composition_types": ["And"]}
+    of_pairs = [text | {"label": [*labels]} for text, labels in zip(texts, met, strict=True)]  # not `labels` there
     return {
         "id": number,
         "response_generation_model": "Qwen3-8B",
         "instruction_type": "Single_Turn",
         "messages": [{"role": "user", "content": f"Do {number}."}],
         "checklist": checklist,
-        "constraint_type": [{"item": one} | kinds for one in checklist],
-        "responses": responses,
-        "preference_graph": [{"chosen": responses[a], "rejected": responses[b]} for a, b in pairs],
+        "constraint_type": [{"item_id": at, "item": one} | kinds for at, one in enumerate(checklist)],
+        "responses": [text | {"labels": [*labels]} for text, labels in zip(texts, met, strict=True)],
+        "preference_graph": [
+            {"pair_id": at, "chosen": of_pairs[a], "rejected": of_pairs[b]} for at, (a, b) in enumerate(pairs)
+        ],
     } | changes
 
 

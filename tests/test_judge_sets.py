@@ -133,12 +133,12 @@ def test_consistent_accuracy_is_that_of_a_plain_loop(tmp_path: Path) -> None:
         right[split].append(first == second and first == 1)
         singles += [first == 1, second == 1]
         agree.append(first == second != -1)
-    found = figures("contextualjudgebench", outcomes)
-    assert found["consistent_accuracy"] == pytest.approx(sum(map(sum, right.values())) / 16)
-    assert found["single_accuracy"] == pytest.approx(sum(singles) / 32)
-    assert found["pair_agreement"] == pytest.approx(sum(agree) / 16)
+    measured = figures("contextualjudgebench", outcomes)
+    assert measured["consistent_accuracy"] == pytest.approx(sum(map(sum, right.values())) / 16)
+    assert measured["single_accuracy"] == pytest.approx(sum(singles) / 32)
+    assert measured["pair_agreement"] == pytest.approx(sum(agree) / 16)
     means = {split: sum(wins) / len(wins) for split, wins in right.items()}
-    assert found["consistent_accuracy_macro"] == pytest.approx(sum(means.values()) / 8)
+    assert measured["consistent_accuracy_macro"] == pytest.approx(sum(means.values()) / 8)
     for split, mean in means.items():
         of_split = figures("contextualjudgebench", outcomes, subset=split)
         assert of_split["consistent_accuracy"] == pytest.approx(mean)
@@ -150,8 +150,8 @@ def test_consistent_accuracy_of_a_reward_model_is_its_accuracy(tmp_path: Path) -
     rewards = {f"{n} {place}": float((n + 2 * (place == "second")) % 3) for n in range(16) for place in
                ("first", "second")}  # fmt: skip
     won = [rewards[f"{number} first"] > rewards[f"{number} second"] for number in range(16)]
-    found = figures("contextualjudgebench", rated("contextualjudgebench", data, rewards))
-    assert found["consistent_accuracy"] == found["accuracy"] == pytest.approx(sum(won) / 16)
+    measured = figures("contextualjudgebench", rated("contextualjudgebench", data, rewards))
+    assert measured["consistent_accuracy"] == measured["accuracy"] == pytest.approx(sum(won) / 16)
 
 
 # ReasoningJudgeBench
@@ -185,8 +185,8 @@ def test_a_tie_in_one_order_yields_to_the_other(tmp_path: Path) -> None:
             right[label].append((first or second) == label)
         else:
             right[label].append(False)
-    found = figures("reasoningjudgebench", outcomes)["consistent_accuracy"]
-    assert found == pytest.approx(sum(map(sum, right.values())) / 32)
+    measured = figures("reasoningjudgebench", outcomes)["consistent_accuracy"]
+    assert measured == pytest.approx(sum(map(sum, right.values())) / 32)
     for section, label in (("multihop", 1), ("math", 2)):
         of_section = figures("reasoningjudgebench", outcomes, section=section)
         assert of_section["consistent_accuracy"] == pytest.approx(sum(right[label]) / 16)
@@ -224,8 +224,10 @@ def test_code_a_repair_and_a_test() -> None:
         ({"error_code": -1, "error": "no such name"}, "It does not compile.\n\nerror:\nno such name"),
         ({"error_code": -3, "error": "1 s", "inputs": "2"}, "It takes too long.\n\nerror:\n1 s\n\ninputs:\n2"),
         ({"error_code": -4, "error_message": "0 / 0"}, "It stops with an error.\n\nerror_message:\n0 / 0"),
+        ({"error_code": -4, "inputs": "2", "expected": "5", "error": "0 / 0", "error_message": "Runtime Error"},
+         "It stops with an error.\n\ninputs:\n2\n\nexpected:\n5\n\nerror:\n0 / 0"),
     ],
-)
+)  # fmt: skip
 def test_what_is_wrong_with_a_program_is_told(meta: dict[str, Any], told: str) -> None:
     assert read_one("codejudgebench", REPAIR | {"wrong_meta": meta}).prompt[0].text.endswith(told)
 
@@ -242,8 +244,8 @@ def test_every_verdict_of_both_orders_counts(task: str, tmp_path: Path) -> None:
     assert figures(task, outcomes)["single_accuracy"] == pytest.approx(sum(hit for _, hit in scores) / 32)
     for difficulty in ("easy", "medium", "hard"):
         hits = [hit for of, hit in scores if of == difficulty]
-        found = figures(task, outcomes, difficulty=difficulty)["single_accuracy"]
-        assert found == pytest.approx(sum(hits) / len(hits))
+        measured = figures(task, outcomes, difficulty=difficulty)["single_accuracy"]
+        assert measured == pytest.approx(sum(hits) / len(hits))
 
 
 def test_every_split_of_a_hub_set_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,9 +291,9 @@ def test_a_score_file_of_code_is_data_as_well(sides: tuple[str, str], tmp_path: 
     flags: dict[str, list[bool]] = {}
     for row in rows:
         flags.setdefault(row["aspect"], []).append(row[sides[0]] > row[sides[1]])
-    found = of_scores(rmbench.load_task("coderewardbench"), file)
-    assert found["accuracy"] == pytest.approx(sum(map(sum, flags.values())) / 20)
-    assert found["accuracy_macro_aspect"] == pytest.approx(
+    measured = of_scores(rmbench.load_task("coderewardbench"), file)
+    assert measured["accuracy"] == pytest.approx(sum(map(sum, flags.values())) / 20)
+    assert measured["accuracy_macro_aspect"] == pytest.approx(
         sum(sum(one) / len(one) for one in flags.values()) / len(flags)
     )
     assert len(flags) == 2
@@ -340,8 +342,8 @@ def test_trajectories_are_judged_once_and_told_by_length(tmp_path: Path) -> None
     for row, hit in zip(rows, right, strict=True):
         of_lengths.setdefault(str(row["ctx_length"]), []).append(hit)
     for length, hits in of_lengths.items():
-        found = figures("memrewardbench", outcomes, length=length)["accuracy"]
-        assert found == pytest.approx(sum(hits) / len(hits))
+        measured = figures("memrewardbench", outcomes, length=length)["accuracy"]
+        assert measured == pytest.approx(sum(hits) / len(hits))
     assert len(of_lengths) == 3
 
 
@@ -403,11 +405,11 @@ def test_ranks_are_those_of_a_plain_loop_over_every_order_shown(tmp_path: Path) 
         due = sum(official_order(of_row, order) for order in orders) / len(orders)
         assert longrewardbench.in_rank(outcomes[number], "default") == pytest.approx(due)
         shares.append((row["tasktype"], row["ctx_length_for_length"], due))
-    found = figures("longrewardbench", outcomes)
-    assert found["average"] == pytest.approx(sum(due for *_, due in shares) / 40)
+    measured = figures("longrewardbench", outcomes)
+    assert measured["average"] == pytest.approx(sum(due for *_, due in shares) / 40)
     for name, kind in (("pairwise", "PairWise"), ("ranking", "BestOfN")):
         of_kind = [due for one, _, due in shares if one == kind]
-        assert found[name] == pytest.approx(sum(of_kind) / len(of_kind))
+        assert measured[name] == pytest.approx(sum(of_kind) / len(of_kind))
     for length in ("4k", "128k"):
         pairs = [due for kind, one, due in shares if (kind, one) == ("PairWise", length)]
         assert figures("longrewardbench", outcomes, length=length)["pairwise"] == pytest.approx(sum(pairs) / len(pairs))
@@ -422,8 +424,8 @@ def test_a_judge_ranks_by_how_many_it_prefers_a_response_to(tmp_path: Path) -> N
 
     outcomes = outcomes_of("longrewardbench", data, "compare", verdict)
     assert [len(outcome.answers) for outcome in outcomes] == [1, 3]
-    found = figures("longrewardbench", outcomes)
-    assert (found["pairwise"], found["ranking"]) == (1, pytest.approx(1 / 3))
+    measured = figures("longrewardbench", outcomes)
+    assert (measured["pairwise"], measured["ranking"]) == (1, pytest.approx(1 / 3))
     lost = outcomes_of("longrewardbench", data, "compare", lambda _: Reward((math.nan,) * 2, status="refused"))
     assert figures("longrewardbench", lost)["pairwise"] == 0
     failed = outcomes_of("longrewardbench", data, "compare", lambda _: Reward((math.nan,) * 2, status="error"))
@@ -467,9 +469,9 @@ def test_verdicts_that_can_be_read_count_by_themselves(tmp_path: Path) -> None:
         if answer != NONE
     ]
     assert len(hits) == 72
-    found = figures("longjudgebench", outcomes)
-    assert found["readable_accuracy"] == pytest.approx(sum(hits) / len(hits))
-    assert found["refused"] == pytest.approx(1 / 4)
+    measured = figures("longjudgebench", outcomes)
+    assert measured["readable_accuracy"] == pytest.approx(sum(hits) / len(hits))
+    assert measured["refused"] == pytest.approx(1 / 4)
     assert longjudgebench.left_out(outcomes, "default") == {"no readable verdict": 3}
 
 

@@ -156,6 +156,14 @@ def test_a_row_is_known_by_its_columns(domain: str) -> None:
     assert read(ppe_correctness, row | {"domain": domain}).facets["domain"] == domain
 
 
+def test_a_row_of_a_hub_set_is_known_by_the_name_of_the_set_whatever_its_columns() -> None:
+    row = checked([0], [[0, 7]], domain="Physics", test_list=["assert"])
+    for file, domain in (("PPE-GPQA-Best-of-K", "gpqa"), ("PPE-MBPP-Plus-Best-of-K.parquet", "mbpp_plus")):
+        (example,) = ppe_correctness.read([Row(row, file, 1)])
+        assert isinstance(example, Example)
+        assert (example.facets["domain"], example.id) == (domain, f"{domain}:q:gemma")
+
+
 def test_hub_sets_are_read_at_their_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     sources = ppe_correctness.TASK.sources
@@ -278,8 +286,8 @@ def test_a_row_that_lacks_an_answer_counts_nowhere() -> None:
         "no answer": 1,
         "no sampled pair, which accuracy alone needs": 1,
     }
-    found, due = score_files.values(ppe_correctness.TASK, outcomes[:3]), by_definition(rows[1:3])
-    assert {name: found[name] for name in due} == pytest.approx(due)
+    measured, due = score_files.values(ppe_correctness.TASK, outcomes[:3]), by_definition(rows[1:3])
+    assert {name: measured[name] for name in due} == pytest.approx(due)
     by_name = {one.name: one for one in measure.statistics(outcomes[3:], "default", None)}
     assert by_name["end_score"].counts(3).tolist() == [True, True, True]
     assert by_name["accuracy"].counts(3).tolist() == [True, False, True]
@@ -288,18 +296,18 @@ def test_a_row_that_lacks_an_answer_counts_nowhere() -> None:
 def test_a_reward_that_is_infinite_is_the_largest_and_in_no_stretched_row() -> None:
     rows = checked_rows()[:3]
     rows[0]["response_1"] = "inf"
-    found, due = score_files.values(ppe_correctness.TASK, outcomes_of(rows, number)), by_definition(rows[1:])
-    assert found["auc"] == pytest.approx(due["auc"])
-    assert found["end_score"] == pytest.approx(np.mean([due["end_score"], due["end_score"], rows[0]["scores"][0]]))
+    measured, due = score_files.values(ppe_correctness.TASK, outcomes_of(rows, number)), by_definition(rows[1:])
+    assert measured["auc"] == pytest.approx(due["auc"])
+    assert measured["end_score"] == pytest.approx(np.mean([due["end_score"], due["end_score"], rows[0]["scores"][0]]))
 
 
 def test_rows_are_stretched_one_by_one() -> None:
     table = np.zeros((5, 32))
     table[0, :3], table[1], table[2, :2], table[3, 0], table[4, 0] = (2, 4, -4), 7, (1e308, -1e308), np.inf, np.nan
-    found = ppe_correctness.stretched(table)
-    assert found[0, :4].tolist() == [0.75, 1, 0, 0.5]
-    assert (found[1] == 0.5).all()
-    assert np.isnan(found[2:]).all()
+    rewards = ppe_correctness.stretched(table)
+    assert rewards[0, :4].tolist() == [0.75, 1, 0, 0.5]
+    assert (rewards[1] == 0.5).all()
+    assert np.isnan(rewards[2:]).all()
 
 
 def test_ties_are_of_sampled_pairs() -> None:

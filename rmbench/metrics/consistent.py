@@ -17,12 +17,12 @@ from rmbench.metrics.measure import Unfitted
 from rmbench.types import Outcome
 
 
-def consistent_accuracy(found: verdicts.Verdicts, *, tie_yields: bool = False) -> Statistic:
+def consistent_accuracy(judged: verdicts.Verdicts, *, tie_yields: bool = False) -> Statistic:
     """The share of examples whose verdicts are all the label, ties aside where these yield."""
-    right, there = found.said == found.gold[:, None], ~np.isnan(found.said)
-    good = right | (found.said == verdicts.TIE) if tie_yields else right
+    right, there = judged.said == judged.gold[:, None], ~np.isnan(judged.said)
+    good = right | (judged.said == verdicts.TIE) if tie_yields else right
     won = right.any(axis=1) & (good | ~there).all(axis=1)
-    return mean("consistent_accuracy", np.where(found.counts, won, np.nan), "proportion",
+    return mean("consistent_accuracy", np.where(judged.counts, won, np.nan), "proportion",
                 title="Right in both orders", unit="share of examples", better="higher",
                 caveat="a fourth for a judge that guesses anew in each order, a half for rewards that are drawn: "
                 "no reward model beside a judge")  # fmt: skip
@@ -30,9 +30,9 @@ def consistent_accuracy(found: verdicts.Verdicts, *, tie_yields: bool = False) -
 
 def statistics(outcomes: Sequence[Outcome], view: str, *, tie_yields: bool = False) -> list[Statistic]:
     """Consistent accuracy, what is right of single verdicts, how many agree, then every metric of a comparison."""
-    found = verdicts.verdicts(outcomes, view, null_is_wrong=True)
-    of_orders = [verdicts.single_accuracy(found), verdicts.pair_agreement(found)]
-    return [consistent_accuracy(found, tie_yields=tie_yields), *of_orders, *summary.statistics(outcomes, view)]
+    judged = verdicts.verdicts(outcomes, view, null_is_wrong=True)
+    of_orders = [verdicts.single_accuracy(judged), verdicts.pair_agreement(judged)]
+    return [consistent_accuracy(judged, tie_yields=tie_yields), *of_orders, *summary.statistics(outcomes, view)]
 
 
 _LEFT_OUT = partial(verdicts.left_out, null_is_wrong=True)
