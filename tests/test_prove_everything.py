@@ -1,4 +1,4 @@
-"""`benchmarks/everything.py --limit 20`: a task that RMBENCH_DATA has rows for has a headline, or says why it has none."""
+"""`benchmarks/everything.py --limit 20`: a task that RMBENCH_DATA has rows for has a headline, or a reason for none."""
 
 from __future__ import annotations
 
