@@ -249,10 +249,10 @@ JUDGED = {
         ("<reasoning>Done.</reasoning>\n<success>\n'Successful'</success>", 1),
         ("<success>Unsuccessful</success>", 0),
         ("It was successful.", 0),
-        (None, -1),
+        ("<success>n/a</success>", -1),
     ],
     "aer": [
-        ("Thoughts: fine\nStatus: success", 1),
+        ("Status: failure\nThoughts: fine after all\nStatus: success", 1),
         ('Thoughts: bad\nStatus: "failure"\n', 0),
         ("Thoughts: well", 0),
         (None, -1),

@@ -36,6 +36,8 @@ _SAYS_SUCCESS = {
     "aerv": re.compile(r"^Status:(.*)$", re.MULTILINE),
     "nnetnav": re.compile(r"Reward:(.*)", re.DOTALL),
 }
+_BY_LINE = ("aer", "aerv")  # of several lines the last one counts
+_NEITHER = "n/a"  # neither success nor failure, as where there is no response
 _TAGGED = re.compile(r"<success>(.*?)</success>", re.DOTALL)
 _LEAST_LIKERT, _LEAST_REWARD = 4, 0.5
 
@@ -130,8 +132,10 @@ def read_trajectory(row: Row) -> tuple[str, Reward] | None:
     text = _completion(row)
     if text is None:
         return name, Reward((math.nan,), status="error", detail="no response")
-    found = _SAYS_SUCCESS.get(judge, _TAGGED).search(text)
-    said = "" if found is None else re.sub("['\"]", "", found[1].strip().lower())
+    stated = _SAYS_SUCCESS.get(judge, _TAGGED).findall(text)
+    said = re.sub("['\"]", "", stated[-1 if judge in _BY_LINE else 0].strip().lower()) if stated else ""
+    if said == _NEITHER:
+        return name, Reward((math.nan,), status="error", detail="no verdict")
     value = _SUCCESS.get(said)
     if judge == "nnetnav":
         value = float(int(said) >= _LEAST_LIKERT) if said.isdecimal() else None
