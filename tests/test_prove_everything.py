@@ -1,4 +1,4 @@
-"""`benchmarks/everything.py --limit 20`: a task that RMBENCH_DATA has rows for has a headline, or a reason for none."""
+"""`benchmarks/everything.py --limit 20`: a task that RMBENCH_DATA has rows for has a headline or says why not."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from rmbench.cli._report import NOTHING, _cell, _value, plain
+from rmbench.cli._report import NOTHING, _cell, _value, plain, print_note
 from rmbench.results.overview import SHARED, Effort, Line, efforts, headlines
 from rmbench.results.schema import TaskResult
 
@@ -72,12 +72,12 @@ def _print_efforts(console: Console, efforts: Sequence[Effort]) -> None:
     else:
         for model, counts in rows:
             said = ", ".join(f"{heading} {count}" for heading, count in counts.items())
-            console.print(f"  {plain(f'{model}: {said}')}", highlight=False)
-        console.print(f"  {SHARED}", highlight=False)
+            print_note(console, f"{model}: {said}")
+        print_note(console, SHARED)
     for one in efforts:
         if one.shared:
             parts = ", ".join(f"{task} {count:,}" for task, count in one.shared.items())
-            console.print(f"  {plain(f'{one.model}: shared with a task before: {parts}')}", highlight=False)
+            print_note(console, f"{one.model}: shared with a task before: {parts}")
 
 
 def _counts(one: Effort) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from textwrap import wrap
 
 from rich.console import Console
 from rich.markup import escape
@@ -35,6 +36,7 @@ _BOUNDS = {
 }
 _KINDS = {"softmax": "a softmax over a prompt's responses", "pooled": "pooled over all prompts"}
 _METRIC_WIDTH, _MODEL_WIDTH = 34, 26
+_INDENT = "  "
 Row = tuple[TaskResult, str]  # a result and a view
 Cell = Callable[[TaskResult, str], str]
 
@@ -51,6 +53,14 @@ def plain(text: str) -> str:
     return escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
 
 
+def print_note(console: Console, text: str, *, style: str = "") -> None:
+    """A line below a table; what it does not hold goes on further in, so that the next note is told from it."""
+    room = console.width - len(_INDENT)
+    lines = wrap(plain(text), room, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
+    for line in lines:
+        console.print(f"{_INDENT}{line}", style=style, highlight=False)
+
+
 def _print_task(console: Console, task: str, results: Sequence[TaskResult]) -> None:
     console.print(f"\n[bold]{plain(task)}[/]  {plain(_data_line(results[0]))}", highlight=False)
     found = digest(results)
@@ -58,11 +68,11 @@ def _print_task(console: Console, task: str, results: Sequence[TaskResult]) -> N
         _print_effects(console, found, results)
         for result in results:
             if tied := result.ties.get(result.primary_view):
-                console.print(f"  {plain(result.subject.id)}: in {tied:,} examples a tie decides", highlight=False)
+                print_note(console, f"{result.subject.id}: in {tied:,} examples a tie decides")
     else:
-        rows = [(result, view) for result in results for view in _views(result)]
+        rows = [(result, view) for result in results for view in _views(result, found.headline)]
         _print_headline(console, found, rows)
-        _print_beside(console, found, rows)
+        _print_beside(console, found, [(result, result.primary_view) for result in results])
         _print_calibrated(console, rows)
     _print_notes(console, results)
 
@@ -83,7 +93,7 @@ def _print_headline(console: Console, found: Digest, rows: Sequence[Row]) -> Non
     print_rows(console, columns | (more if wide else {}), rows, _legend(found, rows))
     for result, view in rows if more and not wide else ():
         cells = ", ".join(f"{heading} {cell(result, view)}" for heading, cell in more.items())
-        console.print(f"  {plain(f'{_name(result, view)}: {cells}')}", highlight=False)
+        print_note(console, f"{_name(result, view)}: {cells}")
 
 
 def _print_beside(console: Console, found: Digest, rows: Sequence[Row]) -> None:
@@ -109,7 +119,7 @@ def _print_calibrated(console: Console, rows: Sequence[Row]) -> None:
     for result, view in rows:
         found = _map(result, view, fitted=True)
         if found is not None and WORSE in (found.note or ""):
-            console.print(f"  {plain(_name(result, view))}: temperature: {WORSE}", highlight=False)
+            print_note(console, f"{_name(result, view)}: temperature: {WORSE}")
 
 
 def print_rows(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row], words: Sequence[str] = ()) -> None:
@@ -267,42 +277,44 @@ def _name(result: TaskResult, view: str) -> str:
     return result.subject.id if view == "default" else f"{result.subject.id} ({view})"
 
 
-def _views(result: TaskResult) -> list[str]:
-    """A process model's aggregators side by side; of a model's heads only the one that is its reward."""
-    return result.views if result.primary_view != "default" else ["default"]
+def _views(result: TaskResult, headline: str) -> list[str]:
+    """A process model's aggregators side by side, where they have a headline; of heads the one that is its reward."""
+    if result.primary_view == "default":
+        return ["default"]
+    figures = {view: figure(result, headline, view) for view in result.views}
+    return [view for view, one in figures.items() if view == result.primary_view or (one and one.value is not None)]
 
 
 def _print_notes(console: Console, results: Sequence[TaskResult]) -> None:
     """What the numbers do not show: rows left out, odd ones, cuts, and requests without a reward."""
     data = results[0].dataset
     if data.excluded:
-        console.print(f"  rows left out: {plain(_counts(data.excluded))}", highlight=False)
+        print_note(console, f"rows left out: {_counts(data.excluded)}")
     for line in told(data.noted):
-        console.print(f"  noted: {plain(line)}", highlight=False)
+        print_note(console, f"noted: {line}")
     reasons = dict.fromkeys(result.calibration_reason for result in results)
     shared = reasons.popitem()[0] if len(reasons) == 1 else None
     for result in results:
-        name = plain(result.subject.id)
+        name = result.subject.id
         left_out = result.left_out.get(result.primary_view)
         if left_out:
-            console.print(f"  {name}: examples that no metric counts: {plain(_counts(left_out))}", highlight=False)
+            print_note(console, f"{name}: examples that no metric counts: {_counts(left_out)}")
         for line in _beside(result, shared):
-            console.print(f"  {name}: {plain(line)}", highlight=False)
+            print_note(console, f"{name}: {line}")
         for problem in result.problems:
-            console.print(f"  [yellow]{name}: {plain(problem)}[/]", highlight=False)
+            print_note(console, f"{name}: {problem}", style="yellow")
         for line in lines(result.noted, sum(result.statuses.values())):
-            console.print(f"  {name}: {plain(line)}", highlight=False)
+            print_note(console, f"{name}: {line}")
         labels = result.config.model.get("labels") or ()
         if len(labels) > 1:
             reward = f"the reward is the head {result.config.model['reward']!r} of {', '.join(map(repr, labels))}"
-            console.print(f"  {name}: {plain(reward)}", highlight=False)
+            print_note(console, f"{name}: {reward}")
         if result.truncated:
-            console.print(f"  [yellow]{name}: {result.truncated:,} sequences were cut[/]", highlight=False)
+            print_note(console, f"{name}: {result.truncated:,} sequences were cut", style="yellow")
         if result.same_tokens:
-            count = f"{result.same_tokens:,}"
-            console.print(f"  {name}: {count} responses have the tokens of another with other text", highlight=False)
+            print_note(console, f"{name}: {result.same_tokens:,} responses have the tokens of another with other text")
     if shared and results[0].subject.kind == "reward_model":
-        console.print(f"  not calibrated: {plain(shared)}", highlight=False)
+        print_note(console, f"not calibrated: {shared}")
 
 
 def _beside(result: TaskResult, shared: str | None) -> Iterator[str]:
