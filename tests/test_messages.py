@@ -14,6 +14,7 @@ from rmbench.data.conversation import read_responses
 from rmbench.data.dataset import Source, collect, content_id, prompt_hash
 from rmbench.data.files import Row, read_rows
 from rmbench.data.messages import read_image, read_messages, read_tools
+from rmbench.data.part import Part
 from rmbench.errors import DataError
 from rmbench.plugins import load_task
 from rmbench.types import Candidate, Example, Image, Message, Response, ToolCall
@@ -143,8 +144,8 @@ def test_ids_cover_tools_calls_and_images() -> None:
     ]
     assert len({content_id(one) for one in examples}) == len(examples)
     assert prompt_hash((asked,)) != prompt_hash((pictured,))
-    data = collect([*examples, *examples], SOURCES)
-    assert len(data.deduplicated().examples) == len(examples)
+    data = collect([*examples, *examples], SOURCES, part=Part(deduplicate=True))
+    assert len(data.examples) == len(examples)
 
 
 def test_a_response_of_one_text_has_one_id_however_it_is_held() -> None:

@@ -45,7 +45,8 @@ class Dataset:
 
     `sha256` stands for these very examples: it covers what was read from all `sources` and changes when some examples
     are dropped. `excluded` counts what is no example by reason, `noted` what is one but odd, and what of the rows
-    nobody read (`of_rows`). `part` says how they were chosen of all, "" where they are the whole.
+    nobody read (`of_rows`). `renamed` are ids made because the data's own stood before. `part` says how the examples
+    were chosen of all, "" where they are the whole.
     """
 
     sources: Sequence[Source]
@@ -53,6 +54,7 @@ class Dataset:
     examples: Sequence[Example]
     excluded: Mapping[str, int] = field(default_factory=dict)
     noted: Mapping[str, int] = field(default_factory=dict)
+    renamed: Set[str] = frozenset()
     of_rows: Mapping[str, int] = field(default_factory=dict)
     part: str = ""
 
@@ -139,7 +141,8 @@ class Collection:
             digest = _sha256(f"{digest}|{how}".encode()).hexdigest()
         excluded = {reason: count for reason, count in self._excluded.items() if count}
         odd = oddities(examples, self._renamed)
-        return Dataset(tuple(sources), digest, examples, excluded, {**odd, **noted}, noted, told)
+        renamed = frozenset(self._renamed)
+        return Dataset(tuple(sources), digest, examples, excluded, {**odd, **noted}, renamed, noted, told)
 
 
 def collect(
