@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MOST_TEXT = 64 << 20  # bytes of a file that is held as a whole and then taken apart: results, settings, small tables
 MOST_ROW = 64 << 20  # bytes of one line of data; its objects take up to thirty times as much
 MOST_NAME = 10_000  # characters of an id, or of what else is a name: it is written with each response
+MOST_COUNT = (1 << 31) - 1  # of tokens and the like: what a number in records can be
 MOST_RESPONSES = 1 << 14  # to one prompt
 MOST_JUDGED = 1 << 11  # of those, where they are judged: measures look at pairs of them
 _TEXT = 1 << 20, 200  # bytes that any packed text may have, and how many times its own size; prompts repeat

@@ -29,11 +29,14 @@ _EXPECTED = (
     "a rated row has `prompt`, a response and numbers beside it, as `helpfulness`; or `chosen` and `rejected` with "
     "numbers for both, as `score_chosen` and `score_rejected`; or `completions`, objects with numbers of their own"
 )
+# of ranks the first is the best: as ratings they would be the wrong way round
+_COUNTS_AND_RANKS = ("rank", "ranks", "ranking", "words", "characters", "timestamp")
 _NO_RATING = {
     *(*PROMPT, *RESPONSE, *RESPONSES, *CHOSEN, *REJECTED, *IDS, *POLICY, "cluster", "index", "idx", "seed", "turn"),
     *("temperature", "top_p", "margin"),
+    *_COUNTS_AND_RANKS,
 }
-_NO_RATING_END = ("_id", "_index", "tokens", "length")
+_NO_RATING_END = ("_id", "_index", "tokens", "length", *(f"_{name}" for name in _COUNTS_AND_RANKS))
 _HOLDERS = ("annotations", "ratings", "scores", "attributes")
 
 _NO_RATING_HERE = "no rating"

@@ -252,23 +252,31 @@ def test_what_was_answered_before_it_was_given_up_is_not_asked_again(
     assert len(calls) == len(set(calls)) == 120
 
 
-@pytest.mark.parametrize("function", [awaited, lambda prompt, response: time.sleep(0.02) or 1.0])
-def test_calls_wait_for_one_another_only_as_far_as_is_asked(function: Asked) -> None:
+@pytest.mark.parametrize("is_async", [True, False])
+@pytest.mark.parametrize("concurrency", [1, 6])
+def test_calls_wait_for_one_another_only_as_far_as_is_asked(concurrency: int, is_async: bool) -> None:
     running = most = 0
     lock = threading.Lock()
 
-    def counted(prompt: str, response: str) -> float:
+    def counted(more: int) -> float:
         nonlocal running, most
         with lock:
-            running += 1
+            running += more
             most = max(most, running)
-        time.sleep(0.01)
-        with lock:
-            running -= 1
         return 1.0
 
-    answers(counted, 24, concurrency=6)
-    assert most == 6
+    def plain(prompt: str, response: str) -> float:
+        counted(1)
+        time.sleep(0.01)
+        return counted(-1)
+
+    async def awaiting(prompt: str, response: str) -> float:
+        counted(1)
+        await asyncio.sleep(0.01)
+        return counted(-1)
+
+    answers(awaiting if is_async else plain, 24, concurrency=concurrency)
+    assert most == concurrency
 
 
 def test_a_loop_lives_as_long_as_its_function_and_one_that_runs_already_is_no_hindrance() -> None:

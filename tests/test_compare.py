@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -671,6 +672,26 @@ def test_every_metric_of_a_probe_is_compared_as_results_state_it_in_every_subset
             assert both.value == [m.value for m in stated], (metric, subset)
             compared += 1
     assert compared > 2 * len(results[0].statistics)
+
+
+def test_what_a_probe_draws_anew_is_what_is_made_of_the_prompts_that_were_drawn(probed: tuple[str, list[Path]]) -> None:
+    """An effect over its SD has the SD of the draw: held fixed, equal models differed in up to two of three runs."""
+    from rmbench.compare.entrants import read_models, sides_of
+    from rmbench.compare.measured import SideOutcomes, label
+    from rmbench.metrics.interval import whole_value
+    from rmbench.plugins import load_task
+
+    task, paths = probed
+    measure, (side, *_) = load_task(task).measure, sides_of(task, read_models(paths, {}))[0]
+    outcomes = SideOutcomes(side).runs[0]
+    places = np.random.default_rng(4).integers(len(outcomes), size=len(outcomes))
+    alone = {label(one): one for one in measure.statistics([outcomes[at] for at in places], "default", None)}
+    drawn = [one for one in measure.statistics(outcomes, "default", None) if one.columns is not None and one.value]
+    assert len(drawn) > 10
+    for one in drawn:
+        again = replace(one, columns=one.columns[places])
+        due, found = (whole_value(some, np.arange(len(places))) for some in (alone[label(one)], again))
+        assert found == pytest.approx(due, nan_ok=True), one.name
 
 
 @pytest.mark.parametrize("metric", [None, "overflow_preferred_enumeration", "effect_overflow", "truncation_peak",

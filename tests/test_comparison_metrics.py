@@ -316,6 +316,14 @@ def test_one_null_of_two_orders_drops_no_pair_where_a_null_is_nought(first, seco
     assert dropped == ({"no answer": 1} if "null" in (first, second) else {})
 
 
+@pytest.mark.parametrize("first", VERDICTS)
+@pytest.mark.parametrize("second", VERDICTS)
+def test_a_null_that_is_a_loss_is_one_of_the_right_response_wherever_it_was_shown(first, second):
+    total = sum(-1 if verdict == "null" else POINTS[verdict] for verdict in (first, second))
+    found = values(both_orders(first, second, "loss"))
+    assert (found["accuracy"], found["accuracy_ties"]) == (float(total > 0), float(total >= 0))
+
+
 def test_a_made_set_of_nulls_ties_and_flips_has_the_accuracy_of_a_plain_loop():
     rng = np.random.default_rng(0)
     pairs = [tuple(rng.choice(list(VERDICTS), 2)) for _ in range(200)]

@@ -17,7 +17,7 @@ from checkpoints import make
 from fingerprints import LAYOUTS, edit, rows
 from safetensors.torch import load_file, save_file
 
-from rmbench.checkpoints import opened
+from rmbench.checkpoints import fingerprint, opened
 from rmbench.checkpoints.adapters import merges
 from rmbench.errors import ModelError, RmbenchError
 from rmbench.models import classifier
@@ -170,6 +170,19 @@ def test_a_pipe_or_device_among_files_is_one_line(llama: Path, name: str) -> Non
     (llama / name).unlink()
     (llama / name).symlink_to("/dev/zero")
     assert "is a pipe, device or socket" in refusal(llama)
+
+
+def test_a_pipe_among_further_templates_is_not_waited_for(llama: Path) -> None:
+    (llama / "additional_chat_templates").mkdir()
+    os.mkfifo(llama / "additional_chat_templates" / "more.jinja")  # which transformers passes over
+    hashing = fingerprint._file_sha256
+
+    def hashed(path: Path) -> str:
+        assert path.is_file()
+        return hashing(path)
+
+    with patch.object(fingerprint, "_file_sha256", hashed):
+        assert not refusal(llama)
 
 
 # weights

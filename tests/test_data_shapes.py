@@ -530,6 +530,20 @@ def test_a_row_without_its_rating_is_left_out_and_the_others_are_not(gap: object
     assert result.metric("pair_accuracy", subset="attribute=score").value == 1
 
 
+@pytest.mark.parametrize("name", ["rank", "Ranking", "overall_rank", "n_words", "timestamp", "characters"])
+def test_ranks_and_what_counts_are_no_ratings(name: str) -> None:
+    """The first rank is the best one, and where there are ranks alone they are not taken for the opposite."""
+    rows = [{"prompt": "?", "response": "x" * n, "score": n, name: 3 - n} for n in (1, 2)]
+    listed = [{"prompt": "?", "responses": ["x", "xx"], "scores": [1, 2], f"{name}": [2, 1]}]
+    for data in (rows, listed):
+        (result,) = rmbench.evaluate("length", ["ratings"], data={"ratings": data})
+        assert result.metric("pair_accuracy").value == 1
+        assert told(result.dataset.noted) == [f"columns not read: {name} ({len(data)})"]
+    nectar = {"prompt": "?", "answers": [{"answer": "xx", "rank": 1.0}, {"answer": "x", "rank": 2.0}]}
+    with pytest.raises(DataError, match="row 1: no `rating`; found `prompt`, `answers`"):
+        rmbench.evaluate("length", ["ratings"], data={"ratings": [nectar]})
+
+
 def test_lists_of_ratings_in_an_object_are_read() -> None:
     rows = [{"prompt": "?", "responses": ["x", "xx"], "scores": {"helpfulness": [1, 2]}, "source": "web"}]
     (result,) = rmbench.evaluate("length", ["ratings"], data={"ratings": rows})

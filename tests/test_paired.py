@@ -386,6 +386,22 @@ def test_parts_of_a_mean_in_another_form_are_its_rows() -> None:
         assert getattr(found, name) == pytest.approx(getattr(due, name)), name
 
 
+def test_over_clusters_that_differ_in_size_it_is_as_wide_as_that_of_a_mean() -> None:
+    """By three sums instead of two, so that it is no mean to whoever looks; draws alone are .6 times as wide."""
+    rng = np.random.default_rng(28)
+    codes = np.repeat(np.arange(30), [1] * 27 + [9, 20, 60])
+    ours, theirs = rng.normal([[0.3], [0.0]], 1, (2, len(codes))) + rng.normal(size=30)[codes] * [[1], [0]]
+
+    def value(sums: Array) -> Array:
+        return np.asarray(sums[..., 0] / sums[..., 1] * sums[..., 2] / sums[..., 1])
+
+    ones = np.ones(len(codes))
+    found = difference_of(*(Statistic("x", np.column_stack([x, ones, ones]), value) for x in (ours, theirs)), codes)
+    due = difference(ours[:, None], theirs[:, None], codes)
+    for name in ("value", "ci_low", "ci_high", "p", "detectable", "n", "clusters"):
+        assert getattr(found, name) == pytest.approx(getattr(due, name)), name
+
+
 @pytest.mark.parametrize(
     "make", [two_standardised, lambda rng, n: tuple(pooled_auc(*rng.normal([[1], [0]], 1, (2, n))) for _ in "ab")]
 )

@@ -167,6 +167,10 @@ def test_a_tokenizer_counts_outputs_and_their_cap_is_then_unknown(tmp_path: Path
         ([{"prompt": "a", "output": None}], "row 1, `output`: expected a text, got None"),
         ([{"prompt": "a", "output": "x", "tokens": -1}], "`tokens`: -1 is no whole number from 0"),
         ([{"prompt": "a", "output": "x", "tokens": 1.5}], "`tokens`: 1.5 is no whole number from 0"),
+        ([{"prompt": "a", "output": "x", "tokens": 2**31}], "`tokens`: 2147483648 is no whole number from 0 to 2,147"),
+        ([{"prompt": "a", "output": "x", "tokens": 5, "cap": 10**30}], "`cap`: 1000000000000000000000000000000 is no"),
+        ([{"prompt": "a", "output": "x", "tokens": 1e300}], "`tokens`: 1000"),
+        ([{"prompt": "a", "output": "x", "tokens": "9" * 5000}], "is no whole number from 0"),
         ([{"prompt": "a", "output": "x", "tokens": 6, "cap": 5}], "`tokens`: 6 tokens under a cap of 5"),
     ],
 )

@@ -210,6 +210,21 @@ def test_a_gold_file_is_not_replaced_and_a_link_elsewhere_is_written_through(tmp
     assert Path("/dev/null").is_char_device()
 
 
+@pytest.mark.parametrize("command", ["score", "select"])
+@pytest.mark.parametrize(("spec", "read"), [("m.toml", "m.toml"), ("mine=m.toml", "m.toml"), ("python:own:f", "own.py"),
+                                            ("mine=python:lib.own:f?batch=2", "lib/own.py")])  # fmt: skip
+def test_no_output_replaces_what_a_model_is_read_from(
+    tmp_path: Path, command: str, spec: str, read: str, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / read).write_text("family = 'length'\n")
+    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "q", "response": "ab"}])
+    assert run(command, rows, "-m", spec, "-o", read, "--format", "jsonl") == 2
+    assert f"-o {read} would write over {read}, which is read" in capsys.readouterr().err
+    assert (tmp_path / read).read_text() == "family = 'length'\n"
+
+
 # What is told, and when
 
 

@@ -153,7 +153,7 @@ def tokenizer_files(checkpoint: Checkpoint, tokenizer: Any) -> set[str]:
         if isinstance(file, str):
             names.add(os.path.relpath(file, checkpoint.source))
     templates = Path(checkpoint.source, CHAT_TEMPLATE_DIR).glob("*.jinja")
-    return _present(checkpoint, names) | {f"{CHAT_TEMPLATE_DIR}/{file.name}" for file in templates}
+    return _present(checkpoint, names | {f"{CHAT_TEMPLATE_DIR}/{file.name}" for file in templates})
 
 
 def code_files(checkpoint: Checkpoint) -> set[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from rmbench.errors import UsageError
 
 _OUTSIDE = re.compile(r"[^\w.-]+")
+_SEPARATORS = re.compile(r"[=:?@&]")
 
 
 def told_apart(specs: Sequence[Any], ids: Sequence[str]) -> list[str]:
@@ -47,6 +49,15 @@ def columns_of(specs: Sequence[str], parse: Callable[[str], Any]) -> dict[str, s
     ids = [spec.name or (spec.family if not spec.source or "://" in spec.source else _last(spec.source))
            for spec in parsed]  # fmt: skip
     return dict(zip(told_apart(parsed, ids), different, strict=True))
+
+
+def files_of(specs: Iterable[str]) -> list[Path]:
+    """The files that specs name, as a `.toml` that describes a model or the module of own code: they are read too."""
+    places: list[str] = []
+    for spec in specs:
+        parts = _SEPARATORS.split(spec)
+        places += [spec, spec.partition("=")[2], *parts, *(f"{part.replace('.', '/')}.py" for part in parts)]
+    return [Path(place) for place in dict.fromkeys(places) if place and os.path.isfile(place)]
 
 
 def named(specs: Sequence[str], names: Sequence[str], parse: Callable[[str], Any]) -> dict[str, str | None]:

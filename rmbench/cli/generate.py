@@ -104,7 +104,7 @@ def command(
     reads it again, and so does rmbench score. Of several policies a row is a sample, with columns response:NAME, ...;
     NAME=POLICY names one.
     """
-    from rmbench.cli._names import columns_of
+    from rmbench.cli._names import columns_of, files_of
     from rmbench.cli._progress import ConsoleProgress
     from rmbench.policies.spec import declared, parse
     from rmbench.results.tables import target
@@ -113,7 +113,7 @@ def command(
     sampling = Sampling(samples, cap, temperature, top_p, seed)
     specs = columns_of(policies, parse)
     read = [Path(one.source) for one in map(parse, specs.values()) if one.family == "outputs"]
-    place = target(out, [Path(source), *read], form=form)
+    place = target(out, [Path(source), *read, *files_of(policies)], form=form)
     given = allotted(options, [(spec, declared(spec)) for spec in specs.values()])
     asked = {name: (spec, own) for (name, spec), own in zip(specs.items(), given, strict=True)}
     with redirect_stdout(sys.stderr):  # what a policy's code prints is no result

@@ -63,14 +63,14 @@ def command(
     list of `responses`, or with `chosen` and `rejected`. OUT has a row a response in the order of FILE: its own
     columns, `response`, and what was found. Of several models columns are called reward:NAME; NAME=MODEL names one.
     """
-    from rmbench.cli._names import columns_of
+    from rmbench.cli._names import columns_of, files_of
     from rmbench.cli._progress import ConsoleProgress
     from rmbench.models.spec import parse
     from rmbench.results.tables import target
     from rmbench.runs.rows import check_input
     from rmbench.runs.score import score_file
 
-    place = target(out, [file, *([calibrator] if calibrator else [])], form=form)
+    place = target(out, [file, *([calibrator] if calibrator else []), *files_of(models)], form=form)
     check_input(file)
     specs = columns_of(models, parse)
     given = allotted(options, [(spec, model_options_of(spec)) for spec in specs.values()])

@@ -163,7 +163,7 @@ def _select(
     """What is selected, and where it is to be written."""
     if gold is not None and str(out) == "-":
         raise UsageError("-o - and --gold both write to standard output; name a file")
-    from rmbench.cli._names import columns_of
+    from rmbench.cli._names import columns_of, files_of
     from rmbench.cli._progress import ConsoleProgress
     from rmbench.models.spec import parse
     from rmbench.results.tables import target
@@ -171,7 +171,7 @@ def _select(
     from rmbench.runs.select import select_file
 
     judge = None if gold is None else Path(gold) if _is_table(Path(gold)) else gold
-    read = [file, *([judge] if isinstance(judge, Path) else [])]
+    read = [file, *([judge] if isinstance(judge, Path) else []), *files_of([*models, *([gold] if gold else [])])]
     place = None if out is None else target(out, read, form=form)
     check_input(file)
     specs = columns_of(models, parse)

@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
+from rmbench.bounded import MOST_COUNT
 from rmbench.data.conversation import IDS, read_responses
 from rmbench.data.dataset import content_id
 from rmbench.data.files import Row, shown
@@ -315,6 +316,8 @@ def _whole(row: Row, field: str) -> int:
     value = row.value.get(field)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise row.error(f"expected a whole number from 0, got {shown(value)}", field)
+    if value > MOST_COUNT:
+        raise row.error(f"expected a whole number up to {MOST_COUNT:,}, got {shown(value)}", field)
     return value
 
 

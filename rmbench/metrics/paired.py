@@ -177,7 +177,7 @@ def _difference_of(
     widened = _widened(ours, theirs, codes, counted, None if strata is None else strata[there])
     low, high = percentiles(value, our_draws - their_draws, c, freedom, widened)
     residuals = parts - rows[there] * value
-    error = float(np.sqrt(c / (c - 1) * (residuals @ residuals))) / n
+    error = widened * float(np.sqrt(c / (c - 1) * (residuals @ residuals))) / n
     detectable = float(stdtrit(c - 1, 0.5 + LEVEL / 2) + stdtrit(c - 1, _POWER)) * error
     p = sign_flip_p(_unrounded(parts, n * max(abs(our_value), abs(their_value))), seed=seed)
     return Difference(value, low, high, p, None, detectable if error > 0 else np.nan, n, c)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rmbench.bounded import MOST_COUNT
 from rmbench.checkpoints.fingerprint import digest, first_line, locate, tokenizer_hash
 from rmbench.data.conversation import POLICY, RESPONSE, read_asked
 from rmbench.data.files import Row, file_sha256, read_rows, shown, stem
@@ -26,6 +27,7 @@ _SAMPLE = ("sample", "sample_index", "sample_id")
 _TOKENS = ("tokens", "n_tokens", "completion_tokens", "output_tokens")
 _FINISH = ("finish", "finish_reason", "stop_reason")
 _CAP = ("cap", "max_new_tokens", "max_tokens")
+_DIGITS = 1000  # of a number that is written as text: Python reads no more than some thousand
 _SAME_FINISH = {"eos": "stop", "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}
 
 Turns = tuple[Message, ...]
@@ -111,7 +113,7 @@ def _read(rows: Iterable[Row]) -> tuple[dict[Turns, dict[int, Response]], set[st
 def _response(row: Row) -> Response:
     field = row.need(RESPONSE, "an output has its text in `output` or `response`")
     finish = row.name(_FINISH)
-    tokens, cap = _count(row, _TOKENS), _count(row, _CAP)
+    tokens, cap = _count(row, _TOKENS, MOST_COUNT), _count(row, _CAP, MOST_COUNT)
     if tokens is not None and cap is not None and tokens > cap:
         raise row.error(f"{tokens:,} tokens under a cap of {cap:,}", row.first(_TOKENS))
     if tokens == 0 and row.text(field).strip():
@@ -119,22 +121,22 @@ def _response(row: Row) -> Response:
     return Response(row.text(field), tokens=tokens, finish=finish and _SAME_FINISH.get(finish, finish), cap=cap)
 
 
-def _count(row: Row, fields: tuple[str, ...]) -> int | None:
+def _count(row: Row, fields: tuple[str, ...], most: float = math.inf) -> int | None:
     field = row.filled(fields)
     if field is None:
         return None
     value = row.value[field]
     if isinstance(value, float) and (math.isnan(value) or value.is_integer()):  # a column with a gap is one of floats
-        return None if math.isnan(value) else _natural(row, field, int(value))
-    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+        return None if math.isnan(value) else _natural(row, field, int(value), most)
+    number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) <= _DIGITS else value
     if isinstance(number, bool) or not isinstance(number, int):
         raise row.error(f"{shown(value)} is no whole number from 0", field)
-    return _natural(row, field, number)
+    return _natural(row, field, number, most)
 
 
-def _natural(row: Row, field: str, number: int) -> int:
-    if number < 0:
-        raise row.error(f"{number} is no whole number from 0", field)
+def _natural(row: Row, field: str, number: int, most: float) -> int:
+    if not 0 <= number <= most:
+        raise row.error(f"{shown(number)} is no whole number from 0{'' if number < 0 else f' to {most:,}'}", field)
     return number
 
 

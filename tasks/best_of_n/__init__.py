@@ -113,9 +113,7 @@ def _grouped(row: Row) -> Example:
     values = as_json_list(row.value[field])
     if not isinstance(values, list):
         raise row.error(f"expected a list of responses, got {shown(values)}", field)
-    replies, policy = [read_reply(row, field, value) for value in values], row.name(POLICY)
-    if policy is not None:  # who wrote all of them
-        replies = [replace(reply, tags={"policy": policy, **reply.tags}) for reply in replies]
+    replies = [read_reply(row, field, value) for value in values]
     return to_example(row, replies, _labels(row, values), _IDS)
 
 
