@@ -72,7 +72,7 @@ def _to_repair(row: Row, question: str) -> str:
         row.need((field,), _EXPECTED)
     held: Any = row.value["wrong_meta"]
     code = held.get("error_code") if isinstance(held, Mapping) else None
-    if isinstance(code, bool) or code not in _ERRORS:
+    if isinstance(code, bool) or not isinstance(code, int) or code not in _ERRORS:
         raise row.error(f"expected an object with `error_code`, -1 to -4, got {shown(held)}", "wrong_meta")
     problem, fields = _ERRORS[code]
     details = [f"{field}:\n{held[field]}" for field in fields if held.get(field) is not None]
