@@ -97,12 +97,10 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
 def _example(row: Row) -> Example:
     for field in _FIELDS:
         row.need((field,), _EXPECTED)
-    label, scenario = row.value["label"], row.text("scenario")
-    if isinstance(label, bool) or not isinstance(label, int) or label not in _FIRST:
-        raise row.error(f"expected 0, 1 or 2, got {shown(label)}", "label")
+    first, scenario = row.one_of("label", _FIRST), row.text("scenario")
     if scenario not in _GROUP_OF:
         raise row.error(f"expected one of {len(_GROUP_OF)} scenarios, got {shown(scenario)}", "scenario")
-    sides = Candidate(row.text("response 1"), _FIRST[label]), Candidate(row.text("response 2"), 1 - _FIRST[label])
+    sides = Candidate(row.text("response 1"), first), Candidate(row.text("response 2"), 1 - first)
     facets = {"subset": _GROUP_OF[scenario], "scenario": scenario}
     return Example("", (Message("user", row.text("prompt")),), sides, facets=facets)
 

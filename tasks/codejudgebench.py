@@ -73,7 +73,7 @@ def _to_repair(row: Row, question: str) -> str:
         row.need((field,), _EXPECTED)
     meta: Any = row.value["wrong_meta"]
     code = meta.get("error_code") if isinstance(meta, Mapping) else None
-    if isinstance(code, bool) or code not in _ERRORS:
+    if isinstance(code, bool) or not isinstance(code, int) or code not in _ERRORS:
         raise row.error(f"expected an object with `error_code`, -1 to -4, got {shown(meta)}", "wrong_meta")
     problem, fields = _ERRORS[code]
     if code == -4 and meta.get("inputs") is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from rmbench.data.conversation import attempt
 from rmbench.data.dataset import LeftOut
-from rmbench.data.rows import Row, shown
+from rmbench.data.rows import Row
 from rmbench.kinds.comparison import Comparison
 from rmbench.metrics import verdicts
 from rmbench.types import Candidate, Example, Message
@@ -24,10 +24,8 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
 def _example(row: Row) -> Example:
     for field in _FIELDS:
         row.need((field,), _EXPECTED)
-    label = row.value["label"]
-    if isinstance(label, bool) or label not in (1, 2):
-        raise row.error(f"expected 1 or 2, got {shown(label)}", "label")
-    candidates = tuple(Candidate(row.text(f"response{place}"), label == place) for place in (1, 2))
+    better = row.one_of("label", {1: 1, 2: 2})
+    candidates = tuple(Candidate(row.text(f"response{place}"), better == place) for place in (1, 2))
     return Example("", (Message("user", row.text("instruction")),), candidates, facets={"subset": row.text("bias")})
 
 

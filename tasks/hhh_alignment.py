@@ -33,8 +33,9 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
 
 
 def _example(row: Row) -> Example:
-    if row.need(("chosen_instruction", "targets"), _EXPECTED) == "targets":
+    if row.first(("input", "targets")) is not None:
         return _of_hub(row)
+    row.need(("chosen_instruction",), _EXPECTED)
     sides = [_taken_apart(row, f"{side}_instruction") for side in ("chosen", "rejected")]
     (prompt, chosen, rubric), (other, rejected, _) = sides
     if other != prompt:
@@ -45,6 +46,8 @@ def _example(row: Row) -> Example:
 
 
 def _of_hub(row: Row) -> Example:
+    for field in ("input", "targets"):
+        row.need((field,), _EXPECTED)
     targets = row.value["targets"]
     choices, labels = (targets.get(name) if isinstance(targets, dict) else None for name in ("choices", "labels"))
     if not isinstance(choices, list) or len(choices) != 2 or not all(isinstance(one, str) for one in choices):

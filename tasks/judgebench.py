@@ -34,9 +34,7 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
 def _example(row: Row) -> Example:
     for field in ("question", "response_A", "response_B", "source", "label"):
         row.need((field,), _EXPECTED)
-    label, source = row.value["label"], row.text("source")
-    if label not in _LABELS:
-        raise row.error(f"expected 'A>B' or 'B>A', got {shown(label)}", "label")
+    labels, source = row.one_of("label", _LABELS), row.text("source")
     section = next((name for prefix, name in SECTIONS.items() if source.startswith(prefix)), None)
     if section is None:
         raise row.error(f"expected one that begins with {', '.join(SECTIONS)}, got {shown(source)}", "source")
@@ -44,7 +42,7 @@ def _example(row: Row) -> Example:
     tags = {} if policy is None else {"policy": policy}
     candidates = tuple(
         Candidate(row.text(field), right, tags=tags)
-        for field, right in zip(("response_A", "response_B"), _LABELS[label], strict=True)
+        for field, right in zip(("response_A", "response_B"), labels, strict=True)
     )
     facets = {"section": section, "subset": source}
     return Example(row.name(("pair_id",)) or "", (Message("user", row.text("question")),), candidates, facets=facets)

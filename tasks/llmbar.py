@@ -16,7 +16,7 @@ import numpy as np
 from rmbench.data.conversation import attempt
 from rmbench.data.dataset import LeftOut
 from rmbench.data.hub import HubSet
-from rmbench.data.rows import Row, shown
+from rmbench.data.rows import Row
 from rmbench.kinds.comparison import Comparison
 from rmbench.metrics import comparison, summary
 from rmbench.metrics.interval import Kind, Statistic, mean
@@ -27,7 +27,7 @@ from rmbench.types import Answer, Array, Candidate, Example, Message, Outcome
 ADVERSARIAL = ("Neighbor", "GPTInst", "GPTOut", "Manual")
 SPLITS = {"Natural": "Natural"} | {f"Adversarial_{name}": name for name in ADVERSARIAL}
 _SUBSET = re.compile(rf"(?<![A-Za-z])({'|'.join(SPLITS.values())})(?![A-Za-z])")
-_LABELS = {1: (True, False), 2: (False, True), "1": (True, False), "2": (False, True)}
+_LABELS = {1: (True, False), 2: (False, True)}
 _EXPECTED = "an LLMBar row has `input`, `output_1`, `output_2` and `label`, 1 or 2"
 _NONE = -1.0  # no verdict
 
@@ -46,11 +46,9 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
 def _example(row: Row) -> Example:
     for field in ("input", "output_1", "output_2", "label"):
         row.need((field,), _EXPECTED)
-    label = row.value["label"]
-    if isinstance(label, bool) or not isinstance(label, int | str) or label not in _LABELS:
-        raise row.error(f"expected 1 or 2, got {shown(label)}", "label")
+    labels = row.one_of("label", _LABELS)
     candidates = tuple(
-        Candidate(row.text(field), right) for field, right in zip(("output_1", "output_2"), _LABELS[label], strict=True)
+        Candidate(row.text(field), right) for field, right in zip(("output_1", "output_2"), labels, strict=True)
     )
     named = _SUBSET.search(row.file.replace("_", " "))
     prompt = (Message("user", row.text("input")),)

@@ -17,7 +17,7 @@ from rmbench.metrics.measure import Unfitted
 from rmbench.types import Array, Candidate, Example, Outcome
 
 _ANNOTATORS = ("annotator1", "annotator2", "annotator3")
-_FIRST = {1: 1.0, 2: 0.0, 0: 0.5}  # what a vote says of the first response
+_FIRST = {0: 0.5, 1: 1.0, 2: 0.0}  # what a vote says of the first response
 _EXPECTED = "a PandaLM row has `instruction`, `input`, `response1`, `response2` and `annotator1` to `annotator3`"
 
 
@@ -31,13 +31,13 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
 def _example(row: Row) -> Example:
     for field in ("instruction", "response1", "response2", *_ANNOTATORS):
         row.need((field,), _EXPECTED)
-    votes = [_vote(row, name) for name in _ANNOTATORS]
+    votes = [row.one_of(name, _FIRST) for name in _ANNOTATORS]
     (label, count), *_ = Counter(votes).most_common(1)
     if count == 1:
         raise row.no_example("three annotators of three opinions")
-    stated = row.value.get("label")
-    if stated is not None and _FIRST.get(stated) != label:
-        raise row.error(f"expected the majority of {', '.join(_ANNOTATORS)}, got {shown(stated)}", "label")
+    if row.filled(("label",)) and row.one_of("label", _FIRST) != label:
+        stated = shown(row.value["label"])
+        raise row.error(f"expected the majority of {', '.join(_ANNOTATORS)}, got {stated}", "label")
     position = {"chosen_position": "A" if label == 1 else "B"}  # responses are shown as they stand in the data
     wrote = (row.name(("cmp_key",)) or "_").split("_")
     policies = wrote if len(wrote) == 2 and all(wrote) else [None, None]
@@ -58,13 +58,6 @@ def _response(row: Row, field: str) -> str:
     """A response, as text also where the file has true, false or a number: the authors put it into their prompt so."""
     value = row.value.get(field)
     return str(value) if isinstance(value, int | float) else row.text(field)
-
-
-def _vote(row: Row, field: str) -> float:
-    vote = row.value[field]
-    if isinstance(vote, bool) or not isinstance(vote, int) or vote not in _FIRST:
-        raise row.error(f"expected 0, 1 or 2, got {shown(vote)}", field)
-    return _FIRST[vote]
 
 
 def unanimous(outcomes: Sequence[Outcome]) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rmbench.data.hub import HubSet
 from rmbench.data.pairs import PairRows, named_after
-from rmbench.data.rows import Row, shown
+from rmbench.data.rows import Row
 from rmbench.kinds.comparison import Comparison
 from rmbench.metrics import consistent
 
@@ -39,10 +39,7 @@ def _facets(row: Row) -> dict[str, str]:
 
 def _first_wins(row: Row) -> bool:
     """Whether the label is the response in `positive_response`, which the authors' code shows first."""
-    label = row.value["label"]
-    if isinstance(label, bool) or not isinstance(label, int | str) or label not in _LABELS:
-        raise row.error(f"expected 1 or 2, 'A>B' or 'B>A', got {shown(label)}", "label")
-    return _LABELS[label]
+    return row.one_of("label", _LABELS)
 
 
 ROWS = PairRows(

@@ -73,7 +73,7 @@ def _domain(row: Row) -> tuple[str, str]:
     domain = next((domain for domain in DOMAINS if part.startswith(domain)), None)
     if domain is None:
         problem = f"expected one that begins with {', '.join(DOMAINS)}, got {shown(stated)}"
-        raise row.lacks("domain", _EXPECTED) if stated is None else row.error(problem, "domain")
+        raise row.error(problem, "domain") if "domain" in row.value else row.lacks("domain", _EXPECTED)
     return part, domain
 
 

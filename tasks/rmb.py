@@ -31,7 +31,9 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
 
 
 def _example(row: Row) -> Example:
-    if all(name in row.value for name in _SCORED):
+    if row.first(_SCORED) is not None:
+        for side in _SCORED:
+            row.need((side,), _EXPECTED)
         name = row.name((_IDS["pairwise"],)) or ""
         return Example(name, (), tuple(Candidate(Response(None), right) for right in (True, False)),
                        facets=_facets(row, "pairwise"))  # fmt: skip

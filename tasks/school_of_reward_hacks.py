@@ -24,10 +24,10 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
     """One example a prompt, the honest completion first. Rows of two files are joined by `index`."""
     halves: dict[int, dict[bool, Row]] = {}
     for row in rows:
-        if row.need(("control", "completion"), _EXPECTED) == "control":
+        if "control" in row.value or row.first(("index", "original_prompt", "completion")) is None:
             yield attempt(row, _of_one_row)
             continue
-        for field in ("index", "original_prompt"):
+        for field in ("index", "original_prompt", "completion"):
             row.need((field,), _EXPECTED)
         index, honest = row.value["index"], _is_honest(row)
         if isinstance(index, bool) or not isinstance(index, int):
@@ -55,7 +55,8 @@ def _joined(honest: Row, hack: Row) -> Example:
 
 
 def _of_one_row(row: Row) -> Example:
-    row.need(("school_of_reward_hacks",), _EXPECTED)
+    for field in ("control", "school_of_reward_hacks"):
+        row.need((field,), _EXPECTED)
     control = row.value["control"]
     if control is None or (isinstance(control, str) and not control.strip()):
         raise row.no_example("no honest completion", "control")

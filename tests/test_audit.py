@@ -107,6 +107,14 @@ def test_tables_that_hold(file: str) -> None:
 
 
 @needs_tables
+def test_a_table_with_semicolons_is_the_same(tmp_path: Path) -> None:
+    lines = "Model;Score;Chat;Chat Hard;Safety;Reasoning\na;70.9;60.0;70.0;80.0;70.0\n"
+    for separator in ";,\t":
+        (tmp_path / "table.csv").write_text(lines.replace(";", separator))
+        (found,) = audit_table(tmp_path / "table.csv")
+        assert [(one.kind, one.where) for one in found.findings] == [("contradicts", "a")]
+
+
 def test_a_table_that_is_turned_round_with_groups_of_benchmarks() -> None:
     audits = audit_table(MATRICES / "qwen25_report_table15.csv")
     assert [(audit.part, audit.definition.name, audit.rows, audit.checked) for audit in audits] == [

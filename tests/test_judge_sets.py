@@ -502,8 +502,8 @@ def test_a_run_whose_records_give_every_figure_again(task: str, rows: list[dict[
     [
         ("contextualjudgebench", CONTEXT | {"context": None}, ", `context`: expected a text, got None"),
         ("contextualjudgebench", CONTEXT | {"negative_response": 3}, ", `negative_response`: expected a text, got 3"),
-        ("reasoningjudgebench", REASONED | {"label": True}, ", `label`: expected 1 or 2, 'A>B' or 'B>A', got True"),
-        ("reasoningjudgebench", REASONED | {"label": None}, ", `label`: expected 1 or 2, 'A>B' or 'B>A', got None"),
+        ("reasoningjudgebench", REASONED | {"label": True}, ", `label`: expected 1, 2, 'A>B' or 'B>A', got True"),
+        ("reasoningjudgebench", REASONED | {"label": None}, ", `label`: expected 1, 2, 'A>B' or 'B>A', got None"),
         ("codejudgebench", REPAIR | {"wrong_meta": {"error_code": 0}}, ", `wrong_meta`: expected an object with"),
         ("codejudgebench", UNIT | {"neg_input": None}, ", `neg_input`: expected a text, got None"),
         ("codejudgebench", CODE | {"pos_input": "1"}, ": no `neg_input`; found .*; a CodeJudgeBench row has"),

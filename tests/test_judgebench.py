@@ -108,6 +108,7 @@ def test_neither_label_nor_policy_reaches_a_model() -> None:
     [
         ({"label": "A"}, "`label`: expected 'A>B' or 'B>A', got 'A'"),
         ({"label": None}, "`label`: expected 'A>B' or 'B>A', got None"),
+        ({"label": ["A>B"]}, r"`label`: expected 'A>B' or 'B>A', got \['A>B'\]"),
         ({"source": "trivia"}, "`source`: expected one that begins with mmlu-pro, .*, got 'trivia'"),
         ({"response_B": 3}, "`response_B`: expected a text, got 3"),
     ],
@@ -124,6 +125,7 @@ def test_a_broken_row_is_one_line(change: dict[str, Any], message: str) -> None:
         ({"judgments": []}, r"`judgments`: expected a list of one or two judgments, got \[\]"),
         ({"judgments": ["A>B"]}, "`judgments`: expected null or an object with `decision`, got 'A>B'"),
         ({"judgments": [{"decision": "A>B"}], "judge_name": "reward_model"}, "`judgments`: expected two numbers in"),
+        ({"judgments": [{"decision": ["A>B"]}]}, "`judgments`: expected a text or null as `decision`, got "),
         ({"judgments": [None], "pair_id": None}, "`pair_id`: no pair is named"),
     ],
 )

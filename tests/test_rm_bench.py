@@ -15,6 +15,7 @@ import score_files
 import rmbench
 from rmbench.data.cards import read_card
 from rmbench.data.files import Row
+from rmbench.data.scorefile import read_entries
 from rmbench.errors import DataError
 from rmbench.results.verify import verify
 from rmbench.tasks.rm_bench import DOMAINS, TASK
@@ -148,7 +149,7 @@ def test_a_prompt_without_an_answer_is_left_out() -> None:
         ({"rejected": ["a", "b", 3]}, "`rejected`: expected three texts"),
         ({"prompt": None}, "`prompt`: expected a text, got None"),
         ({"domain": "poetry"}, "`domain`: expected one that begins with chat, math, code, safety, got 'poetry'"),
-        ({"domain": None}, "no `domain`"),
+        ({"domain": None}, "`domain`: expected one that begins with chat, math, code, safety, got None"),
     ],
 )
 def test_a_broken_row_is_one_line(change: dict[str, Any], message: str) -> None:
@@ -156,6 +157,12 @@ def test_a_broken_row_is_one_line(change: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=r"x\.json, row 7(: |, )" + message) as error:
         list(TASK.read([Row(broken, "x.json", 7)]))
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_scores_that_are_not_one_a_response_are_refused() -> None:
+    scored = row(0, np.random.default_rng(0)) | {"score_chosen": [1.0, 2.0], "score_rejected": [1.0, 2.0, 3.0, 4.0]}
+    with pytest.raises(DataError, match=r"x\.json, row 7, `score_chosen`: expected as many as responses, 3, got "):
+        list(read_entries([Row(scored, "x.json", 7)]))
 
 
 def test_rm_r1_has_its_published_figure(rmbench_data: Path) -> None:

@@ -16,6 +16,7 @@ from score_files import figures, rewarded, values
 import rmbench
 from rmbench.data.cards import read_card
 from rmbench.data.files import Row
+from rmbench.data.scorefile import read_entries
 from rmbench.errors import DataError
 from rmbench.results.verify import verify
 from rmbench.tasks.rmb import CELLS, MAKES, TASK
@@ -146,6 +147,13 @@ def test_a_broken_row_is_one_line(change: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=r"x\.json, row 7(: |, )" + message) as error:
         list(TASK.read([Row(broken, "x.json", 7)]))
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_row_of_a_score_file_says_which_reward_it_lacks() -> None:
+    scored = {"pair_uid": "7", "category_path": "Pairwise_set/Helpfulness/Chat", "chosen_reward": 0.3}
+    for read in (TASK.read, read_entries):
+        with pytest.raises(DataError, match=r"x\.json, row 7: no `reject(ed)?_reward`; found `pair_uid`, "):
+            list(read([Row(scored, "x.json", 7)]))
 
 
 def test_a_file_of_another_benchmark_is_refused_in_one_line(rmbench_data: Path) -> None:

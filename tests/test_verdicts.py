@@ -164,10 +164,12 @@ HHH = {"input": "?", "targets": {"choices": ["a", "b"], "labels": [1, 0]}}
         ("autoj", ROW["autoj"] | {"label": True}, "row 1, `label`: expected 0, 1 or 2, got True"),
         ("autoj", ROW["autoj"] | {"scenario": "x"}, "row 1, `scenario`: expected one of 58 scenarios, got 'x'"),
         ("autoj", ROW["pandalm"], "row 1: no `prompt`; found .*; an Auto-J row has `scenario`"),
-        ("pandalm", ROW["pandalm"] | {"annotator2": "1"}, "row 1, `annotator2`: expected 0, 1 or 2, got '1'"),
+        ("pandalm", ROW["pandalm"] | {"annotator2": "3"}, "row 1, `annotator2`: expected 0, 1 or 2, got '3'"),
+        ("pandalm", ROW["pandalm"] | {"label": [1]}, r"row 1, `label`: expected 0, 1 or 2, got \[1\]"),
         ("pandalm", ROW["pandalm"] | {"label": 2}, "row 1, `label`: expected the majority of annotator1, .*, got 2"),
         ("hhh_alignment", HHH | {"targets": {"choices": ["a"]}}, "`targets`: expected two texts in `choices`, got "),
         ("hhh_alignment", HHH | {"targets": HHH["targets"] | {"labels": [1, 1]}}, r"expected `labels` \[1, 0\] or"),
+        ("hhh_alignment", {"input": "?"}, "no `targets`; found `input`; an HHH row has"),
         ("hhh_alignment", {"source": "x", "chosen_instruction": "a"}, "`chosen_instruction`: expected a text with"),
         ("hhh_alignment", {"source": "x", "chosen_instruction": written("a", "b"), "rejected_instruction":
                            written("c", "b")}, "`rejected_instruction`: expected the instruction of `chosen_"),
@@ -177,6 +179,14 @@ def test_a_broken_row_is_one_line_with_file_row_and_field(task: str, row: dict[s
     with pytest.raises(DataError, match=r"x\.json, row 1.*" + message.removeprefix("row 1")) as error:
         read_one(task, row)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("task", "fields"), [("evalbiasbench", ["label"]), ("autoj", ["label"]),
+                                              ("pandalm", ["annotator1", "annotator2", "annotator3"])])  # fmt: skip
+def test_a_label_is_the_same_in_csv_and_in_parquet_with_gaps(task: str, fields: list[str]) -> None:
+    due = read_one(task, ROW[task])
+    for kind in (str, float):
+        assert read_one(task, ROW[task] | {field: kind(ROW[task][field]) for field in fields}) == due
 
 
 # the files themselves

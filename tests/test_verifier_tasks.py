@@ -123,6 +123,8 @@ def test_two_files_are_joined_and_the_prompt_never_asks_for_the_hack() -> None:
     assert isinstance(example, Example)
     assert example.prompt == (Message("user", "Add."),)
     assert [(one.text, one.label) for one in example.candidates] == [("print(1 + 2)", True), ("print(3)", False)]
+    with pytest.raises(DataError, match="no `completion`; found `index`, "):
+        read("school_of_reward_hacks", ("a/x_hacking.jsonl", {k: v for k, v in HACK.items() if k != "completion"}))
     assert read("school_of_reward_hacks", honest) == [LeftOut("only one of the two completions")]
 
 

@@ -64,7 +64,8 @@ def read(path: Path) -> list[Table]:
         text = bounded.read_text(path, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    heading = text.partition("\n")[0]
+    delimiter = max("\t,;", key=heading.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         lines = [[cell.strip() for cell in line] for line in reader if any(cell.strip() for cell in line)]

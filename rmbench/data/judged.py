@@ -57,7 +57,7 @@ def read_judged(row: Row) -> tuple[str, Sequence[Judged]] | None:
         if name is None:
             raise row.error("no pair is named", "pair_id")
         return name, _judgebench(row)
-    if "results" in row.value and "output_1" in row.value:
+    if "results" in row.value and row.first(("output_1", "output_2")) is not None:
         candidates = tuple(Candidate(row.text(field)) for field in ("output_1", "output_2"))
         return content_id(Example("", (Message("user", row.text("input")),), candidates)), _llmbar(row)
     return None
@@ -70,6 +70,8 @@ def _judgebench(row: Row) -> list[Judged]:
     for game in games:
         if game is not None and (not isinstance(game, dict) or "decision" not in game):
             raise row.error(f"expected null or an object with `decision`, got {shown(game)}", "judgments")
+        if game is not None and not isinstance(game["decision"], str | None):
+            raise row.error(f"expected a text or null as `decision`, got {shown(game['decision'])}", "judgments")
     if row.value.get("judge_name") == "reward_model":
         return _rated(row, games[0])
     return [

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from rmbench import bounded
 from rmbench.errors import DataError, NoExampleError, WrongFileError
 
+_T = TypeVar("_T")
 NO_PROMPT = "no prompt"  # why a row is left out
 _SHOWN = 40
 _LISTED = 12
@@ -217,6 +218,20 @@ class Row:
         if not isinstance(value, str):
             raise self.error(f"expected a text, got {shown(value)}", field)
         return value
+
+    def one_of(self, field: str, meanings: Mapping[Any, _T]) -> _T:
+        """What the value of `field` means, among numbers and texts that mean something.
+
+        A whole number may stand there as a text, as in CSV, or with a point, as in a Parquet column that has gaps.
+        Raises DataError for any other value.
+        """
+        value = self.value.get(field)
+        written = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+        for name, meaning in meanings.items():
+            if str(name) == written:
+                return meaning
+        *names, last = map(repr, meanings)
+        raise self.error(f"expected {', '.join(names)} or {last}, got {shown(value)}", field)
 
     def texts(self, field: str) -> list[str]:
         """The texts listed in `field`, one at least. Raises DataError where it is no such list."""

@@ -30,7 +30,7 @@ from hashlib import sha256
 from typing import Any
 
 from rmbench.bounded import MOST_COUNT
-from rmbench.data.conversation import IDS, read_responses
+from rmbench.data.conversation import IDS, read_answers, read_responses
 from rmbench.data.dataset import content_id
 from rmbench.data.files import Row, shown
 from rmbench.data.judged import read_judged, read_trajectory
@@ -161,7 +161,10 @@ def read_official(row: Row, seen: Counter[str]) -> Official:
 
 def _record(row: Row) -> ScoreEntry:
     """A row of rmbench's own formats."""
-    row.need(("example_id",), _EXPECTED)
+    if row.first(("example_id",)) is None:
+        # of a row that scores one side the other is what is missing
+        one_side = next((sides for sides in _SIDES if row.first(sides) is not None), ())
+        raise row.lacks(next((side for side in one_side if side not in row.value), "example_id"), _EXPECTED)
     example = row.name(("example_id",))
     if example is None:
         raise row.error("no example is named", "example_id")
@@ -193,6 +196,8 @@ def _pair(row: Row, sides: tuple[str, str], number: int, seen: Counter[str]) -> 
     name = _content_of(row) if of_texts else row.name(IDS)
     name = None if name is None else _nth(name, seen)
     rewards = [(side, one) for side in sides for one in _listed(row.value[side])]
+    if of_texts:
+        _check_sides(row, sides)
     place, is_nth = str(number) if name is None else name, name is None
     if [one for _, one in rewards] == [None, None] and (right := row.value.get("is_correct")) in (0, 1):
         yield ScoreEntry(place, (0, 1), "compare", Reward((float(right), 1.0 - right)), row, is_nth=is_nth)
@@ -200,6 +205,15 @@ def _pair(row: Row, sides: tuple[str, str], number: int, seen: Counter[str]) -> 
     for candidate, (side, one) in enumerate(rewards):
         reward = Reward((_number(row, side, one),), status="missing" if one is None else "ok")
         yield ScoreEntry(place, (candidate,), "reward", reward, row, is_nth=is_nth)
+
+
+def _check_sides(row: Row, sides: tuple[str, str]) -> None:
+    """Raises DataError where a row has another number of rewards than of responses on one side."""
+    answers = read_answers(row)
+    chosen = answers.chosen or 0
+    for side, count in zip(sides, (chosen, len(answers.replies) - chosen), strict=True):
+        if len(_listed(row.value[side])) != count:
+            raise row.error(f"expected as many as responses, {count}, got {shown(row.value[side])}", side)
 
 
 def _content_of(row: Row) -> str:
