@@ -52,16 +52,18 @@ def _is_step(value: object) -> bool:
 def until_first(row: Row, count: int) -> tuple[int, ...]:
     """The labels of so many steps of a row: the solution is right where it is said to be, else up to the first error.
 
-    Where nothing is said of the solution it is right without a first error. Raises DataError.
+    Where nothing is said of the solution it is right without a first error. Raises NoExampleError for a wrong one of
+    which no step is named, which the official code counts neither as right nor as wrong; DataError for what is no step.
     """
     first, said = row.value[FIRST], row.value.get(_CORRECTNESS)
     if said not in ("correct", "wrong", None):
         raise row.error(f"expected 'correct' or 'wrong', got {shown(said)}", _CORRECTNESS)
     if said == "correct" or (said is None and first == "N/A"):
         return until_first_error(count, None)
+    if first == "N/A":
+        raise row.no_example("wrong without a first wrong step", FIRST)
     if not str(first).isdecimal() or not 1 <= int(first) <= count:
-        no_error = "" if said else "'N/A' or "
-        raise row.error(f"expected {no_error}the number of one of {count} steps, got {shown(first)}", FIRST)
+        raise row.error(f"expected 'N/A' or the number of one of {count} steps, got {shown(first)}", FIRST)
     return until_first_error(count, int(first) - 1)
 
 

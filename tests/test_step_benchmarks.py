@@ -408,6 +408,15 @@ def test_mr_gsm8k_believes_that_a_solution_is_right() -> None:
     assert [(one.id, one.facets) for one in examples] == [("7", {}), ("", {}), ("", {})]  # type: ignore[union-attr]
 
 
+def test_mr_gsm8k_leaves_out_a_wrong_solution_of_which_no_step_is_named(tmp_path: Path) -> None:
+    rows = mr_gsm8k_rows(8)
+    wrong = next(row for row in rows if row["model_output_solution_correctness"] == "wrong")
+    wrong["model_output_solution_first_error_step"] = "N/A"
+    data = mr_gsm8k.TASK.load(written(tmp_path / "mr-gsm8k.json", rows))
+    assert [one.id for one in data.examples] == [row["uuid"] for row in rows if row is not wrong]
+    assert data.excluded == {"wrong without a first wrong step": 1}
+
+
 # a whole run of each
 
 
@@ -471,8 +480,8 @@ def rewards_of_parts(data: Dataset, heads: Sequence[str]) -> dict[str, Any]:
         ("mr_gsm8k", {"model_output_steps": "one"}, "`model_output_steps`: expected a list of texts, got 'one'"),
         ("mr_gsm8k", {"model_output_solution_correctness": "so so"},
          "`model_output_solution_correctness`: expected 'correct' or 'wrong', got 'so so'"),
-        ("mr_gsm8k", {"model_output_solution_correctness": "wrong", "model_output_solution_first_error_step": "N/A"},
-         r"`model_output_solution_first_error_step`: expected the number of one of \d steps, got 'N/A'"),
+        ("mr_gsm8k", {"model_output_solution_correctness": "wrong", "model_output_solution_first_error_step": 0},
+         r"`model_output_solution_first_error_step`: expected 'N/A' or the number of one of \d steps, got 0"),
         ("mr_gsm8k", {"model_output_steps": ...}, "no `model_output_steps`; found .*; a row of MR-GSM8K has"),
     ],
 )  # fmt: skip
