@@ -493,7 +493,7 @@ def test_an_unknown_downstream_benchmark_lists_those_that_there_are(capsys: Any)
 
 def test_a_model_with_two_results_on_a_task_is_two_models(tmp_path: Path) -> None:
     for seed in (0, 1):
-        rmbench.evaluate("random", ["best_of_n"], out=tmp_path / "out", seed=seed, limit=20)
+        rmbench.evaluate("random", ["best_of_n"], out=tmp_path / "out", seed=seed)
     rows, _ = read_results(tmp_path / "out")
     names = {row.rm for row in rows}
     assert len(names) == 2
