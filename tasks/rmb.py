@@ -31,7 +31,7 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
 
 
 def _example(row: Row) -> Example:
-    if row.first(_SCORED) is not None:
+    if row.first(_SCORED) is not None and row.first(("conversation_input",)) is None:
         for side in _SCORED:
             row.need((side,), _EXPECTED)
         name = row.name((_IDS["pairwise"],)) or ""

@@ -149,6 +149,17 @@ def test_a_broken_row_is_one_line(change: dict[str, Any], message: str) -> None:
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_a_score_may_stand_in_a_list_and_beside_the_texts(tmp_path: Path) -> None:
+    """Models of RMB's code whose rewards have two dimensions write lists of one."""
+    rows = [{"pair_uid": str(n), "category_path": "Pairwise_set/Helpfulness/Chat", "chosen_reward": [n / 4],
+             "reject_reward": [0.5]} for n in range(6)]  # fmt: skip
+    (tmp_path / "result.json").write_text(json.dumps(rows))
+    assert figures(TASK, tmp_path / "result.json")["pairwise_helpfulness"] == 3 / 6
+    texts = {"conversation_input": asked(1), "chosen": answer(3), "reject": answer(2)}
+    (example,) = TASK.read([Row(rows[0] | texts, "x.json", 1)])
+    assert [candidate.text for candidate in example.candidates] == ["aaa", "aa"]
+
+
 def test_a_row_of_a_score_file_says_which_reward_it_lacks() -> None:
     scored = {"pair_uid": "7", "category_path": "Pairwise_set/Helpfulness/Chat", "chosen_reward": 0.3}
     for read in (TASK.read, read_entries):

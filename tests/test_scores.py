@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rmbench.errors import DataError, UsageError
 from rmbench.models.base import ScoreFile
 from rmbench.models.scores import Scores
 from rmbench.models.spec import load_model
+from rmbench.results import judged
 from rmbench.types import Ask, Place, Question, Request, Response
 
 PROBLEM = "a54f3d"  # stands for the text of a problem
@@ -98,6 +100,8 @@ def test_one_row_a_candidate(tmp_path: Path) -> None:
     assert (good.values, good.heads, good.n_tokens) == ((0.5,), {"help": (1.0,), "safe": (2.5,)}, 7)
     assert [r.status for r in (missing, refused, unknown)] == ["missing", "refused", "missing"]
     assert unknown.detail == "judge.v2.jsonl does not score example x, candidate 3"
+    other = replace(unknown, detail="judge.v2.jsonl does not score example a hash, candidate 0")
+    assert judged.reason_of(other) == judged.reason_of(unknown), "a file of one subset is one line, not one an example"
 
 
 def test_step_rewards_one_row_a_candidate(tmp_path: Path) -> None:

@@ -133,8 +133,9 @@ class Judged:
 
 
 def reason_of(reward: Reward) -> tuple[str, str]:
-    """What a reward that is none is counted under: its status and the reason, numbers in it aside."""
-    return reward.status, re.sub(r"\d[\d,.]*", "#", reward.detail or "")
+    """What a reward that is none is counted under: its status and the reason, numbers and the example in it aside."""
+    reason = provenance.OF_ONE_EXAMPLE.sub("", reward.detail or "")
+    return reward.status, re.sub(r"\d[\d,.]*", "#", reason)
 
 
 def headless(result: TaskResult) -> list[str]:

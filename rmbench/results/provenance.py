@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ENCODE = json.JSONEncoder().encode
-_EXAMPLE = re.compile(r"(?<= )example (?:(?! example ).)*, candidate \d.*", re.DOTALL)
+OF_ONE_EXAMPLE = re.compile(r"(?<= )example (?:(?! example ).)*, candidate \d.*", re.DOTALL)
 _PACKAGES = ("rmbench", "torch", "transformers", "tokenizers", "numpy", "peft")
 
 
@@ -51,7 +51,7 @@ def reason_of(detail: str | None) -> str:
 
     What follows a colon is of the one request, and so is the example that it names with its candidate.
     """
-    reason = _EXAMPLE.sub("", detail or "").partition(":")[0]
+    reason = OF_ONE_EXAMPLE.sub("", detail or "").partition(":")[0]
     reason = re.sub(r"\S*[/\\]\S*", "...", re.sub(r"\d[\d,.]*", "#", reason))
     return " ".join(reason.split())[:100]
 
