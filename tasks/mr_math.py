@@ -38,7 +38,7 @@ def _example(row: Row) -> Example:
         raise row.error(f"expected a list of steps, each a list of texts, got {shown(parts)}", _STEPS)
     labels = until_first(row, len(parts)) if sort == INVALID else _rated(row, len(parts))
     shown_as = [part for step in parts for part in step]
-    text = row.value.get("model_output") or "\n".join(shown_as)
+    text = row.text("model_output") if row.value.get("model_output") else "\n".join(shown_as)
     tags = {"sub_steps": [len(step) for step in parts]}
     candidate = Candidate(Response(text, shown_as), -1 not in labels, step_labels=labels, tags=tags)
     name = f"{sort}-{row.value.get('id', row.number - 1)}"

@@ -470,6 +470,7 @@ def rewards_of_parts(data: Dataset, heads: Sequence[str]) -> dict[str, Any]:
         ("prmbench", {"error_steps": [0]}, r"`error_steps`: expected a list of whole numbers from 1, got \[0\]"),
         ("prmbench", {"modified_process": []}, r"`modified_process`: expected a list of texts, got \[\]"),
         ("prmbench", {"idx": ...}, "no `idx`; found .*; a row of PRMBench has"),
+        ("mr_math", {"model_output": ["a"]}, r"`model_output`: expected a text, got \[.a.\]"),
         ("mr_math", {"model_output_step_format": ["a"]}, "`model_output_step_format`: expected a list of steps, each"),
         ("mr_math", {"model_output_solution_first_error_step": 3},
          "`model_output_solution_first_error_step`: expected 'N/A' or the number of one of 2 steps, got 3"),
