@@ -487,6 +487,29 @@ def test_a_task_that_cannot_be_read_is_one_line_and_the_others_are_run(
     assert [path.name for path in (tmp_path / "out").rglob("*.json")] == ["best_of_n.json"]
 
 
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_card_shows_the_names_of_its_tables_whole(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main(["show", "judgebench"]) == 0
+    lines = capsys.readouterr().out.partition("\nAudit")[2].splitlines()
+    assert max(map(len, lines)) <= width
+    assert "…" not in "".join(lines)
+    names = "".join(line[:33].strip() if width == 100 else line[:20].strip() for line in lines)
+    assert "subset=mmlu-pro-engineering" in names
+    assert "detectable" in " ".join(lines)
+
+
+def test_where_no_task_can_be_read_each_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.jsonl").write_text("{")
+    data = [f"--data={task}={tmp_path / 'broken.jsonl'}" for task in ("preference", "llmbar")]
+    assert main(["run", "-m", "length", "-t", "preference", "-t", "llmbar", *data]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("rmbench: no result of llmbar: broken.jsonl, row 1: invalid JSON")
+    assert second.startswith("rmbench: error: broken.jsonl, row 1: invalid JSON")
+
+
 def test_fresh_asks_own_code_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "CALLS = []\n\n\ndef reward(prompt, response):\n    CALLS.append(response)\n    return len(response)\n"
     (tmp_path / "counting.py").write_text(code)

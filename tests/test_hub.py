@@ -151,6 +151,8 @@ def test_offline_what_is_here_is_read_without_a_word_and_what_is_not_is_one_line
         "the hub can be reached, by `HF_HUB_OFFLINE=0 rmbench run -m length -t ours --limit 1`; with its rows in a "
         "file, give --data ours=FILE"
     )
+    with pytest.raises(DataError, match="-t ours --revision ours=v2 --limit 1`"):
+        HubSet("org/MySet", revision="v2").load("ours")
     for letter in "ab":  # as `datasets` lays it down
         (tmp_path / letter).mkdir()
         datasets.load_dataset("json", data_files=f"{folder(tmp_path / letter, train=[letter])}/train.jsonl")

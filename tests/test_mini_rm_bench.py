@@ -109,3 +109,8 @@ def test_rm_bench_as_it_is(rmbench_data: Path, tmp_path: Path, monkeypatch: pyte
     assert whole == pytest.approx(by_definition(data))
     assert result.dataset.examples == 129 + 228
     assert whole["hard"] < 0.2 < 0.7 < whole["easy"]
+
+
+def test_without_an_answer_no_part_of_the_data_is_to_blame(tmp_path: Path) -> None:
+    (result,) = rmbench.evaluate(lambda prompt, response: None, ["best_of_n"], limit=5)
+    assert result.problems[-1] == "the headline accuracy has no value, as no example counts"

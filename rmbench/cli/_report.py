@@ -28,7 +28,10 @@ from rmbench.results.schema import WORSE, CalibrationMap, Figure, Metric, TaskRe
 
 NOTHING = "-"
 _TESTED = "* differs from 0 at 5 % (sign flips, Holm)"
-_PAIRS = "of the chance that the right one of a pair has the larger reward, differences being log odds, out of fold"
+_PAIRS = (
+    "calibration: of the chance that the right one of a pair has the larger reward, differences being log odds, "
+    "out of fold"
+)
 _BOUNDS = {
     "upper bound": "upper bound: larger rewards are no better",
     "lower bound": "lower bound: no pair in the wrong order",

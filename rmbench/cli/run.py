@@ -149,7 +149,7 @@ def command(
         for one in evaluations(spec, judged, out=out, name=name, seed=seed, fresh=fresh, progress=progress, **options):
             if isinstance(one, TaskResult):
                 results.append(one)
-            elif len(judged) == 1:
+            elif len(judged) == 1 and not failures:
                 raise one.error
             else:
                 failures.append(one)
@@ -170,15 +170,18 @@ def command(
 
 
 def _read(tasks: Sequence[str], **choice: Any) -> tuple[list[TaskData], list[Failed]]:
-    """The tasks that can be read, and the others, each of which is told. Raises what the first raised if none can."""
+    """The tasks that can be read, and the others, each of which is told. Raises what the first raised if none can, the
+    others being told before.
+    """
     from rmbench.runs.loading import Failed, read_tasks
 
     read = read_tasks(list(dict.fromkeys(tasks)), **choice)
     failures = [item for item in read if isinstance(item, Failed)]
-    if len(failures) == len(read):
-        raise failures[0].error
-    for one in failures:
+    none = len(failures) == len(read)
+    for one in failures[1:] if none else failures:
         show_error(one.error, f"no result of {one.task}")
+    if none:
+        raise failures[0].error
     return [item for item in read if not isinstance(item, Failed)], failures
 
 

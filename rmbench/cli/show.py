@@ -83,12 +83,11 @@ def _as_json(one: TaskResult | tuple[str, Task], metrics: Sequence[str]) -> dict
 
 
 def _print_task(name: str, task: Task) -> None:
-    from rich.markdown import Markdown
-
+    from rmbench.cli._card import card
     from rmbench.cli._console import terminal
     from rmbench.data.cards import read_card
     from rmbench.plugins import module_of
 
     console = terminal()
     console.print(f"[bold]{task.name}[/] v{task.version}: {task.summary}\n", highlight=False)
-    console.print(Markdown(read_card(task.card, module_of(name)).body))
+    console.print(card(read_card(task.card, module_of(name)).body))

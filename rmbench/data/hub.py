@@ -154,8 +154,9 @@ class HubSet:
         if _has(error, RepositoryNotFoundError):
             return f"{cannot} (there is none, or it is private): one of your own wants `hf auth login`, or HF_TOKEN"
         if _is_offline(error):
+            pinned = f" --revision {task}={self.revision}" if self.revision else ""
             return (f"{cannot} (HF_HUB_OFFLINE is set, and it is not in the cache): fetch it once where the hub can be "
-                    f"reached, by `HF_HUB_OFFLINE=0 rmbench run -m length -t {task} --limit 1`")  # fmt: skip
+                    f"reached, by `HF_HUB_OFFLINE=0 rmbench run -m length -t {task}{pinned} --limit 1`")  # fmt: skip
         missing = ", and it is not in the cache" if _is_passing(error) else ""
         return f"{cannot} ({_said(error)}{missing})"
 

@@ -147,6 +147,8 @@ def headless(result: TaskResult) -> list[str]:
         return []
     if headline not in values:
         return [f"the headline {headline!r} is no figure of {result.primary_view}{did_you_mean(headline, values)}"]
+    if sum(result.left_out.get(result.primary_view, {}).values()) == result.dataset.examples:  # whatever the parts
+        return [f"the headline {headline} has no value, as no example counts"]
     facets: dict[str, list[str]] = {}
     for facet in sorted({one.subset for one in result.metrics} - {"all"}):
         facets.setdefault(facet.partition("=")[0], []).append(facet)
