@@ -119,13 +119,13 @@ def bundled_texts(results: Sequence[TaskResult]) -> Mapping[str, Mapping[str, Ex
     from rmbench.runs.loading import load_tasks
 
     texts: dict[str, Mapping[str, Example]] = {}
-    known = task_names()
+    installed = task_names()
     for result in results:
         name, data, config = result.task.name, result.dataset, result.config.data
         if (
             name in texts
             or data.source != "bundled"
-            or name not in known
+            or name not in installed
             or load_task(name).version != result.task.version
         ):
             continue

@@ -100,9 +100,9 @@ def entry(group: PluginGroup, name: str) -> PluginEntry:
     """Where the plugin of that name is found. Raises UsageError where there is none and where there are two."""
     entries = _entries(group)
     if name not in entries:
-        known = ", ".join(sorted(entries)) or "none"
+        installed = ", ".join(sorted(entries)) or "none"
         own = ", or your own as python:MODULE:TASK" if group is TASKS else ""
-        raise UsageError(f"unknown {group.noun} {name!r}{did_you_mean(name, entries)}; {group.nouns}: {known}{own}")
+        raise UsageError(f"unknown {group.noun} {name!r}{did_you_mean(name, entries)}; {group.nouns}: {installed}{own}")
     first, *others = entries[name]
     if others:
         raise UsageError(

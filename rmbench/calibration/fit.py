@@ -75,10 +75,10 @@ def calibrate(
         maps=[_compared(one, as_it_is[one.scope]) for one in described],
         responses=_responses(used),
     )
-    found: list[Array] = [np.zeros(0)] * len(outcomes)
-    for i, some in zip(order, _probabilities(used, data), strict=True):
-        found[i] = some
-    return Calibrated(report, found)
+    per_prompt: list[Array] = [np.zeros(0)] * len(outcomes)
+    for i, chances in zip(order, _probabilities(used, data), strict=True):
+        per_prompt[i] = chances
+    return Calibrated(report, per_prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +162,8 @@ def _read(outcomes: Sequence[Outcome], view: str, positive: str | None = None) -
 
 def _right(labels: Array, prompt: Codes) -> Array:
     """1 for the right ones, 0 for the others, nan where that is not known [n]."""
-    known = labels[np.isfinite(labels)]
-    if not len(labels) or np.isin(known, (0, 1)).all():
+    labelled = labels[np.isfinite(labels)]
+    if not len(labels) or np.isin(labelled, (0, 1)).all():
         return labels
     starts = np.flatnonzero(np.diff(prompt, prepend=-1))
     sizes = np.diff(starts, append=len(labels))
@@ -240,9 +240,9 @@ def _one_right_each(data: _Data) -> bool:
     """Whether every example with a label has all of them, and exactly one right among two candidates or more."""
     labelled = np.isfinite(data.labels)
     rows = np.bincount(data.prompt)
-    some = np.bincount(data.prompt, weights=labelled) > 0
+    has_right = np.bincount(data.prompt, weights=labelled) > 0
     right = np.bincount(data.prompt, weights=data.right)  # nan where one is not known
-    return bool((right[some] == 1).all() and (rows[some] > 1).all())
+    return bool((right[has_right] == 1).all() and (rows[has_right] > 1).all())
 
 
 def _varies(rows: Rows, scope: Scope) -> bool:
@@ -266,9 +266,9 @@ def _cross(
 
 def _stated(scope: Scope, how: How, stated: Calibration | None) -> list[Parameters] | None:
     """The parameters stated for one map, without each fold and, last, on everything; None where they are not there."""
-    for found in () if stated is None else stated.maps:
-        if (found.scope, found.map) == (scope, how) and len(found.folds) == FOLDS:
-            return [*(fold.parameters for fold in found.folds), found.parameters]
+    for fitted_map in () if stated is None else stated.maps:
+        if (fitted_map.scope, fitted_map.map) == (scope, how) and len(fitted_map.folds) == FOLDS:
+            return [*(fold.parameters for fold in fitted_map.folds), fitted_map.parameters]
     return None
 
 
@@ -282,11 +282,11 @@ def _folds(clusters: Codes, names: Sequence[str], seed: int) -> Codes:
 
 
 def _probabilities(used: _Crossed, data: _Data) -> list[Array]:
-    known = np.isfinite(data.rewards)
+    finite = np.isfinite(data.rewards)
     if used.scope == "softmax":
-        known = maps.complete(known, data.prompt)
-    result = np.full(len(known), np.nan)
-    result[known] = used.applied(data.rewards[known], data.prompt[known], data.clusters[known])
+        finite = maps.complete(finite, data.prompt)
+    result = np.full(len(finite), np.nan)
+    result[finite] = used.applied(data.rewards[finite], data.prompt[finite], data.clusters[finite])
     return np.split(result, np.cumsum(data.sizes)[:-1])
 
 
@@ -295,7 +295,7 @@ def _described(crossed: _Crossed) -> CalibrationMap:
     p = crossed.applied(rows.x, rows.prompt, clusters)
     judged = (p, rows.y, rows.weight, clusters)
     folds = None if crossed.how == "raw" else crossed.fold[clusters]
-    found = [*reliability.figures(*judged, folds), crossed.log_loss()]
+    estimates = [*reliability.figures(*judged, folds), crossed.log_loss()]
     *apart, whole = crossed.fits
     return CalibrationMap(
         scope=crossed.scope,
@@ -303,7 +303,7 @@ def _described(crossed: _Crossed) -> CalibrationMap:
         parameters=dict(whole.parameters),
         loss=whole.loss,
         folds=[] if crossed.how == "raw" else [MapFit(parameters=dict(f.parameters), loss=f.loss) for f in apart],
-        figures=[_figure(estimate) for estimate in found],
+        figures=[_figure(estimate) for estimate in estimates],
         reliability=[
             ReliabilityBin(predicted=b.predicted, observed=b.observed, ci_low=b.ci_low, ci_high=b.ci_high, n=b.n)
             for b in reliability.table(*judged)
@@ -312,12 +312,12 @@ def _described(crossed: _Crossed) -> CalibrationMap:
     )
 
 
-def _compared(found: CalibrationMap, as_it_is: float | None) -> CalibrationMap:
+def _compared(fitted_map: CalibrationMap, as_it_is: float | None) -> CalibrationMap:
     """The map, with a note where its log loss out of fold is no gain."""
-    loss = found.figure("log_loss").value
-    if found.map == "raw" or loss is None or as_it_is is None or loss <= as_it_is + _NO_WORSE:
-        return found
-    return found.model_copy(update={"note": "; ".join(filter(None, [found.note, WORSE]))})
+    loss = fitted_map.figure("log_loss").value
+    if fitted_map.map == "raw" or loss is None or as_it_is is None or loss <= as_it_is + _NO_WORSE:
+        return fitted_map
+    return fitted_map.model_copy(update={"note": "; ".join(filter(None, [fitted_map.note, WORSE]))})
 
 
 def _responses(used: _Crossed) -> tuple[int, int] | None:
@@ -328,6 +328,6 @@ def _responses(used: _Crossed) -> tuple[int, int] | None:
     return int(counts[counts > 0].min()), int(counts.max())
 
 
-def _figure(found: Estimate) -> Figure:
-    value, low, high = (None if math.isnan(x) else float(x) for x in (found.value, found.ci_low, found.ci_high))
-    return Figure(name=found.name, value=value, ci_low=low, ci_high=high, n=found.n, clusters=found.clusters)
+def _figure(metric: Estimate) -> Figure:
+    value, low, high = (None if math.isnan(x) else float(x) for x in (metric.value, metric.ci_low, metric.ci_high))
+    return Figure(name=metric.name, value=value, ci_low=low, ci_high=high, n=metric.n, clusters=metric.clusters)

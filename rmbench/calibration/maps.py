@@ -69,8 +69,8 @@ class Fit(NamedTuple):
 
 def fit(scope: Scope, how: How, rows: Rows) -> Fit:
     """Fits one map of `HOWS[scope]` to at least one row."""
-    found = _fitted(scope, how, rows)
-    return found._replace(loss=loss(scope, how, found.parameters, rows))
+    parameters = _fitted(scope, how, rows)
+    return parameters._replace(loss=loss(scope, how, parameters.parameters, rows))
 
 
 def accepted(scope: Scope, how: How, stated: Parameters | None, rows: Rows) -> Fit:
@@ -198,14 +198,14 @@ def probabilities(calibration: Calibration, rewards: Sequence[Array], *, kind: K
     """
     kind = calibration.kind if kind is None else kind
     used = calibration.of(kind, "temperature" if kind == "softmax" else "isotonic")
-    sizes = [len(some) for some in rewards]
+    sizes = [len(own) for own in rewards]
     x = np.concatenate([np.zeros(0), *rewards])
     prompt = np.repeat(np.arange(len(sizes)), sizes)
-    known = np.abs(x) < LARGEST
+    moderate = np.abs(x) < LARGEST
     if used.scope == "softmax":
-        known = complete(known, prompt)
+        moderate = complete(moderate, prompt)
     result = np.full(len(x), np.nan)
-    result[known] = apply(used.scope, used.map, used.parameters, x[known], prompt[known])
+    result[moderate] = apply(used.scope, used.map, used.parameters, x[moderate], prompt[moderate])
     return np.split(result, np.cumsum(sizes)[:-1]) if sizes else []
 
 
@@ -230,10 +230,10 @@ def unlike_fit(calibration: Calibration, sizes: Sequence[int]) -> str | None:
     )
 
 
-def complete(known: NDArray[np.bool_], prompt: NDArray[np.intp]) -> NDArray[np.bool_]:
+def complete(present: NDArray[np.bool_], prompt: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Which rows [n] are of a prompt with at least two rows, all of which are `known` [n]."""
     rows = np.bincount(prompt)
-    whole: NDArray[np.bool_] = (rows > 1) & (np.bincount(prompt, weights=known) == rows)
+    whole: NDArray[np.bool_] = (rows > 1) & (np.bincount(prompt, weights=present) == rows)
     return whole[prompt]
 
 
@@ -290,8 +290,8 @@ def _isotonic(rows: Rows, least: float) -> Fit:
     np.minimum.at(at, of, rows.x)
     weight = np.bincount(of, weights=rows.weight)
     shares = np.bincount(of, weights=rows.weight * rows.y) / weight
-    found = isotonic_regression(shares, weights=weight)
-    values = np.clip(found.x, least, 1 - _smallest(rows))
+    fitted = isotonic_regression(shares, weights=weight)
+    values = np.clip(fitted.x, least, 1 - _smallest(rows))
     changes = np.flatnonzero(np.diff(values)) + 1
     ends = np.unique(np.concatenate([[0], changes - 1, changes, [len(values) - 1]]))
     at, values = at[ends], values[ends]

@@ -57,7 +57,7 @@ class Controls:
 
     def are_in(self, text: str) -> bool:
         """Whether the tokenizer finds some in a text."""
-        if not any(start in text and any(token in text for token in some) for start, some in self._by_start):
+        if not any(start in text and any(token in text for token in tokens) for start, tokens in self._by_start):
             return False
         ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return not self._ids.isdisjoint(ids)

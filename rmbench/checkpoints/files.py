@@ -163,8 +163,8 @@ def code_files(checkpoint: Checkpoint) -> set[str]:
     names: set[str] = set()
     for file in ("config.json", "tokenizer_config.json"):
         named = (checkpoint.json(file) or {}).get("auto_map") or {}
-        for found in named.values() if isinstance(named, dict) else [named]:
-            for reference in found if isinstance(found, list) else [found]:
+        for named_code in named.values() if isinstance(named, dict) else [named]:
+            for reference in named_code if isinstance(named_code, list) else [named_code]:
                 module = f"{str(reference).partition('--')[2] or reference}".rpartition(".")[0]
                 path = Path(checkpoint.source, *module.split(".")).with_suffix(".py")
                 if path.is_file():

@@ -85,10 +85,10 @@ def _parts(model: Any, ids: list[int]) -> Split | None:
     """Backbone, head, where it reads, and layout; None where the known parts do not give the model's own logits."""
     import torch
 
-    known = _known_head(model)
-    if known is None or not type(model).forward.__module__.startswith("transformers."):
+    head_and_pool = _known_head(model)
+    if head_and_pool is None or not type(model).forward.__module__.startswith("transformers."):
         return None  # whoever writes a forward of their own may read at whatever token they like
-    modules, pool = known
+    modules, pool = head_and_pool
     head = torch.nn.Sequential(*modules)
     with torch.inference_mode():
         if pool == "last":
@@ -98,7 +98,7 @@ def _parts(model: Any, ids: list[int]) -> Split | None:
         if measured is None:
             return None
         other = [*ids[:-1], ids[0]]
-        firsts = [_hidden(model, some)[:, 0] for some in (ids, other)]
+        firsts = [_hidden(model, text)[:, 0] for text in (ids, other)]
     causal = pool == "last" and _alike(*firsts)
     return Split(model.base_model, head, measured, "causal" if causal else "encoder")
 

@@ -264,10 +264,10 @@ class OpenedCheckpoint:
         if self.trusted and self.auto.__name__ in (getattr(self.config, "auto_map", None) or {}):
             return []
         try:
-            found = self.auto._model_mapping[type(self.config)]
+            classes = self.auto._model_mapping[type(self.config)]
         except KeyError:  # for loading to tell
             return []
-        return list(found) if isinstance(found, tuple | list) else [found]
+        return list(classes) if isinstance(classes, tuple | list) else [classes]
 
 
 def open_checkpoint(

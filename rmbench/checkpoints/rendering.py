@@ -264,8 +264,8 @@ class Rendering:
     def _space(self) -> str:
         """The character for a space in front of a token, where the tokenizer's offsets leave it out; else nothing."""
         tokens = self.tokenizer("a a", add_special_tokens=False, return_offsets_mapping=True)
-        found = zip(tokens.tokens(0), tokens["offset_mapping"], strict=True)
-        return next((token[0] for token, (start, _) in found if token[0] in "Ġ▁" and start == 2), "")
+        placed = zip(tokens.tokens(0), tokens["offset_mapping"], strict=True)
+        return next((token[0] for token, (start, _) in placed if token[0] in "Ġ▁" and start == 2), "")
 
     def _written(self, form: Form | None) -> _Written:
         if form is None:
@@ -280,13 +280,13 @@ class Rendering:
         signed = self._texts(form, iter(signs)).texts
         writer = "the chat template" if kind == "template" else "the text"
         try:
-            found = places("".join(read), "".join(signed), signs, marks, writer)
+            placed = places("".join(read), "".join(signed), signs, marks, writer)
         except MisplacedError as error:
             raise _UnreadableError(str(error)) from None
         second = [sign in signed[1] for sign in signs]
         at = tuple(
             (mark.name, int(in_second), place - in_second * len(read[0]))
-            for mark, in_second, place in zip(marks, second, found, strict=True)
+            for mark, in_second, place in zip(marks, second, placed, strict=True)
         )
         return _Written(shown, kind, form, at)
 
@@ -618,11 +618,11 @@ def _stands_in(text: str, written: str) -> bool:
 _NO_MARKS: Mapping[str, tuple[int | None, ...]] = {}  # one for all that have none
 
 
-def _marks(found: Iterable[tuple[str, int, int]], gone: Collection[int]) -> dict[str, tuple[int | None, ...]]:
+def _marks(placed: Iterable[tuple[str, int, int]], gone: Collection[int]) -> dict[str, tuple[int | None, ...]]:
     """By name the last token before each mark, counted without the tokens that are gone."""
     cut = sorted(gone)
     marks: dict[str, list[int | None]] = {}
-    for name, _, last in found:
+    for name, _, last in placed:
         there = last >= 0 and last not in gone
         marks.setdefault(name, []).append(last - bisect_left(cut, last) if there else None)
     return {name: tuple(lasts) for name, lasts in marks.items()}

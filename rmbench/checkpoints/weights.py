@@ -68,8 +68,8 @@ def check_code(checkpoint: Checkpoint, file: str, *classes: str) -> None:
     """
     named = (checkpoint.json(file) or {}).get("auto_map") or {}
     for auto in classes:
-        found = named.get(auto) if isinstance(named, dict) else named
-        for reference in found if isinstance(found, list) else [found]:
+        named_code = named.get(auto) if isinstance(named, dict) else named
+        for reference in named_code if isinstance(named_code, list) else [named_code]:
             repository, dashes, _ = str(reference).partition("--")
             if dashes and not (checkpoint.commit and repository == checkpoint.source):
                 raise ModelError(

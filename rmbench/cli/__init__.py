@@ -38,8 +38,8 @@ class Commands(click.Group):
         from rmbench.plugins import did_you_mean
 
         names = self.list_commands(context)
-        known = f"{did_you_mean(name, names)}; there is {', '.join(names)}"
-        raise click.UsageError(f"unknown command {name!r}{known}", context)
+        choices = f"{did_you_mean(name, names)}; there is {', '.join(names)}"
+        raise click.UsageError(f"unknown command {name!r}{choices}", context)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Every command with its whole first sentence, which click would cut."""

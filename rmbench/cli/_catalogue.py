@@ -44,22 +44,22 @@ def described(listed: Sequence[Listed]) -> dict[str, Described]:
 
 def facts(listed: Sequence[Listed]) -> dict[str, dict[str, Any]]:
     """What `--json` has of each task besides its summary; null where it cannot be loaded."""
-    known = described(listed)
+    description = described(listed)
     nothing = Described(None, None, (), None, None, (), None)
-    return {one.name: asdict(known.get(one.name, nothing)) for one in listed}
+    return {one.name: asdict(description.get(one.name, nothing)) for one in listed}
 
 
 def lines(listed: Sequence[Listed], width: int) -> Iterable[tuple[str, str]]:
     """A line of facts on each task under a heading, and what it is in a paragraph below it, no word of either cut."""
-    known = described(listed)
+    description = described(listed)
     table = [["tasks", "size", "kind", "data", "licence"]]
-    table += [[one.name, *_cells(known.get(one.name))] for one in listed]
+    table += [[one.name, *_cells(description.get(one.name))] for one in listed]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     heading, *stated = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
     yield heading, ""
     for one, line in zip(listed, stated, strict=True):
         yield line, textwrap.fill(
-            _told(one, known.get(one.name)), max(width, 20), initial_indent="  ", subsequent_indent="  ",
+            _told(one, description.get(one.name)), max(width, 20), initial_indent="  ", subsequent_indent="  ",
             break_long_words=False, break_on_hyphens=False,
         )  # fmt: skip
 

@@ -229,8 +229,8 @@ def allotted(
             idle.setdefault(without, []).append(_flag(name))
     everybody = tuple(spec for spec, _ in declared)
     if everybody in idle:
-        known = sorted({_flag(name) for _, options in declared for name in options})
-        expected = f"expected one of {', '.join(known)}" if known else "there are no options"
+        all_flags = sorted({_flag(name) for _, options in declared for name in options})
+        expected = f"expected one of {', '.join(all_flags)}" if all_flags else "there are no options"
         plural = "s" if len(idle[everybody]) > 1 else ""
         raise UsageError(f"unknown option{plural} {_and(idle[everybody])} of {_and(everybody)}; {expected}")
     if idle:

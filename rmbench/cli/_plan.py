@@ -30,7 +30,7 @@ def print_plans(explanations: Sequence[Explanation], *, as_json: bool) -> None:
         click.echo(_json(explanations))
         return
     _print_table(explanations)
-    tell("\n\n".join("\n".join(_lines(found)) for found in explanations))
+    tell("\n\n".join("\n".join(_lines(plan)) for plan in explanations))
 
 
 def _print_table(explanations: Sequence[Explanation]) -> None:
@@ -43,25 +43,25 @@ def _print_table(explanations: Sequence[Explanation]) -> None:
     table.add_column("model and task", no_wrap=True)
     for heading in _COUNTED:
         table.add_column(heading, justify="right", no_wrap=True)
-    for found in explanations:
-        table.add_row(plain(found.model))
-        for name, *cells in _rows(found):
+    for plan in explanations:
+        table.add_row(plain(plan.model))
+        for name, *cells in _rows(plan):
             table.add_row(f"  {plain(name)}", *cells)
     terminal().print(table)
     tell("")
 
 
-def _rows(found: Explanation) -> list[list[str]]:
+def _rows(plan: Explanation) -> list[list[str]]:
     """The cells of each task, and of all where there are several."""
-    timed = found.runs_forwards
+    timed = plan.runs_forwards
     rows = [
         [task, *(f"{count:,}" for count in (planned.rows, planned.requests, planned.known, planned.left)),
-         f"{planned.tokens:,}" if timed else "-", _time(found.task_seconds(task)) if timed else "-"]
-        for task, planned in found.tasks.items()
+         f"{planned.tokens:,}" if timed else "-", _time(plan.task_seconds(task)) if timed else "-"]
+        for task, planned in plan.tasks.items()
     ]  # fmt: skip
-    several = found.tasks.values()
-    total = [sum(p.rows for p in several), found.requests, sum(p.known for p in several), found.left]
-    seconds = [found.task_seconds(task) for task in found.tasks]
+    several = plan.tasks.values()
+    total = [sum(p.rows for p in several), plan.requests, sum(p.known for p in several), plan.left]
+    seconds = [plan.task_seconds(task) for task in plan.tasks]
     whole = None if None in seconds else sum(filter(None, seconds))
     tokens = f"{sum(p.tokens for p in several):,}"
     last = [_ALL, *(f"{count:,}" for count in total), *((tokens, _time(whole)) if timed else ("-", "-"))]
@@ -79,25 +79,25 @@ def _json(explanations: Sequence[Explanation]) -> str:
     return json.dumps(
         [
             {
-                "model": found.model,
-                "requests": found.requests,
-                "stored": found.stored,
-                "left": found.left,
-                "unreadable": found.unreadable,
-                "same_tokens": found.same,
-                "token_budget": found.token_budget,
-                "reason": found.reason,
-                "first": list(found.first),
+                "model": plan.model,
+                "requests": plan.requests,
+                "stored": plan.stored,
+                "left": plan.left,
+                "unreadable": plan.unreadable,
+                "same_tokens": plan.same,
+                "token_budget": plan.token_budget,
+                "reason": plan.reason,
+                "first": list(plan.first),
                 "tasks": {
                     task: {
                         "rows": planned.rows,
                         "requests": planned.requests,
                         "known": planned.known,
                         "left": planned.left,
-                        "tokens": planned.tokens if found.runs_forwards else None,
-                        "seconds": found.task_seconds(task) if found.runs_forwards else None,
+                        "tokens": planned.tokens if plan.runs_forwards else None,
+                        "seconds": plan.task_seconds(task) if plan.runs_forwards else None,
                     }
-                    for task, planned in found.tasks.items()
+                    for task, planned in plan.tasks.items()
                 },
                 "ways": {
                     way: {
@@ -105,36 +105,36 @@ def _json(explanations: Sequence[Explanation]) -> str:
                         "tokens": share.tokens,
                         "computed": share.computed,
                         "forwards": share.forwards,
-                        "seconds": found.seconds(way),
+                        "seconds": plan.seconds(way),
                     }
-                    for way, share in found.ways.items()
+                    for way, share in plan.ways.items()
                 },
             }
-            for found in explanations
+            for plan in explanations
         ],
         indent=1,
     )
 
 
-def _lines(found: Explanation) -> list[str]:
-    lines = [f"{found.model}: {found.requests:,} requests, {found.stored:,} in the store, {found.left:,} to run"]
-    if found.unreadable:
-        lines.append(f"  {found.unreadable:,} cannot be read and need no forward")
-    if found.same:
-        lines.append(f"  {found.same:,} read the same tokens as another and share its forward")
-    for way, share in sorted(found.ways.items()):
+def _lines(plan: Explanation) -> list[str]:
+    lines = [f"{plan.model}: {plan.requests:,} requests, {plan.stored:,} in the store, {plan.left:,} to run"]
+    if plan.unreadable:
+        lines.append(f"  {plan.unreadable:,} cannot be read and need no forward")
+    if plan.same:
+        lines.append(f"  {plan.same:,} read the same tokens as another and share its forward")
+    for way, share in sorted(plan.ways.items()):
         lines.append(
             f"  {way}: {share.sequences:,} sequences of {share.tokens:,} tokens, {_WHAT[way]}: "
-            f"{share.computed:,} tokens in {share.forwards:,} forwards, {_seconds(found, way)}"
+            f"{share.computed:,} tokens in {share.forwards:,} forwards, {_seconds(plan, way)}"
         )
-    if found.ways:
-        lines.append(f"  predicted: {_seconds(found, *found.ways)} at {found.token_budget:,} tokens a forward")
-    if found.reason and found.left:
-        lines.append(f"  not packed: {found.reason}" if found.ways else f"  {found.reason}")
-    return [*lines, *(f"  {line}" for line in found.first)]
+    if plan.ways:
+        lines.append(f"  predicted: {_seconds(plan, *plan.ways)} at {plan.token_budget:,} tokens a forward")
+    if plan.reason and plan.left:
+        lines.append(f"  not packed: {plan.reason}" if plan.ways else f"  {plan.reason}")
+    return [*lines, *(f"  {line}" for line in plan.first)]
 
 
-def _seconds(found: Explanation, *ways: Way) -> str:
-    seconds = [found.seconds(way) for way in ways]
-    known = [some for some in seconds if some is not None]
-    return f"{sum(known):,.1f} s" if len(known) == len(seconds) else "an unknown time, as the forward tried did not fit"
+def _seconds(plan: Explanation, *ways: Way) -> str:
+    seconds = [plan.seconds(way) for way in ways]
+    each = [time for time in seconds if time is not None]
+    return f"{sum(each):,.1f} s" if len(each) == len(seconds) else "an unknown time, as the forward tried did not fit"

@@ -25,31 +25,31 @@ def print_policies(results: Sequence[TaskResult]) -> None:
     """One table for each task, in the order of the results, with effects and what is left open below it."""
     console = terminal()
     for task in dict.fromkeys(result.label for result in results):
-        some = [result for result in results if result.label == task]
-        console.print(f"\n[bold]{plain(task)}[/]  {plain(_data_line(some[0]))}", highlight=False)
-        found = digest(some)
-        rows = [(result, view) for result in some for view in result.views]
+        alike = [result for result in results if result.label == task]
+        console.print(f"\n[bold]{plain(task)}[/]  {plain(_data_line(alike[0]))}", highlight=False)
+        digested = digest(alike)
+        rows = [(result, view) for result in alike for view in result.views]
         columns: dict[str, Cell] = {"policy": _name}
-        columns |= {found.heading(name): partial(_figure, name) for name in _columns(found)}
-        print_parts(console, columns, rows, [_caption(some)])
-        for result in some:
+        columns |= {digested.heading(name): partial(_figure, name) for name in _columns(digested)}
+        print_parts(console, columns, rows, [_caption(alike)])
+        for result in alike:
             for line in _effects(result):
                 console.print(f"  {plain(line)}", highlight=False)
             for view, reasons in result.left_out.items():
                 counts = ", ".join(f"{why} {count:,}" for why, count in reasons.items())
                 console.print(f"  {plain(f'{result.subject.id}, {view}: not identified: {counts}')}", highlight=False)
-        _print_notes(console, [result.model_copy(update={"left_out": {}, "truncated": 0}) for result in some])
+        _print_notes(console, [result.model_copy(update={"left_out": {}, "truncated": 0}) for result in alike])
 
 
-def _columns(found: Digest) -> list[str]:
+def _columns(digested: Digest) -> list[str]:
     """The headline, the first number of each kind, and what else has the headline's unit."""
-    known = [name for name in found.statistics if name not in found.tested]
+    untested = [name for name in digested.statistics if name not in digested.tested]
     firsts: dict[tuple[str, str], str] = {}
-    for name in known:
-        if not found.is_share(name):
-            firsts.setdefault((found.statistics[name].title, found.statistics[name].unit), name)
-    names = dict.fromkeys([found.headline, *found.variants, *firsts.values()])
-    return [name for name in names if name in known]
+    for name in untested:
+        if not digested.is_share(name):
+            firsts.setdefault((digested.statistics[name].title, digested.statistics[name].unit), name)
+    names = dict.fromkeys([digested.headline, *digested.variants, *firsts.values()])
+    return [name for name in names if name in untested]
 
 
 def _caption(results: Sequence[TaskResult]) -> str:

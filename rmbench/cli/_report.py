@@ -66,43 +66,43 @@ def print_note(console: Console, text: str, *, style: str = "") -> None:
 
 def _print_task(console: Console, task: str, results: Sequence[TaskResult]) -> None:
     console.print(f"\n[bold]{plain(task)}[/]  {plain(_data_line(results[0]))}", highlight=False)
-    found = digest(results)
-    if found.tested:
-        _print_effects(console, found, results)
+    digested = digest(results)
+    if digested.tested:
+        _print_effects(console, digested, results)
         for result in results:
             if tied := result.ties.get(result.primary_view):
                 print_note(console, f"{result.subject.id}: in {tied:,} examples a tie decides")
     else:
-        rows = [(result, view) for result in results for view in _views(result, found.headline)]
-        _print_headline(console, found, rows)
-        _print_beside(console, found, [(result, result.primary_view) for result in results])
+        rows = [(result, view) for result in results for view in _views(result, digested.headline)]
+        _print_headline(console, digested, rows)
+        _print_beside(console, digested, [(result, result.primary_view) for result in results])
         _print_calibrated(console, rows)
     _print_notes(console, results)
 
 
-def _print_headline(console: Console, found: Digest, rows: Sequence[Row]) -> None:
+def _print_headline(console: Console, digested: Digest, rows: Sequence[Row]) -> None:
     """One row a model: the headline beside chance, the first figure of another unit, and where ties or parts make it
     another one."""
     tied = any(result.ties.get(view) for result, view in rows)
-    variants = [name for name in found.variants if any(_differs(found, name, row) for row in rows)]
-    firsts = [found.headline, *found.beside[:1]]
-    headline, *others = [(found.heading(name), partial(_figure, name)) for name in firsts]
-    chance = [(found.heading(name), partial(_alone, name)) for name in found.rules[:1]]
+    variants = [name for name in digested.variants if any(_differs(digested, name, row) for row in rows)]
+    firsts = [digested.headline, *digested.beside[:1]]
+    headline, *others = [(digested.heading(name), partial(_figure, name)) for name in firsts]
+    chance = [(digested.heading(name), partial(_alone, name)) for name in digested.rules[:1]]
     columns: dict[str, Cell] = dict([("model", _name), headline, *chance, *others])
-    columns["n"] = lambda result, view: _count(figure(result, found.headline, view))
+    columns["n"] = lambda result, view: _count(figure(result, digested.headline, view))
     more: dict[str, Cell] = {"ties": lambda result, view: f"{result.ties.get(view, 0):,}"} if tied else {}
-    more |= {found.heading(name): partial(_alone, name) for name in variants}
+    more |= {digested.heading(name): partial(_alone, name) for name in variants}
     wide = _fits(console, columns | more, rows)
-    print_rows(console, columns | (more if wide else {}), rows, _legend(found, rows))
+    print_rows(console, columns | (more if wide else {}), rows, _legend(digested, rows))
     for result, view in rows if more and not wide else ():
         cells = ", ".join(f"{heading} {cell(result, view)}" for heading, cell in more.items())
         print_note(console, f"{_name(result, view)}: {cells}")
 
 
-def _print_beside(console: Console, found: Digest, rows: Sequence[Row]) -> None:
+def _print_beside(console: Console, digested: Digest, rows: Sequence[Row]) -> None:
     """What else was measured that can be compared between models."""
     columns: dict[str, Cell] = {"model": _name}
-    columns |= {found.heading(name): partial(_figure, name) for name in found.beside[1:]}
+    columns |= {digested.heading(name): partial(_figure, name) for name in digested.beside[1:]}
     print_parts(console, columns, rows)
 
 
@@ -120,8 +120,8 @@ def _print_calibrated(console: Console, rows: Sequence[Row]) -> None:
     for part in [columns] if whole_table else [{"model": _name, **before}, {"model": _name, **after}]:
         print_parts(console, part, rows, words if "temperature" in part else ())
     for result, view in rows:
-        found = _map(result, view, fitted=True)
-        if found is not None and WORSE in (found.note or ""):
+        fitted_map = _map(result, view, fitted=True)
+        if fitted_map is not None and WORSE in (fitted_map.note or ""):
             print_note(console, f"{_name(result, view)}: temperature: {WORSE}")
 
 
@@ -184,24 +184,24 @@ def _fits(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row]) ->
     return _wide(rows, short) <= console.width
 
 
-def _legend(found: Digest, rows: Sequence[Row]) -> list[str]:
+def _legend(digested: Digest, rows: Sequence[Row]) -> list[str]:
     """What the headline is, and what a rule that does not read gets of it."""
-    first = found.statistics.get(found.headline)
+    first = digested.statistics.get(digested.headline)
     words = ["[ ] 95 % interval"]
     if first is not None:
-        words.append(f"{found.headline.replace('_', ' ')}: {first.title}{f' ({first.unit})' if first.unit else ''}")
-    if any("(" in _count(figure(result, found.headline, view)) for result, view in rows):
+        words.append(f"{digested.headline.replace('_', ' ')}: {first.title}{f' ({first.unit})' if first.unit else ''}")
+    if any("(" in _count(figure(result, digested.headline, view)) for result, view in rows):
         words.append("n (as many independent examples tell as much)")
-    for name in found.rules[1:]:
-        unit = " %" if found.is_share(name) else ""
+    for name in digested.rules[1:]:
+        unit = " %" if digested.is_share(name) else ""
         values = dict.fromkeys(_alone(name, *row) for row in rows)
         words += [f"{name.replace('_', ' ')}: {value}{unit}" for value in values if value != NOTHING]
     return words
 
 
-def _differs(found: Digest, name: str, row: Row) -> bool:
+def _differs(digested: Digest, name: str, row: Row) -> bool:
     """Whether a figure says more than the headline does."""
-    other, headline = (figure(row[0], one, row[1]) for one in (name, found.headline))
+    other, headline = (figure(row[0], one, row[1]) for one in (name, digested.headline))
     return other is not None and (headline is None or other.value != headline.value)
 
 
@@ -211,29 +211,29 @@ def _figure(name: str, result: TaskResult, view: str) -> str:
 
 def _alone(name: str, result: TaskResult, view: str) -> str:
     """A figure without its interval."""
-    found = figure(result, name, view)
-    return NOTHING if found is None else _value(found)
+    metric = figure(result, name, view)
+    return NOTHING if metric is None else _value(metric)
 
 
-def _count(found: Metric | None) -> str:
-    return NOTHING if found is None else with_effective(found.n, found.n_effective)
+def _count(metric: Metric | None) -> str:
+    return NOTHING if metric is None else with_effective(metric.n, metric.n_effective)
 
 
-def _print_effects(console: Console, found: Digest, results: Sequence[TaskResult]) -> None:
+def _print_effects(console: Console, digested: Digest, results: Sequence[TaskResult]) -> None:
     """One row a metric and one column a model, as many beside each other as the terminal holds."""
     fitting = max(1, (console.width - _METRIC_WIDTH) // _MODEL_WIDTH)
-    first = found.statistics.get(found.headline)
-    unit = "" if first is None or not first.unit else f"{found.headline.replace('_', ' ')} in {first.unit}; "
+    first = digested.statistics.get(digested.headline)
+    unit = "" if first is None or not first.unit else f"{digested.headline.replace('_', ' ')} in {first.unit}; "
     for start in range(0, len(results), fitting):
-        some = results[start : start + fitting]
+        part = results[start : start + fitting]
         table = Table(header_style="bold", caption=f"{unit}{_TESTED}", caption_justify="left")
         table.add_column("metric", no_wrap=True)
-        for result in some:
+        for result in part:
             table.add_column(plain(_name(result, result.primary_view)), justify="right", overflow="fold")
-        adjusted = [_adjusted(result) for result in some]
-        for label in dict.fromkeys(metric.label for result in some for metric in whole(result, result.primary_view)):
+        adjusted = [_adjusted(result) for result in part]
+        for label in dict.fromkeys(metric.label for result in part for metric in whole(result, result.primary_view)):
             cells, share = [], ""
-            for result, tested in zip(some, adjusted, strict=True):
+            for result, tested in zip(part, adjusted, strict=True):
                 metric = next((m for m in whole(result, result.primary_view) if m.label == label), None)
                 cells.append(_cell(metric) + (" *" if tested.get(label, 1.0) < 0.05 else ""))
                 share = " %" if metric is not None and _is_fraction(metric) else share
@@ -257,8 +257,8 @@ def _map(result: TaskResult, view: str, *, fitted: bool) -> CalibrationMap | Non
 
 
 def _error(which: int, fitted: bool, result: TaskResult, view: str) -> str:
-    found = _map(result, view, fitted=fitted)
-    return NOTHING if found is None else _cell(calibration_errors(found)[which])
+    fitted_map = _map(result, view, fitted=fitted)
+    return NOTHING if fitted_map is None else _cell(calibration_errors(fitted_map)[which])
 
 
 def _errors(when: str, *, fitted: bool) -> dict[str, Cell]:
@@ -267,13 +267,13 @@ def _errors(when: str, *, fitted: bool) -> dict[str, Cell]:
 
 
 def _temperature(result: TaskResult, view: str) -> str:
-    found = _map(result, view, fitted=True)
-    if found is None:
+    fitted_map = _map(result, view, fitted=True)
+    if fitted_map is None:
         return NOTHING
     bound = next(
-        (f" ({end})" for end in _BOUNDS if (found.note or "").startswith(f"the temperature is at its {end}")), ""
+        (f" ({end})" for end in _BOUNDS if (fitted_map.note or "").startswith(f"the temperature is at its {end}")), ""
     )
-    return f"{found.parameters['temperature']:.3g}{bound}"
+    return f"{fitted_map.parameters['temperature']:.3g}{bound}"
 
 
 def _name(result: TaskResult, view: str) -> str:

@@ -30,15 +30,15 @@ _RANK_CAPTION = " Of a rank, [ ] is what tests of all pairs, after Holm, leave o
 
 
 def _groups(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+    folders: dict[str, list[Path]] = {}
     for value in given:
         name, _equals, paths = value.partition("=")
         if not name or not all(paths.split(",")):
             raise click.BadParameter(f"{value!r} is not NAME=PATH[,PATH...], as in mine=out/seed1,out/seed2")
-        if name in found:
+        if name in folders:
             raise click.BadParameter(f"{name} is given twice; put its paths in one, with commas between them")
-        found[name] = [Path(path) for path in paths.split(",")]
-    return found
+        folders[name] = [Path(path) for path in paths.split(",")]
+    return folders
 
 
 @click.command()
@@ -126,24 +126,24 @@ def _letter(place: int) -> str:
 
 def _sentence(contrast: Contrast, task: TaskComparison) -> str:
     """What the numbers of a headline say, the higher model first, and no more."""
-    found = contrast.difference
-    if found is None:
+    change = contrast.difference
+    if change is None:
         return f"{contrast.model} and {contrast.baseline}: no example counts for both"
-    if math.isnan(found.value):
+    if math.isnan(change.value):
         return f"{contrast.model} and {contrast.baseline}: one of them has no {task.metric} on what counts for both"
-    names, low, high = (contrast.model, contrast.baseline), found.ci_low, found.ci_high
-    if found.value < 0:
-        names, low, high = names[::-1], -found.ci_high, -found.ci_low
-    size = f"{_number(abs(found.value), task)}{' points' if _is_percent(task) else ''}"
-    interval = "" if math.isnan(found.ci_low) else f" [{_number(low, task)}, {_number(high, task)}]"
-    where = "level with" if found.value == 0 else f"{size} above"
+    names, low, high = (contrast.model, contrast.baseline), change.ci_low, change.ci_high
+    if change.value < 0:
+        names, low, high = names[::-1], -change.ci_high, -change.ci_low
+    size = f"{_number(abs(change.value), task)}{' points' if _is_percent(task) else ''}"
+    interval = "" if math.isnan(change.ci_low) else f" [{_number(low, task)}, {_number(high, task)}]"
+    where = "level with" if change.value == 0 else f"{size} above"
     holm = contrast.p_holm
-    adjusted = f" ({_p(holm)} after Holm)" if holm is not None and _p(holm) != _p(found.p) else ""
+    adjusted = f" ({_p(holm)} after Holm)" if holm is not None and _p(holm) != _p(change.p) else ""
     direction = f" in {task.metric}{', where less is better' if task.lower_is_better else ''}"
     told = "a try, which decides nothing" if task.is_try else "a difference"
     if not (task.is_try or contrast.is_told):
         told = "no difference shown"
-    return f"{names[0]} is {where} {names[1]}{direction}{interval}, p {_p(found.p, '= ')}{adjusted}: {told}"
+    return f"{names[0]} is {where} {names[1]}{direction}{interval}, p {_p(change.p, '= ')}{adjusted}: {told}"
 
 
 def _table(task: TaskComparison, letters: Mapping[str, str], space: str) -> Table:
@@ -166,20 +166,20 @@ def _cells(contrast: Contrast, task: TaskComparison, letters: Mapping[str, str],
     baseline, model = letters[contrast.baseline], letters[contrast.model]
     views = list(dict.fromkeys([contrast.model_view, contrast.baseline_view]))
     where = contrast.subset if views == ["default"] else f"{contrast.subset} ({' - '.join(views)})"
-    found, values = contrast.difference, (contrast.model_value, contrast.baseline_value)
-    if found is None:
+    change, values = contrast.difference, (contrast.model_value, contrast.baseline_value)
+    if change is None:
         return [where, f"{model} - {baseline}", "-", "-", "-", "-", "0"]
     interval = (
-        "" if math.isnan(found.ci_low) else f"{space}[{_number(found.ci_low, task)}, {_number(found.ci_high, task)}]"
+        "" if math.isnan(change.ci_low) else f"{space}[{_number(change.ci_low, task)}, {_number(change.ci_high, task)}]"
     )
-    beyond = _is_percent(task) and found.detectable > 1  # no share differs by more than all of it
+    beyond = _is_percent(task) and change.detectable > 1  # no share differs by more than all of it
     return [
         where,
         f"{model} - {baseline}",
         " - ".join(_number(value, task) for value in values if value is not None),
-        f"{_number(found.value, task)}{interval}",
-        _p(found.p),
-        "-" if math.isnan(found.detectable) or beyond else _number(found.detectable, task),
+        f"{_number(change.value, task)}{interval}",
+        _p(change.p),
+        "-" if math.isnan(change.detectable) or beyond else _number(change.detectable, task),
         f"{contrast.n:,}" + (f" (-{contrast.dropped:,})" if contrast.dropped else ""),
     ]
 

@@ -98,13 +98,13 @@ def _print(report: CorrelationReport) -> None:
     from rmbench.cli._report import plain
 
     console = terminal(140)
-    for found in report.downstream:
-        how = f"{found.models} models; {found.method}, policy {found.policy}; {found.source}"
-        console.print(f"[bold]{plain(found.name)}[/]  {plain(how)}", highlight=False)
-        shown = [pair for pair in found.pairs if pair.n]
+    for downstream in report.downstream:
+        how = f"{downstream.models} models; {downstream.method}, policy {downstream.policy}; {downstream.source}"
+        console.print(f"[bold]{plain(downstream.name)}[/]  {plain(how)}", highlight=False)
+        shown = [pair for pair in downstream.pairs if pair.n]
         if shown:
             console.print(_table(shown, wide=console.width >= _WIDE))
-        _print_reasons(console, found)
+        _print_reasons(console, downstream)
         console.print()
     for name, other in report.near.items():
         console.print(plain(f"{name!r} has no policy result; is it {other!r}? --aliases would say so"), highlight=False)
@@ -147,16 +147,16 @@ def _cells(pair: Pair, name: str, space: str) -> list[str]:
     ]
 
 
-def _print_reasons(console: Console, found: Downstream) -> None:
+def _print_reasons(console: Console, downstream: Downstream) -> None:
     from rmbench.cli._report import plain
 
     without: dict[str, list[str]] = {}
-    for pair in found.pairs:
+    for pair in downstream.pairs:
         if pair.reason and pair.n:
             without.setdefault(pair.reason, []).append(pair.metric)
     for reason, metrics in without.items():
         console.print(f"  -: {plain(reason)}: {plain(', '.join(metrics))}", highlight=False)
-    apart = sum(pair.n == 0 for pair in found.pairs)
+    apart = sum(pair.n == 0 for pair in downstream.pairs)
     if apart:
         console.print(f"  not shown, because no model is in both: metrics {apart:,}", highlight=False)
 

@@ -66,12 +66,12 @@ def check(folder: Path, tasks: tuple[str, ...]) -> int:
     """Fail where the tables are not what FOLDER/results gives, naming each cell."""
     from rmbench.leaderboard.check import check
 
-    found = check(folder / "results", folder, finder(tasks)[1])
-    for line in found:
+    differences = check(folder / "results", folder, finder(tasks)[1])
+    for line in differences:
         click.echo(line)
-    if found:
-        click.echo(f"{len(found):,} differences; `rmbench leaderboard build` makes the tables again", err=True)
-    return EXIT_FAILED if found else 0
+    if differences:
+        click.echo(f"{len(differences):,} differences; `rmbench leaderboard build` makes the tables again", err=True)
+    return EXIT_FAILED if differences else 0
 
 
 @command.command()

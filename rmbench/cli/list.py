@@ -69,7 +69,7 @@ def _known() -> Sequence[Entry]:
     return tuple(entries().values())
 
 
-def _print_plugins(listed: Sequence[tuple[str, Listed]], known: Sequence[Entry], *, as_json: bool) -> None:
+def _print_plugins(listed: Sequence[tuple[str, Listed]], table_entries: Sequence[Entry], *, as_json: bool) -> None:
     from rmbench.cli._console import terminal
     from rmbench.cli._report import plain
 
@@ -82,7 +82,7 @@ def _print_plugins(listed: Sequence[tuple[str, Listed]], known: Sequence[Entry],
             | (facts[one.name] if group == "tasks" else {})
             for group, one in listed
         ]
-        click.echo(json.dumps([*rows, *map(_entry, known)], indent=1))
+        click.echo(json.dumps([*rows, *map(_entry, table_entries)], indent=1))
         return
     from rich.table import Table
 
@@ -98,7 +98,7 @@ def _print_plugins(listed: Sequence[tuple[str, Listed]], known: Sequence[Entry],
                 table.add_row(plain(one.name), plain(one.summary or f"cannot be loaded: {one.error}"))
         terminal().print(table)
         if heading == "models":
-            _print_known(known)
+            _print_known(table_entries)
 
 
 def _print_tasks(listed: Sequence[Listed]) -> None:
@@ -114,7 +114,7 @@ def _print_tasks(listed: Sequence[Listed]) -> None:
             console.print(plain(line), highlight=False, soft_wrap=True)
 
 
-def _print_known(known: Sequence[Entry]) -> None:
+def _print_known(table_entries: Sequence[Entry]) -> None:
     from rich.table import Table
 
     from rmbench.cli._console import terminal
@@ -124,7 +124,7 @@ def _print_known(known: Sequence[Entry]) -> None:
     for column in (_KNOWN, "family", "how it is read"):
         table.add_column(column, no_wrap=True)
     table.add_column("what is known as it, or why it is not read", overflow="fold")
-    for one in known:
+    for one in table_entries:
         told = [*one.ids, *_marks(one)]
         reason = "" if one.refused is None else f": {one.refused}"
         table.add_row(*map(plain, (one.name, one.family, _trust(one), ", ".join(told) + reason)))
@@ -178,9 +178,9 @@ def _print_results(paths: Sequence[Path], *, as_json: bool) -> int:
 def _row(path: Path, result: TaskResult) -> dict[str, Any]:
     from rmbench.results.digest import figure
 
-    found = figure(result, result.task.headline, result.primary_view)
-    numbers = dict.fromkeys(("value", "ci_low", "ci_high", "n")) if found is None else {
-        "value": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high, "n": found.n,
+    headline = figure(result, result.task.headline, result.primary_view)
+    numbers = dict.fromkeys(("value", "ci_low", "ci_high", "n")) if headline is None else {
+        "value": headline.value, "ci_low": headline.ci_low, "ci_high": headline.ci_high, "n": headline.n,
     }  # fmt: skip
     return {
         "file": str(path),

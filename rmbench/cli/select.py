@@ -146,8 +146,8 @@ def _given(context: click.Context) -> set[str]:
 
 def _named(context: click.Context, names: set[str]) -> list[str]:
     """Parameters as they are written on the command line, in the order of the help."""
-    known = [parameter for parameter in context.command.params if parameter.name in names]
-    return [parameter.opts[0] if parameter.opts[0].startswith("-") else "FILE" for parameter in known]
+    parameters = [parameter for parameter in context.command.params if parameter.name in names]
+    return [parameter.opts[0] if parameter.opts[0].startswith("-") else "FILE" for parameter in parameters]
 
 
 def _select(
@@ -193,11 +193,11 @@ def _is_table(path: Path) -> bool:
     return path.suffix in (".json", ".jsonl", ".csv", ".tsv", ".parquet") and path.is_file()
 
 
-def _show(found: Sequence[TaskSelection], *, as_json: bool) -> None:
+def _show(selections: Sequence[TaskSelection], *, as_json: bool) -> None:
     if as_json:
-        click.echo("[" + ",\n".join(task.json() for task in found) + "]")
+        click.echo("[" + ",\n".join(task.json() for task in selections) + "]")
     else:
-        for task in found:
+        for task in selections:
             _print(task)
 
 
@@ -252,10 +252,10 @@ def _gain(model: str, row: AtN, gain: Estimate) -> str:
     return f"{model} at n = {row.n}: {value}{unit} against a random response{interval}{p}"
 
 
-def _cell(found: Estimate | None) -> str:
+def _cell(estimate: Estimate | None) -> str:
     """In percent where it is a share."""
-    if found is None:
+    if estimate is None:
         return "-"
-    factor, digits = (100, 1) if found.kind != "number" else (1, 2)
-    value, low, high = (f"{factor * end:.{digits}f}" for end in (found.value, found.ci_low, found.ci_high))
-    return value if math.isnan(found.ci_low) else f"{value} [{low}, {high}]"
+    factor, digits = (100, 1) if estimate.kind != "number" else (1, 2)
+    value, low, high = (f"{factor * end:.{digits}f}" for end in (estimate.value, estimate.ci_low, estimate.ci_high))
+    return value if math.isnan(estimate.ci_low) else f"{value} [{low}, {high}]"

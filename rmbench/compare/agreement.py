@@ -46,8 +46,8 @@ def agreement(theirs: Sequence[Outcome], their_view: str, ours: Sequence[Outcome
         k = len(one.labels)
         views = one.views.get(their_view), other.views.get(our_view)
         given = [_scores(view, k) for view in views]
-        known = [~np.isnan(some) for some in given]
-        both = known[0] & known[1]
+        present = [~np.isnan(scores) for scores in given]
+        both = present[0] & present[1]
         with np.errstate(invalid="ignore"):  # infinities that are equal are no difference
             apart.append(np.where(given[0] == given[1], 0.0, np.abs(given[0] - given[1]))[both])
         spread.append(given[0][np.isfinite(given[0])])
@@ -56,7 +56,7 @@ def agreement(theirs: Sequence[Outcome], their_view: str, ours: Sequence[Outcome
         upper = np.triu(answered[0] & answered[1], 1)
         products, flat = orders[0] * orders[1], (orders[0] == 0) != (orders[1] == 0)
         flips = int((products[upper] < 0).sum())
-        lost = int((known[0] != known[1]).sum()) or int(np.triu(answered[0] != answered[1], 1).sum())
+        lost = int((present[0] != present[1]).sum()) or int(np.triu(answered[0] != answered[1], 1).sum())
         counts += [upper.sum(), flips, flips > 0, (flat & upper).sum(), lost, both.sum()]
     pairs, flips, examples, ties, lost, rewards = counts.tolist()
     differences, scale = np.concatenate(apart), np.concatenate(spread)

@@ -103,14 +103,14 @@ class Measured:
         """The metric over the examples of `rows` [n], a run each; None where a run has none of it there."""
         if rows.all():
             return list(self.whole)
-        found = []
+        figures = []
         for (_, result), outcomes in zip(self.judged.side.results, self.judged.runs, strict=True):
-            some = [outcomes[place] for place in np.flatnonzero(rows)]
-            made = _made(self.measure, some, self.view, result)
+            kept = [outcomes[place] for place in np.flatnonzero(rows)]
+            made = _made(self.measure, kept, self.view, result)
             if self.metric not in made:
                 return None
-            found.append(made[self.metric])
-        return found
+            figures.append(made[self.metric])
+        return figures
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Common:
         values = self._values
         if not all(map(is_binary, values)):
             return None
-        return values if first.better == "higher" else [1 - some for some in values]
+        return values if first.better == "higher" else [1 - values_of for values_of in values]
 
     def difference(self, *, seed: int) -> Difference:
         """The second model minus the first."""
@@ -155,13 +155,13 @@ class Common:
         if not np.isfinite(our_values).all() or not np.isfinite(their_values).all():
             their, our = self.value
             return Difference(our - their, np.nan, np.nan, np.nan, None, np.nan, self.n, len(np.unique(self.codes)))
-        found = difference(our_values, their_values, self._unit_clusters, kind=kind, seed=seed)
-        return replace(found, n=self.n)
+        estimate = difference(our_values, their_values, self._unit_clusters, kind=kind, seed=seed)
+        return replace(estimate, n=self.n)
 
     def ranks(self, *, seed: int) -> list[Rank]:
         """The rank of each model, the best first; [] where a value is open without one of the clusters."""
         sign = -1.0 if self.models[0][0].better == "lower" else 1.0
-        values = [sign * some for some in self._units]
+        values = [sign * units for units in self._units]
         return ranks(values, self._unit_clusters, seed=seed) if all(np.isfinite(v).all() for v in values) else []
 
     @property
@@ -194,13 +194,13 @@ def common(models: Sequence[Measured], rows: Rows) -> Common | None:
     clusters = models[0].judged.clusters
     while rows.any():
         made = [model.over(rows) for model in models]
-        found = [runs for runs in made if runs is not None]
-        if len(found) < len(made):
+        shared = [runs for runs in made if runs is not None]
+        if len(shared) < len(made):
             return None
-        counted = np.all([one.counts(int(rows.sum())) for runs in found for one in runs], axis=0)
+        counted = np.all([one.counts(int(rows.sum())) for runs in shared for one in runs], axis=0)
         if counted.all():
             codes = cluster_codes([clusters[place] for place in np.flatnonzero(rows)])
-            return Common(found, codes, rows)
+            return Common(shared, codes, rows)
         rows = rows.copy()
         rows[rows] = counted
     return None

@@ -110,20 +110,20 @@ def compare(
     task, or a model on a task, that cannot be compared is a line of the report. Where nothing can, raises UsageError if
     there is no such task, view or metric, else ResultError.
     """
-    found, refused, misnamed = list[TaskComparison](), list[str](), False
+    comparisons, refused, misnamed = list[TaskComparison](), list[str](), False
     for task in shared_tasks(models, tasks):
         try:
             sides, lines = sides_of(task, models)
             refused += lines
             if len(sides) > 1:
-                found.append(_compared(sides, find, metric, view, seed))
+                comparisons.append(_compared(sides, find, metric, view, seed))
         except (ResultError, UsageError) as error:
             refused.append(f"{task} is not compared: {error}")
             misnamed = misnamed or isinstance(error, UsageError)
-    if not found:
+    if not comparisons:
         raise (UsageError if misnamed else ResultError)("; ".join(refused))
     runs = {model.name: [run.name for run in model.runs] for model in models}
-    return ComparisonReport(runs, _adjusted(found), refused)
+    return ComparisonReport(runs, _adjusted(comparisons), refused)
 
 
 def _compared(sides: Sequence[Side], find: Find, wanted: str | None, view: str | None, seed: int) -> TaskComparison:
@@ -141,13 +141,13 @@ def _compared(sides: Sequence[Side], find: Find, wanted: str | None, view: str |
         notes.append("subsets are not compared: the results divide the examples differently")
     views = [view if view in side.views else side.primary_view for side in sides]
     first = [
-        Measured.of(some, seen or some.side.primary_view, metric, measure)
-        for some, seen in zip(judged, views, strict=True)
+        Measured.of(outcomes, seen or outcomes.side.primary_view, metric, measure)
+        for outcomes, seen in zip(judged, views, strict=True)
     ]
     contrasts = [_with_agreement(one, first) for one in _contrasts(first, subsets, seed, headline=True)]
     for name in _further_views(sides, [measured.view for measured in first]) if view is None else []:
         try:
-            further = [Measured.of(some, name, metric, measure) for some in judged]
+            further = [Measured.of(outcomes, name, metric, measure) for outcomes in judged]
         except (ResultError, UsageError) as error:
             notes.append(f"view {name} is not compared: {error}")
         else:
@@ -284,8 +284,8 @@ def _adjusted(tasks: Sequence[TaskComparison]) -> list[TaskComparison]:
     """The same, with Holm's adjustment of p over all headlines that have one; a try is no test."""
     decided = [contrast for task in tasks if not task.is_try for contrast in task.contrasts]
     tested = [(c, c.difference.p) for c in decided if c.headline and c.difference]
-    known = [(id(contrast), p) for contrast, p in tested if not np.isnan(p)]
-    adjusted = dict(zip((place for place, _ in known), holm([p for _, p in known]), strict=True))
+    stated = [(id(contrast), p) for contrast, p in tested if not np.isnan(p)]
+    adjusted = dict(zip((place for place, _ in stated), holm([p for _, p in stated]), strict=True))
     return [replace(task, contrasts=[replace(c, p_holm=adjusted.get(id(c))) for c in task.contrasts]) for task in tasks]
 
 

@@ -95,7 +95,7 @@ def judged(
 
     `name` stands for the task, which has no version (0). Raises ResultError as `select` does.
     """
-    found = _figured(name, 0, [model], ["default"], [outcomes], name, up_to=up_to, kl=kl, seed=seed)
+    figured = _figured(name, 0, [model], ["default"], [outcomes], name, up_to=up_to, kl=kl, seed=seed)
     rows = [
         replace(
             row,
@@ -103,9 +103,9 @@ def judged(
             oracle=_number(row.oracle),
             majority=row.majority and _number(row.majority),
         )
-        for row in found.rows
+        for row in figured.rows
     ]
-    return replace(found, random=_number(found.random), rows=rows)
+    return replace(figured, random=_number(figured.random), rows=rows)
 
 
 def _number(figure: Estimate) -> Estimate:
@@ -146,7 +146,7 @@ def _with_gold(outcomes: Sequence[Outcome], path: Path, gold: tuple[Path, TaskRe
     scores = {one.example_id: one.views[view].scores for one in outcomes_of(result) if view in one.views}
     unknown = [np.full(len(outcome.labels), np.nan) for outcome in outcomes]
     return [
-        replace(outcome, labels=nans if (found := scores.get(outcome.example_id)) is None else found)
+        replace(outcome, labels=nans if (labels := scores.get(outcome.example_id)) is None else labels)
         for outcome, nans in zip(outcomes, unknown, strict=True)
     ]
 
@@ -170,19 +170,19 @@ def _figured(
     if kl:
         _check_one_policy(task, where, counted[0])
     sizes = _sizes(up_to or min(len(outcome.labels) for outcome in counted[0]))
-    found = {
+    by_name = {
         name: _figures(outcomes, one, sizes, seed) for name, outcomes, one in zip(names, counted, views, strict=True)
     }
-    rows = [_at(n, found, kl) for n in sizes]
-    random = found[names[0]]["selection_random"]
+    rows = [_at(n, by_name, kl) for n in sizes]
+    random = by_name[names[0]]["selection_random"]
     return TaskSelection(task, version, names, len(counted[0]), left_out, random, rows)
 
 
 def _result_files(paths: Sequence[Path]) -> list[Path]:
-    found = result_files(paths)
-    if not found:
+    result_paths = result_files(paths)
+    if not result_paths:
         raise ResultError(f"{paths[0]}: no results of reward models under it")
-    return found
+    return result_paths
 
 
 def _view(path: Path, result: TaskResult, view: str | None) -> str:
@@ -204,14 +204,14 @@ def _counted(
     kept, left_out = list[str](), Counter[str]()
     for name in by_id[0]:
         reasons = [
-            selection.reason_left_out(some[name], view, up_to or 1) for some, view in zip(by_id, views, strict=True)
+            selection.reason_left_out(side[name], view, up_to or 1) for side, view in zip(by_id, views, strict=True)
         ]
         reason = next(filter(None, reasons), "")
         if reason:
             left_out[reason] += 1
         else:
             kept.append(name)
-    return [[some[name] for name in kept] for some in by_id], dict(left_out)
+    return [[side[name] for name in kept] for side in by_id], dict(left_out)
 
 
 def _check_one_policy(task: str, where: str, outcomes: Sequence[Outcome]) -> None:
@@ -233,18 +233,18 @@ def _sizes(most: int) -> list[int]:
 
 
 def _figures(outcomes: Sequence[Outcome], view: str, sizes: Sequence[int], seed: int) -> dict[str, Estimate]:
-    found = selection.statistics(selection.choices(outcomes, view, sizes, seed=seed))
-    return {one.name: one for one in estimate(found, [outcome.cluster for outcome in outcomes], seed=seed)}
+    statistics = selection.statistics(selection.choices(outcomes, view, sizes, seed=seed))
+    return {one.name: one for one in estimate(statistics, [outcome.cluster for outcome in outcomes], seed=seed)}
 
 
-def _at(n: int, found: Mapping[str, Mapping[str, Estimate]], kl: bool) -> AtN:
+def _at(n: int, estimates: Mapping[str, Mapping[str, Estimate]], kl: bool) -> AtN:
     name = f"selection_at_{n}"
-    first = next(iter(found.values()))
+    first = next(iter(estimates.values()))
     return AtN(
         n,
-        selected={model: figures[name] for model, figures in found.items()},
-        gain={model: figures[f"{name}_gain"] for model, figures in found.items()},
-        reward={model: figures[f"{name}_reward"] for model, figures in found.items()},
+        selected={model: figures[name] for model, figures in estimates.items()},
+        gain={model: figures[f"{name}_gain"] for model, figures in estimates.items()},
+        reward={model: figures[f"{name}_reward"] for model, figures in estimates.items()},
         oracle=first[f"{name}_oracle"],
         majority=first[f"{name}_majority"] if first[f"{name}_majority"].n else None,
         kl=float(selection.best_of_n_kl(np.asarray(float(n)))) if kl else None,

@@ -75,7 +75,7 @@ class CorrelationReport:
     @property
     def pairs(self) -> list[Pair]:
         """Every pair, in the order shown."""
-        return [pair for found in self.downstream for pair in found.pairs]
+        return [pair for against in self.downstream for pair in against.pairs]
 
     def json(self) -> str:
         """A JSON list of the pairs; null where there is no number."""
@@ -95,14 +95,14 @@ def correlate(
     Raises UsageError where there is no such benchmark, DataError where no model has a metric and a policy result.
     """
     measured, policies = series(metrics, aliases), _chosen(series(policy_results, aliases), downstream)
-    known = list(dict.fromkeys(rm for policy in policies for rm in policy.figures))
+    models = list(dict.fromkeys(rm for policy in policies for rm in policy.figures))
     names = list(dict.fromkeys(rm for metric in measured for rm in metric.figures))
-    near = near_matches(names, known)
-    if not set(names) & set(known):
-        raise DataError(_nothing_shared(names, known, near))
-    found = [_against(policy, measured, seed) for policy in policies]
+    near = near_matches(names, models)
+    if not set(names) & set(models):
+        raise DataError(_nothing_shared(names, models, near))
+    against = [_against(policy, measured, seed) for policy in policies]
     return CorrelationReport(
-        _adjusted(found), near, {m.name: m for m in measured}, {policy.name: policy for policy in policies}
+        _adjusted(against), near, {m.name: m for m in measured}, {policy.name: policy for policy in policies}
     )
 
 
@@ -114,13 +114,13 @@ def _chosen(policies: Sequence[Series], downstream: Sequence[str]) -> list[Serie
     return [policy for policy in policies if not downstream or policy.benchmark in downstream]
 
 
-def _nothing_shared(names: Sequence[str], known: Sequence[str], near: Mapping[str, str]) -> str:
+def _nothing_shared(names: Sequence[str], models: Sequence[str], near: Mapping[str, str]) -> str:
     if near:
-        some = ", ".join(f"{name!r} may be {other!r}" for name, other in list(near.items())[:5])
-        return f"no model has both a metric and a policy result: {some}; give --aliases FILE with a line for each"
+        likely = ", ".join(f"{name!r} may be {other!r}" for name, other in list(near.items())[:5])
+        return f"no model has both a metric and a policy result: {likely}; give --aliases FILE with a line for each"
     return (
         f"no model has both a metric and a policy result; metrics are of {_some(names)}, policy results of "
-        f"{_some(known)}; --aliases FILE says which names are one model"
+        f"{_some(models)}; --aliases FILE says which names are one model"
     )
 
 
@@ -180,20 +180,21 @@ def _ranks(metrics: Sequence[Series], policy: Series) -> list[Rank]:
     return association.predictive_ranks(predictors, [error for _, error in columns], y, y_error)
 
 
-def _values(some: Series, models: Sequence[str]) -> tuple[Array, Array]:
+def _values(measured: Series, models: Sequence[str]) -> tuple[Array, Array]:
     """Figures [n] and their standard errors [n], nan for a model without one."""
-    found = [some.figures.get(rm) for rm in models]
-    pairs = [(np.nan, np.nan) if figure is None else (figure.value, figure.error) for figure in found]
+    figures = [measured.figures.get(rm) for rm in models]
+    pairs = [(np.nan, np.nan) if figure is None else (figure.value, figure.error) for figure in figures]
     values, errors = np.array(pairs, float).T
     return values, errors
 
 
-def _adjusted(found: Sequence[Downstream]) -> list[Downstream]:
+def _adjusted(downstream: Sequence[Downstream]) -> list[Downstream]:
     """The same, with Holm's adjustment of p over every pair that has one."""
-    tested = [(id(pair), pair.p) for some in found for pair in some.pairs if pair.p is not None]
+    tested = [(id(pair), pair.p) for pairs in downstream for pair in pairs.pairs if pair.p is not None]
     adjusted = dict(zip((place for place, _ in tested), holm([p for _, p in tested]), strict=True))
     return [
-        replace(some, pairs=[replace(pair, p_holm=adjusted.get(id(pair))) for pair in some.pairs]) for some in found
+        replace(pairs, pairs=[replace(pair, p_holm=adjusted.get(id(pair))) for pair in pairs.pairs])
+        for pairs in downstream
     ]
 
 

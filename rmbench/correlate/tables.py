@@ -92,18 +92,18 @@ def read_table(path: Path | Traversable, kind: Kind) -> list[Reported]:
     try:
         heading = next(rows, [])
         _check_heading(path.name, heading, kind)
-        found = [_reported(_cells(path.name, i, heading, row)) for i, row in enumerate(rows, 1) if row]
+        reported = [_reported(_cells(path.name, i, heading, row)) for i, row in enumerate(rows, 1) if row]
     except csv.Error as error:
         raise DataError(f"{path.name}, line {rows.line_num}: invalid CSV ({error})") from error
-    if not found:
+    if not reported:
         raise DataError(f"{path.name}: no rows in it")
-    return found
+    return reported
 
 
 def shipped(kind: Kind) -> list[Reported]:
     """The rows of that kind that come with rmbench, as published."""
-    found = sorted(resources.files(_SHIPPED).iterdir(), key=lambda file: file.name)
-    tables = [file for file in found if file.name.endswith(".csv")]
+    entries = sorted(resources.files(_SHIPPED).iterdir(), key=lambda file: file.name)
+    tables = [file for file in entries if file.name.endswith(".csv")]
     return [
         row
         for file in tables
@@ -124,7 +124,7 @@ def read_results(folder: Path) -> tuple[list[Reported], list[str]]:
     if not read:
         raise ResultError(f"{folder}: no results; `rmbench run --out` writes some, --results names their folder")
     places = {id(result): path for path, result in read.items()}
-    found, left_out = list[Reported](), list[str]()
+    reported, left_out = list[Reported](), list[str]()
     for task, titled in collection.groups(list(read.values())).items():
         for title, results in titled.items():
             benchmark = f"{task} {title}" if len(titled) > 1 else task
@@ -133,8 +133,8 @@ def read_results(folder: Path) -> tuple[list[Reported], list[str]]:
                 f"{result.subject.id} on {benchmark}" for result in results if not collection.is_answered(result)
             ]
             for name, result in zip(collection.names(whole), whole, strict=True):
-                found += _of_result(result, name, benchmark, str(places[id(result)]))
-    return found, left_out
+                reported += _of_result(result, name, benchmark, str(places[id(result)]))
+    return reported, left_out
 
 
 def _of_result(result: TaskResult, name: str, benchmark: str, place: str) -> list[Reported]:
@@ -178,9 +178,9 @@ def series(rows: Sequence[Reported], aliases: Mapping[str, str]) -> list[Series]
 
     Raises DataError where one model has two different figures.
     """
-    found: dict[_Key, dict[str, Reported]] = {}
+    columns: dict[_Key, dict[str, Reported]] = {}
     for row in rows:
-        figures = found.setdefault((row.benchmark, row.metric, row.policy, row.method), {})
+        figures = columns.setdefault((row.benchmark, row.metric, row.policy, row.method), {})
         name = aliases.get(row.rm, row.rm)
         first = figures.setdefault(name, row)
         if (first.value, first.low, first.high) != (row.value, row.low, row.high):
@@ -188,18 +188,18 @@ def series(rows: Sequence[Reported], aliases: Mapping[str, str]) -> list[Series]
                 f"{row.place}: {row.benchmark} {row.metric} of {_both(row.rm, name)} is {row.value:g}, but "
                 f"{first.value:g} at {first.place}; expected one figure a model"
             )
-    return [Series(_name(key, list(found)), *key, figures) for key, figures in found.items()]
+    return [Series(_name(key, list(columns)), *key, figures) for key, figures in columns.items()]
 
 
-def near_matches(names: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+def near_matches(names: Sequence[str], others: Sequence[str]) -> dict[str, str]:
     """Name -> one of `known` that is spelt nearly like it, with the same numbers; for `names` that are not known."""
-    plain = {_plain(name): name for name in known}
-    found = {}
-    for name in sorted(set(names) - set(known)):
+    plain = {_plain(name): name for name in others}
+    matches = {}
+    for name in sorted(set(names) - set(others)):
         alike = [other for other in plain if _numbers(other) == _numbers(_plain(name))]
         for close in get_close_matches(_plain(name), alike, n=1, cutoff=0.8):
-            found[name] = plain[close]
-    return found
+            matches[name] = plain[close]
+    return matches
 
 
 _Key = tuple[str, str, str, str]  # benchmark, metric, policy, method

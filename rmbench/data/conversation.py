@@ -508,8 +508,8 @@ def _systems(turns: tuple[Message, ...]) -> tuple[Message, ...]:
     return turns[:count]
 
 
-def _alike(some: Sequence[Message], others: Sequence[Message]) -> bool:
-    return len(some) == len(others) and all(map(_same, some, others))
+def _alike(messages: Sequence[Message], others: Sequence[Message]) -> bool:
+    return len(messages) == len(others) and all(map(_same, messages, others))
 
 
 def _same(one: Message, other: Message) -> bool:

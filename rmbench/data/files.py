@@ -91,8 +91,8 @@ class Rows:
                 raise UsageError(f"--columns {ours}={theirs}: {self.name} has no column `{theirs}`; "
                                  f"found {listed(names)}")  # fmt: skip
             if ours not in self.tally.known():
-                known = ", ".join(sorted(self.tally.known()))
-                raise UsageError(f"--columns {ours}={theirs}: nothing here reads `{ours}`; expected one of {known}")
+                read = ", ".join(sorted(self.tally.known()))
+                raise UsageError(f"--columns {ours}={theirs}: nothing here reads `{ours}`; expected one of {read}")
         return self.tally.noted()
 
 
@@ -192,10 +192,10 @@ def _files(path: Path) -> list[Path]:
         raise WrongFileError(
             f"{path.name}: a saved DatasetDict with the splits {names}; give one, as {path.name}/SPLIT"
         )
-    found = sorted(file for file in path.rglob("*") if file.is_file() and _suffix(file) and not _hidden(file, path))
-    if not found:
+    files = sorted(file for file in path.rglob("*") if file.is_file() and _suffix(file) and not _hidden(file, path))
+    if not files:
         raise WrongFileError(f"{path.name}: no data file in this folder; expected {_KNOWN}")
-    return found
+    return files
 
 
 def _name(file: Path, given: Path) -> str:

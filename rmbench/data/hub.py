@@ -80,8 +80,8 @@ class HubSet:
         there = [folder for folder in folders if (folder / "dataset_info.json").is_file()]
         there.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
         wanted = self.revision or ""
-        found = [Prepared(*folder.parts[-3:]) for folder in there]
-        return [one for one in found if one.commit.startswith(wanted)]
+        sets = [Prepared(*folder.parts[-3:]) for folder in there]
+        return [one for one in sets if one.commit.startswith(wanted)]
 
     def load(self, task: str) -> HubRows:
         """The rows, for `task` (a name, for the error message). Raises DataError where they cannot be had."""

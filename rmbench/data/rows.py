@@ -170,8 +170,8 @@ class Row:
 
     def lacks(self, field: str, expected: str) -> DataError:
         """The error of a row without `field`: what it has instead, what was `expected`, and how to name another."""
-        known = {field, *(self.tally.known() if self.tally else ())}
-        near = [f"{name.lower()}={name}" for name in self.given if name.lower() in known - {name}]
+        read = {field, *(self.tally.known() if self.tally else ())}
+        near = [f"{name.lower()}={name}" for name in self.given if name.lower() in read - {name}]
         option = f"; --columns {','.join(near) or f'{field}=COLUMN'} would read it" if self.tally else ""
         kind = WrongFileError if self.tally and self.number == 1 else DataError
         return self.error(f"no `{field}`; found {listed(self.given)}; {expected}{option}", kind=kind)

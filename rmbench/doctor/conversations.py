@@ -30,7 +30,7 @@ class Conversation:
         answers = tuple(Response("\n\n".join(steps), steps) for steps in (self.right, self.wrong))
         shown = [answers] if ask == "compare" else [(answer,) for answer in answers]
         criteria = (Criterion("The answer is correct.", 1.0),)
-        return [Request(ask, self.prompt, some, (), self.reference, criteria) for some in shown]
+        return [Request(ask, self.prompt, responses, (), self.reference, criteria) for responses in shown]
 
 
 CONVERSATIONS = (

@@ -149,10 +149,10 @@ def _of_texts(model: TokenModel, opened: Model | Opened, readable: Sequence[Any]
         reason = "none of the conversations can be read" if rendering else "it does not say how it writes texts"
         yield from (absent(check, reason) for check in (*texts.CHECKS, "positions", "tokenizer"))
         return
-    known = subject_of(opened).settings.get("known", {})
+    entry = subject_of(opened).settings.get("known", {})
     for finding in texts.findings(model, rendering):
-        meant = known.get("verified") and finding.check in _OF_AUTHORS and finding.verdict == "fail"
-        told = f"as its authors read it ({known.get('entry')}): {finding.told}"
+        meant = entry.get("verified") and finding.check in _OF_AUTHORS and finding.verdict == "fail"
+        told = f"as its authors read it ({entry.get('entry')}): {finding.told}"
         yield replace(finding, verdict="pass", told=told) if meant else finding
     yield texts.of_positions(model, rendering, readable[0])
     words = getattr(getattr(opened, "checkpoint", None), "words", None)
@@ -203,7 +203,7 @@ def _drift(
         if not isinstance(error, ModelError) and not out_of_memory(error):
             raise
         return absent("dtype", f"it cannot be run in {other}: {first_line(error)}")
-    orders = [_orders(some, requests[0].ask) for some in (rewards, theirs)]
+    orders = [_orders(given, requests[0].ask) for given in (rewards, theirs)]
     flips = sum(one != two for one, two in zip(*orders, strict=True))
     off = apart(rewards, theirs)
     told = f"{flips} of {len(CONVERSATIONS)} pairs change their order in {other}; rewards move by up to {off:.1e}"

@@ -121,7 +121,7 @@ def apart(ours: Sequence[Reward], theirs: Sequence[Reward]) -> float:
     Each kind of number (values, a head, steps, ...) has a scale of its own. Infinite where one is a number and the
     other is none.
     """
-    names = set.intersection(*({name for one in some for name, _ in _numbers(one)} for some in (ours, theirs)))
+    names = set.intersection(*({name for one in side for name, _ in _numbers(one)} for side in (ours, theirs)))
     return max((_off(name, ours, theirs) for name in names), default=0.0)
 
 
@@ -129,9 +129,9 @@ def _off(name: str, ours: Sequence[Reward], theirs: Sequence[Reward]) -> float:
     one, other = (
         [dict(_numbers(reward)).get(name, ()) for reward in rewards] for rewards in (ours, theirs)
     )  # one entry a reward: its numbers of that name
-    if [len(some) for some in one] != [len(some) for some in other]:
+    if [len(values) for values in one] != [len(values) for values in other]:
         return math.inf
-    a, b = (np.array([number for some in many for number in some], float) for many in (one, other))
+    a, b = (np.array([number for values in many for number in values], float) for many in (one, other))
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     if same.all():
         return 0.0

@@ -44,7 +44,7 @@ def encoded_of(model: TokenModel, requests: Sequence[Request]) -> list[Encoded]:
 def findings(model: TokenModel, rendering: Rendering) -> Iterator[Finding]:
     """`bos-eos` to `control-tokens`. What a template refuses to write is a reason why a check does not apply."""
     yield _ends(model, rendering)
-    for check, found in (
+    for check, finding in (
         ("thinking", _thinking),
         ("system-added", _system_added),
         ("system-kept", _system_kept),
@@ -52,7 +52,7 @@ def findings(model: TokenModel, rendering: Rendering) -> Iterator[Finding]:
         ("tools", _tools),
     ):
         try:
-            yield found(rendering)
+            yield finding(rendering)
         except ValueError as error:
             yield absent(check, str(error))
     yield _controls(model, rendering)
@@ -124,11 +124,11 @@ def _ends(model: TokenModel, rendering: Rendering) -> Finding:
     return Finding("bos-eos", "fail" if wrong else "pass", last if last > 1 >= first else first, told)
 
 
-def _run(tokenizer: Any, ids: Sequence[int], some: set[int]) -> int:
+def _run(tokenizer: Any, ids: Sequence[int], wanted: set[int]) -> int:
     """How many of `some` the ids begin with, white space passed over."""
     count = 0
     for token in ids:
-        if token in some:
+        if token in wanted:
             count += 1
         elif tokenizer.decode([token]).strip():
             break

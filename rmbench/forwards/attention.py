@@ -260,17 +260,17 @@ def _capped(
     """The same where a score s is cap tanh(s / cap), which no kernel of a CPU knows: the scores are held."""
     import torch
 
-    some, k = query[..., queries, :], slice(*keys)
-    scale = (some.shape[-1] ** -0.5 if scaling is None else scaling) / cap
+    part, k = query[..., queries, :], slice(*keys)
+    scale = (part.shape[-1] ** -0.5 if scaling is None else scaling) / cap
     # [groups, heads q, d]: the key head of a group is not copied for its heads
-    rows = (some * scale).flatten(1, 2)
+    rows = (part * scale).flatten(1, 2)
     scores = (rows @ key[:, 0, k].transpose(1, 2)).to(torch.promote_types(query.dtype, torch.float32))
-    scores = scores.tanh_().mul_(cap).view(*some.shape[:3], -1)
+    scores = scores.tanh_().mul_(cap).view(*part.shape[:3], -1)
     if mask is not None:
         scores.masked_fill_(~mask, -torch.inf)
     most = scores.amax(-1, keepdim=True)
     total = scores.sub_(most).exp_().sum(-1, keepdim=True)
-    summed = (scores.to(value.dtype).flatten(1, 2) @ value[:, 0, k]).view(*some.shape[:3], -1)
+    summed = (scores.to(value.dtype).flatten(1, 2) @ value[:, 0, k]).view(*part.shape[:3], -1)
     return summed / total.to(value.dtype), (total.log() + most).squeeze(-1)
 
 

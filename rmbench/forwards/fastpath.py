@@ -104,12 +104,14 @@ def route(
         if not out_of_memory(error):
             raise
         return Route(_PADDED, "memory ran out while packed forwards were tried")  # next time it may not
-    found = Route(path.ways if failure is None else _PADDED, failure or "", reach=reach, rate=rate if cost else None)
-    _warn(model, found)
+    decided = Route(path.ways if failure is None else _PADDED, failure or "", reach=reach, rate=rate if cost else None)
+    _warn(model, decided)
     if verdicts is not None:
-        verdicts.put({"ways": sorted(found.ways), "reason": found.reason, "reach": found.reach, "rate": found.rate})
-    _routes[backbone] = found
-    return found
+        verdicts.put(
+            {"ways": sorted(decided.ways), "reason": decided.reason, "reach": decided.reach, "rate": decided.rate}
+        )
+    _routes[backbone] = decided
+    return decided
 
 
 def _kept(verdicts: Verdicts | None) -> Route | None:
@@ -145,7 +147,7 @@ def _saved(encoded: Sequence[Encoded], cost: Cost, path: Route) -> float:
     if math.isinf(cost.start):
         return math.inf
     plans = [plan(encoded, cost, _BUDGET, ways) for ways in (_PADDED, path.ways)]
-    plain, best = (sum(one.cost + cost.start for one in some) for some in plans)
+    plain, best = (sum(one.cost + cost.start for one in groups) for groups in plans)
     return (plain - best) / _WORTH
 
 

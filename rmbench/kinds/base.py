@@ -245,8 +245,8 @@ def _without_texts(outcome: Outcome) -> Example:
     tags = outcome.tags or [{}] * len(labels)
     annotations = [()] * len(labels) if outcome.annotations is None else map(tuple, outcome.annotations.tolist())
     candidates = [
-        Candidate(Response(None), number if word is None else word, given, None, some)
-        for number, word, given, some in zip(labels, classes, annotations, tags, strict=True)
+        Candidate(Response(None), number if word is None else word, given, None, own_tags)
+        for number, word, given, own_tags in zip(labels, classes, annotations, tags, strict=True)
     ]
     return Example(outcome.example_id, (), tuple(candidates), facets=outcome.facets, cluster=outcome.cluster)
 

@@ -72,8 +72,8 @@ def suite_mean(
         parts.append((float(weight), {_TASK: task}, _make(measure, metric, seen, fitted)))
     pooled = [outcome for task in suite.tasks for outcome in joined[task]]
     mean = macro("mean", parts)(pooled, "", None)
-    [found] = estimate([mean], [outcome.cluster for outcome in pooled], draws=draws, seed=seed)
-    return found if math.isfinite(found.value) else "a metric of one of its tasks has no value"
+    [estimated] = estimate([mean], [outcome.cluster for outcome in pooled], draws=draws, seed=seed)
+    return estimated if math.isfinite(estimated.value) else "a metric of one of its tasks has no value"
 
 
 def _open(task: str, statistic: Statistic, outcomes: Sequence[Outcome]) -> str | None:
@@ -110,8 +110,8 @@ def _joined(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, list[Outcome
             node = above
         return node
 
-    for task, some in outcomes.items():
-        for outcome in some:
+    for task, own in outcomes.items():
+        for outcome in own:
             if outcome.prompt:
                 parents[root((outcome.prompt,))] = root((task, str(outcome.cluster)))
     numbers: dict[tuple[str, ...], int] = {}
@@ -122,7 +122,7 @@ def _joined(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, list[Outcome
                 facets={**outcome.facets, _TASK: task},
                 cluster=str(numbers.setdefault(root((task, str(outcome.cluster))), len(numbers))),
             )
-            for outcome in some
+            for outcome in own
         ]
-        for task, some in outcomes.items()
+        for task, own in outcomes.items()
     }

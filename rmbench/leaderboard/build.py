@@ -124,8 +124,8 @@ def tables_of(results: Sequence[TaskResult], find: Find) -> dict[str, str]:
 
 
 def _is_share(section: Section) -> bool:
-    found = section.definition
-    return found is not None and found.kind != "number" and found.better == "higher"
+    definition = section.definition
+    return definition is not None and definition.kind != "number" and definition.better == "higher"
 
 
 def _size(section: Section) -> str:
@@ -144,8 +144,8 @@ def _section_markdown(section: Section) -> str:
 
 
 def _shown(columns: Sequence[Column], rows: Sequence[BoardRow]) -> str:
-    some = [column for column in columns if column.always or any(column.markdown(row) != NOTHING for row in rows)]
-    return _markdown(some, rows)
+    filled = [column for column in columns if column.always or any(column.markdown(row) != NOTHING for row in rows)]
+    return _markdown(filled, rows)
 
 
 def _columns(section: Section) -> list[Column]:
@@ -242,13 +242,13 @@ def _scored(row: BoardRow) -> ScoredModel:
 def _mean(tasks: Sequence[str], rows: Mapping[str, BoardRow]) -> Metric | None:
     """Over `tasks`, each counting alike; None where one was not run, not run or answered whole, or has no number."""
     whole = {task: row.first for task, row in rows.items() if _is_whole(row)}
-    found = [m for task in tasks if (m := whole.get(task)) and m.value is not None]
-    if not found or len(found) < len(tasks):
+    headlines = [m for task in tasks if (m := whole.get(task)) and m.value is not None]
+    if not headlines or len(headlines) < len(tasks):
         return None
-    ends = [[m.value, m.ci_low, m.ci_high] for m in found]
+    ends = [[m.value, m.ci_low, m.ci_high] for m in headlines]
     mean, low, high = mean_interval(*np.array(ends, float).T)
-    known = not np.isnan(low + high)
+    bounded = not np.isnan(low + high)
     return Metric(
-        name="mean", view="default", subset="all", kind="fraction", value=mean, ci_low=low if known else None,
-        ci_high=high if known else None, n=sum(m.n for m in found), clusters=sum(m.clusters for m in found),
+        name="mean", view="default", subset="all", kind="fraction", value=mean, ci_low=low if bounded else None,
+        ci_high=high if bounded else None, n=sum(m.n for m in headlines), clusters=sum(m.clusters for m in headlines),
     )  # fmt: skip

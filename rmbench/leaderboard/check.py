@@ -24,14 +24,14 @@ def check(results_folder: Path, folder: Path, find: Find = load_task) -> list[st
     Raises ResultError where the results themselves are wrong.
     """
     due = tables(results_folder, find)
-    found = []
+    problems = []
     for name, content in due.items():
         path = folder / name
         if not path.is_file():
-            found.append(f"{name}: missing")
+            problems.append(f"{name}: missing")
         elif path.read_bytes() != content.encode():
-            found += differences(name, path.read_text(encoding="utf-8", errors="replace"), content)
-    return found + [f"{name}: no table of these results" for name in extra(folder, due)]
+            problems += differences(name, path.read_text(encoding="utf-8", errors="replace"), content)
+    return problems + [f"{name}: no table of these results" for name in extra(folder, due)]
 
 
 def extra(folder: Path, due: Mapping[str, str]) -> list[str]:
@@ -40,10 +40,10 @@ def extra(folder: Path, due: Mapping[str, str]) -> list[str]:
     return sorted(there - set(due) - _KEPT)
 
 
-def differences(name: str, found: str, expected: str) -> list[str]:
+def differences(name: str, text: str, expected: str) -> list[str]:
     """One line a row, column or cell of table `name` that differs; whatever else differs is one line together."""
     read = _csv_cells if name.endswith(".csv") else _markdown_cells
-    ours, theirs = read(expected), read(found)
+    ours, theirs = read(expected), read(text)
     lines = [f"{name}: row {row!r}: missing" for row in ours if row not in theirs]
     lines += [f"{name}: row {row!r}: not in the results" for row in theirs if row not in ours]
     for row in ours:
@@ -68,7 +68,7 @@ def _csv_cells(content: str) -> Cells:
 
 def _markdown_cells(content: str) -> Cells:
     """The cells of every pipe table, its rows named with the heading above it."""
-    found: dict[str, Mapping[str, str]] = {}
+    by_row: dict[str, Mapping[str, str]] = {}
     section, heading = "", list[str]()
     for line in content.splitlines():
         if not line.startswith("|"):
@@ -79,8 +79,8 @@ def _markdown_cells(content: str) -> Cells:
         if not heading:
             heading = cells
         elif not all(re.fullmatch(r":?-+:?", cell) for cell in cells):
-            found.update(_named(section, heading, [cells]))
-    return found
+            by_row.update(_named(section, heading, [cells]))
+    return by_row
 
 
 def _named(section: str, heading: list[str], rows: list[list[str]]) -> Iterator[tuple[str, Mapping[str, str]]]:

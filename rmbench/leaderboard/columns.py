@@ -77,8 +77,8 @@ def calibration_error(name: str, heading: str, *, fitted: bool) -> Column:
         calibration = row.result.calibration
         if calibration is None or calibration.view != row.view:
             return None
-        found = calibration_map(calibration, "pairs", fitted=fitted)
-        return None if found is None else calibration_errors(found)[0]
+        fitted_map = calibration_map(calibration, "pairs", fitted=fitted)
+        return None if fitted_map is None else calibration_errors(fitted_map)[0]
 
     return figure(heading, value, name=name)
 
@@ -87,7 +87,7 @@ def inert(given: str) -> str:
     """Text that Markdown shows as it is: all but plain ASCII as entities, which have no meaning."""
     visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in given)
     return re.sub(
-        r"[^A-Za-z0-9 _/.-]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|(?<=www)\.", lambda found: f"&#{ord(found[0])};", visible
+        r"[^A-Za-z0-9 _/.-]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|(?<=www)\.", lambda match: f"&#{ord(match[0])};", visible
     )
 
 
@@ -130,17 +130,17 @@ def _unanswered(row: BoardRow) -> int:
     return sum(n for status, n in row.result.statuses.items() if status != "ok")
 
 
-def with_own(columns: Sequence[Column], found: Digest) -> list[Column]:
+def with_own(columns: Sequence[Column], own: Digest) -> list[Column]:
     """The columns, and behind the tiers what a task's measure has in the place of those that none of them is of.
 
     These are its headline, what else has its unit, and the first figure of each other unit.
     """
     shown = list(columns)
-    if found.headline in found.statistics and found.headline not in {column.name for column in columns}:
+    if own.headline in own.statistics and own.headline not in {column.name for column in columns}:
         place = next(at for at, column in enumerate(shown) if column.name == "p") + 1
-        names = [found.headline, *found.variants, *found.beside]
+        names = [own.headline, *own.variants, *own.beside]
         shown[place:place] = [
-            metric(name, inert(found.heading(name)).replace("&#37;", "%"), scale=100 if found.is_share(name) else 1)
+            metric(name, inert(own.heading(name)).replace("&#37;", "%"), scale=100 if own.is_share(name) else 1)
             for name in names
             if name not in {column.name for column in columns}
         ]
@@ -151,12 +151,12 @@ def _counted(heading: str, value: Callable[[Any], Metric | None]) -> Column:
     """How many examples a figure is of; beside them, in CSV by itself, as many independent ones as tell as much."""
 
     def shown(row: Any) -> str:
-        found = value(row)
-        return NOTHING if found is None else with_effective(found.n, found.n_effective)
+        figured = value(row)
+        return NOTHING if figured is None else with_effective(figured.n, figured.n_effective)
 
     def csv(row: Any) -> dict[str, str]:
-        found = value(row)
-        ends = ("", "") if found is None else (str(found.n), _decimals(found.n_effective))
+        figured = value(row)
+        ends = ("", "") if figured is None else (str(figured.n), _decimals(figured.n_effective))
         return dict(zip((heading, f"{heading}_effective"), ends, strict=True))
 
     return Column(heading, shown, csv)

@@ -150,7 +150,7 @@ def sections(results: Sequence[TaskResult], find: Find) -> dict[str, list[Sectio
     """
     return {
         task: sorted(
-            (_section(task, name, some, installed(task, find).measure) for name, some in named.items()),
+            (_section(task, name, entries, installed(task, find).measure) for name, entries in named.items()),
             key=lambda one: (one.is_part, -one.models * one.examples, -one.examples, one.name),
         )
         for task, named in sorted(collection.groups(results).items())

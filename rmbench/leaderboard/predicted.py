@@ -26,12 +26,12 @@ def predict(figures: Sequence[tuple[str, float | None]], benchmark: str) -> list
     revisions, count once, as their mean.
     """
     measured, aliases = _measured(benchmark)
-    known: dict[str, list[float]] = {}
+    by_model: dict[str, list[float]] = {}
     for model, value in figures:
         name = aliases.get(model, model)
         if value is not None and name in measured:
-            known.setdefault(name, []).append(value)
-    x, y = np.array([(np.mean(values), measured[name]) for name, values in known.items()], float).reshape(-1, 2).T
+            by_model.setdefault(name, []).append(value)
+    x, y = np.array([(np.mean(values), measured[name]) for name, values in by_model.items()], float).reshape(-1, 2).T
     if len(x) < LEAST or np.ptp(x) == 0:
         return [None] * len(figures)
     return [None if value is None else _at(value, x, y) for _, value in figures]
@@ -44,12 +44,12 @@ def _at(value: float, x: Array, y: Array) -> Figure:
     slope = float(centred @ y / (centred @ centred))
     left = y - y.mean() - slope * centred
     spread = float(np.sqrt(left @ left / (n - 2) * (1 + 1 / n + (value - x.mean()) ** 2 / (centred @ centred))))
-    found = float(y.mean() + slope * (value - x.mean()))
+    predicted = float(y.mean() + slope * (value - x.mean()))
     half = float(stdtrit(n - 2, 0.5 + LEVEL / 2)) * spread
-    return Figure(name="predicted", value=found, ci_low=found - half, ci_high=found + half, n=n, clusters=n)
+    return Figure(name="predicted", value=predicted, ci_low=predicted - half, ci_high=predicted + half, n=n, clusters=n)
 
 
 def _measured(benchmark: str) -> tuple[Mapping[str, float], Mapping[str, str]]:
     aliases = read_aliases()
-    found = next(some for some in series(shipped("policy results"), aliases) if some.benchmark == benchmark)
-    return {name: reported.value for name, reported in found.figures.items()}, aliases
+    arena = next(column for column in series(shipped("policy results"), aliases) if column.benchmark == benchmark)
+    return {name: reported.value for name, reported in arena.figures.items()}, aliases

@@ -114,18 +114,18 @@ def standings(models: Sequence[Ranked]) -> list[Standing]:
     pair is compared on the examples that count for all. Without a headline, or where neither more nor less of it is
     better, there is no tier.
     """
-    found = [
+    placings = [
         Standing(lost=int(model.lost.sum()), at_least=model.at_least) if model.lost.any() else Standing()
         for model in models
     ]
-    whole = [i for i, model in enumerate(models) if not found[i].lost and np.isfinite(model.value)]
+    whole = [i for i, model in enumerate(models) if not placings[i].lost and np.isfinite(model.value)]
     whole = [i for i in whole if models[i].whole.better is not None]
     values, clusters = _units([models[i] for i in whole])
     sign = -1.0 if any(models[i].whole.better == "lower" for i in whole) else 1.0
     placed = tiers([sign * models[i].value for i in whole], apart(values, clusters))
     for i, (tier, p) in zip(whole, placed, strict=True):
-        found[i] = Standing(tier, p)
-    return found
+        placings[i] = Standing(tier, p)
+    return placings
 
 
 def _units(models: Sequence[Ranked]) -> tuple[list[Array], NDArray[np.intp]]:

@@ -25,13 +25,13 @@ def aggregate(steps: Sequence[Sequence[float] | Array]) -> dict[str, Array]:
     """
     lengths = np.array([len(rewards) for rewards in steps], np.intp)
     flat = np.concatenate([np.asarray(rewards, float) for rewards in steps]) if len(steps) else np.empty(0)
-    some = lengths > 0
-    starts = (np.cumsum(lengths) - lengths)[some]
+    has_steps = lengths > 0
+    starts = (np.cumsum(lengths) - lengths)[has_steps]
     scores = {name: np.full(len(steps), np.nan) for name in VIEWS}
-    if some.any():
+    if has_steps.any():
         with np.errstate(all="ignore"):  # log 0 and 0 * inf are meant
             for name, view in VIEWS.items():
-                scores[name][some] = view(flat, starts)
+                scores[name][has_steps] = view(flat, starts)
     return scores
 
 

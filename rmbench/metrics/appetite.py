@@ -106,9 +106,9 @@ def _truncations(edits: Edits) -> list[Statistic]:
     """The reward along the long answer, cut off at each share of its words; peak and correlation need all ten."""
     whole = edits.lead_over_base("enumeration")
     curve = np.column_stack([*(edits.lead_over_base(f"truncated_{p}") for p in CUTS), whole]) - whole[:, None]
-    known = np.isfinite(curve).all(axis=1)
+    measured = np.isfinite(curve).all(axis=1)
     peaks, rises = np.full((2, len(curve)), np.nan)
-    for row in np.flatnonzero(known):
+    for row in np.flatnonzero(measured):
         peaks[row] = _SHARES[curve[row] == curve[row].max()].mean()
         rises[row] = spearman(curve[row], _SHARES)
     effects = [
@@ -229,7 +229,7 @@ def _rates(edits: Edits) -> list[Statistic]:
 
 
 def _selected(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
-    found = {name: np.full(len(outcomes), np.nan) for name in SIZES}
+    lengths = {name: np.full(len(outcomes), np.nan) for name in SIZES}
     for row, outcome in enumerate(outcomes):
         seen = outcome.views.get(view)
         if seen is None or seen.scores is None:
@@ -237,7 +237,7 @@ def _selected(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
         right = np.array([probe.edit_name(tags) != "wrong" for tags in outcome.tags], dtype=bool)
         words = np.array([tags.get("words", np.nan) for tags in outcome.tags], dtype=float)
         for name, n in SIZES.items():
-            found[name][row] = selected_length_ratio(seen.scores[right], words[right], n)
+            lengths[name][row] = selected_length_ratio(seen.scores[right], words[right], n)
     return [
         mean(
             f"selected_length_ratio_at_{name}",
@@ -249,7 +249,7 @@ def _selected(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
             caveat="of answers made to differ in length, not of what a policy would write",
             at=None if SIZES[name] is None else float(name),
         )
-        for name, ratios in found.items()
+        for name, ratios in lengths.items()
     ]
 
 

@@ -129,22 +129,22 @@ def predictive_ranks(predictors: Sequence[Array], errors: Sequence[Array], y: Ar
     Raises ValueError where an r is nan.
     """
     m, has = len(predictors), [np.isfinite(x) for x in predictors]
-    values = np.array([pearson(x[known], y[known]) for x, known in zip(predictors, has, strict=True)])
+    values = np.array([pearson(x[present], y[present]) for x, present in zip(predictors, has, strict=True)])
     if np.isnan(values).any():
         raise ValueError("a figure without a correlation has no rank")
     pairs = [(i, j) for i in range(m) for j in range(i)]
-    found = []
+    ranks = []
     for i, j in pairs:
         k = has[i] & has[j]
         p = same_correlation_p(predictors[i][k], predictors[j][k], y[k], errors[i][k], errors[j][k], y_error[k])
-        found.append(p if k.sum() >= MINIMUM and not np.isnan(p) else 1.0)
+        ranks.append(p if k.sum() >= MINIMUM and not np.isnan(p) else 1.0)
     told = np.zeros((m, m), dtype=bool)
-    for (i, j), p in zip(pairs, holm(found), strict=True):
+    for (i, j), p in zip(pairs, holm(ranks), strict=True):
         told[i, j] = told[j, i] = p < 1 - LEVEL
     above = values > values[:, None] + _ROUNDING
     return [
-        Rank(1 + int(higher.sum()), 1 + int((higher & some).sum()), m - int((lower & some).sum()))
-        for higher, lower, some in zip(above, above.T, told, strict=True)
+        Rank(1 + int(higher.sum()), 1 + int((higher & counts).sum()), m - int((lower & counts).sum()))
+        for higher, lower, counts in zip(above, above.T, told, strict=True)
     ]
 
 

@@ -107,8 +107,8 @@ def metric(function: Metric) -> Metric:
 
 def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
     """Every metric of one view of `outcomes` [n], ready for `interval.estimate` with the clusters of the outcomes."""
-    found = standings(outcomes, view)
-    return [function(found) for function in METRICS]
+    placed = standings(outcomes, view)
+    return [function(placed) for function in METRICS]
 
 
 def standings(outcomes: Sequence[Outcome], view: str) -> Standings:

@@ -83,13 +83,13 @@ class Grades:
             return None
         if self.at is not None:
             return {"threshold": self.at}
-        return threshold.chosen(outcomes, lambda some: choose(some, view, self.positive), self.on)
+        return threshold.chosen(outcomes, lambda part: choose(part, view, self.positive), self.on)
 
     def statistics(self, outcomes: Sequence[Outcome], view: str, fitted: Json) -> list[Statistic]:
         """What one view of `outcomes` [n] gives."""
-        found = graded(outcomes, view, self.positive, fitted, refused_is_wrong=self._refused_is_wrong)
+        grades = graded(outcomes, view, self.positive, fitted, refused_is_wrong=self._refused_is_wrong)
         codes = cluster_codes([outcome.cluster for outcome in outcomes])
-        return _correlations(found, codes) if self.positive is None else _decisions(found, codes, self.positive)
+        return _correlations(grades, codes) if self.positive is None else _decisions(grades, codes, self.positive)
 
     def left_out(self, outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
         """How many outcomes have no label at all, a labelled response without an answer, or no threshold."""
@@ -104,8 +104,8 @@ class Grades:
 
     def ties(self, outcomes: Sequence[Outcome], view: str) -> int:
         """How many outcomes have a response whose highest heads are equal."""
-        found = graded(outcomes, view, self.positive, {"heads": heads_of(outcomes, self.positive)})
-        return len(np.unique(found.rows[found.tied]))
+        grades = graded(outcomes, view, self.positive, {"heads": heads_of(outcomes, self.positive)})
+        return len(np.unique(grades.rows[grades.tied]))
 
     @property
     def _refused_is_wrong(self) -> bool:
@@ -129,9 +129,9 @@ def graded(
     cuts = threshold.thresholds(outcomes, fitted)
     scores, labels, classes, rows, said, tied, lost = [], [], [], [], list[str | None](), [], []
     for row, outcome in enumerate(outcomes):
-        known, given = labels_of(outcome, positive), _scores(outcome, view)
+        own_labels, given = labels_of(outcome, positive), _scores(outcome, view)
         refused = _refused(outcome, view) & refused_is_wrong
-        for index in np.flatnonzero(np.isfinite(known) & (~np.isnan(given) | refused)).tolist():
+        for index in np.flatnonzero(np.isfinite(own_labels) & (~np.isnan(given) | refused)).tolist():
             of_heads = np.array([_scores(outcome, head)[index] for head in heads])
             tie = bool(len(heads)) and np.count_nonzero(of_heads == of_heads.max()) > 1
             if refused[index]:
@@ -142,9 +142,9 @@ def graded(
                 passed = _scores(outcome, VERDICT)[index] if own else float(given[index] >= cuts[row])
                 unknown = np.isnan(passed) or (not own and np.isnan(cuts[row]))
                 verdict = None if unknown else f"{int(passed == 1)}"
-            right = f"{int(known[index])}"
+            right = f"{int(own_labels[index])}"
             scores.append(given[index])
-            labels.append(known[index])
+            labels.append(own_labels[index])
             classes.append(str(outcome.classes[index]) if heads else right)
             said.append(verdict)
             tied.append(tie)
@@ -173,24 +173,24 @@ def heads_of(outcomes: Sequence[Outcome], positive: bool | str | None) -> list[s
 
 def choose(outcomes: Sequence[Outcome], view: str, positive: bool | str | None) -> float | None:
     """The lowest threshold with the highest accuracy; None without responses of both kinds."""
-    found = graded(outcomes, view, positive, None)
-    right, wrong = (np.sort(found.scores[found.labels == label]) for label in (1, 0))
+    grades = graded(outcomes, view, positive, None)
+    right, wrong = (np.sort(grades.scores[grades.labels == label]) for label in (1, 0))
     if not len(right) or not len(wrong):
         return None
-    cuts = threshold.candidates(found.scores)
+    cuts = threshold.candidates(grades.scores)
     hits = len(right) - np.searchsorted(right, cuts, side="left") + np.searchsorted(wrong, cuts, side="left")
-    return threshold.best(cuts, hits / len(found.scores))
+    return threshold.best(cuts, hits / len(grades.scores))
 
 
-def _decisions(found: Graded, codes: NDArray[np.intp], positive: bool | str | None) -> list[Statistic]:
-    n, names = len(codes), sorted(set(found.classes) | {said for said in found.said if said is not None})
+def _decisions(grades: Graded, codes: NDArray[np.intp], positive: bool | str | None) -> list[Statistic]:
+    n, names = len(codes), sorted(set(grades.classes) | {said for said in grades.said if said is not None})
     right = str(positive) if isinstance(positive, str) and positive in names else "1"
-    hits = np.array([a == b for a, b in zip(found.classes, found.said, strict=True)], float)
-    decided = np.array([said is not None for said in found.said], bool) | found.tied | found.lost
-    all_of = _by_outcome(found, decided.astype(float), n)
+    hits = np.array([a == b for a, b in zip(grades.classes, grades.said, strict=True)], float)
+    decided = np.array([said is not None for said in grades.said], bool) | grades.tied | grades.lost
+    all_of = _by_outcome(grades, decided.astype(float), n)
     kind: Kind = "proportion" if all_of.max(initial=0) <= 1 else "fraction"
-    columns = np.where(all_of[:, None] > 0, np.column_stack([_by_outcome(found, hits, n), all_of]), np.nan)
-    counts = {name: _f1_counts(found, decided, name, n) for name in names or [right]}
+    columns = np.where(all_of[:, None] > 0, np.column_stack([_by_outcome(grades, hits, n), all_of]), np.nan)
+    counts = {name: _f1_counts(grades, decided, name, n) for name in names or [right]}
     statistics = [
         Statistic("accuracy", columns, lambda s: s[..., 0] / s[..., 1], kind, title="Accuracy",
                   unit="share of responses", better="higher", caveat=_HELD),
@@ -198,17 +198,17 @@ def _decisions(found: Graded, codes: NDArray[np.intp], positive: bool | str | No
     ]  # fmt: skip
     if isinstance(positive, str) and len(names) > 1 and right == positive:
         statistics.append(_f1("f1_macro", list(counts.values()), "F1, mean over classes"))
-    scored = ~found.lost
-    items = Items(found.scores[scored], found.rows[scored], codes)
-    return [*statistics, pooled.auc("auc", items, found.labels[scored] == 1)]
+    scored = ~grades.lost
+    items = Items(grades.scores[scored], grades.rows[scored], codes)
+    return [*statistics, pooled.auc("auc", items, grades.labels[scored] == 1)]
 
 
-def _f1_counts(found: Graded, decided: NDArray[np.bool_], name: str, n: int) -> Array:
+def _f1_counts(grades: Graded, decided: NDArray[np.bool_], name: str, n: int) -> Array:
     """True positives, false positives and false negatives [n, 3] of one class."""
-    is_it, says_it = (np.array([one == name for one in ones], bool) for ones in (found.classes, found.said))
+    is_it, says_it = (np.array([one == name for one in ones], bool) for ones in (grades.classes, grades.said))
     kinds = is_it & says_it, ~is_it & says_it, is_it & ~says_it & decided
-    counts = np.stack([_by_outcome(found, kind.astype(float), n) for kind in kinds], axis=1)
-    return np.where((_by_outcome(found, decided.astype(float), n) > 0)[:, None], counts, np.nan)
+    counts = np.stack([_by_outcome(grades, kind.astype(float), n) for kind in kinds], axis=1)
+    return np.where((_by_outcome(grades, decided.astype(float), n) > 0)[:, None], counts, np.nan)
 
 
 def _f1(name: str, counts: Sequence[Array], title: str) -> Statistic:
@@ -223,15 +223,15 @@ def _f1(name: str, counts: Sequence[Array], title: str) -> Statistic:
     return Statistic(name, np.concatenate(counts, axis=1), value, "fraction", **words)
 
 
-def _correlations(found: Graded, codes: NDArray[np.intp]) -> list[Statistic]:
-    finite = np.isfinite(found.scores)
-    items = Items(found.scores[finite], found.rows[finite], codes)
-    return [make(make.__name__, items, found.labels[finite]) for make in
+def _correlations(grades: Graded, codes: NDArray[np.intp]) -> list[Statistic]:
+    finite = np.isfinite(grades.scores)
+    items = Items(grades.scores[finite], grades.rows[finite], codes)
+    return [make(make.__name__, items, grades.labels[finite]) for make in
             (pooled.pearson, pooled.spearman, pooled.kendall)]  # fmt: skip
 
 
-def _by_outcome(found: Graded, values: Array, n: int) -> Array:
-    return np.bincount(found.rows, weights=values, minlength=n).astype(float)
+def _by_outcome(grades: Graded, values: Array, n: int) -> Array:
+    return np.bincount(grades.rows, weights=values, minlength=n).astype(float)
 
 
 def _has(outcomes: Sequence[Outcome], view: str) -> bool:
@@ -251,8 +251,8 @@ def _refused(outcome: Outcome, view: str) -> NDArray[np.bool_]:
 
 
 def _reason(outcome: Outcome, view: str, positive: bool | str | None, refused_is_wrong: bool) -> str | None:
-    known = np.isfinite(labels_of(outcome, positive))
-    if not known.any():
+    labelled = np.isfinite(labels_of(outcome, positive))
+    if not labelled.any():
         return _REASONS[0]
     unknown = np.isnan(_scores(outcome, view)) & ~(_refused(outcome, view) & refused_is_wrong)
-    return _REASONS[1] if unknown[known].any() else None
+    return _REASONS[1] if unknown[labelled].any() else None

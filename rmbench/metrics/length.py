@@ -76,12 +76,12 @@ def _measured(outcomes: Sequence[Outcome], view: str) -> Iterator[_Measured]:
         k = group.labels.shape[1]
         unknown = np.full(k, np.nan)
         lengths = np.array([outcomes[i].columns.get("characters", unknown) for i in group.rows], float)
-        known = np.isfinite(lengths).all(axis=1)
-        if k > 1 and known.any():
+        whole = np.isfinite(lengths).all(axis=1)
+        if k > 1 and whole.any():
             kept = Group(
-                group.rows[known], group.labels[known], group.scores[known], group.beats[known], group.picked[known]
+                group.rows[whole], group.labels[whole], group.scores[whole], group.beats[whole], group.picked[whole]
             )
-            yield _Measured(kept, lengths[known])
+            yield _Measured(kept, lengths[whole])
 
 
 def _correlations(measured: Sequence[_Measured], n: int) -> list[Statistic]:
@@ -92,16 +92,16 @@ def _correlations(measured: Sequence[_Measured], n: int) -> list[Statistic]:
     for one in measured:
         rows, scores, labels = one.group.rows, one.group.scores, one.group.labels
         k = scores.shape[1]
-        known = np.asarray(np.isfinite(scores).all(axis=1) & np.isfinite(labels).all(axis=1))
+        finite = np.asarray(np.isfinite(scores).all(axis=1) & np.isfinite(labels).all(axis=1))
         steps = [(labels >= threshold).astype(float) for threshold in thresholds]
-        together = np.stack([np.where(known[:, None], scores, 0.0), one.lengths, *steps])
+        together = np.stack([np.where(finite[:, None], scores, 0.0), one.lengths, *steps])
         with np.errstate(over="ignore", invalid="ignore"):  # too large to square is left out as not finite
             apart = np.sign(together[:, :, :, None] - together[:, :, None, :])
             centred = together - together.mean(axis=2, keepdims=True)
-            found = _products(centred), _products(apart.sum(axis=3) / k), _products(apart.reshape(size, len(rows), -1))
-        for sums, products in zip((values, ranks, signs), found, strict=True):
+            levels = _products(centred), _products(apart.sum(axis=3) / k), _products(apart.reshape(size, len(rows), -1))
+        for sums, products in zip((values, ranks, signs), levels, strict=True):
             sums[rows] = np.column_stack([products, np.full(len(rows), k - 1.0)])
-            sums[rows[~known]] = np.nan
+            sums[rows[~finite]] = np.nan
     return [
         _correlation("length_pearson", values, "Pearson correlation of reward and length within prompts"),
         _correlation("length_spearman", ranks, "Spearman correlation of reward and length within prompts"),
@@ -163,8 +163,8 @@ def _given_label(sums: Array) -> tuple[Array, Array, Array]:
             with_label, -1, -2
         )
     whole = np.diagonal(products, axis1=-2, axis2=-1)
-    known = (left[..., 0, 0] > _FLAT * whole[..., 0]) & (left[..., 1, 1] > _FLAT * whole[..., 1])
-    return np.where(known, left[..., 0, 0], np.nan), np.where(known, left[..., 1, 1], np.nan), left[..., 0, 1]
+    varied = (left[..., 0, 0] > _FLAT * whole[..., 0]) & (left[..., 1, 1] > _FLAT * whole[..., 1])
+    return np.where(varied, left[..., 0, 0], np.nan), np.where(varied, left[..., 1, 1], np.nan), left[..., 0, 1]
 
 
 def _partial(sums: Array) -> Array:
@@ -219,13 +219,13 @@ def _by_length(pairs: _Pairs, n: int) -> list[Statistic]:
         "accuracy_right_shorter": (~alike & (pairs.difference < 0), "Pairwise accuracy where the right one is shorter"),
         "accuracy_alike_length": (alike, "Pairwise accuracy where lengths are alike"),
     }
-    found = []
+    made = []
     for name, (sort, title) in sorts.items():
         among = np.bincount(pairs.example[sort], minlength=n)
         won = np.bincount(pairs.example[sort], weights=pairs.won[sort] == 1, minlength=n)
         share = np.divide(won, among, out=np.full(n, np.nan), where=among > 0)
         whole = bool(np.isin(share[among > 0], (0, 1)).all())
-        found.append(
+        made.append(
             mean(
                 name,
                 share,
@@ -236,7 +236,7 @@ def _by_length(pairs: _Pairs, n: int) -> list[Statistic]:
                 caveat="pairs of that sort may be easier or harder in other ways than their length",
             )
         )
-    return found
+    return made
 
 
 def _copies(outcomes: Sequence[Outcome], measured: Sequence[_Measured]) -> Array:

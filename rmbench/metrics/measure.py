@@ -270,8 +270,8 @@ def _bounds(parts: Sequence[_Part]) -> tuple[float | None, float | None]:
     ends = []
     for end in (0, 1):
         given = [(part.weight, part.statistic.bounds[end]) for part in parts]
-        known = [weight * bound for weight, bound in given if bound is not None]
-        ends.append(sum(known) / total if parts and len(known) == len(parts) else None)
+        stated = [weight * bound for weight, bound in given if bound is not None]
+        ends.append(sum(stated) / total if parts and len(stated) == len(parts) else None)
     return ends[0], ends[1]
 
 

@@ -25,11 +25,11 @@ def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
     """The figures above of a model that compares, [] of one that does not, ready for `interval.estimate`."""
     if view != "default" or not any(_is_compared(outcome) for outcome in outcomes):
         return []
-    found = np.array([_of_example(outcome.answers) for outcome in outcomes], float).reshape(len(outcomes), 3)
+    counts = np.array([_of_example(outcome.answers) for outcome in outcomes], float).reshape(len(outcomes), 3)
     return [
         mean(
             "consistency",
-            found[:, 0],
+            counts[:, 0],
             "fraction",
             title="Pairs judged alike in both orders",
             unit="share of pairs shown in both orders",
@@ -38,7 +38,7 @@ def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
         ),
         mean(
             "position_bias",
-            found[:, 1],
+            counts[:, 1],
             "number",
             title="Wins of the response shown first above those of the second",
             unit="share of verdicts, over both orders",
@@ -47,7 +47,7 @@ def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
         ),
         mean(
             "refused",
-            found[:, 2],
+            counts[:, 2],
             "fraction",
             title="Comparisons without a verdict",
             unit="share of comparisons",

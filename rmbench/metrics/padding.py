@@ -159,8 +159,8 @@ def _rates(edits: Edits) -> list[Statistic]:
 
 def _mean_of_known(columns: Sequence[Array]) -> Array:
     """Mean [n] over those of `columns` [n] that are known, nan where none is."""
-    known = np.count_nonzero(~np.isnan(columns), axis=0)
-    result: Array = _sum_of_known(columns) / np.maximum(known, 1)
+    present = np.count_nonzero(~np.isnan(columns), axis=0)
+    result: Array = _sum_of_known(columns) / np.maximum(present, 1)
     return result
 
 

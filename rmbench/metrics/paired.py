@@ -103,8 +103,8 @@ def difference(
     variance, freedom = _variance(rows, clusters, [] if single else [ours, theirs])
     quantile = float(stdtrit(freedom, 0.5 + LEVEL / 2))
     if single and kind != "proportion":
-        [found] = estimate([mean("difference", rows)], clusters, seed=seed)
-        low, high = found.ci_low, found.ci_high
+        [estimated] = estimate([mean("difference", rows)], clusters, seed=seed)
+        low, high = estimated.ci_low, estimated.ci_high
     else:
         added = _two_more_rows(rows, clusters) if kind == "proportion" else 0.0
         half = quantile * float(np.sqrt(variance + added))
@@ -295,12 +295,12 @@ def ranks(values: Sequence[Array], clusters: NDArray[np.integer], *, seed: int =
     5 %. So models that are equal share their ranks, which percentiles of resampled ranks would deny (Mogstad, Romano,
     Shaikh and Wilhelm, Review of Economic Studies 91, 2024).
     """
-    means = np.array([float(some.mean()) for some in values])
+    means = np.array([float(units.mean()) for units in values])
     told = apart(values, clusters, seed=seed) < 1 - LEVEL
     above = means > means[:, None] + _ROUNDING
     return [
-        Rank(1 + int(higher.sum()), 1 + int((higher & some).sum()), len(means) - int((lower & some).sum()))
-        for higher, lower, some in zip(above, above.T, told, strict=True)
+        Rank(1 + int(higher.sum()), 1 + int((higher & units).sum()), len(means) - int((lower & units).sum()))
+        for higher, lower, units in zip(above, above.T, told, strict=True)
     ]
 
 
@@ -311,16 +311,16 @@ def apart(values: Sequence[Array], clusters: NDArray[np.integer], *, seed: int =
     """
     clusters = np.unique(clusters, return_inverse=True)[1]
     pairs = list(combinations(range(len(values)), 2))
-    if all(some.shape[1] == 1 for some in values):
-        sums = [_summed(some[:, 0], clusters) for some in values]
-        scale = max((float(np.abs(some).max(initial=0.0)) for some in values), default=0.0)
+    if all(rows.shape[1] == 1 for rows in values):
+        sums = [_summed(rows[:, 0], clusters) for rows in values]
+        scale = max((float(np.abs(rows).max(initial=0.0)) for rows in values), default=0.0)
         p_values = sign_flip_ps([_unrounded(sums[i] - sums[j], scale) for i, j in pairs], seed=seed)
     else:
         p_values = [paired_p(values[i], values[j], clusters, seed=seed) for i, j in pairs]
-    found: Array = np.ones((len(values), len(values)))
+    p_matrix: Array = np.ones((len(values), len(values)))
     for (i, j), p in zip(pairs, holm(p_values), strict=True):
-        found[i, j] = found[j, i] = p
-    return found
+        p_matrix[i, j] = p_matrix[j, i] = p
+    return p_matrix
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -340,16 +340,16 @@ def tiers(values: Sequence[float], apart: Array) -> list[tuple[int, float | None
     of models that are all equal a second tier is seen in at most 5 % of samples. Two members of a tier may still
     differ: what they share is the leader.
     """
-    found: list[tuple[int, float | None]] = [(0, None)] * len(values)
+    places: list[tuple[int, float | None]] = [(0, None)] * len(values)
     waiting, tier = sorted(range(len(values)), key=lambda i: -values[i]), 0
     while waiting:
         tier += 1
         leader, *others = waiting
-        found[leader] = tier, None
-        found = [(tier, float(apart[leader, i])) if i in others and apart[leader, i] >= 1 - LEVEL else place
-                 for i, place in enumerate(found)]  # fmt: skip
+        places[leader] = tier, None
+        places = [(tier, float(apart[leader, i])) if i in others and apart[leader, i] >= 1 - LEVEL else place
+                 for i, place in enumerate(places)]  # fmt: skip
         waiting = [i for i in others if apart[leader, i] < 1 - LEVEL]
-    return found
+    return places
 
 
 def _are_single(ours: Array, theirs: Array) -> bool:

@@ -68,7 +68,7 @@ def _at_the_top(outcome: Outcome, view: str) -> NDArray[np.intp]:
 
 
 def _label(name: str, values: Array, **words: Unpack[Words]) -> Statistic:
-    known, said = values[np.isfinite(values)], Words(unit="label", **words)
-    if np.isin(known, (0, 1)).all():
+    finite, said = values[np.isfinite(values)], Words(unit="label", **words)
+    if np.isin(finite, (0, 1)).all():
         return mean(name, values, "proportion", **said)
-    return mean(name, values, "fraction" if ((known >= 0) & (known <= 1)).all() else "number", **said)
+    return mean(name, values, "fraction" if ((finite >= 0) & (finite <= 1)).all() else "number", **said)

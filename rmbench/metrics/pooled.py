@@ -56,9 +56,9 @@ def auc(name: str, items: Items, right: NDArray[np.bool_], **words: Unpack[Words
     def of(times: Array) -> Array:
         values, part = [], max(1, _ENTRIES // max(1, len(of_item)))
         for start in range(0, len(times), part):
-            some = times[start : start + part]
-            ahead, behind = some[:, of_item[right]], some[:, of_item[wrong]]
-            summed = np.concatenate([np.zeros((len(some), 1)), behind.cumsum(axis=1)], axis=1)
+            drawn = times[start : start + part]
+            ahead, behind = drawn[:, of_item[right]], drawn[:, of_item[wrong]]
+            summed = np.concatenate([np.zeros((len(drawn), 1)), behind.cumsum(axis=1)], axis=1)
             beaten = summed[:, below] if not tied else (summed[:, below] + summed[:, upto]) / 2
             pairs = ahead.sum(axis=1) * summed[:, -1]
             values.append(np.where(pairs > 0, np.einsum("ij,ij->i", ahead, beaten) / pairs, np.nan))

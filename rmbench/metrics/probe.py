@@ -73,10 +73,10 @@ def edits(outcomes: Sequence[Outcome], view: str, plain: Collection[str]) -> Edi
         for name, against, ahead in zip(here, _against(seen, base, len(here)), scores - scores[base], strict=True):
             if name != BASE:
                 preferred[name][row], lead[name][row] = against, ahead
-        known = scores[[name in plain for name in here]]
-        if len(known) and np.isfinite(known).all():
-            scatter[row] = np.square((known - known[0]) - (known - known[0]).mean()).sum()
-            freedom[row] = len(known) - 1
+        plain_scores = scores[[name in plain for name in here]]
+        if len(plain_scores) and np.isfinite(plain_scores).all():
+            scatter[row] = np.square((plain_scores - plain_scores[0]) - (plain_scores - plain_scores[0]).mean()).sum()
+            freedom[row] = len(plain_scores) - 1
     return Edits(preferred, lead, Spread(scatter, freedom))
 
 

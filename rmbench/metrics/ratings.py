@@ -46,10 +46,10 @@ def ties(outcomes: Sequence[Outcome], view: str) -> int:
 
 def _pairs(outcomes: Sequence[Outcome], view: str) -> Array:
     """Pairs won, a tie half, and pairs in all [n, 2]."""
-    found = graded(outcomes, view, None, None)
+    grades = graded(outcomes, view, None, None)
     counts = np.zeros((len(outcomes), 2))
-    for row in np.unique(found.rows):
-        scores, labels = found.scores[found.rows == row], found.labels[found.rows == row]
+    for row in np.unique(grades.rows):
+        scores, labels = grades.scores[grades.rows == row], grades.labels[grades.rows == row]
         better = labels[:, None] > labels[None, :]
         above = (scores[:, None] > scores[None, :]) + 0.5 * (scores[:, None] == scores[None, :])
         counts[row] = above[better].sum(), better.sum()

@@ -93,11 +93,11 @@ def table(p: Array, y: Array, weight: Array, clusters: Codes) -> list[Confidence
     share, code, count = _prepared(weight, clusters)
     bin_of = bins(p, share, count)
     order = np.argsort(bin_of, kind="stable")
-    found = []
+    rows = []
     for inside in np.split(order, np.flatnonzero(np.diff(bin_of[order])) + 1):
         predicted, observed = (float(np.average(values[inside], weights=share[inside])) for values in (p, y))
-        found.append(ConfidenceBin(predicted, observed, *_wilson(y[inside], share[inside], code[inside]), len(inside)))
-    return found
+        rows.append(ConfidenceBin(predicted, observed, *_wilson(y[inside], share[inside], code[inside]), len(inside)))
+    return rows
 
 
 def bins(p: Array, weight: Array, clusters: int) -> NDArray[np.intp]:
@@ -156,10 +156,10 @@ def _squared_error(blocks: list[_Block], count: int) -> tuple[float, float, floa
     gaps, masses = (np.array([block[at].sum(axis=0) for block in blocks]) for at in (0, 1))
     own_gaps, own_masses = (sum(np.square(block[at]).sum(axis=0) for block in blocks) for at in (0, 1))
     gap, mass, pairs = gaps.sum(axis=0), masses.sum(axis=0), np.square(masses).sum(axis=0) - own_masses
-    known = pairs > SAME * np.square(mass)  # a bin with one cluster a fold says nothing of its own chance
-    if not known.any():
+    several = pairs > SAME * np.square(mass)  # a bin with one cluster a fold says nothing of its own chance
+    if not several.any():
         return np.nan, np.nan, np.nan
-    scale = np.where(known, mass / np.where(known, pairs, 1.0), 0.0)
+    scale = np.where(several, mass / np.where(several, pairs, 1.0), 0.0)
     plugged = float(scale @ np.square(gaps).sum(axis=0))
     error = plugged - float(scale @ own_gaps)
 

@@ -77,23 +77,23 @@ def choices(outcomes: Sequence[Outcome], view: str, sizes: Sequence[int], *, see
     return Choices(wanted, selected, reward, oracle, majority, random)
 
 
-def statistics(found: Choices) -> list[Statistic]:
+def statistics(chosen: Choices) -> list[Statistic]:
     """Every figure of the module's text, `selection_random` first, then size by size."""
     figures = [
         _share(
             "selection_random",
-            found.random,
+            chosen.random,
             title="Label of a random candidate",
             caveat="of the data, not of the model",
         )
     ]
-    for at, n in enumerate(found.sizes):
-        name, gain = f"selection_at_{n}", found.selected[:, at] - found.random
+    for at, n in enumerate(chosen.sizes):
+        name, gain = f"selection_at_{n}", chosen.selected[:, at] - chosen.random
         gain = np.where(np.abs(gain) < _ROUNDING, 0.0, gain)  # or a test would take rounding for an effect
         figures += [
             _share(
                 name,
-                found.selected[:, at],
+                chosen.selected[:, at],
                 title=f"Label of the best of {n} by reward",
                 better="higher",
                 caveat="best-of-n of a policy only where one wrote all candidates; no training",
@@ -101,21 +101,21 @@ def statistics(found: Choices) -> list[Statistic]:
             ),
             _share(
                 f"{name}_oracle",
-                found.oracle[:, at],
+                chosen.oracle[:, at],
                 title=f"Best label among {n}",
                 caveat="of the data, not of the model: what no reward can exceed",
                 at=float(n),
             ),
             _share(
                 f"{name}_majority",
-                found.majority[:, at],
+                chosen.majority[:, at],
                 title=f"Label of the majority's answer among {n}",
                 caveat="of the data, not of the model: what a vote gets",
                 at=float(n),
             ),
             mean(
                 f"{name}_reward",
-                found.reward[:, at],
+                chosen.reward[:, at],
                 title=f"Reward of the best of {n} by reward",
                 unit="reward units",
                 caveat="rises with n whatever the reward is worth; reward units differ between models",
@@ -219,14 +219,14 @@ def expected_majority(
     code = np.array([len(named) if answer is None else named.index(answer) for answer in answers])
     counts = np.bincount(code, minlength=len(named) + 1)
     worth = np.bincount(code, weights=values, minlength=len(named) + 1) / np.maximum(counts, 1)
-    found = []
+    shares = []
     for n in sizes:
         if len(answers) <= _ENUMERATED:
             votes = _subsets(len(answers), n) @ (code[:, None] == np.arange(len(counts)))
         else:
             votes = rng.multivariate_hypergeometric(counts, n, size=_SUBSETS, method="marginals")
-        found.append(float(_majority_worth(votes, worth).mean()))
-    return np.array(found)
+        shares.append(float(_majority_worth(votes, worth).mean()))
+    return np.array(shares)
 
 
 def _majority_worth(votes: Array, worth: Array) -> Array:
@@ -247,11 +247,11 @@ def _subsets(total: int, size: int) -> Array:
 
 def _share(name: str, values: Array, **words: Unpack[Words]) -> Statistic:
     """The mean of `values` [p]; Wilson's interval where they are zeros and ones, or few are off one end."""
-    known, said = values[np.isfinite(values)], Words(unit="label", **words)
-    if not ((known >= 0) & (known <= 1)).all():
+    finite, said = values[np.isfinite(values)], Words(unit="label", **words)
+    if not ((finite >= 0) & (finite <= 1)).all():
         return mean(name, values, **said)
-    few = min(known.sum(), (1 - known).sum()) < _FEW
-    return mean(name, values, "proportion" if few or np.isin(known, (0, 1)).all() else "fraction", **said)
+    few = min(finite.sum(), (1 - finite).sum()) < _FEW
+    return mean(name, values, "proportion" if few or np.isin(finite, (0, 1)).all() else "fraction", **said)
 
 
 def _scores(outcome: Outcome, view: str) -> Array:

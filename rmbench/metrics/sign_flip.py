@@ -39,7 +39,7 @@ def sign_flip_ps(several: Sequence[NDArray[np.number]], *, seed: int = 0) -> lis
 
 
 def _p_values(several: Sequence[NDArray[np.number]], seed: int, *, bound_below: float) -> list[float]:
-    found, drawn = [1.0] * len(several), dict[int, list[int]]()
+    p_values, drawn = [1.0] * len(several), dict[int, list[int]]()
     for place, differences in enumerate(several):
         sizes = np.abs(differences[differences != 0]).astype(float)
         observed = abs(float(np.sum(differences)))
@@ -47,9 +47,9 @@ def _p_values(several: Sequence[NDArray[np.number]], seed: int, *, bound_below: 
             continue
         if sizes.sum() <= _EXACT_TOTAL and bool((sizes == np.rint(sizes)).all()):
             steps = zip(*map(np.ndarray.tolist, np.unique(np.rint(sizes).astype(int), return_counts=True)), strict=True)
-            found[place] = _whole(tuple(steps), round(observed))
+            p_values[place] = _whole(tuple(steps), round(observed))
         elif len(sizes) <= _EXACT_CLUSTERS:
-            found[place] = _every_way(sizes, observed)
+            p_values[place] = _every_way(sizes, observed)
         else:
             drawn.setdefault(-(-len(sizes) // 64), []).append(place)  # a draw takes so many words; see `draws`
     for places in drawn.values():
@@ -57,8 +57,8 @@ def _p_values(several: Sequence[NDArray[np.number]], seed: int, *, bound_below: 
         sizes = np.stack([np.pad(one, (0, max(map(len, told)) - len(one))) for one in told])
         sums = np.abs([float(np.sum(several[place])) for place in places])
         for place, p, most in zip(places, *_by_draws(sizes, sums, seed), strict=True):
-            found[place] = float(most if most < bound_below else p)
-    return found
+            p_values[place] = float(most if most < bound_below else p)
+    return p_values
 
 
 def _every_way(sizes: Array, observed: float) -> float:

@@ -86,7 +86,7 @@ class Errors:
             return None
         if self.at is not None:
             return {"threshold": self.at}
-        return threshold.chosen(outcomes, lambda some: choose(some, view), self.on)
+        return threshold.chosen(outcomes, lambda part: choose(part, view), self.on)
 
     def statistics(self, outcomes: Sequence[Outcome], view: str, fitted: Json) -> list[Statistic]:
         """What one view of `outcomes` [n] gives."""
@@ -115,10 +115,10 @@ def statistics(outcomes: Sequence[Outcome], view: str, fitted: Json, *, verdicts
 
     Without `verdicts` a step is judged by the threshold, whatever the model says of it.
     """
-    some = list(solutions(outcomes, view, fitted, verdicts=verdicts))
+    judged = list(solutions(outcomes, view, fitted, verdicts=verdicts))
     scored = list(solutions(outcomes, view, fitted, need_verdicts=False))
     sums = np.zeros((len(outcomes), 12))
-    for solution in some:
+    for solution in judged:
         sums[solution.row] += _counts(solution)
     return [
         _first_error_f1(sums[:, :4]),
@@ -167,15 +167,15 @@ def verdicts_of(outcomes: Sequence[Outcome], view: str) -> bool:
 
 def choose(outcomes: Sequence[Outcome], view: str) -> float | None:
     """The lowest threshold with the highest F1 of first errors; None without solutions of both kinds."""
-    some = list(solutions(outcomes, view, None, need_verdicts=False))
-    wrong = [(solution, at) for solution in some if (at := solution.first_error) is not None]
+    judged = list(solutions(outcomes, view, None, need_verdicts=False))
+    wrong = [(solution, at) for solution in judged if (at := solution.first_error) is not None]
     # a first error is found by the thresholds above its step and not above any step before it
     above = np.array([solution.scores[at] for solution, at in wrong])
     upto = np.array([solution.scores[:at].min(initial=np.inf) for solution, at in wrong])
-    passed = np.array([solution.scores.min() for solution in some if solution.first_error is None])
+    passed = np.array([solution.scores.min() for solution in judged if solution.first_error is None])
     if not wrong or not len(passed):
         return None
-    cuts = threshold.candidates(np.concatenate([solution.scores for solution in some]))
+    cuts = threshold.candidates(np.concatenate([solution.scores for solution in judged]))
     findable = above < upto
     hits = _below(above[findable], cuts) - _below(upto[findable], cuts)
     kept = len(passed) - _below(passed, cuts)
@@ -238,27 +238,27 @@ def _f1(name: str, sums: Array, title: str) -> Statistic:
                      unit="harmonic mean of precision and recall", better="higher", caveat=_HELD)  # fmt: skip
 
 
-def _step_auc(outcomes: Sequence[Outcome], some: Sequence[Solution]) -> Statistic:
-    labels = np.concatenate([np.zeros(0), *(solution.labels for solution in some)])
-    scores = np.concatenate([np.zeros(0), *(solution.scores for solution in some)])
-    rows = np.repeat([solution.row for solution in some], [len(solution.labels) for solution in some]).astype(np.intp)
-    known = labels != 0
+def _step_auc(outcomes: Sequence[Outcome], rated: Sequence[Solution]) -> Statistic:
+    labels = np.concatenate([np.zeros(0), *(solution.labels for solution in rated)])
+    scores = np.concatenate([np.zeros(0), *(solution.scores for solution in rated)])
+    rows = np.repeat([solution.row for solution in rated], [len(solution.labels) for solution in rated]).astype(np.intp)
+    labelled = labels != 0
     codes = cluster_codes([outcome.cluster for outcome in outcomes])
-    return auc("step_auc", Items(scores[known], rows[known], codes), labels[known] == 1, title="AUC of steps")
+    return auc("step_auc", Items(scores[labelled], rows[labelled], codes), labels[labelled] == 1, title="AUC of steps")
 
 
-def _solution_auc(outcomes: Sequence[Outcome], some: Sequence[Solution]) -> Statistic:
-    least = np.array([solution.scores.min() for solution in some])
-    right = np.array([solution.first_error is None for solution in some], bool)
+def _solution_auc(outcomes: Sequence[Outcome], judged: Sequence[Solution]) -> Statistic:
+    least = np.array([solution.scores.min() for solution in judged])
+    right = np.array([solution.first_error is None for solution in judged], bool)
     codes = cluster_codes([outcome.cluster for outcome in outcomes])
-    rows = np.array([solution.row for solution in some], np.intp)
+    rows = np.array([solution.row for solution in judged], np.intp)
     return auc("solution_auc", Items(least, rows, codes), right, title="AUC of solutions by their least step")
 
 
-def _first_error_places(n: int, some: Sequence[Solution]) -> list[Statistic]:
+def _first_error_places(n: int, judged: Sequence[Solution]) -> list[Statistic]:
     """Where the first wrong step stands among the steps of its solution, by its place and by how far up that is."""
     sums = np.zeros((n, 4))
-    for solution in some:
+    for solution in judged:
         if (at := solution.first_error) is None:
             continue
         scores, others = solution.scores, len(solution.scores) - 1

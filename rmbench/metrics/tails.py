@@ -112,15 +112,15 @@ def saturation(lengths: Lengths, k: int) -> Saturation:
     where it cut a response. The interval of what is not identified is from the low end of `lowest` to the high end of
     `highest`.
     """
-    some = _answers(lengths)
-    reached = some.tokens >= k
-    unknown = ~reached & ~some.whole
+    answered = _answers(lengths)
+    reached = answered.tokens >= k
+    unknown = ~reached & ~answered.whole
     shares = [
         mean(f"csr_{k}", reached.astype(float), "proportion"),
         mean(f"csr_{k}", (reached | unknown).astype(float), "proportion"),
     ]
-    lowest, highest = estimate(shares, some.prompt)
-    below = unknown & some.cut & np.isfinite(some.cap)
+    lowest, highest = estimate(shares, answered.prompt)
+    below = unknown & answered.cut & np.isfinite(answered.cap)
     reasons = {"cap below k": int(below.sum()), "cap unknown": int((unknown & ~below).sum())}
     share = replace(lowest, value=np.nan, ci_low=np.nan, ci_high=np.nan) if unknown.any() else lowest
     return Saturation(k, share, lowest, highest, {reason: count for reason, count in reasons.items() if count})
@@ -133,13 +133,13 @@ def ecdf(lengths: Lengths, *, draws: int = _DRAWS, seed: int = 0) -> Curve:
     several it would be too narrow: then it is the 95 % quantile of the largest deviation in a bootstrap over prompts,
     wider by Student's over the normal quantile, because few prompts vary more than their resamples do.
     """
-    some = _answers(lengths)
-    at = np.unique(some.tokens[some.tokens < some.limit])
-    share = np.searchsorted(np.sort(some.tokens), at, side="right") / max(1, len(some.tokens))
-    half = _bootstrap_half(some, at, share, draws, seed) if some.repeated else _massart_half(len(some.tokens))
+    lasted = _answers(lengths)
+    at = np.unique(lasted.tokens[lasted.tokens < lasted.limit])
+    share = np.searchsorted(np.sort(lasted.tokens), at, side="right") / max(1, len(lasted.tokens))
+    half = _bootstrap_half(lasted, at, share, draws, seed) if lasted.repeated else _massart_half(len(lasted.tokens))
     low, high = np.maximum(share - half, 0.0), np.minimum(share + half, 1.0)
-    method: Method = "cluster bootstrap" if some.repeated else "dkw"
-    return Curve(at, share, low, high, some.limit, len(some.tokens), some.clusters, method)
+    method: Method = "cluster bootstrap" if lasted.repeated else "dkw"
+    return Curve(at, share, low, high, lasted.limit, len(lasted.tokens), lasted.clusters, method)
 
 
 def kaplan_meier(lengths: Lengths) -> Curve:
@@ -150,17 +150,17 @@ def kaplan_meier(lengths: Lengths) -> Curve:
     1978), or, where it is larger, of the variance over prompts, by the delta method (Williams, Biometrics 51, 1995).
     It ends before the shortest response that may be cut at a cap nobody knows.
     """
-    some = _answers(lengths)
-    n, clusters = len(some.tokens), some.clusters
-    known_to = float(some.tokens[~some.whole & ~some.cut].min(initial=np.inf))
-    at, deaths = np.unique(some.tokens[some.whole & (some.tokens < known_to)], return_counts=True)
-    at_risk = n - np.searchsorted(np.sort(some.tokens), at, side="left")
+    answered = _answers(lengths)
+    n, clusters = len(answered.tokens), answered.clusters
+    known_to = float(answered.tokens[~answered.whole & ~answered.cut].min(initial=np.inf))
+    at, deaths = np.unique(answered.tokens[answered.whole & (answered.tokens < known_to)], return_counts=True)
+    at_risk = n - np.searchsorted(np.sort(answered.tokens), at, side="left")
     above = np.asarray(np.cumprod(1 - deaths / at_risk), float)
-    limit = min(known_to, float(some.tokens.max())) if n and not (len(at) and above[-1] == 0) else np.inf
-    if not len(at) or (clusters == 1 and some.repeated):  # nothing, or nothing that varies independently
+    limit = min(known_to, float(answered.tokens.max())) if n and not (len(at) and above[-1] == 0) else np.inf
+    if not len(at) or (clusters == 1 and answered.repeated):  # nothing, or nothing that varies independently
         low, high = np.zeros(len(at)), np.ones(len(at))
     else:
-        low, high = wilson(1 - above, _effective_n(some, at, deaths, at_risk, above), _quantile(some))
+        low, high = wilson(1 - above, _effective_n(answered, at, deaths, at_risk, above), _quantile(answered))
     return Curve(at, 1 - above, low, high, limit, n, clusters, "greenwood")
 
 
@@ -180,11 +180,11 @@ def restricted_mean(lengths: Lengths, at: float | None = None) -> Estimate:
 
     Means of two policies are of the same thing only at the same `at`.
     """
-    some = _answers(lengths)
-    end = some.limit if at is None else at
-    known = some.whole | (some.tokens >= end)
-    [found] = estimate([mean("restricted_mean", np.minimum(some.tokens, end))], some.prompt)
-    return found if known.all() else replace(found, value=np.nan, ci_low=np.nan, ci_high=np.nan)
+    answered = _answers(lengths)
+    end = answered.limit if at is None else at
+    measured = answered.whole | (answered.tokens >= end)
+    [estimated] = estimate([mean("restricted_mean", np.minimum(answered.tokens, end))], answered.prompt)
+    return estimated if measured.all() else replace(estimated, value=np.nan, ci_low=np.nan, ci_high=np.nan)
 
 
 def spread(lengths: Lengths) -> list[Estimate]:
@@ -195,11 +195,11 @@ def spread(lengths: Lengths) -> list[Estimate]:
     over prompts with two responses or more; the share takes a negative variance between prompts for 0. Cut responses
     count with the length that they have, so that what a cap hides is not in it.
     """
-    some = _answers(lengths)
-    logs, size = np.log(some.tokens), np.bincount(some.prompt).astype(float)
-    total = np.bincount(some.prompt, weights=logs)
-    centred = logs - (total / np.maximum(size, 1))[some.prompt]
-    within = np.bincount(some.prompt, weights=np.square(centred))
+    answered = _answers(lengths)
+    logs, size = np.log(answered.tokens), np.bincount(answered.prompt).astype(float)
+    total = np.bincount(answered.prompt, weights=logs)
+    centred = logs - (total / np.maximum(size, 1))[answered.prompt]
+    within = np.bincount(answered.prompt, weights=np.square(centred))
     kept = size > 1
     size, total, within = size[kept], total[kept], within[kept]
     columns = np.column_stack([within, size, np.square(size), total, np.square(total) / size, np.ones(len(size))])
@@ -257,15 +257,15 @@ def mean_lengths(lengths: Lengths, groups: int) -> Array:
 
 def share_of_status(lengths: Lengths, status: str) -> Estimate:
     """The share of all responses that are `status`: refused, empty, ..."""
-    [found] = estimate(
+    [estimated] = estimate(
         [mean(status, np.array([float(one == status) for one in lengths.status]), "proportion")], lengths.prompt
     )
-    return found
+    return estimated
 
 
 def read_prices(table: Mapping[str, Mapping[str, object]]) -> dict[str, Price]:
     """Prices by name from {name: {input: per 1M tokens, output: per 1M tokens, currency: text}}. Raises DataError."""
-    found = {}
+    prices = {}
     for name, row in table.items():
         unknown = ", ".join(sorted({"input", "output", "currency"} ^ set(row)))
         if unknown:
@@ -273,8 +273,8 @@ def read_prices(table: Mapping[str, Mapping[str, object]]) -> dict[str, Price]:
         currency = row["currency"]
         if not isinstance(currency, str) or not currency:
             raise DataError(f"price of {name!r}, `currency`: {currency!r} is no name, as in USD")
-        found[name] = Price(_price(name, "input", row), _price(name, "output", row), currency)
-    return found
+        prices[name] = Price(_price(name, "input", row), _price(name, "output", row), currency)
+    return prices
 
 
 def cost_per_1000(price: Price, input_tokens: Array, output_tokens: Array, prompt: NDArray[np.integer]) -> Estimate:
@@ -283,8 +283,8 @@ def cost_per_1000(price: Price, input_tokens: Array, output_tokens: Array, promp
     Refused and empty responses cost too: give them all.
     """
     each = (input_tokens * price.input + output_tokens * price.output) / 1e6
-    [found] = estimate([mean("cost_per_1000", 1000 * each)], prompt)
-    return found
+    [estimated] = estimate([mean("cost_per_1000", 1000 * each)], prompt)
+    return estimated
 
 
 def length_ratio(ours: Lengths, theirs: Lengths, *, seed: int = 0) -> Estimate:
@@ -295,12 +295,12 @@ def length_ratio(ours: Lengths, theirs: Lengths, *, seed: int = 0) -> Estimate:
     of what is known of them the ratio is at least so large if they are ours, at most if they are theirs, and nan, with
     the end that then remains; p is None.
     """
-    found = _paired("length_ratio", ours, theirs, np.log, "number", seed)
-    value, low, high = (float(np.exp(end)) for end in (found.value, found.ci_low, found.ci_high))
+    logarithm = _paired("length_ratio", ours, theirs, np.log, "number", seed)
+    value, low, high = (float(np.exp(end)) for end in (logarithm.value, logarithm.ci_low, logarithm.ci_high))
     if not ours.open and not theirs.open:
-        return replace(found, value=value, ci_low=low, ci_high=high)
+        return replace(logarithm, value=value, ci_low=low, ci_high=high)
     low, high = np.nan if theirs.open else low, np.nan if ours.open else high
-    return replace(found, value=np.nan, ci_low=low, ci_high=high, p=None)
+    return replace(logarithm, value=np.nan, ci_low=low, ci_high=high, p=None)
 
 
 def saturation_difference(ours: Lengths, theirs: Lengths, k: int, *, seed: int = 0) -> Estimate:
@@ -308,10 +308,10 @@ def saturation_difference(ours: Lengths, theirs: Lengths, k: int, *, seed: int =
 
     nan where either is not identified.
     """
-    found = _paired(f"csr_{k}_difference", ours, theirs, lambda tokens: (tokens >= k).astype(float), "proportion", seed)
+    moved = _paired(f"csr_{k}_difference", ours, theirs, lambda tokens: (tokens >= k).astype(float), "proportion", seed)
     if saturation(ours, k).unidentified or saturation(theirs, k).unidentified:
-        return replace(found, value=np.nan, ci_low=np.nan, ci_high=np.nan, p=None)
-    return found
+        return replace(moved, value=np.nan, ci_low=np.nan, ci_high=np.nan, p=None)
+    return moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,55 +373,55 @@ def _massart_half(n: int) -> float:
     return float(np.sqrt(np.log(2 / (1 - LEVEL)) / (2 * n))) if n else 1.0
 
 
-def _bootstrap_half(some: _Answers, at: Array, share: Array, draws: int, seed: int) -> float:
+def _bootstrap_half(answered: _Answers, at: Array, share: Array, draws: int, seed: int) -> float:
     """Half the width of a band: how far a curve of resampled prompts strays at its farthest, in 95 % of draws."""
     from scipy.special import ndtri, stdtrit
 
-    c = some.clusters
+    c = answered.clusters
     if c < 2:
         return 1.0
     times = np.concatenate([block.copy() for block in drawing.times(c, draws, seed)])
-    sizes = times @ some.sizes
+    sizes = times @ answered.sizes
     farthest = np.zeros(draws)
-    for start, reached in some.reached(at):
+    for start, reached in answered.reached(at):
         strays = np.abs(times @ reached / sizes[:, None] - share[start : start + reached.shape[1]])
         farthest = np.maximum(farthest, strays.max(axis=1))
     widening = np.sqrt(c / (c - 1)) * stdtrit(c - 1, 0.5 + LEVEL / 2) / ndtri(0.5 + LEVEL / 2)
     return float(np.quantile(farthest, LEVEL) * widening)
 
 
-def _effective_n(some: _Answers, at: Array, deaths: _Counts, at_risk: _Counts, above: Array) -> Array:
+def _effective_n(answered: _Answers, at: Array, deaths: _Counts, at_risk: _Counts, above: Array) -> Array:
     """The number [m] of independent uncut responses that would tell as much of each point of the curve.
 
     Where the curve ends at 1 neither variance exists: Peto's (1977) number, those at risk over the share before.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = np.square(above) * np.cumsum(deaths / (at_risk * (at_risk - deaths)))
-        if some.repeated:
-            variance = np.fmax(variance, np.square(above) * _cluster_variance(some, at, deaths, at_risk))
+        if answered.repeated:
+            variance = np.fmax(variance, np.square(above) * _cluster_variance(answered, at, deaths, at_risk))
         n = above * (1 - above) / variance
-    if some.repeated and np.ptp(some.sizes) > 0:
-        below = at < some.limit  # where every length is known the curve is a proportion
-        for start, reached in some.reached(at[below]):
+    if answered.repeated and np.ptp(answered.sizes) > 0:
+        below = at < answered.limit  # where every length is known the curve is a proportion
+        for start, reached in answered.reached(at[below]):
             inside = slice(start, start + reached.shape[1])
-            n[inside] = np.fmin(n[inside], proportion_n(reached.T, some.sizes))
+            n[inside] = np.fmin(n[inside], proportion_n(reached.T, answered.sizes))
     before = np.r_[1.0, above[:-1]]
-    peto = at_risk / before * (some.clusters / len(some.tokens))
+    peto = at_risk / before * (answered.clusters / len(answered.tokens))
     return np.asarray(np.where(np.isfinite(n) & (n > 0), n, peto), float)
 
 
-def _cluster_variance(some: _Answers, at: Array, deaths: _Counts, at_risk: _Counts) -> Array:
+def _cluster_variance(answered: _Answers, at: Array, deaths: _Counts, at_risk: _Counts) -> Array:
     """The variance [m] of the log of the share above each point, over prompts, by linearising each factor."""
-    c, m = some.clusters, len(at)
+    c, m = answered.clusters, len(at)
     if c < 2:
         return np.full(m, np.inf)
-    scale, corrections = 1 / (at_risk - deaths), corrected(np.ones(c), some.sizes)
-    died = some.whole & (some.tokens <= at[-1])
-    places, ends = np.searchsorted(at, some.tokens), np.searchsorted(at, some.tokens, side="right")
+    scale, corrections = 1 / (at_risk - deaths), corrected(np.ones(c), answered.sizes)
+    died = answered.whole & (answered.tokens <= at[-1])
+    places, ends = np.searchsorted(at, answered.tokens), np.searchsorted(at, answered.tokens, side="right")
     squares, chunk = np.zeros(m), max(1, _ENTRIES // m)
     for start in range(0, c, chunk):
-        mine = (some.prompt >= start) & (some.prompt < start + chunk)
-        rows, size = some.prompt - start, min(chunk, c - start)
+        mine = (answered.prompt >= start) & (answered.prompt < start + chunk)
+        rows, size = answered.prompt - start, min(chunk, c - start)
         events, until = np.zeros((size, m)), np.zeros((size, m + 1))
         np.add.at(events, (rows[mine & died], places[mine & died]), 1.0)
         np.add.at(until, (rows[mine], ends[mine]), 1.0)
@@ -431,11 +431,11 @@ def _cluster_variance(some: _Answers, at: Array, deaths: _Counts, at_risk: _Coun
     return squares
 
 
-def _quantile(some: _Answers) -> Array:
+def _quantile(answered: _Answers) -> Array:
     from scipy.special import ndtri, stdtrit
 
     level = 0.5 + LEVEL / 2
-    return np.asarray(stdtrit(some.clusters - 1, level) if some.repeated else ndtri(level))
+    return np.asarray(stdtrit(answered.clusters - 1, level) if answered.repeated else ndtri(level))
 
 
 def _first(at: Array, there: NDArray[np.bool_]) -> float:
@@ -472,8 +472,8 @@ def _paired(name: str, ours: Lengths, theirs: Lengths, of: Callable[[Array], Arr
     if not both.any():
         return Estimate(name, np.nan, np.nan, np.nan, 0, 0)
     clusters = np.arange(np.count_nonzero(both))
-    found = difference(our[both, None], their[both, None], clusters, kind=kind, seed=seed)
-    return Estimate(name, found.value, found.ci_low, found.ci_high, found.n, found.clusters, found.p)
+    change = difference(our[both, None], their[both, None], clusters, kind=kind, seed=seed)
+    return Estimate(name, change.value, change.ci_low, change.ci_high, change.n, change.clusters, change.p)
 
 
 def _price(name: str, field: str, row: Mapping[str, object]) -> float:

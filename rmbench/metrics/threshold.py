@@ -56,5 +56,5 @@ def candidates(scores: Array) -> Array:
 
 def best(thresholds: Array, worth: Array) -> float | None:
     """The lowest of `thresholds` [t] that is worth most; None where none is worth anything known."""
-    known = np.isfinite(worth)
-    return float(thresholds[known][int(np.argmax(worth[known]))]) if known.any() else None
+    finite = np.isfinite(worth)
+    return float(thresholds[finite][int(np.argmax(worth[finite]))]) if finite.any() else None

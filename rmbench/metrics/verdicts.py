@@ -76,32 +76,32 @@ def verdicts(outcomes: Sequence[Outcome], view: str, *, null_is_wrong: bool = Fa
     return Verdicts(gold, said, np.array([reason is None for reason in reasons], bool), reasons)
 
 
-def single_accuracy(found: Verdicts, name: str = "single_accuracy") -> Statistic:
+def single_accuracy(judged: Verdicts, name: str = "single_accuracy") -> Statistic:
     """The share of verdicts that are the label, orders pooled."""
-    kind: Kind = "proportion" if np.nanmax(found.orders, initial=0) <= 1 else "fraction"
-    columns = np.column_stack([found.hits, found.orders])
+    kind: Kind = "proportion" if np.nanmax(judged.orders, initial=0) <= 1 else "fraction"
+    columns = np.column_stack([judged.hits, judged.orders])
     return Statistic(name, columns, ratio, kind, title="Verdicts that are right",
                      unit="share of verdicts", better="higher",
                      caveat="a model that takes whoever stands first has half of them")  # fmt: skip
 
 
-def pair_accuracy(found: Verdicts, name: str = "pair_accuracy") -> Statistic:
+def pair_accuracy(judged: Verdicts, name: str = "pair_accuracy") -> Statistic:
     """The share of examples that are right in every order."""
-    return mean(name, np.where(found.counts, found.hits == found.orders, np.nan), "proportion",
+    return mean(name, np.where(judged.counts, judged.hits == judged.orders, np.nan), "proportion",
                 title="Right in every order", unit="share of examples", better="higher",
                 caveat="of a model that rates responses one by one there is one order")  # fmt: skip
 
 
-def pair_agreement(found: Verdicts, name: str = "pair_agreement") -> Statistic:
+def pair_agreement(judged: Verdicts, name: str = "pair_agreement") -> Statistic:
     """The share of examples whose verdicts agree in both orders."""
-    return mean(name, found.agree, "proportion", title="Same verdict in both orders", unit="share of examples",
+    return mean(name, judged.agree, "proportion", title="Same verdict in both orders", unit="share of examples",
                 better="higher", caveat="says nothing of which verdict is right")  # fmt: skip
 
 
-def by_class(found: Verdicts) -> list[Statistic]:
+def by_class(judged: Verdicts) -> list[Statistic]:
     """Precision, recall and F1 of first, second and tie, each the mean over classes."""
-    tables = [_counts(found, one) for one in _CLASSES]
-    columns = np.where(found.counts[:, None], np.concatenate(tables, axis=1), np.nan)
+    tables = [_counts(judged, one) for one in _CLASSES]
+    columns = np.where(judged.counts[:, None], np.concatenate(tables, axis=1), np.nan)
 
     def parts(sums: Array) -> tuple[Array, Array, Array]:
         hits, wrong, missed = np.moveaxis(sums.reshape(*sums.shape[:-1], len(_CLASSES), 3), -1, 0)
@@ -159,14 +159,14 @@ def left_out(outcomes: Sequence[Outcome], view: str, *, null_is_wrong: bool = Fa
 
 def ties(outcomes: Sequence[Outcome], view: str) -> int:
     """In how many of the examples that count a verdict is a tie."""
-    found = verdicts(outcomes, view, null_is_wrong=True)
-    return int(np.count_nonzero(found.counts & (found.said == TIE).any(axis=1)))
+    judged = verdicts(outcomes, view, null_is_wrong=True)
+    return int(np.count_nonzero(judged.counts & (judged.said == TIE).any(axis=1)))
 
 
 def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
     """The three figures above, an unreadable verdict being wrong, and every metric of a comparison."""
-    found = verdicts(outcomes, view, null_is_wrong=True)
-    of_orders = [single_accuracy(found), pair_accuracy(found), pair_agreement(found)]
+    judged = verdicts(outcomes, view, null_is_wrong=True)
+    of_orders = [single_accuracy(judged), pair_accuracy(judged), pair_agreement(judged)]
     return [*of_orders, *summary.statistics(outcomes, view)]
 
 
@@ -202,9 +202,9 @@ def _verdict(answer: Answer, null_is_wrong: bool) -> float:
     return float((np.sign(masses[0] - masses[1]) + 1) / 2)
 
 
-def _counts(found: Verdicts, one: float) -> Array:
+def _counts(judged: Verdicts, one: float) -> Array:
     """True positives, false positives and false negatives [n, 3] of a class, over verdicts."""
-    is_it, says_it = (found.gold == one)[:, None], found.said == one
-    there = ~np.isnan(found.said)
+    is_it, says_it = (judged.gold == one)[:, None], judged.said == one
+    there = ~np.isnan(judged.said)
     kinds = is_it & says_it, ~is_it & says_it, is_it & ~says_it & there
     return np.stack([kind.sum(axis=1).astype(float) for kind in kinds], axis=1)

@@ -81,15 +81,15 @@ def outcome_of(
 
 def facts_of(example: Example) -> Facts:
     """What the data know of an example's candidates."""
-    some = example.candidates
-    texts = [candidate.text for candidate in some]
+    candidates = example.candidates
+    texts = [candidate.text for candidate in candidates]
     return Facts(
-        np.array([candidate.number for candidate in some], float),  # None is nan
+        np.array([candidate.number for candidate in candidates], float),  # None is nan
         np.array([np.nan if text is None else float(len(text)) for text in texts]),
-        classes=[candidate.label if isinstance(candidate.label, str) else None for candidate in some],
-        annotations=[candidate.annotations for candidate in some],
-        tags=[candidate.tags for candidate in some],
-        step_labels=[candidate.step_labels for candidate in some],
+        classes=[candidate.label if isinstance(candidate.label, str) else None for candidate in candidates],
+        annotations=[candidate.annotations for candidate in candidates],
+        tags=[candidate.tags for candidate in candidates],
+        step_labels=[candidate.step_labels for candidate in candidates],
     )
 
 
@@ -149,8 +149,8 @@ def _compared_views(labels: Array, given: Sequence[Given], null_verdict: str | N
             for one, answer in zip(given, answers["default"], strict=True)
         ]
     return {
-        name: View(None, comparison.beats_of_masses(labels, some, null_verdict), statuses)
-        for name, some in answers.items()
+        name: View(None, comparison.beats_of_masses(labels, values, null_verdict), statuses)
+        for name, values in answers.items()
     }
 
 
@@ -164,11 +164,11 @@ def _head_views(rewards: Sequence[Reward]) -> dict[str, View]:
     spread = None
     if any(reward.spread for reward in rewards):
         spread = np.array([reward.spread[0] if reward.spread else np.nan for reward in rewards])
-    found = {"default": View(np.array([reward.value for reward in rewards]), None, statuses, spread)}
+    by_name = {"default": View(np.array([reward.value for reward in rewards]), None, statuses, spread)}
     for head in dict.fromkeys(name for reward in rewards for name in reward.heads):
         scores = np.array([reward.heads[head][0] if head in reward.heads else np.nan for reward in rewards])
-        found[_of_head(head)] = View(scores, None, statuses)
-    return found
+        by_name[_of_head(head)] = View(scores, None, statuses)
+    return by_name
 
 
 def _step_views(rewards: Sequence[Reward]) -> dict[str, View]:
@@ -177,11 +177,11 @@ def _step_views(rewards: Sequence[Reward]) -> dict[str, View]:
     heads = {"": [_array(reward.steps) for reward in rewards]}
     for head in dict.fromkeys(name for reward in rewards for name in reward.step_heads):
         heads[f"{head}/"] = [_array(reward.step_heads.get(head, ())) for reward in rewards]
-    found = {"default": View(own, None, statuses, steps=heads[""])} if np.isfinite(own).any() else {}
+    by_name = {"default": View(own, None, statuses, steps=heads[""])} if np.isfinite(own).any() else {}
     for head, steps in heads.items():
         for name, scores in aggregate(steps).items():
-            found[f"{head}{name}"] = View(scores, None, statuses, steps=steps)
-    return found
+            by_name[f"{head}{name}"] = View(scores, None, statuses, steps=steps)
+    return by_name
 
 
 def _annotations(given: Sequence[Sequence[float]]) -> Array | None:
@@ -189,10 +189,10 @@ def _annotations(given: Sequence[Sequence[float]]) -> Array | None:
     most = max(map(len, given), default=0)
     if not most:
         return None
-    found: Array = np.full((len(given), most), np.nan)
+    table: Array = np.full((len(given), most), np.nan)
     for row, numbers in enumerate(given):
-        found[row, : len(numbers)] = numbers
-    return found
+        table[row, : len(numbers)] = numbers
+    return table
 
 
 def _array(numbers: Sequence[float]) -> Array:

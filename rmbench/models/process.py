@@ -198,16 +198,16 @@ class Stepwise:
             return unread(one, "a process model reads turns of the assistant alone", refused=True)
         if not steps:
             return unread(one, "the response has no steps", refused=True)
-        found = one.marks[self.shape.mark]
+        tags = one.marks[self.shape.mark]
         behind = self.shape.mark == BEFORE.name
-        for at in found:
+        for at in tags:
             # what is behind a mark may have been cut, and is not read
             if at is not None and not (behind and one.cut) and one.ids[at + behind] != self.due:
                 return unread(one, f"the tokenizer joins the step tag {self.shape.tag!r} to the text beside it")
-        places = list(found)
+        places = list(tags)
         if self.shape.read == "first":
             before = one.marks[BEFORE.name]
-            places = [None if a is None or b is None else min(b + 1, a) for a, b in zip(found, before, strict=True)]
+            places = [None if a is None or b is None else min(b + 1, a) for a, b in zip(tags, before, strict=True)]
         if self.removed:
             one, places = self._without(one, places)
         reads = tuple(sorted({at for at in places if at is not None}))

@@ -140,7 +140,7 @@ def _layout(loaded: Loaded, head: Head) -> Layout:
 
     with torch.inference_mode():
         ids, other = (torch.tensor([[*_PROBE[:-1], last]], device=loaded.model.device) for last in (_PROBE[-1], 0))
-        states, others = (loaded.backbone(input_ids=some).last_hidden_state[0] for some in (ids, other))
+        states, others = (loaded.backbone(input_ids=text).last_hidden_state[0] for text in (ids, other))
         made = head.logits(states).float()
         expected = loaded.model(input_ids=ids).logits[0].to(made)
         if bool(expected.isfinite().all()) and not _alike(made, expected, states.dtype):

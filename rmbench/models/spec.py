@@ -209,8 +209,8 @@ def with_options(spec: Spec, group: PluginGroup = MODELS, **options: Any) -> Spe
 
 def _with_some(member: Spec, options: Mapping[str, Any]) -> Spec:
     """A member with those of the options that it declares."""
-    some = {name: value for name, value in options.items() if name in declared(member)}
-    return with_options(member, **some) if some else member
+    declared_here = {name: value for name, value in options.items() if name in declared(member)}
+    return with_options(member, **declared_here) if declared_here else member
 
 
 def open_family(spec: Spec, group: PluginGroup) -> Any:
@@ -234,14 +234,14 @@ def started(opened: Any) -> Any:
 
 
 def _word(text: str, group: PluginGroup, family_of: _FamilyOf) -> Spec:
-    known, taken = plugins.names(group), _WORD.fullmatch(text)
+    families, taken = plugins.names(group), _WORD.fullmatch(text)
     family, mark, rest = taken.groups() if taken else ("", "", text)
-    if family in known and (mark in ("", ":") or not _exists(text)):
+    if family in families and (mark in ("", ":") or not _exists(text)):
         return _of_family(family, mark, rest, text, group)
     source, revision, pairs = _split(text)
     if mark == ":" and not _exists(source):
         raise UsageError(
-            f"unknown {group.noun} {family!r}{did_you_mean(family, known)}; {group.nouns}: {', '.join(known)}"
+            f"unknown {group.noun} {family!r}{did_you_mean(family, families)}; {group.nouns}: {', '.join(families)}"
         )
     family = family_of(source, revision, pairs)
     return Spec(family, source, revision, read_options(pairs, _options_of(family, group), f"family {family!r}"))

@@ -122,9 +122,9 @@ class Local:
                 budget.halve(needed[batch[0]], len(batch))
                 continue
             waiting = waiting[len(batch) :]
-            for index, some in zip(batch, tokens, strict=True):
+            for index, new in zip(batch, tokens, strict=True):
                 budget.ended(needed[index])
-                yield index, self._response(some, requests[index])
+                yield index, self._response(new, requests[index])
 
     def _too_large(self, prompt: int, cap: int) -> ModelError:
         return ModelError(
@@ -138,7 +138,7 @@ class Local:
         most = self.positions
         if most is None:
             return
-        needed = [len(some) + (generation.cap or 0) for some, generation in zip(ids, requests, strict=True)]
+        needed = [len(prompt) + (generation.cap or 0) for prompt, generation in zip(ids, requests, strict=True)]
         over = sum(length > most for length in needed)
         if over:
             longest = max(map(len, ids))
@@ -166,9 +166,9 @@ class Local:
         width, device = max(map(len, ids)), self.model.get_input_embeddings().weight.device
         padded = torch.full((len(ids), width), _pad(self.ends))
         mask = torch.zeros((len(ids), width), dtype=torch.long)
-        for row, some in enumerate(ids):
-            padded[row, width - len(some) :] = torch.tensor(some)
-            mask[row, width - len(some) :] = 1
+        for row, prompt in enumerate(ids):
+            padded[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
         with torch.inference_mode():
             written = self.model.generate(
                 input_ids=padded.to(device),
@@ -292,18 +292,18 @@ def _rendering(tokenizer: Any, asked: str | None, name: str, **manner: Any) -> R
 
 def _ends(model: Any, tokenizer: Any, name: str) -> frozenset[int]:
     """The tokens that end a response by generation_config, config or tokenizer: each may know one of several."""
-    found: set[int] = set()
+    ends: set[int] = set()
     for holder in (model.generation_config, model.config.get_text_config(), tokenizer):
         ids = getattr(holder, "eos_token_id", None)
-        found.update([ids] if isinstance(ids, int) else ids or ())
-    if not found:
+        ends.update([ids] if isinstance(ids, int) else ids or ())
+    if not ends:
         warnings.warn(f"{name}: no token ends a response, so every one runs to its cap", stacklevel=3)
     own = model.generation_config
     changed = [n for n in ("repetition_penalty", "no_repeat_ngram_size", "min_new_tokens") if getattr(own, n, None)]
     changed = [n for n in changed if n != "repetition_penalty" or own.repetition_penalty != 1]
     if changed:
         warnings.warn(f"{name}: its generation_config sets {', '.join(changed)}, which is not applied", stacklevel=3)
-    return frozenset(found)
+    return frozenset(ends)
 
 
 def _greedy(ends: frozenset[int], cap: int | None) -> Any:

@@ -124,14 +124,14 @@ def at_least(result: TaskResult) -> list[Point]:
     points: list[Point] = []
     rows = [row for row in result.records.to_pylist() if row["tokens"] is not None and _status(row) == "answered"]
     for view in result.views:
-        some = [row for row in rows if row["condition"] == view]
-        if not some:
+        alike = [row for row in rows if row["condition"] == view]
+        if not alike:
             continue
-        lengths = np.sort([row["tokens"] for row in some])
-        cut = min((row["tokens"] for row in some if row["finish"] != "stop"), default=None)
-        known = lengths if cut is None else lengths[lengths <= cut]
-        places = np.unique(np.linspace(0, len(known) - 1, STEPS).astype(int)) if len(known) else np.zeros(0, int)
-        for length in dict.fromkeys([0, *known[places].tolist()]):
+        lengths = np.sort([row["tokens"] for row in alike])
+        cut = min((row["tokens"] for row in alike if row["finish"] != "stop"), default=None)
+        seen = lengths if cut is None else lengths[lengths <= cut]
+        places = np.unique(np.linspace(0, len(seen) - 1, STEPS).astype(int)) if len(seen) else np.zeros(0, int)
+        for length in dict.fromkeys([0, *seen[places].tolist()]):
             share = float(np.mean(lengths >= length))
             points.append({"condition": view, "tokens": length, "share": share, "n": len(lengths)})
     return points

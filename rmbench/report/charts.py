@@ -27,10 +27,10 @@ def reliability(before: CalibrationMap, after: CalibrationMap | None) -> Spec:
             "high": at.ci_high,
             "n": at.n,
         }
-        for name, found in maps.items()
-        for at in found.reliability
+        for name, fitted_map in maps.items()
+        for at in fitted_map.reliability
     ]
-    least = 0.5 if all(at.predicted >= 0.5 for found in maps.values() for at in found.reliability) else 0.0
+    least = 0.5 if all(at.predicted >= 0.5 for fitted_map in maps.values() for at in fitted_map.reliability) else 0.0
     ideal = _chart([{"at": least}, {"at": 1.0}]).mark_line(strokeDash=[4, 4], color="gray")
     x = alt.X("probability:Q", title="probability", scale=alt.Scale(domain=[least, 1]), axis=alt.Axis(tickCount=5))
     y = alt.Y("right:Q", title="share right", scale=alt.Scale(domain=[0, 1]))

@@ -61,9 +61,9 @@ def rewards_of(outcomes: Sequence[Outcome], view: str) -> Rewards | None:
 def length_curve(rewards: Rewards) -> list[Point]:
     """Mean reward by length, both less the mean of their prompt, in bins of like counts: right and wrong apart."""
     characters, reward = (_centred(values, rewards) for values in (rewards.characters, rewards.reward))
-    known = np.isfinite(characters)
+    finite = np.isfinite(characters)
     statistics, points = [], []
-    for answers, chosen in (("right", rewards.right & known), ("wrong", ~rewards.right & known)):
+    for answers, chosen in (("right", rewards.right & finite), ("wrong", ~rewards.right & finite)):
         if not chosen.any():
             continue
         inner = np.unique(np.quantile(characters[chosen], np.linspace(0, 1, LENGTH_BINS + 1)[1:-1]))
@@ -155,10 +155,10 @@ def round_step(least: float) -> float:
 
 def _with_intervals(points: Sequence[Point], statistics: Sequence[Statistic], clusters: Sequence[str]) -> list[Point]:
     """Each point with its value, ends and n; without those that have no finite value."""
-    found: Iterable[tuple[Point, Estimate]] = zip(points, estimate(statistics, clusters, draws=_DRAWS), strict=True)
+    estimated: Iterable[tuple[Point, Estimate]] = zip(points, estimate(statistics, clusters, draws=_DRAWS), strict=True)
     return [
         point | {at.name: at.value, "low": _end(at.ci_low, at), "high": _end(at.ci_high, at), "n": at.n}
-        for point, at in found
+        for point, at in estimated
         if np.isfinite(at.value)
     ]
 

@@ -54,9 +54,9 @@ def worst(result: TaskResult, texts: Mapping[str, Example], outcomes: Sequence[O
     `edit`) the right one is the unedited answer, `sufficient`. Where only pairs were compared it is how many wrong ones
     were preferred to the right one that lost least.
     """
-    found = ((*lost, outcome) for outcome in outcomes for lost in _lost(outcome, result.primary_view))
+    lost_pairs = ((*lost, outcome) for outcome in outcomes for lost in _lost(outcome, result.primary_view))
     failures = []
-    for _, by, right, wrong, outcome in nlargest(_MOST, found, key=lambda lost: lost[0]):
+    for _, by, right, wrong, outcome in nlargest(_MOST, lost_pairs, key=lambda lost: lost[0]):
         example = texts.get(outcome.example_id)
         if example is not None and len(example.candidates) != len(outcome.labels):
             example = None

@@ -119,8 +119,8 @@ def write(results: Sequence[TaskResult], texts: Mapping[str, Mapping[str, Exampl
 
 def count(path: Path) -> int:
     """How many results a page is of; 0 for a file that is none."""
-    found = re.search(r'<meta name="results" content="(\d+)">', path.read_text(encoding="utf-8", errors="replace"))
-    return int(found[1]) if found else 0
+    tag = re.search(r'<meta name="results" content="(\d+)">', path.read_text(encoding="utf-8", errors="replace"))
+    return int(tag[1]) if tag else 0
 
 
 @cache
@@ -198,9 +198,9 @@ def _task_part(
     for number, (label, result) in enumerate(zip(collection.names(results), results, strict=True), 1):
         models.append(_model_part(f"{anchor}-model-{number}", label, result, texts.get(name, {}), specs))
     versions = sorted({result.task.version for result in results})
-    found = digest(results)
+    digested = digest(results)
     comparable = len(collection.groups(results)[results[0].task.name]) == 1
-    return TaskPart(anchor, name, versions, comparable, _headlines(found, results), found.statistics, models)
+    return TaskPart(anchor, name, versions, comparable, _headlines(digested, results), digested.statistics, models)
 
 
 def _model_part(
@@ -278,13 +278,13 @@ def _length_plots(result: TaskResult, board: _Board) -> list[Plot]:
     ]
 
 
-def _headlines(found: Digest, results: Sequence[TaskResult]) -> dict[str, list[Figure | None]]:
+def _headlines(digested: Digest, results: Sequence[TaskResult]) -> dict[str, list[Figure | None]]:
     """The columns of a task's table: its headline, what a rule gets of it, and what else models are compared by."""
-    names = dict.fromkeys([found.headline, *found.rules[:1], *found.beside[:_FIGURES]])
+    names = dict.fromkeys([digested.headline, *digested.rules[:1], *digested.beside[:_FIGURES]])
     columns: dict[str, list[Figure | None]]
-    columns = {found.heading(name): [figure(r, name, r.primary_view) for r in results] for name in names}
-    for name in found.rules[:1]:  # of the data alone, and beside the headline to be read with it
-        rule = found.heading(name)
+    columns = {digested.heading(name): [figure(r, name, r.primary_view) for r in results] for name in names}
+    for name in digested.rules[:1]:  # of the data alone, and beside the headline to be read with it
+        rule = digested.heading(name)
         columns[rule] = [f and f.model_copy(update={"ci_low": None, "ci_high": None}) for f in columns[rule]]
     return {title: figures for title, figures in columns.items() if any(figures)}
 
@@ -308,10 +308,10 @@ class _Board:
 
 def _plots(result: TaskResult, outcomes: Sequence[Outcome], board: _Board) -> list[Plot]:
     """Where effects are tested, these and the shares; else what rewards are worth. First what parts and curves say."""
-    found = digest([result])
-    parts = _part_plots(result, found, board)
-    if found.tested:
-        return [*_effect_plots(result, found, board), *parts]
+    digested = digest([result])
+    parts = _part_plots(result, digested, board)
+    if digested.tested:
+        return [*_effect_plots(result, digested, board), *parts]
     if _only_compared(result, outcomes):
         return [*parts, *_pair_plots(result, outcomes, board)]
     return [*parts, *_reliability_plots(result, board), *_reward_plots(result, outcomes, board)]
@@ -349,19 +349,19 @@ def _pair_plots(result: TaskResult, outcomes: Sequence[Outcome], board: _Board) 
     ]
 
 
-def _effect_plots(result: TaskResult, found: Digest, board: _Board) -> list[Plot]:
+def _effect_plots(result: TaskResult, digested: Digest, board: _Board) -> list[Plot]:
     """The effects of each unit that several have, then all shares."""
-    known = [metric for metric in whole(result, result.primary_view) if metric.value is not None]
+    stated = [metric for metric in whole(result, result.primary_view) if metric.value is not None]
     units: dict[str, list[Metric]] = {}
-    for metric in known:
-        if metric.name in found.tested:
-            units.setdefault(found.statistics[metric.name].unit, []).append(metric)
+    for metric in stated:
+        if metric.name in digested.tested:
+            units.setdefault(digested.statistics[metric.name].unit, []).append(metric)
     plots = [
         board.plot("Effects", f"In {unit}, with 95 % intervals.", charts.dots(effects, unit))
         for unit, effects in units.items()
         if len(effects) > 1
     ]
-    shares = [metric for metric in known if found.is_share(metric.name)]
+    shares = [metric for metric in stated if digested.is_share(metric.name)]
     return [
         *(plots or [board.plot("Effects", "", None, "no effect could be measured: rewards are missing")]),
         board.plot(
@@ -373,38 +373,38 @@ def _effect_plots(result: TaskResult, found: Digest, board: _Board) -> list[Plot
     ]
 
 
-def _part_plots(result: TaskResult, found: Digest, board: _Board) -> list[Plot]:
+def _part_plots(result: TaskResult, digested: Digest, board: _Board) -> list[Plot]:
     """The headline beside what else has its unit, and of each part of the examples; every metric that is a curve."""
     primary = [m for m in result.metrics if m.view == result.primary_view and m.value is not None]
-    parts = [m.model_copy(update={"name": m.subset}) for m in primary if m.name == found.headline and m.at is None]
+    parts = [m.model_copy(update={"name": m.subset}) for m in primary if m.name == digested.headline and m.at is None]
     named = {metric.name: metric for metric in primary if metric.subset == "all"}
-    alike = [named[name] for name in (found.headline, *found.variants) if name in named]
-    if found.tested or len({metric.value for metric in alike}) == 1:  # effects have a plot of their own
+    alike = [named[name] for name in (digested.headline, *digested.variants) if name in named]
+    if digested.tested or len({metric.value for metric in alike}) == 1:  # effects have a plot of their own
         alike = []
     plots = []
-    for title, some, words in (
-        ("Headline", alike, f"{found.headline} and what else has its unit, with 95 % intervals."),
-        ("Parts", parts, f"{found.headline} of each part of the examples, with 95 % intervals."),
+    for title, metrics, words in (
+        ("Headline", alike, f"{digested.headline} and what else has its unit, with 95 % intervals."),
+        ("Parts", parts, f"{digested.headline} of each part of the examples, with 95 % intervals."),
     ):
-        if 1 < len(some) <= _PARTS:
-            ends = (0.0, 1.0) if found.is_share(found.headline) else None
-            spec = charts.dots(some, found.statistics[found.headline].unit, ends=ends)
+        if 1 < len(metrics) <= _PARTS:
+            ends = (0.0, 1.0) if digested.is_share(digested.headline) else None
+            spec = charts.dots(metrics, digested.statistics[digested.headline].unit, ends=ends)
             plots.append(board.plot(title, words, spec))
     points: dict[str, list[Metric]] = {}
     for metric in primary:
         if metric.at is not None and metric.subset == "all":
             points.setdefault(metric.name, []).append(metric)
-    for name, some in points.items():
-        about = found.statistics[name]
-        spec = charts.curve(some, name.replace("_", " "), about.unit)
+    for name, metrics in points.items():
+        about = digested.statistics[name]
+        spec = charts.curve(metrics, name.replace("_", " "), about.unit)
         plots.append(board.plot(name.replace("_", " "), f"{about.title}, with 95 % intervals.", spec))
     return plots
 
 
 def _reliability_plots(result: TaskResult, board: _Board) -> list[Plot]:
     """One plot for each scope that was calibrated: rewards as they are, and after the map that is kept."""
-    found = result.calibration
-    if found is None:
+    calibration = result.calibration
+    if calibration is None:
         return [
             board.plot("Reliability", "", None, f"not calibrated: {result.calibration_reason or 'no reason was given'}")
         ]
@@ -414,8 +414,8 @@ def _reliability_plots(result: TaskResult, board: _Board) -> list[Plot]:
         "pooled": "How often a response is right, whatever its prompt, against the probability made of its reward.",
     }
     plots = []
-    for scope in dict.fromkeys(each.scope for each in found.maps):
-        before, after = (calibration_map(found, scope, fitted=fitted) for fitted in (False, True))
+    for scope in dict.fromkeys(each.scope for each in calibration.maps):
+        before, after = (calibration_map(calibration, scope, fitted=fitted) for fitted in (False, True))
         if before is not None and before.reliability:
             text = f"{captions[scope]} Judged out of fold, with 95 % intervals. {_errors(before, after)}"
             plots.append(board.plot(f"Reliability: {scope}", text, charts.reliability(before, after)))
@@ -425,10 +425,10 @@ def _reliability_plots(result: TaskResult, board: _Board) -> list[Plot]:
 def _errors(before: CalibrationMap, after: CalibrationMap | None) -> str:
     """The figures that the terminal shows, of the same maps."""
     said = []
-    for when, found in (("before", before), ("after", after)):
-        if found is not None:
-            square, absolute = map(_percent, calibration_errors(found))
-            said.append(f"{when} ({found.map}) RMS {square}, L1 {absolute}")
+    for when, fitted_map in (("before", before), ("after", after)):
+        if fitted_map is not None:
+            square, absolute = map(_percent, calibration_errors(fitted_map))
+            said.append(f"{when} ({fitted_map.map}) RMS {square}, L1 {absolute}")
     return f"Calibration error in %: {'; '.join(said)}. {ERROR_WORDS}."
 
 

@@ -55,9 +55,9 @@ def _differs(given: Sequence[Given], due: Sequence[Due]) -> str | None:
     """How what was asked differs from what is due; None where it does not."""
     asked = Counter((one.ask, _set(one.candidates)) for one in given)
     expected = Counter((one.ask, _set(one.candidates)) for one in due)
-    for ask, some in [*(expected - asked), *(asked - expected)]:
-        times, wanted = asked[ask, some], expected[ask, some]
-        return f"candidates {_and(some)} have {times} of {ask!r}, its task asks {wanted}"
+    for ask, place in [*(expected - asked), *(asked - expected)]:
+        times, wanted = asked[ask, place], expected[ask, place]
+        return f"candidates {_and(place)} have {times} of {ask!r}, its task asks {wanted}"
     orders = Counter((one.ask, one.candidates) for one in given)
     stated = Counter((one.ask, one.candidates) for one in due)
     several = max(stated.values(), default=1)

@@ -34,7 +34,7 @@ def check_bundled(result: TaskResult, task: Any) -> None:
         return
     if getattr(task, "bundled", None) is None:
         raise ResultError(f"dataset.sources: the rows are bundled, and {task.name} has none of its own")
-    own, found = _own(task), dict[str, int]()
+    own, counts = _own(task), dict[str, int]()
     for (name, candidate), stated in _rows(result.records).items():
         due = own.rows.get((name, candidate))
         if due is None:
@@ -45,10 +45,10 @@ def check_bundled(result: TaskResult, task: Any) -> None:
                     f"{column} of example {name}, candidate {candidate}, is {stated.get(column)!r:.100}, the rows "
                     f"bundled with {task.name} give {due.get(column)!r:.100}"
                 )
-        found[name] = found.get(name, 0) + 1
-    if cut := next((name for name, count in found.items() if count != own.sizes[name]), None):
+        counts[name] = counts.get(name, 0) + 1
+    if cut := next((name for name, count in counts.items() if count != own.sizes[name]), None):
         raise ResultError(
-            f"example {cut} has {found[cut]} candidates, the rows bundled with {task.name} {own.sizes[cut]}"
+            f"example {cut} has {counts[cut]} candidates, the rows bundled with {task.name} {own.sizes[cut]}"
         )
 
 
@@ -69,10 +69,10 @@ def _rows(table: pa.Table) -> Rows:
     names = [*STATED, "candidate", *RESPONSE]
     columns = [table[name].to_pylist() for name in names]
     tags = tags_of(table) or [{}] * table.num_rows
-    found = {}
-    for cells, some in zip(zip(*columns, strict=True), tags, strict=True):
+    rows = {}
+    for cells, own_tags in zip(zip(*columns, strict=True), tags, strict=True):
         row = dict(zip(names, cells, strict=True))
         row["facets"] = dict(row["facets"] or ())
         row["annotations"] = None if row["annotations"] is None else str(row["annotations"])  # nan is not itself
-        found[row["example_id"], row["candidate"]] = {**row, **{f"tag {tag}": value for tag, value in some.items()}}
-    return found
+        rows[row["example_id"], row["candidate"]] = {**row, **{f"tag {tag}": value for tag, value in own_tags.items()}}
+    return rows

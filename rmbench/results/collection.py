@@ -39,11 +39,11 @@ def result_files(paths: Iterable[Path], kind: Kind = "reward_model") -> list[Pat
 
 def files_in(paths: Iterable[Path]) -> list[Path]:
     """`paths`, and in place of a folder the files in it that have records beside them, unread. Each stands once."""
-    found = []
+    result_paths = []
     for path in paths:
         inside = sorted(path.rglob("*.json")) if path.is_dir() else None
-        found += [path] if inside is None else [file for file in inside if file.with_suffix(".parquet").exists()]
-    return list({path.resolve(): path for path in found}.values())
+        result_paths += [path] if inside is None else [file for file in inside if file.with_suffix(".parquet").exists()]
+    return list({path.resolve(): path for path in result_paths}.values())
 
 
 def nothing_in(paths: Sequence[Path]) -> ResultError:
@@ -83,33 +83,33 @@ def runs(paths: Iterable[Path]) -> list[Run]:
 
     A task that was run twice so, on data of the user's own, makes another run.
     """
-    found: list[tuple[Path, str, dict[str, Path]]] = []
+    gathered: list[tuple[Path, str, dict[str, Path]]] = []
     for file in paths:
         result = files.read(file)
         task, identity = result.label, files.result_folder(result)
-        tasks = next((tasks for known, _, tasks in found if known == identity and task not in tasks), None)
+        tasks = next((tasks for other, _, tasks in gathered if other == identity and task not in tasks), None)
         if tasks is None:
             tasks = {}
-            found.append((identity, result.subject.id, tasks))
+            gathered.append((identity, result.subject.id, tasks))
         tasks[task] = file
-    return [Run(model, tasks) for _, model, tasks in found]
+    return [Run(model, tasks) for _, model, tasks in gathered]
 
 
-def run_names(found: Sequence[Run]) -> list[str]:
+def run_names(gathered: Sequence[Run]) -> list[str]:
     """A name for each run that no other has: its id where that is enough."""
-    ids = Counter(run.id for run in found)
-    names = [run.id if ids[run.id] == 1 else run.name for run in found]
+    ids = Counter(run.id for run in gathered)
+    names = [run.id if ids[run.id] == 1 else run.name for run in gathered]
     return [name if names.count(name) == 1 else f"{name} #{place}" for place, name in enumerate(names, start=1)]
 
 
 def names(results: Sequence[TaskResult]) -> list[str]:
     """A name for each result of one task: its model's id, with revision and configuration where another has that id."""
     ids = Counter(result.subject.id for result in results)
-    found = [
+    named = [
         f"{result.subject.id} ({files.result_folder(result).name})" if ids[result.subject.id] > 1 else result.subject.id
         for result in results
     ]
-    return [name if found.count(name) == 1 else f"{name} #{place}" for place, name in enumerate(found, start=1)]
+    return [name if named.count(name) == 1 else f"{name} #{place}" for place, name in enumerate(named, start=1)]
 
 
 def stands(result: TaskResult) -> set[str]:
@@ -176,9 +176,9 @@ def _other_text(ours: TaskResult, theirs: TaskResult) -> str | None:
         return None
     if None not in (ours.dataset.responses_sha256, theirs.dataset.responses_sha256):
         return None
-    known = [_texts(result) for result in (ours, theirs)]
-    for place, text in known[0].items():
-        if known[1].get(place, text) != text:
+    texts = [_texts(result) for result in (ours, theirs)]
+    for place, text in texts[0].items():
+        if texts[1].get(place, text) != text:
             return f"different responses: candidate {place[1]} of example {place[0]} is another text"
     return None
 

@@ -83,8 +83,8 @@ def digest(results: Sequence[TaskResult]) -> Digest:
 
 def figure(result: TaskResult, name: str, view: str) -> Metric | None:
     """A metric over the whole in one view, of a curve its last point; None where it was not measured."""
-    found = [m for m in result.metrics if (m.name, m.view, m.subset) == (name, view, "all")]
-    return max(found, key=lambda metric: metric.at or 0.0, default=None)
+    metrics = [m for m in result.metrics if (m.name, m.view, m.subset) == (name, view, "all")]
+    return max(metrics, key=lambda metric: metric.at or 0.0, default=None)
 
 
 def whole(result: TaskResult, view: str) -> list[Metric]:
@@ -101,13 +101,13 @@ def with_effective(count: int, effective: float | None) -> str:
 
 def few_clusters(result: TaskResult) -> str | None:
     """A warning where the headline rests on too few clusters, or on a few large ones, to say much; else None."""
-    found = figure(result, result.task.headline, result.primary_view)
-    if found is None or found.clusters_effective is None or found.clusters_effective >= FEW:
+    headline = figure(result, result.task.headline, result.primary_view)
+    if headline is None or headline.clusters_effective is None or headline.clusters_effective >= FEW:
         return None
-    many = f"{found.clusters:,} cluster{'s' * (found.clusters > 1)}"
-    if found.clusters - found.clusters_effective >= 0.05:
-        many += f", which tell as much as {found.clusters_effective:.1f} alike in size"
-    return f"{found.n:,} examples in {many}; below {FEW} an interval is wide and may be wrong"
+    many = f"{headline.clusters:,} cluster{'s' * (headline.clusters > 1)}"
+    if headline.clusters - headline.clusters_effective >= 0.05:
+        many += f", which tell as much as {headline.clusters_effective:.1f} alike in size"
+    return f"{headline.n:,} examples in {many}; below {FEW} an interval is wide and may be wrong"
 
 
 FITTED = {"pairs": "temperature", "softmax": "temperature", "pooled": "isotonic"}
@@ -124,13 +124,13 @@ def calibration_map(calibration: Calibration | None, scope: str, *, fitted: bool
     return next((one for one in maps if (one.scope, one.map) == (scope, how)), None)
 
 
-def calibration_errors(found: CalibrationMap) -> tuple[Figure, Figure]:
+def calibration_errors(fitted_map: CalibrationMap) -> tuple[Figure, Figure]:
     """Its root mean square error, debiased, and its mean absolute one.
 
     The first has no value below `POINT_CLUSTERS`: of calibrated rewards it is 0 or chance there, half of the time each,
     and what can be said is the interval.
     """
-    square, absolute = found.figure("ece"), found.figure("ece_l1")
+    square, absolute = fitted_map.figure("ece"), fitted_map.figure("ece_l1")
     return square if square.clusters >= POINT_CLUSTERS else square.model_copy(update={"value": None}), absolute
 
 

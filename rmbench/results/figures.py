@@ -106,7 +106,7 @@ def figures(
     fits = {view: made[first] for view, first in firsts.items()}
     metrics, definitions = _metrics(measure, outcomes, firsts, fits | dict(fitted or {}), drawn)
     described = scale.describe(outcomes, primary)
-    found = {
+    measured = {
         "primary_view": primary,
         "fitted": {"measure": {view: fit for view, fit in fits.items() if fit is not None}},
         "statistics": definitions,
@@ -117,36 +117,36 @@ def figures(
         "calibration": calibrated.report,
         "calibration_reason": calibrated.reason,
     }
-    return Figures(found, calibrated.probabilities)
+    return Figures(measured, calibrated.probabilities)
 
 
 def subsets_of(facets: Sequence[Mapping[str, str]]) -> dict[str, list[int]]:
     """`all` and every `facet=value`, with the places of the examples that are in it."""
     subsets: dict[str, list[int]] = {"all": list(range(len(facets)))}
-    names = sorted({name for some in facets for name in some})
+    names = sorted({name for own in facets for name in own})
     for name in names:
-        for place, some in enumerate(facets):
-            if name in some:
-                subsets.setdefault(f"{name}={some[name]}", []).append(place)
+        for place, own in enumerate(facets):
+            if name in own:
+                subsets.setdefault(f"{name}={own[name]}", []).append(place)
     return subsets
 
 
-def metric(found: Estimate, view: str, subset: str, at: float | None = None) -> Metric:
+def metric(one: Estimate, view: str, subset: str, at: float | None = None) -> Metric:
     """An estimate as it stands in a result; null where there is no number."""
     value, low, high, p, clusters_effective, n_effective = (
         None if x is None or math.isnan(x) else float(x)
-        for x in (found.value, found.ci_low, found.ci_high, found.p, found.clusters_effective, found.n_effective)
+        for x in (one.value, one.ci_low, one.ci_high, one.p, one.clusters_effective, one.n_effective)
     )
     return Metric(
-        name=found.name,
-        kind=found.kind,
+        name=one.name,
+        kind=one.kind,
         view=view,
         subset=subset,
         value=value,
         ci_low=low,
         ci_high=high,
-        n=found.n,
-        clusters=found.clusters,
+        n=one.n,
+        clusters=one.clusters,
         clusters_effective=clusters_effective,
         n_effective=n_effective,
         p=p,
@@ -197,10 +197,10 @@ def _metrics(
             continue
         of_view[view] = []
         for subset, places in subsets.items():
-            some = outcomes if subset == "all" else [outcomes[place] for place in places]
-            statistics = measure.statistics(some, view, fits[view])
-            estimates = estimate(statistics, [outcome.cluster for outcome in some], draws=drawn.draws, seed=drawn.seed)
-            for statistic, found in zip(statistics, estimates, strict=True):
+            part = outcomes if subset == "all" else [outcomes[place] for place in places]
+            statistics = measure.statistics(part, view, fits[view])
+            estimates = estimate(statistics, [outcome.cluster for outcome in part], draws=drawn.draws, seed=drawn.seed)
+            for statistic, estimated in zip(statistics, estimates, strict=True):
                 definitions.setdefault(statistic.name, definition(statistic))
-                of_view[view].append(metric(found, view, subset, statistic.at))
+                of_view[view].append(metric(estimated, view, subset, statistic.at))
     return [one for metrics in of_view.values() for one in metrics], definitions

@@ -93,10 +93,10 @@ class Judged:
     ) -> TaskResult:
         """The result of everything that was added; `fitted` is what the model itself fitted."""
         drawn = bootstrap(seed)
-        found = figures(self.task, self.outcomes, drawn)
-        candidates = records.with_probabilities(self._records.candidates(), found.probabilities)
+        measured = figures(self.task, self.outcomes, drawn)
+        candidates = records.with_probabilities(self._records.candidates(), measured.probabilities)
         requests, hashes = self._records.requests(), data_hashes(candidates)
-        fields = dict(found.fields) | self.counts.fields()
+        fields = dict(measured.fields) | self.counts.fields()
         fits = Fitted(**fields.pop("fitted"), model=fitted)
         result = TaskResult(
             task=task_info(self.task),
@@ -141,9 +141,9 @@ def reason_of(reward: Reward) -> tuple[str, str]:
 def headless(result: TaskResult) -> list[str]:
     """A line where the measure's headline has no value, as where the data lack a part of a mean over parts."""
     headline = result.task.headline
-    found = [one for one in result.metrics if (one.view, one.subset) == (result.primary_view, "all")]
-    values = {one.name: one.value for one in found}
-    if not found or values.get(headline) is not None:
+    metrics = [one for one in result.metrics if (one.view, one.subset) == (result.primary_view, "all")]
+    values = {one.name: one.value for one in metrics}
+    if not metrics or values.get(headline) is not None:
         return []
     if headline not in values:
         return [f"the headline {headline!r} is no figure of {result.primary_view}{did_you_mean(headline, values)}"]

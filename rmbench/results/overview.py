@@ -60,11 +60,13 @@ def headlines(results: Sequence[TaskResult]) -> list[Line]:
 
 
 def _line(results: Sequence[TaskResult], names: Mapping[Path, str]) -> Line:
-    found, first = digest(results), results[0]
-    rule = next((figure(first, name, first.primary_view) for name in found.rules[:1]), None)
-    figures = {names[result_folder(result)]: figure(result, found.headline, result.primary_view) for result in results}
-    share = found.is_share(found.headline)
-    return Line(first.label, first.dataset.examples, found.heading(found.headline), share, rule, figures)
+    digested, first = digest(results), results[0]
+    rule = next((figure(first, name, first.primary_view) for name in digested.rules[:1]), None)
+    figures = {
+        names[result_folder(result)]: figure(result, digested.headline, result.primary_view) for result in results
+    }
+    share = digested.is_share(digested.headline)
+    return Line(first.label, first.dataset.examples, digested.heading(digested.headline), share, rule, figures)
 
 
 def efforts(results: Sequence[TaskResult]) -> list[Effort]:

@@ -23,13 +23,13 @@ _PACKAGES = ("rmbench", "torch", "transformers", "tokenizers", "numpy", "peft")
 
 def environment() -> dict[str, str]:
     """Versions and platform, without importing what they belong to."""
-    found = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
+    versions = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def examples_sha256(stated: Iterable[tuple[Any, ...]]) -> str:
@@ -37,9 +37,9 @@ def examples_sha256(stated: Iterable[tuple[Any, ...]]) -> str:
     return list_sha256(map(list, sorted(stated, key=_by_id)))
 
 
-def responses_sha256(known: Iterable[tuple[Any, ...]]) -> str:
+def responses_sha256(responses: Iterable[tuple[Any, ...]]) -> str:
     """Identity of the responses: (id, what is known of each of them) in any order."""
-    return list_sha256(map(list, sorted(known, key=_by_id)))
+    return list_sha256(map(list, sorted(responses, key=_by_id)))
 
 
 def _by_id(judged: tuple[Any, ...]) -> str:
@@ -105,12 +105,12 @@ def _add_values(digest: Any, array: pa.Array) -> None:
 
 def list_sha256(items: Iterable[object]) -> str:
     """Hex sha256 of the JSON of a list of `items`, which is never held as one text."""
-    found, separator = sha256(b"["), b""
+    digest, separator = sha256(b"["), b""
     for item in items:
-        found.update(separator + _ENCODE(item).encode())
+        digest.update(separator + _ENCODE(item).encode())
         separator = b", "
-    found.update(b"]")
-    return found.hexdigest()
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def stated(value: Any) -> Any:

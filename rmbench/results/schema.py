@@ -272,9 +272,9 @@ class Calibration(_Part):
 
     def of(self, scope: str, how: str) -> CalibrationMap:
         """The map `how` of `scope`. Raises KeyError where there is none."""
-        for found in self.maps:
-            if (found.scope, found.map) == (scope, how):
-                return found
+        for fitted_map in self.maps:
+            if (fitted_map.scope, fitted_map.map) == (scope, how):
+                return fitted_map
         raise KeyError(f"no map {how!r} of {scope!r}")
 
 

@@ -160,14 +160,14 @@ def _check_texts(result: TaskResult) -> None:
     """
     names = ("example_id", "candidate", "text_hash", "characters")
     rows = [*zip(*(result.records[name].to_pylist() for name in names), strict=True)]
-    known = any(text is not None for _, _, text, _ in rows)
+    has_texts = any(text is not None for _, _, text, _ in rows)
     for name, candidate, text, length in rows:
         place = f"example {name}, candidate {candidate}"
         if (text is None) != (length is None) or (length or 0) < 0:
             raise ResultError(
                 f"text_hash of {place}, is {text!r} and its characters are {length}; expected both or none"
             )
-        if text is None and known and result.subject.family != "scores":
+        if text is None and has_texts and result.subject.family != "scores":
             raise ResultError(f"text_hash of {place}, is missing; only a score file rates what it does not know")
 
 
@@ -217,14 +217,14 @@ def _in_order(result: TaskResult) -> Iterator[list[int]]:
     return (example.rows for example in examples_of(result))
 
 
-def _check_columns(table: str, found: pa.Table, due: Mapping[str, pa.DataType]) -> None:
+def _check_columns(table: str, read: pa.Table, due: Mapping[str, pa.DataType]) -> None:
     for name, kind in due.items():
-        if name not in found.column_names:
+        if name not in read.column_names:
             raise ResultError(f"{table}: column {name!r} is missing")
-        if found[name].type != kind:
-            raise ResultError(f"{table}: column {name!r} holds {found[name].type}; expected {kind}")
-    for name in found.column_names:
-        if found.column_names.count(name) > 1:
+        if read[name].type != kind:
+            raise ResultError(f"{table}: column {name!r} holds {read[name].type}; expected {kind}")
+    for name in read.column_names:
+        if read.column_names.count(name) > 1:
             raise ResultError(f"{table}: column {name!r} stands there twice")
         if name not in due and not (table == "records" and name.startswith(TAG)):
             raise ResultError(f"{table}: column {name!r} is none of a result's")
@@ -250,8 +250,8 @@ def _metric_name(metric: Mapping[str, Any]) -> str:
     return f"{metric['name']}{at} of view {metric['view']!r}{subset}"
 
 
-def _map_name(found: Mapping[str, Any]) -> str:
-    return f"{found['scope']}, {found['map']}"
+def _map_name(fitted_map: Mapping[str, Any]) -> str:
+    return f"{fitted_map['scope']}, {fitted_map['map']}"
 
 
 def _compare(place: str, stated: Any, due: Any, scale: float = 0.0) -> None:

@@ -66,7 +66,7 @@ def fields_of(rows: Sequence[Row], contrasts: Sequence[Contrast], drawn: Bootstr
     return {
         "primary_view": next(iter(views)),
         "fitted": {"measure": {}},
-        "statistics": {found.name: _definition(found, contrasts) for found in metrics},
+        "statistics": {measured.name: _definition(measured, contrasts) for measured in metrics},
         "metrics": metrics,
         "left_out": left_out,
         "statuses": dict(sorted(statuses.items(), key=lambda status: status[0] != "ok")),
@@ -105,9 +105,9 @@ def _metrics(
     metrics: list[Metric] = []
     left_out: dict[str, dict[str, int]] = {}
     for view, rows in views.items():
-        for subset, some in _subsets(rows).items():
-            found, reasons = _figures(some, counted, seed)
-            metrics += [metric(one, view, subset) for one in found]
+        for subset, part in _subsets(rows).items():
+            estimates, reasons = _figures(part, counted, seed)
+            metrics += [metric(one, view, subset) for one in estimates]
             if subset == "all" and reasons:
                 left_out[view] = reasons
     for name, condition, against in contrasts if counted else ():
@@ -140,25 +140,25 @@ def _figures(rows: Sequence[Row], counted: bool, seed: int) -> tuple[list[Estima
         unknown = [Estimate(f"csr_{k}", np.nan, np.nan, np.nan, 0, 0, kind="proportion") for k in ks]
         return [*unknown, *means[1:], *shares], {"CSR: no token counts": len(rows), **reasons}
     saturations = [tails.saturation(lengths, k) for k in ks]
-    found = [
+    estimates = [
         replace(s.share, ci_low=s.lowest.ci_low, ci_high=s.highest.ci_high) if s.unidentified else s.share
         for s in saturations
     ]
-    found += [tails.quantile(lengths, level) for level in LEVELS]
-    found += [tails.restricted_mean(lengths), *means, *shares]
+    estimates += [tails.quantile(lengths, level) for level in LEVELS]
+    estimates += [tails.restricted_mean(lengths), *means, *shares]
     if any(row["candidate"] for row in rows):
-        found += tails.spread(lengths)
+        estimates += tails.spread(lengths)
     unidentified = {f"CSR@{s.k}: {why}": count for s in saturations for why, count in s.unidentified.items()}
-    return found, unidentified | reasons
+    return estimates, unidentified | reasons
 
 
 def _effects(name: str, ours: Sequence[Row], theirs: Sequence[Row], seed: int) -> list[Estimate]:
     """What a condition does within clusters: how many times as long, and the change in CSR@k."""
     numbers = _numbers([ours, theirs])
-    first, second = (_lengths(some, numbers) for some in (ours, theirs))
+    first, second = (_lengths(side, numbers) for side in (ours, theirs))
     changes = [tails.saturation_difference(first, second, k, seed=seed) for k in _ks([*ours, *theirs])]
-    found = [tails.length_ratio(first, second, seed=seed), *changes]
-    return [replace(one, name=f"{name}_{one.name}", kind="number") for one in found]
+    changes_of = [tails.length_ratio(first, second, seed=seed), *changes]
+    return [replace(one, name=f"{name}_{one.name}", kind="number") for one in changes_of]
 
 
 def _ks(rows: Sequence[Row]) -> list[int]:
@@ -214,28 +214,28 @@ def _by(rows: Sequence[Row], key: Any) -> dict[str, list[Row]]:
     return groups
 
 
-def _definition(found: Metric, contrasts: Sequence[Contrast]) -> Definition:
+def _definition(measured: Metric, contrasts: Sequence[Contrast]) -> Definition:
     for name, condition, against in contrasts:
-        if found.name.startswith(f"{name}_"):
-            ratio = found.name.endswith("length_ratio")
+        if measured.name.startswith(f"{name}_"):
+            ratio = measured.name.endswith("length_ratio")
             bounded = "; where a cap cut responses it is bounded from one side at most" if ratio else ""
             return Definition(
-                title=f"{condition} against {against}: {found.name.removeprefix(f'{name}_').replace('_', ' ')}",
+                title=f"{condition} against {against}: {measured.name.removeprefix(f'{name}_').replace('_', ' ')}",
                 unit="times" if ratio else "difference of shares",
                 better=None,
                 bounds=(0.0, None) if ratio else (-1.0, 1.0),
                 caveat="of prompts that were answered in both conditions" + bounded,
-                kind=found.kind,
+                kind=measured.kind,
             )
     for start, title, unit, bounds, caveat in _WORDS:
-        if found.name.startswith(start):
-            named = title.format(found.name.removeprefix(start))
-            return Definition(title=named, unit=unit, better=None, bounds=bounds, caveat=caveat, kind=found.kind)
+        if measured.name.startswith(start):
+            named = title.format(measured.name.removeprefix(start))
+            return Definition(title=named, unit=unit, better=None, bounds=bounds, caveat=caveat, kind=measured.kind)
     return Definition(
-        title=found.name.replace("_", " "),
+        title=measured.name.replace("_", " "),
         unit="",
         better=None,
         bounds=(None, None),
         caveat="of the lengths of several responses to a prompt",
-        kind=found.kind,
+        kind=measured.kind,
     )

@@ -157,14 +157,14 @@ def write_responses(
     several = policies if isinstance(policies, Mapping) else {"": (policies, options)}
     samples: dict[str, dict[tuple[str, int], Sample]] = {}
     ids = {}
-    for called, (policy, some) in several.items():
+    for called, (policy, responses) in several.items():
         said = progress(policy) if progress and isinstance(policy, str) else None
         with busy(said, "opening"):
-            opened = open_policy(policy, **some)
+            opened = open_policy(policy, **responses)
         with _writing(opened, sampling, said) as writing:
             samples[called] = {(one.example.id, one.number): one for one in _samples(writing, item, sampling)}
         ids[called] = subject_of(opened).id
-    missing = sum(one.response is None for some in samples.values() for one in some.values())
+    missing = sum(one.response is None for responses in samples.values() for one in responses.values())
     made, moved = _columns(item, samples, ids, own)
     counts = [f"{count:,} rows give no prompt to answer: {reason}" for reason, count in item.data.excluded.items()]
     noted = told(item.data.noted) if is_file else []
@@ -313,8 +313,8 @@ def _columns(
     import pyarrow as pa
 
     numbers: dict[str, set[int]] = {}
-    for some in samples.values():
-        for (name, number), sample in some.items():
+    for responses in samples.values():
+        for (name, number), sample in responses.items():
             if sample.response is not None:
                 numbers.setdefault(name, set()).add(number)
     places = [(example, number) for example in item.data.examples for number in sorted(numbers.get(example.id, ()))]
@@ -324,9 +324,9 @@ def _columns(
     numbered = {"sample": pa.array([number for _, number in places], pa.int32())}
     is_plain = all(turn.is_plain for example, _ in places for turn in example.prompt)
     made: dict[str, Any] = {"prompt": prompts if as_text or not is_plain else pa.array(prompts, pa.list_(message))}
-    for called, some in samples.items():
+    for called, responses in samples.items():
         behind = f":{called}" if len(samples) > 1 else ""
-        written = [_given(some, example.id, at) for example, at in places]
+        written = [_given(responses, example.id, at) for example, at in places]
         made[f"response{behind}"] = pa.array([one and one.text for one in written], pa.string())
         made |= numbered
         made[f"tokens{behind}"] = pa.array([one and one.tokens for one in written], pa.int32())

@@ -241,9 +241,9 @@ def _calibrated(
     unlike = unlike_fit(calibration, [len(row.responses) for row in rows])
     columns, notes = dict[str, Any](), [unlike] if unlike else []
     for name, kind in kinds.items():
-        known = _probabilities(calibration, kind, rows, given)
-        columns[name] = [None if math.isnan(p) else p for p in known.tolist()]
-        lost = sum(math.isfinite(reward.value) and math.isnan(p) for reward, p in zip(given, known, strict=True))
+        chances = _probabilities(calibration, kind, rows, given)
+        columns[name] = [None if math.isnan(p) else p for p in chances.tolist()]
+        lost = sum(math.isfinite(reward.value) and math.isnan(p) for reward, p in zip(given, chances, strict=True))
         if lost and kind == "softmax":
             notes.append(
                 f"{lost:,} rewards have no softmax, which takes two different responses, all with rewards; "
@@ -263,13 +263,13 @@ def _probabilities(calibration: Calibration, kind: Kind, rows: Sequence[Response
             place += 1
     firsts = [[places[0] for places in group.values()] for group in groups.values()]
     values = np.array([reward.value for reward in given], float)
-    known = np.full(len(given), np.nan)
-    for group, found in zip(
+    chances = np.full(len(given), np.nan)
+    for group, own in zip(
         groups.values(), probabilities(calibration, [values[f] for f in firsts], kind=kind), strict=True
     ):
-        for places, probability in zip(group.values(), found.tolist(), strict=True):
-            known[places] = probability
-    return known
+        for places, probability in zip(group.values(), own.tolist(), strict=True):
+            chances[places] = probability
+    return chances
 
 
 def _conversation(item: Conversation, place: int) -> Request:

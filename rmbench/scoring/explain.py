@@ -179,8 +179,8 @@ def _rate(model: TokenModel, bins: Sequence[tuple[Bin, list[Encoded]]], total: f
     """Operations a second of the largest of `bins` whose first layers cost little beside `total`, or of the beginning
     of a sequence; None where it does not fit into memory.
     """
-    known = len(tabled(model).ways) > 1  # of other code nobody knows whether a few layers run by themselves
-    few = shallow(model.backbone, model.layout) if known else Shallow(model.backbone, model.layout, 1.0)
+    tabled_ways = len(tabled(model).ways) > 1  # of other code nobody knows whether a few layers run by themselves
+    few = shallow(model.backbone, model.layout) if tabled_ways else Shallow(model.backbone, model.layout, 1.0)
     fitting = [one for one in bins if _TIMES * few.share * one[0].cost <= _LITTLE * total]
     cost = cost_of(model.backbone)
     tokens = max(_FEWEST, int(_LITTLE * total / (_TIMES * few.share * cost.token)))

@@ -81,8 +81,8 @@ class Asking:
 
     def session_of(self, member: Any) -> Session:
         """The session of what a Derived stands on, one for all that stand on the same: nobody is asked twice."""
-        for known, session in self._members:
-            if known is member or (isinstance(member, str | Spec) and known == member):
+        for opened, session in self._members:
+            if opened is member or (isinstance(member, str | Spec) and opened == member):
                 return session
         session = Session(open_model(member), self, elsewhere(member))
         self._members.append((member, session))
@@ -250,8 +250,8 @@ class Session:
         for task, questions in tasks.items():
             asked = self._asked(questions)
             todo = [(key, place) for place, key in enumerate(asked.todo) if key not in before]
-            known = len(asked.known) + len(asked.todo) - len(todo)
-            plan.add(task, TaskPlan(_rows(questions), len(questions), known, len(todo)), len(asked.known))
+            covered = len(asked.known) + len(asked.todo) - len(todo)
+            plan.add(task, TaskPlan(_rows(questions), len(questions), covered, len(todo)), len(asked.known))
             before.update(asked.todo)
             parts[task] = _placed(todo, asked.requests)
         if isinstance(model, TokenModel) or (isinstance(model, Opened) and plan.left):
@@ -292,18 +292,18 @@ class Session:
         ]
         rewards = [iter(one.rewards) for one in given]
         answers = [
-            [list(islice(some, len(need))) for some, need in zip(rewards, needed, strict=True)] for needed in needs
+            [list(islice(of_one, len(need))) for of_one, need in zip(rewards, needed, strict=True)] for needed in needs
         ]
 
         combined: list[Reward | None] = [None] * len(questions)
-        if all(_one_by_one(some, needed) for some, needed in zip(asked, needs, strict=True)):
+        if all(_one_by_one(of_one, needed) for of_one, needed in zip(asked, needs, strict=True)):
             for fold, part in enumerate(parts):
                 lost = [self._lost(question, at, answers[fold]) for at, question in enumerate(asked[fold])]
                 for i, reward in zip(part, lost, strict=True):
                     combined[i] = reward
                 kept = [at for at, reward in enumerate(lost) if reward is None]
                 parts[fold], asked[fold] = [part[at] for at in kept], [asked[fold][at] for at in kept]
-                answers[fold] = [[some[at] for at in kept] for some in answers[fold]]
+                answers[fold] = [[of_one[at] for at in kept] for of_one in answers[fold]]
         fits, fitted = self._fits(model, asked, answers)
         for fold, part in enumerate(parts):
             if part:
@@ -416,9 +416,9 @@ class Session:
                 first.setdefault(key, at)
         # By keys, since the order of a task's requests gives labels away to a model that counts
         ordered = sorted(first)
-        known = self._ledger.known(ordered)
-        todo = [key for key in ordered if key not in known]
-        return _Asked(keys, known, todo, _Delivered(questions, [first[key] for key in todo], uses), refused)
+        answered = self._ledger.known(ordered)
+        todo = [key for key in ordered if key not in answered]
+        return _Asked(keys, answered, todo, _Delivered(questions, [first[key] for key in todo], uses), refused)
 
     def _run(self, asked: _Asked) -> tuple[_Answers, float | None]:
         """What answers that are left come from, and the seconds in which they are committed together."""

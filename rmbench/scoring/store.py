@@ -49,11 +49,11 @@ class Store:
         A damaged row is left out, so that it is asked for again, and one line says how many are.
         """
         remaining, damaged = iter(keys), 0
-        while some := tuple(islice(remaining, _AT_ONCE)):
-            marks = ",".join("?" * len(some))
+        while part := tuple(islice(remaining, _AT_ONCE)):
+            marks = ",".join("?" * len(part))
             try:
                 query = f"SELECT key, CAST(value AS BLOB), checksum FROM answers WHERE key IN ({marks})"  # noqa: S608
-                rows = self._connection.execute(query, some).fetchall()
+                rows = self._connection.execute(query, part).fetchall()
             except _ERRORS as error:
                 raise self._unusable(error) from error
             whole = [(key, text) for key, text, checksum in rows if _is_whole(key, text, checksum)]
@@ -76,10 +76,10 @@ class Store:
             try:
                 for start in range(0, len(rows), _AT_ONCE):
                     # Many rows a statement: between two of them another thread may hold the interpreter for 5 ms
-                    some = rows[start : start + _AT_ONCE]
-                    marks = ",".join(["(?,?,?)"] * len(some))
+                    part = rows[start : start + _AT_ONCE]
+                    marks = ",".join(["(?,?,?)"] * len(part))
                     statement = f"INSERT OR REPLACE INTO answers (key, value, checksum) VALUES {marks}"  # noqa: S608
-                    self._connection.execute(statement, [*chain(*some)])
+                    self._connection.execute(statement, [*chain(*part)])
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:

@@ -61,16 +61,16 @@ class Writing:
         first: dict[bytes, int] = {}
         for at, key in enumerate(keys):
             first.setdefault(key, at)
-        known = self._ledger.known(sorted(first))
-        todo = [key for key in first if key not in known]
+        answered = self._ledger.known(sorted(first))
+        todo = [key for key in first if key not in answered]
         usage.requests += len(requests)
         usage.unique += len(first)
         usage.shared += self._sharing.before(self.asking.task, first)
-        usage.stored += len(known)
+        usage.stored += len(answered)
         if todo:
             run = self._written(todo, [requests[first[key]] for key in todo])
-            known.update(self._ledger.run(run, len(todo), len(known), usage, self.asking.progress))
-        return [known.get(key) for key in keys]
+            answered.update(self._ledger.run(run, len(todo), len(answered), usage, self.asking.progress))
+        return [answered.get(key) for key in keys]
 
     def _written(
         self, keys: Sequence[bytes], requests: Sequence[GenerationRequest]
