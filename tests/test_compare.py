@@ -707,3 +707,15 @@ def test_appetite_is_compared(metric: str | None, tmp_path: Path, capsys: Any) -
     assert found["value"] < 0
     assert found["ci_low"] < found["value"] < found["ci_high"] < 0
     assert found["p"] < 0.05
+
+
+def test_a_long_name_of_a_part_is_not_broken_at_100_columns(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    rows = [row | {"subset": ("short", "engineering-and-science")[i % 2]} for i, row in enumerate(pairs(40))]
+    models = [("a", right_on(*range(30))), ("b", right_on(*range(12, 24)))]
+    run(*[evaluate(tmp_path / name, model, name, rows=rows) for name, model in models])
+    lines = capsys.readouterr().out.splitlines()
+    assert any("engineering-and-science" in line for line in lines)
+    assert max(map(len, lines)) <= 100

@@ -604,3 +604,9 @@ def test_the_script_of_the_plots_is_kept_and_made_again_where_it_was_changed(
     kept.write_text(kept.read_text().replace("vega", "vage", 1))
     assert page._library.__wrapped__() == script
     assert len(made) == 1
+
+
+def test_a_page_of_a_part_says_so(tmp_path: Path) -> None:
+    data = {"preference": pairs(6)}
+    (result,) = rmbench.evaluate(longest, ["preference"], data=data, limit=4)  # type: ignore[arg-type]
+    assert "4 examples, 8 candidates. A part: 4 of 6 examples" in written(tmp_path, [result], {})

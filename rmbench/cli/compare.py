@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rmbench.compare.report import ComparisonReport, Contrast, TaskComparison
 
 _SETTINGS = 6
-_WIDE = 100  # narrower, an interval stands below its difference, so that it stays whole
+_UNBOUND = 10_000  # columns, more than any table has
 _CAPTION = (
     "[ ] 95 % interval; p two-sided, over clusters, of that one test. detectable: the difference that one test at 5 %, "
     "before Holm, finds in 80 % of such samples, (t.975 + t.8) standard errors. With few examples interval and "
@@ -102,7 +102,10 @@ def _print(report: ComparisonReport) -> None:
         for contrast in task.contrasts:
             if contrast.headline:
                 console.print(plain(_sentence(contrast, task)), highlight=False)
-        console.print(_table(task, letters, " " if console.width >= _WIDE else "\n"))
+        # without room an interval stands below its difference and a value below its facet, so that both stay whole
+        table, unbound = _table(task, letters, " "), console.options.update(max_width=_UNBOUND)
+        fits = console.measure(table, options=unbound).maximum <= console.width
+        console.print(table if fits else _table(task, letters, "\n"))
         for contrast in task.contrasts:
             if contrast.headline and contrast.overlap:
                 console.print(f"  {plain(_overlap(contrast, letters))}", highlight=False)
