@@ -9,7 +9,6 @@ smaller one and more. Of each such stratum no more than the limit is held at any
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -60,13 +59,13 @@ class Draw:
     def __init__(self, part: Part) -> None:
         self._part = part
         self._strata: dict[tuple[tuple[str, str], ...], _Stratum] = {}
-        self._values: Counter[tuple[str, str]] = Counter()
+        self._values: dict[tuple[str, str], None] = {}  # of all facets, in the order of the data
         self.seen, self.count = 0, 0  # all examples, and those of the subset
 
     def add(self, example: Example, file: str) -> None:
         """Adds an example, with its id and cluster, of that file."""
         self.seen += 1
-        self._values.update(example.facets.items())
+        self._values.update(dict.fromkeys(example.facets.items()))
         if not self._part.has(example):
             return
         stratum = self._strata.setdefault((*sorted(example.facets.items()), (_FILE, file)), _Stratum())
@@ -105,7 +104,9 @@ class Draw:
         return sorted((name for name in values if len(values[name]) > 1), key=lambda name: (len(values[name]), name))
 
     def _check_subset(self) -> None:
-        facets = {facet: [value for name, value in self._values if name == facet] for facet, _ in self._values}
+        facets: dict[str, list[str]] = {}
+        for facet, value in self._values:
+            facets.setdefault(facet, []).append(value)
         for facet, values in self._part.subset.items():
             for value in values:
                 if facet not in facets:
