@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
-from scipy.stats import binom, rankdata
+from scipy.stats import binom, rankdata, t
 
 from rmbench.metrics import comparison, length
 from rmbench.metrics.interval import Estimate, estimate
@@ -154,6 +154,26 @@ def test_its_interval_is_that_of_fits_made_again_for_every_draw() -> None:
         again.append(penalised_fit(won[pick], difference[pick], np.ones(150)))
     found = estimates(outcomes, draws=4000)["accuracy_length_controlled"]
     assert (found.ci_low, found.ci_high) == pytest.approx(np.quantile(again, [0.025, 0.975]), abs=0.02)
+
+
+@pytest.mark.parametrize("giant", [40, 60])
+def test_its_interval_over_uneven_clusters_is_that_of_fits_without_one_of_them(giant: int) -> None:
+    rng = np.random.default_rng(8)
+    outcomes = [*drawn(rng, giant + 1, 2, love=0.01, level=1.0), *drawn(rng, 79 - giant, 2, love=0.01, level=-0.7)]
+    _, won, difference, _ = map(np.array, zip(*pairs_of(outcomes), strict=True))
+    clusters = np.maximum(np.arange(80) - giant, 0)  # a large one, of which more is right, and the others alone
+    count = int(clusters.max()) + 1
+    without = [penalised_fit(won, difference, (clusters != one).astype(float)) for one in range(count)]
+    whole = penalised_fit(won, difference, np.ones(80))
+    odds = np.log(np.array([whole, *without]) / (1 - np.array([whole, *without])))
+    spread = np.sqrt((count - 1) / count * np.square(odds[1:] - odds[0]).sum())
+    (metric,) = (
+        one
+        for one in estimate(length.statistics(outcomes, "default"), clusters.tolist(), draws=2)
+        if one.name == "accuracy_length_controlled"
+    )
+    half = (np.log(metric.ci_high / (1 - metric.ci_high)) - np.log(metric.ci_low / (1 - metric.ci_low))) / 2
+    assert half / t.ppf(0.975, count - 1) == pytest.approx(spread, rel=0.2)
 
 
 def test_separable_wins_and_losses_stay_finite() -> None:
