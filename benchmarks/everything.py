@@ -4,7 +4,7 @@
 
 The tasks and their files are those that the cards name under `reads`; files that hold scores without texts are left
 out. The models are the demo (cut at its 256 tokens), `length`, and a random process model of two layers and two labels,
-so its figures mean nothing; both checkpoints read tools as text. FOLDER, which has to be new, gets the process model, the results with their page, and
+so its figures mean nothing; the demo reads tools as text. FOLDER, which has to be new, gets the process model, the results with their page, and
 `run.txt` and `run.err`, which are what the run printed at 100 columns. The store is new too, so everything is scored.
 Columns: rows, requests and tokens of all three models, the seconds of scoring alone, and each model's headline (in %
 where it is a share) or `-`; below the table stands why. The exit code is 1 where a task has neither a headline nor a
@@ -50,7 +50,7 @@ def main() -> int:
     data = Path(os.environ["RMBENCH_DATA"]).resolve()
     fed = sources(data, given.folder / "data")
     models = {"demo": "demo?max_length=256&tools_as_text=true", "length": "length"}
-    models["process"] = f"process:{process_model(given.folder / 'process')}?tools_as_text=true"
+    models["process"] = f"process:{process_model(given.folder / 'process')}"
     wall, processor, told = run(given.folder, fed, models, given.limit)
     results = [collection.read_whole(path) for path in collection.files_in([given.folder / "results"])]
     reasons = {(one["task"], one["model"]): one["why"] for one in map(LOST.match, told.splitlines()) if one}
