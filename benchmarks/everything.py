@@ -3,9 +3,10 @@
     python benchmarks/everything.py FOLDER [--limit 20]
 
 The tasks and their files are those that the cards name under `reads`; files that hold scores without texts are left
-out. The models are the demo (cut at its 256 tokens), `length`, and a random process model of two layers and two labels,
-so its figures mean nothing; the demo reads tools as text. FOLDER, which has to be new, gets the process model, the results with their page, and
-`run.txt` and `run.err`, which are what the run printed at 100 columns. The store is new too, so everything is scored.
+out. The models are the demo (cut at its 256 tokens, tools as text), `length`, and a random process model of two layers
+and two labels, so its figures mean nothing. FOLDER, which has to be new, gets the process model, the results with their
+page, and `run.txt` and `run.err`, which are what the run printed at 100 columns. The store is new too, so everything is
+scored.
 Columns: rows, requests and tokens of all three models, the seconds of scoring alone, and each model's headline (in %
 where it is a share) or `-`; below the table stands why. The exit code is 1 where a task has neither a headline nor a
 reason.
