@@ -36,7 +36,7 @@ _NO_RATING = {
     *("temperature", "top_p", "margin"),
     *_COUNTS_AND_RANKS,
 }
-_NO_RATING_END = ("_id", "_index", "tokens", "length", *(f"_{name}" for name in _COUNTS_AND_RANKS))
+_NO_RATING_END = ("_id", "_idx", "_index", "tokens", "length", *(f"_{name}" for name in _COUNTS_AND_RANKS))
 _HOLDERS = ("annotations", "ratings", "scores", "attributes")
 
 _NO_RATING_HERE = "no rating"

@@ -530,7 +530,7 @@ def test_a_row_without_its_rating_is_left_out_and_the_others_are_not(gap: object
     assert result.metric("pair_accuracy", subset="attribute=score").value == 1
 
 
-@pytest.mark.parametrize("name", ["rank", "Ranking", "overall_rank", "n_words", "timestamp", "characters"])
+@pytest.mark.parametrize("name", ["rank", "Ranking", "overall_rank", "n_words", "timestamp", "characters", "draw_idx"])
 def test_ranks_and_what_counts_are_no_ratings(name: str) -> None:
     """The first rank is the best one, and where there are ranks alone they are not taken for the opposite."""
     rows = [{"prompt": "?", "response": "x" * n, "score": n, name: 3 - n} for n in (1, 2)]
