@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePath
 
 import numpy as np
 
@@ -30,6 +31,7 @@ _SUBSET = re.compile(rf"(?<![A-Za-z])({'|'.join(SPLITS.values())})(?![A-Za-z])")
 _LABELS = {1: (True, False), 2: (False, True)}
 _EXPECTED = "an LLMBar row has `input`, `output_1`, `output_2` and `label`, 1 or 2"
 _NONE = -1.0  # no verdict
+_OF_JUDGES = "evaluators"  # the folder of what judges wrote, beside the rows that they were asked
 
 
 def facets_of(subset: str) -> dict[str, str]:
@@ -44,6 +46,8 @@ def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
 
 
 def _example(row: Row) -> Example:
+    if _OF_JUDGES in PurePath(row.file).parts:  # a clone of the authors' repository has both
+        raise row.no_example("a judge's, and no pair")
     for field in ("input", "output_1", "output_2", "label"):
         row.need((field,), _EXPECTED)
     labels = row.one_of("label", _LABELS)

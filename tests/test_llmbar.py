@@ -109,6 +109,18 @@ def test_subsets_are_named_by_files_and_folders(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_what_judges_wrote_beside_the_rows_is_left_out_and_counted(tmp_path: Path) -> None:
+    """As a clone of the authors' repository has it: statistics and results, one object or a list of them."""
+    judged = tmp_path / "Natural" / "evaluators" / "GPT-4"
+    judged.mkdir(parents=True)
+    (tmp_path / "Natural" / "dataset.json").write_text(json.dumps([row(1), row(2)]))
+    (judged / "statistics.json").write_text(json.dumps({"correct_average": 0.9}))
+    (judged / "result.json").write_text(json.dumps([{**row(1), "evaluator": "A"}]))
+    data = TASK.load(tmp_path)
+    assert len(data.examples) == 2
+    assert sum(data.excluded.values()) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
