@@ -175,14 +175,14 @@ def quantile(rng: np.random.Generator, sizes: str, clusters: int, p: float) -> b
     logs = 6 + np.sqrt(CORRELATION) * shared + np.sqrt(1 - CORRELATION) * own
     tokens, n = np.exp(np.maximum(logs, 0)), len(codes)  # a response has a token at least
     lengths = tails.Lengths(tokens, np.full(n, np.inf), ["stop"] * n, ["ok"] * n, codes)
-    found, truth = tails.quantile(lengths, p), float(np.exp(6 + ndtri(p)))
-    return not found.ci_low > truth and not found.ci_high < truth
+    bounded, truth = tails.quantile(lengths, p), float(np.exp(6 + ndtri(p)))
+    return not bounded.ci_low > truth and not bounded.ci_high < truth
 
 
 def paired(rng: np.random.Generator, sizes: str, clusters: int, p: float) -> bool:
     drawn = sample(rng, sizes, clusters, p)
-    found = difference(drawn.right[:, None], drawn.other[:, None], drawn.codes, kind="proportion")
-    return not found.ci_low > 0 and not found.ci_high < 0
+    change = difference(drawn.right[:, None], drawn.other[:, None], drawn.codes, kind="proportion")
+    return not change.ci_low > 0 and not change.ci_high < 0
 
 
 def macro(rng: np.random.Generator, sizes: str, clusters: int, p: float) -> bool:

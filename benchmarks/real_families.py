@@ -66,19 +66,19 @@ class Plain:
 
         scores = []
         for start in range(0, len(rows), size):
-            some = rows[start : start + size]
-            texts = [list(self.ids(row)) for row in some]
+            batched = rows[start : start + size]
+            texts = [list(self.ids(row)) for row in batched]
             longest = max(map(len, texts))
             batch = {
                 "input_ids": torch.tensor([text + [0] * (longest - len(text)) for text in texts]),
                 "attention_mask": torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts]),
             }
             if self.types is not None:
-                types = [list(self.types(row)) for row in some]
+                types = [list(self.types(row)) for row in batched]
                 batch["token_type_ids"] = torch.tensor([one + [0] * (longest - len(one)) for one in types])
             with torch.inference_mode():
                 logits = [model(**batch).logits.float() for model in self.models]
-            for at, (row, text) in enumerate(zip(some, texts, strict=True)):
+            for at, (row, text) in enumerate(zip(batched, texts, strict=True)):
                 own = [one[at] for one in logits]
                 scores.append(list(self.read(own, row, text)))
         return scores
@@ -104,9 +104,9 @@ def loaded(folder: Path, kind: str, base: Path | None = None) -> Any:
     import torch
     import transformers
 
-    found = getattr(transformers, kind)
+    auto = getattr(transformers, kind)
     options = {"num_labels": 1} if base is not None else {}
-    model = found.from_pretrained(base or folder, dtype=torch.float32, **options)
+    model = auto.from_pretrained(base or folder, dtype=torch.float32, **options)
     if base is not None:
         from peft import PeftModel
 
@@ -139,14 +139,14 @@ def said(row: Row) -> Request:
 
 def pairs(data: Path, tokenizer: Any, count: int, longest: int) -> tuple[list[Row], list[Row]]:
     """Dialogues that nothing was trained on: a row each, and as pairs."""
-    some: list[Row] = []
+    kept: list[Row] = []
     for row in islice(dialogues(data), TRAINED, None):
         sizes = [len(templated(tokenizer, [*row["prompt"], *row[side]])) for side in ("chosen", "rejected")]
-        if max(sizes) <= longest and len(some) < count // 2:
-            some.append(row)
-    sides = [{"prompt": row["prompt"], "said": row[side]} for row in some for side in ("chosen", "rejected")]
+        if max(sizes) <= longest and len(kept) < count // 2:
+            kept.append(row)
+    sides = [{"prompt": row["prompt"], "said": row[side]} for row in kept for side in ("chosen", "rejected")]
     given = [{"id": str(at), "prompt": row["prompt"], "chosen": row["chosen"][0]["content"],
-              "rejected": row["rejected"][0]["content"]} for at, row in enumerate(some)]  # fmt: skip
+              "rejected": row["rejected"][0]["content"]} for at, row in enumerate(kept)]  # fmt: skip
     return sides, given
 
 
@@ -314,13 +314,13 @@ def numbers(reward: Reward) -> list[float]:
 
 
 def flat(scores: Sequence[Sequence[float]]) -> Array:
-    return np.array([number for some in scores for number in some])
+    return np.array([number for row in scores for number in row])
 
 
-def turned(some: Array, others: Array) -> tuple[int, int]:
+def turned(first: Array, others: Array) -> tuple[int, int]:
     """How many pairs of numbers stand in another order, and of how many."""
-    above = np.triu_indices(len(some), 1)
-    signs = [np.sign(one[:, None] - one[None])[above] for one in (some, others)]
+    above = np.triu_indices(len(first), 1)
+    signs = [np.sign(one[:, None] - one[None])[above] for one in (first, others)]
     return int((signs[0] != signs[1]).sum()), len(above[0])
 
 
@@ -352,7 +352,7 @@ def measured(family: Family, few: int) -> list[str]:
     off = float(np.abs(said - alone).max() / np.abs([*alone, *family.subtracted]).max())
     lines = [f"{family.name}: {len(requests)} conversations, {off:.1e} of the scale from one at a time"]
     lines.append(f"  {figures(family)}")
-    some = family.rows[:few]
+    few_rows = family.rows[:few]
     narrow = flat(ours(family.spec, requests[:few], dtype="bfloat16")[0])
     count, of = turned(said[: len(narrow)], narrow)
     lines.append(
@@ -361,7 +361,7 @@ def measured(family: Family, few: int) -> list[str]:
     seconds = {"rmbench": ours(family.spec, requests[:few])[1]}
     for name, size in (("one at a time", 1), ("common loop", EIGHT)):
         started = time.perf_counter()
-        family.plain.scores(some, size)
+        family.plain.scores(few_rows, size)
         seconds[name] = time.perf_counter() - started
     lines.append("  seconds of " + ", ".join(f"{name} {spent:.1f}" for name, spent in seconds.items()))
     return lines

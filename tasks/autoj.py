@@ -110,9 +110,9 @@ def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
 
     Auto-J's consistency is the `consistency` of any comparison in both orders.
     """
-    found = verdicts.verdicts(outcomes, view)
-    official = [verdicts.pair_accuracy(found, "agreement"), verdicts.single_accuracy(found)]
-    return [*official, *verdicts.by_class(found), *summary.statistics(outcomes, view)]
+    judged = verdicts.verdicts(outcomes, view)
+    official = [verdicts.pair_accuracy(judged, "agreement"), verdicts.single_accuracy(judged)]
+    return [*official, *verdicts.by_class(judged), *summary.statistics(outcomes, view)]
 
 
 TASK = Comparison(

@@ -200,12 +200,12 @@ def kappas(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
     ]
 
 
-def agreement(some: Array, others: Array) -> Array:
+def agreement(ours: Array, others: Array) -> Array:
     """What `kappa` needs of two verdicts on each of n pairs [n, 2 + 2c], nan where one of them is not known."""
-    classes = [1.0, 0.0] if not ((some == 0.5) | (others == 0.5)).any() else [1.0, 0.0, 0.5]
-    shares = [verdicts == one for one in classes for verdicts in (some, others)]
-    table = np.column_stack([np.ones(len(some)), some == others, *shares]).astype(float)
-    return np.where(np.isnan(some + others)[:, None], np.nan, table)
+    classes = [1.0, 0.0] if not ((ours == 0.5) | (others == 0.5)).any() else [1.0, 0.0, 0.5]
+    shares = [verdicts == one for one in classes for verdicts in (ours, others)]
+    table = np.column_stack([np.ones(len(ours)), ours == others, *shares]).astype(float)
+    return np.where(np.isnan(ours + others)[:, None], np.nan, table)
 
 
 def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:

@@ -63,17 +63,17 @@ def _response(row: Row, field: str) -> str:
 def unanimous(outcomes: Sequence[Outcome]) -> Array:
     """Whether the annotators of each example say the same [n]; nan without annotators."""
     votes = [np.full(1, np.nan) if one.annotations is None else one.annotations[0] for one in outcomes]
-    return np.array([np.nan if np.isnan(some).any() else float(len(set(some.tolist())) == 1) for some in votes])
+    return np.array([np.nan if np.isnan(said).any() else float(len(set(said.tolist())) == 1) for said in votes])
 
 
 def statistics(outcomes: Sequence[Outcome], view: str) -> list[Statistic]:
     """Accuracy, precision, recall and F1 over three classes, the ceiling, then every metric of the pairs decided."""
-    found = verdicts.verdicts(outcomes, view)
+    judged = verdicts.verdicts(outcomes, view)
     caveat = "says nothing of the model, but how much of the labels is certain"
     ceiling = mean("unanimous", unanimous(outcomes), "proportion", title="Annotators all agree",
                    unit="share of examples", caveat=caveat)  # fmt: skip
-    three = verdicts.single_accuracy(found, "accuracy_three")
-    return [three, *verdicts.by_class(found), ceiling, *summary.statistics(outcomes, view)]
+    three = verdicts.single_accuracy(judged, "accuracy_three")
+    return [three, *verdicts.by_class(judged), ceiling, *summary.statistics(outcomes, view)]
 
 
 TASK = Comparison(

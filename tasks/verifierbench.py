@@ -52,13 +52,13 @@ class TwoLabels(Grades):
     def statistics(self, outcomes: Sequence[Outcome], view: str, fitted: Json) -> list[Statistic]:
         """The share of responses rightly told to be correct or not, then those of `Grades`."""
         lost = self.null_verdict == "loss"
-        found = graded(outcomes, view, self.positive, fitted, refused_is_wrong=lost)
+        grades = graded(outcomes, view, self.positive, fitted, refused_is_wrong=lost)
         right = {_RIGHT, "1"}  # a model without a head for each class says 1 or 0
-        said = [None if one is None else one in right for one in found.said]
-        hits = np.array([a == (b in right) for a, b in zip(said, found.classes, strict=True)], float)
-        decided = np.array([one is not None for one in said], bool) | found.tied | found.lost
+        said = [None if one is None else one in right for one in grades.said]
+        hits = np.array([a == (b in right) for a, b in zip(said, grades.classes, strict=True)], float)
+        decided = np.array([one is not None for one in said], bool) | grades.tied | grades.lost
         sums = np.stack(
-            [np.bincount(found.rows, weights, len(outcomes)) for weights in (hits, decided.astype(float))], axis=1
+            [np.bincount(grades.rows, weights, len(outcomes)) for weights in (hits, decided.astype(float))], axis=1
         )
         kind: Kind = "proportion" if sums[:, 1].max(initial=0) <= 1 else "fraction"
         columns = np.where(sums[:, 1:] > 0, sums, np.nan)
