@@ -21,6 +21,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 import rmbench
 from rmbench.checkpoints.fingerprint import sources
+from rmbench.checkpoints.heads import unmoved
 from rmbench.checkpoints.notes import CONTROLS, CONTROLS_AS_TEXT, LEFT_OUT
 from rmbench.errors import ModelError, ResultError, UsageError
 from rmbench.models.base import Encoded, TokenModel
@@ -214,6 +215,16 @@ def test_what_padding_moves_is_seen_beside_a_large_bias(tmp_path: Path) -> None:
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     model = start_classifier(folder)
     assert [reward.value for reward in score(model, REQUESTS)] == approx(transformers_own(folder)[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("moved", "bears"),
+    [([0.0, 0.0], True), ([2e-4, 0.0], True), ([0.0, 2e-4], False), ([2e-2, 0.0], False), ([0.0, 1e-7], True)],
+)
+def test_what_padding_moves_of_a_label_is_held_against_what_texts_move_of_it(moved: list[float], bears: bool) -> None:
+    single = torch.tensor([[-5.0, 0.010], [5.0, 0.020], [float("nan"), 0.015]])
+    assert unmoved(single + torch.tensor(moved), single) == bears
+    assert unmoved(single[:, 1:] + torch.tensor(moved[1:]), single[:, 1:]) == (moved[1] < 1e-5)
 
 
 def test_turns_of_another_number_in_one_batch(tmp_path: Path) -> None:

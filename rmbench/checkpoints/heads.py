@@ -244,12 +244,24 @@ def _bears_padding(whole: Any, rendering: Rendering) -> bool:
             batch = whole(**_padded(rows, whole.model.device)).last_hidden_state[:, 0]
         except Exception:  # what runs alone runs alone
             return False
-    expected = torch.cat(alone)
-    # a bias makes logits large and tells no texts apart: what padding moves is held against what the texts move
-    tolerance, rounding = (1e-4, 1e-6) if expected.dtype in (torch.float32, torch.float64) else (2e-2, 8e-3)
-    finite = expected.nan_to_num(0, 0, 0)
-    allowed = max(tolerance * float((finite.amax(0) - finite.amin(0)).max()), rounding * _scale(expected))
-    return torch.allclose(batch, expected, rtol=0, atol=allowed, equal_nan=True)
+    return unmoved(batch, torch.cat(alone))
+
+
+def unmoved(padded: torch.Tensor, single: torch.Tensor) -> bool:
+    """Whether padding leaves the logits [texts, labels] what they are of each text alone, but for rounding.
+
+    A bias makes logits large and tells no texts apart, and so may another label: what padding moves of a label is held
+    against what the texts move of it.
+    """
+    import torch
+
+    tolerance, rounding = (1e-4, 1e-6) if single.dtype in (torch.float32, torch.float64) else (2e-2, 8e-3)
+    for moved, own in zip(padded.T, single.T, strict=True):
+        finite = own.nan_to_num(0, 0, 0)
+        allowed = max(tolerance * float(finite.max() - finite.min()), rounding * _scale(own))
+        if not torch.allclose(moved, own, rtol=0, atol=allowed, equal_nan=True):
+            return False
+    return True
 
 
 def _check_labels(whole: Any, rendering: Rendering) -> None:
