@@ -1,0 +1,1 @@
+"""What optimising a reward does to the policy: best-of-n, tilting and what they cost, from results alone."""

@@ -1,0 +1,201 @@
+"""What `rmbench overoptimize` finds, as data: `rmbench.optimise` makes it, the command and the page show it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Verdict = Literal["turns over", "still rises", "level", "open"]
+Form = Literal["best of n", "reinforcement learning"]  # d (a - b d) and d (a - b log d), d = sqrt(KL)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number with the ends of its 95 % interval, nan where that, or all of it, is open."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What is got at each of m points: `kl` [m] in nats from the policy, `value` [m] with the ends of 95 % intervals.
+
+    `at` [m] is the n of best-of-n, or the strength of an exponential tilt.
+    """
+
+    at: Sequence[float]
+    kl: Sequence[float]
+    value: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """gold(d) = start + d (a - b d), or start + d (a - b log d), fitted to the curve of best-of-n.
+
+    `optimum_kl` is where it is highest and `optimum_n` the n of best-of-n there, inf where it never turns over;
+    `is_extrapolated` where that is beyond the largest n that was seen. `error` is the root mean square of what is left.
+    """
+
+    form: Form
+    start: float
+    a: Figure
+    b: Figure
+    optimum_kl: Figure
+    optimum_n: Figure
+    peak: Figure
+    is_extrapolated: bool
+    error: float
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Prompts of which from `low` to `high` of the samples are good, and how often poor ones win, good ones lose."""
+
+    low: float
+    high: float
+    prompts: int
+    poor_wins: Figure
+    good_loses: Figure
+
+
+@dataclass(frozen=True)
+class SignFlip:
+    """Advantages in groups of `size` samples, over a `baseline`: the share whose sign the reward's own noise turns, and
+    the share whose sign is not that of the gold's."""
+
+    size: int
+    baseline: Literal["mean", "median"]
+    by_noise: Figure
+    against_gold: Figure
+
+
+@dataclass(frozen=True)
+class UsefulRange:
+    """Of one member (or head) of a composite: the rewards between which choosing by it helps.
+
+    `low` is its mean reward of a random sample, `high` that of what it chooses at the n where gold is highest,
+    `best_n`, and `gold` is that gold; `is_open` where gold is highest at the largest n, so that the range may go on.
+    """
+
+    member: str
+    low: float
+    high: Figure
+    best_n: int
+    gold: Figure
+    is_open: bool
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One reward on the pool. Curves are over the report's `sizes`.
+
+    `best_n` is the n where gold is highest, with the interval of that n. `degree` is gold there less gold at the
+    largest n, `proxy_rise` what the proxy rises from the one to the other in its SD within prompts. `turns_over_p` is
+    the p that gold nowhere is above its end. `tilted` is gold of the exponentially tilted policy, `tilted_gap` the
+    largest difference of it to best-of-n at the same KL. `poor_wins` and `good_loses` are the two sides of the winner's
+    curse, over prompts that have both kinds. `variance_within` is the share of the reward's variance within prompts.
+    `rank_bias` is how far a reward of good samples goes with their likelihood (a rank correlation). `distinct` is how
+    many different responses are chosen, in effect. None where the data do not say.
+    """
+
+    name: str
+    view: str
+    result: str
+    gold: Curve
+    proxy: Curve
+    tilted: Curve
+    tilted_gap: Figure
+    fits: Sequence[Fit]
+    best_n: Figure
+    gold_at_best: Figure
+    gold_at_end: Figure
+    gain_at_end: Figure
+    degree: Figure
+    proxy_rise: Figure
+    turns_over_p: float
+    verdict: Verdict
+    poor_wins: Curve | None
+    good_loses: Curve | None
+    by_coverage: Sequence[Coverage]
+    weighted_majority: Curve | None
+    rank_bias: Figure | None
+    likelihood: str | None
+    variance_within: Figure
+    sign_flips: Sequence[SignFlip]
+    distinct: Curve | None
+    useful: Sequence[UsefulRange]
+    statuses: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """`first` less `second` in one figure of an entrant, over the same prompts and draws.
+
+    `p_holm` is over all contrasts of a report.
+    """
+
+    first: str
+    second: str
+    figure: Literal["gold_at_best", "gold_at_end", "degree", "optimum"]
+    difference: Figure
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a policy trained on a reward, by `method` (PPO, DPO, best-of-n, ...), at its `kl`."""
+
+    reward: str
+    method: str
+    kl: float
+    gold: Figure
+    source: str
+
+
+@dataclass(frozen=True)
+class OptimisationReport:
+    """All that is found of one pool. `gold` says what each sample is worth by; `samples` are the fewest and most a
+    prompt has. `left_out` counts prompts by reason. Curves of `oracle`, `majority`, `pass_at` and `noisy_oracle` are of
+    the data; None where it has no answers, gold is no right or wrong, or no noise was asked for.
+    """
+
+    task: str
+    version: int
+    gold: str
+    policy: str
+    prompts: int
+    clusters: int
+    samples: tuple[int, int]
+    sizes: Sequence[int]
+    left_out: Mapping[str, int]
+    random: Figure
+    oracle: Curve
+    majority: Curve | None
+    pass_at: Curve | None
+    noisy_oracle: Curve | None
+    label_noise: float
+    entrants: Sequence[Entrant]
+    contrasts: Sequence[Contrast]
+    measured: Sequence[Measured]
+    notes: Sequence[str]
+    seed: int
+
+    def json(self) -> str:
+        """Everything in it as JSON; what is no number is null."""
+        return json.dumps(_plain(asdict(self)), indent=1)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
