@@ -23,8 +23,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rmbench.metrics.best_of import chances_of_ranks
 from rmbench.metrics.pools import Codes, Pools
-from rmbench.metrics.selection import chances_of_ranks
 from rmbench.types import Array
 
 Marks = NDArray[np.bool_]

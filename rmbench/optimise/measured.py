@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rmbench import bounded
 from rmbench.errors import DataError
-from rmbench.optimise.report import Figure, Measured
+from rmbench.metrics.curve import Figure
+from rmbench.optimise.report import Measured
 
 COLUMNS = ("reward", "method", "kl", "gold", "low", "high", "source")
 _MAY_BE_EMPTY = ("low", "high", "source")

@@ -40,6 +40,11 @@ class Proxy:
     members: Mapping[str, Array]
     statuses: Mapping[str, int]
 
+    @property
+    def title(self) -> str:
+        """Its name, with the view where that is not the reward itself."""
+        return self.name if self.view == "default" else f"{self.name} ({self.view})"
+
     def of(self, samples: Kept) -> Proxy:
         """The same of some of the samples."""
         members = {name: rewards[samples] for name, rewards in self.members.items()}
@@ -322,22 +327,17 @@ def _telling(proxies: Sequence[Proxy], pools: Pools) -> tuple[list[Proxy], list[
     """
     constant = [proxy for proxy in proxies if _same_within(proxy.rewards, pools)]
     said = "gives all samples of every prompt the same reward, so that nothing is chosen by it"
-    lines = [f"{titled(proxy)} {said}; left out" for proxy in constant]
+    lines = [f"{proxy.title} {said}; left out" for proxy in constant]
     if len(constant) == len(proxies):
-        raise ResultError(f"{titled(proxies[0])} {said}")
+        raise ResultError(f"{proxies[0].title} {said}")
     chosen = [proxy for proxy in proxies if proxy not in constant]
     for proxy in chosen:
         if infinite := int(np.isinf(proxy.rewards).sum()):
             lines.append(
-                f"{titled(proxy)}: {infinite:,} infinite rewards, which are above or below all others and have no "
+                f"{proxy.title}: {infinite:,} infinite rewards, which are above or below all others and have no "
                 "mean, so that the curves of its reward and of its tilted policy have no figures"
             )
     return chosen, lines
-
-
-def titled(proxy: Proxy) -> str:
-    """The name of a proxy, with its view where that is not the reward itself."""
-    return proxy.name if proxy.view == "default" else f"{proxy.name} ({proxy.view})"
 
 
 def _same_within(values: Array, pools: Pools) -> bool:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rmbench.optimise.report import Contrast, Curve, Entrant, Figure, OptimisationReport
+from rmbench.metrics.curve import Curve, Figure
+from rmbench.optimise.report import Contrast, Entrant, OptimisationReport
 from rmbench.results.files import atomically, put
 
 COLUMNS = ("reward", "view", "what", "at", "kl", "value", "low", "high", "p")
