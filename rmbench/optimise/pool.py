@@ -121,7 +121,7 @@ def read_pool(
     names = collection.names(results)
     proxies = [replace(proxy, name=names[int(proxy.name)]) for proxy in proxies]
     _check_different(proxies)
-    return _counted(common, proxies, gold_name if gold is not None else OWN_LABELS, up_to)
+    return _counted(common, proxies, gold_name, up_to)
 
 
 def _columns(file: Path, result: TaskResult) -> Columns:
