@@ -61,7 +61,7 @@ def figure(rows: Array, clusters: Codes, *, draws: int = 2000, seed: int = 0) ->
     return Figure(found.value, found.ci_low, found.ci_high)
 
 
-def estimates(columns: Sequence[Array], clusters: Codes, *, draws: int, seed: int) -> list[Estimate]:
+def estimates(columns: Sequence[Array], clusters: Codes, *, draws: int = 2000, seed: int = 0) -> list[Estimate]:
     """The mean over prompts of each of the `columns` [p], all with the same draws."""
     return estimate([_mean(column) for column in columns], clusters, draws=draws, seed=seed)
 
