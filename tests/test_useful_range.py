@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmbench.metrics.selection import expected_choice
+from rmbench.metrics.best_of import best_of
+from rmbench.metrics.pools import pools_of
 from rmbench.metrics.useful_range import useful_range
 from rmbench.types import Array
 
@@ -15,8 +16,10 @@ def curves(gold_of, prompts: int = 300) -> tuple[Array, Array]:
     """Mean gold and reward of best-of-n by a normal reward, gold being a function of it."""
     rng = np.random.default_rng(0)
     rewards = rng.normal(size=(prompts, 64))
-    gold = np.mean([expected_choice(row, gold_of(row), SIZES) for row in rewards], axis=0)
-    return gold, np.mean([expected_choice(row, row, SIZES) for row in rewards], axis=0)
+    pools = pools_of(list(gold_of(rewards)))
+    rows = (best_of(pools, rewards.ravel(), values, SIZES) for values in (pools.gold, rewards.ravel()))
+    gold, proxy = (row.mean(axis=0) for row in rows)
+    return gold, proxy
 
 
 def test_a_member_that_helps_up_to_a_reward_is_useful_up_to_about_there() -> None:

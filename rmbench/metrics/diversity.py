@@ -18,8 +18,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from rmbench.metrics.best_of import chances_of_ranks
 from rmbench.metrics.pools import Codes, Pools
-from rmbench.metrics.selection import chances_of_ranks
 from rmbench.types import Array
 
 _AT_ONCE = 1 << 22  # entries of matrices held at once: 32 MiB
