@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rmbench.metrics.best_of import chances_of_ranks
+from rmbench.metrics.best_of import best_of
 from rmbench.metrics.pools import Codes, Pools
 from rmbench.types import Array
 
@@ -62,20 +62,8 @@ def poor_wins(pools: Pools, proxy: Array, good: Marks, sizes: Sequence[int]) -> 
     """How often [p, m] what the `proxy` [s] chooses among n is poor, n in `sizes` [m]; nan where a prompt has fewer
     samples than n, or one kind alone.
     """
-    wanted = np.asarray(sizes, np.intp)
-    rows = np.full((len(pools.counts), len(wanted)), np.nan)
-    runs, _ = _runs(pools, proxy)
-    shares: Array = np.bincount(runs, ~good) / np.bincount(runs)
-    poor = shares[runs]  # of equal rewards each is worth what they are
     mixed = np.isfinite(coverage(pools, good))
-    for prompts, places in pools.blocks():
-        total = places.shape[1]
-        fit = np.flatnonzero(wanted <= total)
-        if not len(fit):
-            continue
-        ranked = np.take_along_axis(places, np.argsort(proxy[places], axis=1, kind="stable"), axis=1)
-        chances: Array = poor[ranked] @ chances_of_ranks(total, tuple(wanted[fit].tolist()))
-        rows[np.ix_(prompts, fit)] = np.where(mixed[prompts, None], np.clip(chances, 0.0, 1.0), np.nan)
+    rows: Array = np.where(mixed[:, None], best_of(pools, proxy, (~good).astype(float), sizes), np.nan)
     return rows
 
 
@@ -103,26 +91,19 @@ def good_loses(pools: Pools, proxy: Array, good: Marks, sizes: Sequence[int]) ->
     return rows
 
 
-def _runs(pools: Pools, proxy: Array) -> tuple[Codes, Codes]:
-    """The number [s] of each sample's run of equal rewards, the highest reward of each prompt first, and which samples
-    [s] these are in that order.
-    """
-    order = np.lexsort((-proxy, pools.prompts))
-    prompts, ranked = pools.prompts[order], proxy[order]
-    new = np.r_[True, (prompts[1:] != prompts[:-1]) | (ranked[1:] != ranked[:-1])] if len(order) else np.empty(0, bool)
-    runs = np.empty(len(order), np.intp)
-    runs[order] = np.cumsum(new) - 1
-    return runs, order
-
-
 def _poor_rivals(pools: Pools, proxy: Array, good: Marks) -> tuple[Codes, Codes]:
     """How many poor samples of its prompt stand above each sample [s], and how many have its reward."""
-    runs, order = _runs(pools, proxy)
+    order = np.lexsort((-proxy, pools.prompts))  # the highest reward of each prompt first
+    prompts, ranked = pools.prompts[order], proxy[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (prompts[1:] != prompts[:-1]) | (ranked[1:] != ranked[:-1])
+    runs = np.empty(len(order), np.intp)  # of equal rewards
+    runs[order] = np.cumsum(new) - 1
     equal = np.bincount(runs, ~good).astype(np.intp)
     before = np.cumsum(equal) - equal
-    first = runs[order[pools.starts[pools.counts > 0]]]  # the highest run of each prompt
-    of_prompt = np.repeat(before[first], pools.counts[pools.counts > 0])
-    return before[runs] - of_prompt, equal[runs]
+    poor = np.bincount(pools.prompts, ~good, len(pools.counts)).astype(np.intp)
+    earlier = np.cumsum(poor) - poor  # of the prompts before
+    return before[runs] - earlier[pools.prompts], equal[runs]
 
 
 def _none_drawn(total: int, sizes: Codes) -> Array:
