@@ -21,10 +21,9 @@ from typing import Literal
 
 import numpy as np
 
-from rmbench.metrics import draws as drawing
 from rmbench.metrics import highest
 from rmbench.metrics.best_of import best_of, within_sd
-from rmbench.metrics.curve import Figure, estimates, figure
+from rmbench.metrics.curve import Figure, by_cluster, drawn_means, estimates, figure
 from rmbench.metrics.gold_fits import FORMS, Fit, fit
 from rmbench.metrics.interval import estimate, mean, percentiles
 from rmbench.metrics.pools import Codes, Pools
@@ -114,11 +113,10 @@ def curves_of(pools: Pools, proxy: Array, sizes: Sequence[int], *, draws: int = 
     if not np.isfinite(proxy).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(proxy))} rewards are not finite; a curve is made of numbers")
     gold, rewards = best_of(pools, proxy, pools.gold, wanted), best_of(pools, proxy, proxy, wanted)
-    codes, rows = _clusters(pools.clusters)
     reach = _reach(pools)
     unseen = reach * (1 - np.array(wanted) / wanted[-1])
-    sums = np.hstack([_by_cluster(gold, codes), _by_cluster(rewards, codes)])
-    drawn_gold, drawn_proxy = np.hsplit(_drawn(sums, rows, draws, seed), 2)
+    drawn_gold, drawn_proxy = np.hsplit(drawn_means(np.hstack([gold, rewards]), pools.clusters, draws, seed), 2)
+    above, rows = by_cluster(gold - gold[:, :1], pools.clusters)
     return Curves(
         wanted,
         gold,
@@ -126,7 +124,7 @@ def curves_of(pools: Pools, proxy: Array, sizes: Sequence[int], *, draws: int = 
         pools.clusters,
         drawn_gold,
         drawn_proxy,
-        highest.parts_of(_by_cluster(gold - gold[:, :1], codes), rows, unseen, seed=seed),
+        highest.parts_of(above, rows, unseen, seed=seed),
         reach,
         within_sd(pools, pools.gold),
         within_sd(pools, proxy),
@@ -246,25 +244,6 @@ def _of_optimum(first: Curves, second: Curves) -> Apart:
 
 def _are_apart(ours: Array, theirs: Array) -> bool:
     return bool(len(ours) and len(theirs) and (ours[0] > theirs[-1] or ours[-1] < theirs[0]))
-
-
-def _clusters(clusters: Codes) -> tuple[Codes, Array]:
-    """The cluster of each prompt [p], numbered without gaps, and how many prompts each has [c]."""
-    codes = np.unique(clusters, return_inverse=True)[1]
-    return codes, np.bincount(codes).astype(float)
-
-
-def _by_cluster(rows: Array, codes: Codes) -> Array:
-    """Sums [c, m] of `rows` [p, m] by cluster."""
-    if len(codes) == int(codes.max(initial=-1)) + 1:
-        return np.asarray(rows[np.argsort(codes)])
-    return np.stack([np.bincount(codes, column) for column in rows.T], axis=1)
-
-
-def _drawn(sums: Array, rows: Array, draws: int, seed: int) -> Array:
-    """Means [draws, m] over rows where clusters, with `sums` [c, m] over their `rows` [c], are drawn anew."""
-    times = drawing.times(len(rows), draws, seed)
-    return np.concatenate([some @ sums / (some @ rows)[:, None] for some in times])
 
 
 def _reach(pools: Pools) -> float:
