@@ -65,6 +65,11 @@ class Curves:
     def number_of_clusters(self) -> int:
         return len(np.unique(self.clusters))
 
+    @property
+    def span(self) -> float:
+        """How far two means of gold can be apart: 1 where gold is from 0 to 1."""
+        return 1.0 if ((self.gold >= 0) & (self.gold <= 1)).all() else np.inf
+
     @cached_property
     def chances(self) -> Array:
         """The one-sided p [m] that gold is at no other n above that at this one."""
@@ -105,14 +110,18 @@ class Apart:
 
 
 def curves_of(pools: Pools, proxy: Array, sizes: Sequence[int], *, draws: int = 2000, seed: int = 0) -> Curves:
-    """The curves of best-of-n by `proxy` [s], all finite, at `sizes`, which begin with 1 and no prompt is short of."""
+    """The curves of best-of-n by `proxy` [s], none nan, at `sizes`, which begin with 1 and no prompt is short of.
+
+    Of a proxy that is somewhere infinite the curve of the proxy itself is nan.
+    """
     wanted = tuple(int(n) for n in sizes)
     most = int(min(pools.counts, default=0))
     if len(wanted) < 2 or wanted[0] != 1 or list(wanted) != sorted(set(wanted)) or wanted[-1] > most:
         raise ValueError(f"sizes {wanted}; expected 1 and larger ones in order, up to {most}, the samples of a prompt")
-    if not np.isfinite(proxy).all():
-        raise ValueError(f"{np.count_nonzero(~np.isfinite(proxy))} rewards are not finite; a curve is made of numbers")
-    gold, rewards = best_of(pools, proxy, pools.gold, wanted), best_of(pools, proxy, proxy, wanted)
+    if np.isnan(proxy).any():
+        raise ValueError(f"{np.count_nonzero(np.isnan(proxy))} rewards are nan, which is larger than nothing")
+    gold, is_finite = best_of(pools, proxy, pools.gold, wanted), bool(np.isfinite(proxy).all())
+    rewards = best_of(pools, proxy, proxy, wanted) if is_finite else np.full(gold.shape, np.nan)
     reach = _reach(pools)
     unseen = reach * (1 - np.array(wanted) / wanted[-1])
     drawn_gold, drawn_proxy = np.hsplit(drawn_means(np.hstack([gold, rewards]), pools.clusters, draws, seed), 2)
@@ -127,7 +136,7 @@ def curves_of(pools: Pools, proxy: Array, sizes: Sequence[int], *, draws: int = 
         highest.parts_of(above, rows, unseen, seed=seed),
         reach,
         within_sd(pools, pools.gold),
-        within_sd(pools, proxy),
+        within_sd(pools, proxy) if is_finite else np.nan,
     )
 
 
@@ -163,12 +172,12 @@ def apart(first: Curves, second: Curves) -> list[Apart]:
     """
     last, maybe = len(first.sizes) - 1, (first.maybe, second.maybe)
     at_end = np.arange(len(first.sizes)) == last
-    reach, (ours, theirs) = first.reach, (first.parts, second.parts)
+    ours, theirs, limits = first.parts, second.parts, (first.reach, first.span)
     beyond = ours.over(last), theirs.over(last)
     return [
-        _of_highest("gold_at_best", ours, theirs, maybe, reach),
-        _of_highest("gold_at_end", ours, theirs, (at_end, at_end), reach),
-        _of_highest("degree", *beyond, maybe, reach),
+        _of_highest("gold_at_best", ours, theirs, maybe, *limits),
+        _of_highest("gold_at_end", ours, theirs, (at_end, at_end), *limits),
+        _of_highest("degree", *beyond, maybe, *limits),
         _of_optimum(first, second),
     ]
 
@@ -177,7 +186,8 @@ def _degree(curves: Curves, p: float) -> Figure:
     """Gold at its best less gold at the end; that is 0 or more, and more only where p says so."""
     beyond = curves.parts.over(len(curves.sizes) - 1)
     low, high = highest.highest(beyond, curves.maybe)
-    return Figure(float(beyond.means[curves.best]), low if p < 2 * highest.TAIL or np.isnan(low) else 0.0, high)
+    low = low if p < 2 * highest.TAIL or np.isnan(low) else 0.0
+    return Figure(float(beyond.means[curves.best]), low, min(high, curves.span))
 
 
 def _proxy_rise(curves: Curves) -> Figure:
@@ -186,7 +196,7 @@ def _proxy_rise(curves: Curves) -> Figure:
     drawn_best = curves.drawn_gold.argmax(axis=1)[:, None]
     drawn = curves.drawn_proxy[:, -1] - np.take_along_axis(curves.drawn_proxy, drawn_best, axis=1)[:, 0]
     clusters, unit = curves.number_of_clusters, curves.proxy_sd or np.nan
-    low, high = percentiles(rise, drawn, clusters, clusters - 1) if np.ptp(drawn) > 0 else (rise, rise)
+    low, high = (rise, rise) if np.ptp(drawn) == 0 else percentiles(rise, drawn, clusters, clusters - 1)
     return Figure(rise / unit, low / unit, high / unit)
 
 
@@ -224,10 +234,13 @@ def _of_highest(
     theirs: highest.Parts,
     maybe: tuple[highest.Candidates, highest.Candidates],
     reach: float,
+    span: float,
 ) -> Apart:
     low, high, p = highest.difference_of_highest(ours, theirs, maybe, reach)
     value = float(ours.means[maybe[0]].max() - theirs.means[maybe[1]].max())
-    return Apart(compared, Figure(value, min(low, value), max(high, value)), p)
+    if not np.isfinite([low, high]).all():
+        return Apart(compared, Figure(value), p)
+    return Apart(compared, Figure(value, max(min(low, value), -span), min(max(high, value), span)), p)
 
 
 def _of_optimum(first: Curves, second: Curves) -> Apart:
