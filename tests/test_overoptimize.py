@@ -266,7 +266,8 @@ BAD: dict[str, tuple[Rows, list[str], str]] = {
     "a view that is not there": (samples(GOLD), ["-m", "random", "--view", "prod"],
         "unknown view 'prod'; there is default"),
     "no model": (samples(GOLD), [], "s.jsonl is no result; -m MODEL asks a model about the samples in it"),
-    "a gold that is no model": (samples(GOLD), ["-m", "random", "--gold", "worth"], "worth"),
+    "a gold that is no model": (samples(GOLD), ["-m", "random", "--gold", "worth"],
+        "gold 'worth': no column of the samples (prompt, response, gold), and unknown model 'worth'; a model is"),
     "an option of samples": ([], ["--limit", "3"], "--limit is for models that are asked about samples (-m)"),
 }  # fmt: skip
 

@@ -74,6 +74,6 @@ def _evaluated(
     return out / files.result_path(found)
 
 
-def column_names(samples: Data) -> set[str]:
+def column_names(samples: Data) -> list[str]:
     """The columns of the first rows of samples."""
-    return {name for row in islice(rows_of(samples), 8) for name in row.given}
+    return list(dict.fromkeys(name for row in islice(rows_of(samples), 8) for name in row.given))
