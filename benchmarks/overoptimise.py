@@ -101,9 +101,9 @@ def _by_rank(right: bool, noise: str) -> tuple[Array, Array]:
     """The mean gold of samples whose proxy lies between two of many values, and the shares below these values."""
     from scipy.stats import norm, t
 
-    scores = np.linspace(-9, 9, 3601)
+    scores = np.linspace(-8, 8, 801)
     density = norm.pdf(scores) / norm.pdf(scores).sum()
-    values = np.sinh(np.linspace(-12, 12, 3001))
+    values = np.sinh(np.linspace(-12, 12, 1501))
     below = (t(2) if noise == "t" else norm).cdf(values[:, None] - scores)
     share = below @ density
     gold = (scores > THRESHOLD).astype(float) if right else scores

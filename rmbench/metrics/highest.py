@@ -138,10 +138,13 @@ def _least_above(
 
 
 def critical(means: Parts, candidates: Candidates, clusters: int) -> float:
-    """How many standard errors the highest of `candidates` may be off below: that of the flips, in Student's scale."""
+    """How many standard errors the highest of `candidates` may be too high: that of the flips, in Student's scale; inf
+    where all signs together are too few to tell."""
     _, flips = _studentised(means.at(candidates))
     if not len(flips):
         return 0.0
+    if 2.0**-clusters > TAIL:
+        return np.inf
     square = float(np.quantile(flips, 1 - TAIL, method="higher")) ** 2
     left = clusters - square
     return float(np.sqrt(square * (clusters - 1) / left)) if left > 1e-9 * clusters else np.inf
