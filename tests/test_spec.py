@@ -159,7 +159,7 @@ def test_a_spec_says_as_a_word_what_it_was_read_from(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("toy:x?betta=1", "unknown option 'betta' of family 'toy': did you mean 'beta'?; expected one of beta, file"),
+        ("toy:x?betta=1", "unknown option 'betta' of family 'toy' (did you mean 'beta'?); expected one of beta, file"),
         ("toy:x?beta=1&gamma=2", "unknown option 'gamma' of family 'toy'"),
         ("length?beta=1", "unknown option 'beta' of family 'length'; it has no options"),
         ("python:json:loads?x=1", "unknown option 'x' of family 'python'; expected one of batch, concurrency, give_up"),
@@ -260,10 +260,10 @@ def test_members_are_specs_or_tables(tmp_path: Path) -> None:
     [
         ("family = ", "bad.toml cannot be read as TOML"),
         ("", "bad.toml: neither family nor source"),
-        ('famly = "toy"', "bad.toml: unknown key 'famly': did you mean 'family'?"),
+        ('famly = "toy"', "bad.toml: unknown key 'famly' (did you mean 'family'?)"),
         ('family = "toy"', "bad.toml: family 'toy' needs a source"),
         ('family = "length"\nsource = "x"', "bad.toml: length is a model by itself"),
-        ('family = "tou"\nsource = "x"', "unknown model family 'tou': did you mean 'toy'"),
+        ('family = "tou"\nsource = "x"', "unknown model family 'tou' (did you mean 'toy'"),
         ('family = "toy"\nsource = 3', "bad.toml: source = 3; expected a text"),
         ('family = "toy"\nsource = "x"\noptions = 3', "bad.toml: options = 3; expected a table"),
         ('family = "mean"\nmembers = [3]', "bad.toml, member 1: expected a spec or a table, got 3"),
