@@ -14,7 +14,7 @@ from checkpoints import make
 from rich.console import Console
 
 from rmbench.cli import main
-from rmbench.report import page
+from rmbench.report import frame
 from rmbench.results.schema import TaskResult
 
 PAIRS = [
@@ -116,7 +116,7 @@ def test_a_run_writes_a_page_and_without_the_extra_says_what_to_install(
     assert run(*arguments, tmp_path / "with") == 0
     assert "longer and wrong" in (tmp_path / "with" / "report.html").read_text()
     monkeypatch.setitem(sys.modules, "vl_convert", None)
-    page._library.cache_clear()
+    frame.library.cache_clear()
     assert run(*arguments, tmp_path / "without") == 0
     assert "no report: report.html needs altair and vl-convert-python: pip install" in capsys.readouterr().err
     assert not (tmp_path / "without" / "report.html").exists()

@@ -92,6 +92,11 @@ class Entrant:
     useful: Sequence[UsefulRange]
     statuses: Mapping[str, int]
 
+    @property
+    def title(self) -> str:
+        """Its name, with the view where that is not the reward itself."""
+        return self.name if self.view == "default" else f"{self.name} ({self.view})"
+
 
 @dataclass(frozen=True)
 class Contrast:
