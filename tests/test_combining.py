@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ class Centred:
     members: tuple[Any, ...]
     answers: frozenset[Ask] = frozenset({"reward"})
     fingerprint: str = "centred:1"
-    subject: Subject = Subject("tests/centred", "derived")
+    subject: ClassVar = Subject("tests/centred", "derived")
     fits: bool = True
 
     def needs(self, questions: Sequence[Question]) -> list[Sequence[Question]]:
