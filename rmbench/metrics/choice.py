@@ -46,7 +46,7 @@ def other_choice(name: str, first: Array, second: Array, counts: Codes) -> Stati
 def conflict(name: str, first: Array, second: Array, counts: Codes) -> Statistic:
     """Of the pairs of responses to one prompt that both rewards [s] put in order, the share that they order oppositely.
 
-    Over prompts [p], pairs pooled; nan where they order none.
+    Over prompts [p], pairs pooled; a response without a reward, nan, is in none. nan where they order none.
     """
     columns, starts = np.zeros((len(counts), 2)), np.cumsum(counts) - counts
     for size in np.unique(counts):
@@ -58,7 +58,8 @@ def conflict(name: str, first: Array, second: Array, counts: Codes) -> Statistic
             inside = starts[rows][:, None] + np.arange(size)
             signs = [np.sign(reward[inside][:, upper[0]] - reward[inside][:, upper[1]]) for reward in (first, second)]
             products = signs[0] * signs[1]
-            columns[rows] = np.stack([(products < 0).sum(axis=1), (products != 0).sum(axis=1)], axis=1)
+            opposite = products < 0
+            columns[rows] = np.stack([opposite.sum(axis=1), (opposite | (products > 0)).sum(axis=1)], axis=1)
     return Statistic(
         name,
         columns,
