@@ -1,7 +1,7 @@
 """Writes the samples of task `one_sentence` anew, or tries rewards on more of them, one trained on the same policy.
 
     pip install gguf; python benchmarks/one_sentence.py FOLDER [--write]
-    pip install gguf trl; python benchmarks/one_sentence.py FOLDER --full [--steps 100]
+    pip install gguf trl; python benchmarks/one_sentence.py FOLDER --full [--prompts 200] [--samples 64] [--steps 100]
 
 SmolLM2-135M-Instruct answers the prompts of `rmbench.tasks.one_sentence.prompts` at temperature 1, in float32 on one
 thread, each response with the log-probability of its tokens. Without `--full` it says how many of the bundled responses
@@ -113,25 +113,22 @@ def trained(base: Path, rows: Sequence[Row], folder: Path, steps: int) -> Path:
     return folder / "reward"
 
 
-def full(base: Path, folder: Path, steps: int) -> bool:
-    """Whether best-of-n by length ends below chance on 200 prompts x 64; prints what each reward does."""
+def full(base: Path, folder: Path, count: int, samples: int, steps: int) -> bool:
+    """Whether best-of-n by length ends below chance on so many prompts x samples; prints what each reward does."""
     series = list(islice(prompts(), FULL_PROMPTS + TRAINED_PROMPTS))
     others = sampled(base, series[FULL_PROMPTS:], TRAINED_SAMPLES, folder / "prompts_trained.jsonl")
     reward = trained(base, others, folder, steps)
-    rows = sampled(base, series[:FULL_PROMPTS], FULL_SAMPLES, folder / "prompts_full.jsonl")
     pool = folder / "full.jsonl"
-    pool.write_text(text_of(rows))
-    models = ["length", "random", "shortest", "demo", f"trained={reward}",
-              f"both=ensemble:shortest,{reward}?how=mean&scale=z",
-              f"least=ensemble:shortest,{reward}?how=min&scale=z"]  # fmt: skip
+    pool.write_text(text_of(sampled(base, series[:count], samples, folder / "prompts_full.jsonl")))
+    models = ["length", "random", "shortest", "demo", f"trained={reward}"]
+    models += [f"{how}=ensemble:shortest,{reward}?how={how}&scale=z" for how in ("mean", "min", "and")]
+    results, made = folder / "results", folder / "overoptimized"
     asked = [word for model in models for word in ("-m", model)]
-    results = folder / "results_full"
     rmb("run", *asked, "-t", "one_sentence", "--data", f"one_sentence={pool}", "--out", str(results))
-    rmb("overoptimize", str(results), "--out", str(folder / "overoptimized"))
-    report = json.loads((folder / "overoptimized" / "overoptimize.json").read_text())
-    length = next(one for one in report["entrants"] if one["name"] == "rmbench/length")
-    print(f"gold of a random sample {report['random']['value']:.3f}, of the longest {length['gold']['value'][-1]:.3f}")
-    return bool(length["gain_at_end"]["high"] < 0)
+    rmb("overoptimize", str(results), "--out", str(made))
+    report = json.loads((made / "overoptimize.json").read_text())
+    by_length = next(one for one in report["entrants"] if one["name"] == "rmbench/length")
+    return bool(by_length["gain_at_end"]["high"] < 0)
 
 
 def rmb(*words: str) -> None:
@@ -163,14 +160,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--write", action="store_true", help="put the rows in place of the bundled ones")
-    parser.add_argument("--full", action="store_true", help=f"{FULL_PROMPTS} prompts x {FULL_SAMPLES}")
+    parser.add_argument("--full", action="store_true", help="try rewards, one of them trained here")
+    parser.add_argument("--prompts", type=int, default=FULL_PROMPTS, help=f"with --full, at most {FULL_PROMPTS}")
+    parser.add_argument("--samples", type=int, default=FULL_SAMPLES, help="with --full, of each prompt")
     parser.add_argument("--steps", type=int, default=100, help="that the reward model is trained")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     os.environ.setdefault("RMBENCH_CACHE", str(given.folder / "cache"))
     base = language_model(given.folder / NAME)
-    well = full(base, given.folder, given.steps) if given.full else again(base, given.folder, writes=given.write)
+    if given.full:
+        well = full(base, given.folder, given.prompts, given.samples, given.steps)
+    else:
+        well = again(base, given.folder, writes=given.write)
     sys.exit(0 if well else "not as it should be")
 
 

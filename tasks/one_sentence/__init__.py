@@ -62,4 +62,5 @@ TASK = Comparison(
     read=read,
     bundled=Path(__file__).parent / "rows.jsonl",
     measure=POOL,
+    asks=("reward", "steps"),  # who only compares would be shown 496 pairs a prompt, and has no reward to choose by
 )
