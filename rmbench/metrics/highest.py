@@ -33,7 +33,7 @@ Candidates = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Parts:
-    """What each cluster adds to m means: `parts` [c, m], which sum to them. `flipped` [draws, m] are the same sums with
+    """What each cluster adds to m means: `parts` [c, m], which sum to them. `flipped` [m, draws] are the same sums with
     random signs, and `shares` [c] the clusters' shares of all rows.
     """
 
@@ -49,11 +49,11 @@ class Parts:
     def over(self, place: int) -> Parts:
         """The means less that at `place`."""
         columns = slice(place, place + 1)
-        return Parts(self.parts - self.parts[:, columns], self.flipped - self.flipped[:, columns], self.shares)
+        return Parts(self.parts - self.parts[:, columns], self.flipped - self.flipped[columns], self.shares)
 
     def at(self, places: Sequence[int] | Candidates) -> Parts:
         """Some of the means."""
-        return Parts(self.parts[:, places], self.flipped[:, places], self.shares)
+        return Parts(self.parts[:, places], self.flipped[places], self.shares)
 
 
 def parts_of(sums: Array, rows: Array, unseen: Array, *, seed: int = 0) -> Parts:
@@ -68,7 +68,7 @@ def parts_of(sums: Array, rows: Array, unseen: Array, *, seed: int = 0) -> Parts
     more = unseen / len(rows) if parts.any() else np.zeros(len(unseen))
     parts, rows = np.vstack([parts, more, -more]), np.r_[rows, 0.0, 0.0]
     flipped = [2 * (heads.astype(float) @ parts) - parts.sum(axis=0) for heads in draws.signs(len(parts), _DRAWS, seed)]
-    return Parts(parts, np.concatenate(flipped), rows / rows.sum())
+    return Parts(parts, np.ascontiguousarray(np.concatenate(flipped).T), rows / rows.sum())
 
 
 def none_above(means: Parts) -> float:
@@ -127,7 +127,7 @@ def _least_above(
         column = slice(place, place + 1)
         apart = Parts(
             ours.parts[:, candidates[0]] - theirs.parts[:, column],
-            ours.flipped[:_DRAWS_OF_PAIRS, candidates[0]] - theirs.flipped[:_DRAWS_OF_PAIRS, column],
+            ours.flipped[candidates[0], :_DRAWS_OF_PAIRS] - theirs.flipped[column, :_DRAWS_OF_PAIRS],
             ours.shares,
         )
         more = np.where(np.abs(apart.parts).max(axis=0) > _ROUNDING, 2 * (unseen / clusters) ** 2, 0.0)
@@ -162,7 +162,8 @@ def _studentised(means: Parts) -> tuple[Array, Array]:
     if not there.any():
         return np.empty(0), np.empty(0)
     scale = np.sqrt(squares[there])
-    return means.means[there] / scale, np.asarray((means.flipped[:, there] / scale).max(axis=1))
+    flipped = means.flipped if there.all() else means.flipped[there]
+    return means.means[there] / scale, np.asarray((flipped / scale[:, None]).max(axis=0))
 
 
 def _errors(means: Parts) -> Array:
