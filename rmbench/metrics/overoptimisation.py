@@ -32,6 +32,7 @@ from rmbench.types import Array
 Verdict = Literal["turns over", "still rises", "level", "open"]
 Compared = Literal["gold_at_best", "gold_at_end", "degree", "optimum"]
 
+_ROUNDING = 1e-12
 _LEVEL = 0.1  # of gold's standard deviation within prompts
 
 
@@ -57,7 +58,8 @@ class Curves:
     @property
     def best(self) -> int:
         """The place of the n where gold is highest, the first of equal ones."""
-        return int(np.argmax(self.parts.means))
+        above = self.parts.means
+        return int(np.argmax(above >= above.max() - _ROUNDING * np.abs(above).max()))
 
     @property
     def number_of_clusters(self) -> int:
@@ -163,7 +165,7 @@ def fits_of(curves: Curves) -> list[Fit]:
 def apart(first: Curves, second: Curves) -> list[Apart]:
     """Paired differences of two rewards on the same pools, sizes, draws and seed, one of each `Compared`.
 
-    `optimum` is in doublings of n, log2 of the best n; its interval and p are of the n that either leaves open, each at
+    `optimum` is in doublings of n, log2 of the best n; its interval and p are of the n that each of both leaves open at
     half the level, and so are wide.
     """
     last, maybe = len(first.sizes) - 1, (first.maybe, second.maybe)
@@ -239,12 +241,10 @@ def _of_highest(
 
 def _of_optimum(first: Curves, second: Curves) -> Apart:
     doublings, chances = np.log2(first.sizes), (first.chances, second.chances)
-    ours, theirs = (doublings[chance > highest.TAIL / 2] for chance in chances)
-    p = 1.0
-    for level in sorted({*chances[0].tolist(), *chances[1].tolist()}):
-        if level < highest.TAIL * 20 and _are_apart(*(doublings[chance > level] for chance in chances)):
-            p = min(1.0, 2 * level)
-            break
+    ours, theirs = (doublings[chance > highest.TAIL] for chance in chances)
+    levels = sorted({*chances[0].tolist(), *chances[1].tolist()})
+    told = (level for level in levels if _are_apart(*(doublings[chance > level] for chance in chances)))
+    p = min(1.0, 2 * next(told, 1.0))
     value = float(doublings[first.best] - doublings[second.best])
     return Apart("optimum", Figure(value, float(ours[0] - theirs[-1]), float(ours[-1] - theirs[0])), p)
 
