@@ -107,21 +107,15 @@ def read_pool(
     wanted = [file for file in wanted if file.resolve() not in {one.resolve() for one in truth}]
     if not wanted:
         raise collection.nothing_in(paths)
-    common = _common(wanted[0], gold if isinstance(gold, str) else None)
-    results, proxies = list[TaskResult](), list[Proxy]()
-    for number, file in enumerate(wanted):
-        result = collection.read_checked(file)  # one at a time: tables are many times as large as what is kept of them
-        columns = _same(common, file, _columns(file, result))
-        proxies += [_proxy(f"{number}", columns, view) for view in _views(file, result, views)]
-        results.append(_without_tables(result))
+    common = _common(wanted[0], gold)
+    names = collection.names([files.read(file) for file in wanted])
+    proxies = [proxy for name, file in zip(names, wanted, strict=True) for proxy in _proxies(common, name, file, views)]
     if isinstance(gold, Path):
         gold_name = _with_gold_of(common, truth, gold)
     elif isinstance(gold, Mapping):
         common.gold = _by_place(common, gold, gold_name)
-    names = collection.names(results)
-    proxies = [replace(proxy, name=names[int(proxy.name)]) for proxy in proxies]
     _check_different(proxies)
-    return _counted(common, proxies, gold_name if gold is not None else OWN_LABELS, up_to)
+    return _counted(common, proxies, gold_name, up_to)
 
 
 def _columns(file: Path, result: TaskResult) -> Columns:
@@ -135,12 +129,26 @@ def _columns(file: Path, result: TaskResult) -> Columns:
         raise ResultError(f"{file.with_suffix('.parquet')}: no records of a result ({error})") from error
 
 
-def _views(file: Path, result: TaskResult, views: Sequence[str]) -> list[str]:
+def _proxies(common: _Common, name: str, file: Path, views: Sequence[str]) -> list[Proxy]:
+    """What a result says, read with its tables, which are many times as large as what is kept of them."""
+    result = collection.read_checked(file)
+    columns = _same(common, file, _columns(file, result))
+    return [_proxy(name, columns, view) for view in _views(result, views)]
+
+
+def _views(result: TaskResult, views: Sequence[str]) -> list[str]:
     for view in views:
         if view not in result.views:
             there = ", ".join(result.views)
-            raise UsageError(f"{file}: unknown view {view!r}{did_you_mean(view, result.views)}; there is {there}")
+            raise UsageError(
+                f"{result.subject.id}: unknown view {view!r}{did_you_mean(view, result.views)}; there is {there}"
+            )
     return list(dict.fromkeys(views)) or [result.primary_view]
+
+
+def _data(result: TaskResult) -> str:
+    """What a line calls the samples."""
+    return f"{result.task.name} of {result.dataset.source}"
 
 
 def _without_tables(result: TaskResult) -> TaskResult:
@@ -148,20 +156,17 @@ def _without_tables(result: TaskResult) -> TaskResult:
     return result
 
 
-def _common(file: Path, gold_tag: str | None) -> _Common:
+def _common(file: Path, gold: Gold | None) -> _Common:
     columns = _columns(file, collection.read_checked(file))
-    gold = columns.number("label")
-    if gold_tag is not None:
-        gold = columns.tag_number(gold_tag)
-        if np.isnan(gold).all():
-            there = ", ".join(columns.tags()) or "none"
-            raise UsageError(f"gold {gold_tag!r} is no tag of the samples that is a number; there is {there}")
-    elif np.isnan(gold).all():
+    worth = columns.tag_number(gold) if isinstance(gold, str) else columns.number("label")
+    if isinstance(gold, str) and np.isnan(worth).all():
+        there = ", ".join(columns.tags()) or "none"
+        raise UsageError(f"gold {gold!r} is no tag of the samples that is a number; there is {there}")
+    if gold is None and np.isnan(worth).all():
         classes = columns.has("class")
         problem = "labels that are classes, which are worth no number" if classes else "no gold: no sample has a label"
-        raise ResultError(
-            f"{file}: {problem}; --gold names a result of the same samples, a file of rewards or a tag of them"
-        )
+        expected = "--gold names a result of the same samples, a file of rewards, a model, or a column or tag"
+        raise ResultError(f"{_data(columns.result)}: {problem}; {expected}")
     named = columns.of_examples("cluster")
     clusters = {name or example: 0 for name, example in zip(named, columns.examples, strict=True)}
     numbers = {name: code for code, name in enumerate(clusters)}
@@ -169,7 +174,9 @@ def _common(file: Path, gold_tag: str | None) -> _Common:
     answers, policies = columns.codes("tag_answer"), columns.values("tag_policy")
     texts, likelihood = columns.hashes("text_hash"), columns.tag_number("logprob")
     examples, counts, result = columns.examples, columns.counts, _without_tables(columns.result)
-    return _Common(file, result, examples, counts, np.array(codes, np.intp), gold, answers, policies, texts, likelihood)
+    return _Common(
+        file, result, examples, counts, np.array(codes, np.intp), worth, answers, policies, texts, likelihood
+    )
 
 
 def _same(common: _Common, file: Path, columns: Columns) -> Columns:
@@ -233,7 +240,8 @@ def _by_place(common: _Common, numbers: Mapping[Place, float], name: str) -> Arr
     ]
     gold = np.array([numbers.get(place, np.nan) for place in places])
     if np.isnan(gold).all():
-        raise ResultError(f"{name}: no number for a sample of {common.path}; expected its example_id and candidate")
+        where = _data(common.result)
+        raise ResultError(f"{name}: none is of a sample of {where}; expected rows with its example_id and candidate")
     return gold
 
 
@@ -248,7 +256,7 @@ def _check_different(proxies: Sequence[Proxy]) -> None:
 
 def _counted(common: _Common, proxies: Sequence[Proxy], gold_name: str, up_to: int | None) -> Pool:
     """The prompts that count. Raises ResultError where none does, or where nothing can be chosen by or among."""
-    where = str(common.path)
+    where = _data(common.result)
     kept, left_out = _kept(common, proxies, up_to)
     if not kept.any():
         told = ", ".join(f"{reason} {count:,}" for reason, count in left_out.items())

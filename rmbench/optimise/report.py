@@ -154,6 +154,12 @@ class OptimisationReport:
     seed: int
     good_loses_by_chance: Curve | None = None
 
+    @property
+    def is_share(self) -> bool:
+        """Whether gold lies between 0 and 1, so that it can be told in percent."""
+        curves = [self.oracle, *(entrant.gold for entrant in self.entrants)]
+        return all(0 <= value <= 1 for one in curves for value in one.value)
+
     def json(self) -> str:
         """Everything in it as JSON; what is no number is null."""
         return json.dumps(_plain(asdict(self)), indent=1)

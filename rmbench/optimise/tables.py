@@ -37,12 +37,16 @@ def rows(report: OptimisationReport) -> Iterator[Row]:
 
 
 def write_tables(report: OptimisationReport, folder: Path) -> list[Path]:
-    """Writes `overoptimize.json`, `.csv` and `.parquet` into a folder, which is made; their paths."""
+    """Writes `overoptimize.json` and `overoptimize-figures.csv` and `.parquet` into a folder, which is made.
+
+    Their paths, in that order. No table is called like the JSON: a JSON beside a Parquet of its name is a result.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     folder.mkdir(parents=True, exist_ok=True)
-    as_json, as_csv, as_parquet = (folder / f"overoptimize.{suffix}" for suffix in ("json", "csv", "parquet"))
+    names = ("overoptimize.json", "overoptimize-figures.csv", "overoptimize-figures.parquet")
+    as_json, as_csv, as_parquet = (folder / name for name in names)
     put(as_json, f"{report.json()}\n".encode())
     every = list(rows(report))
     put(as_csv, _csv(every).encode())
