@@ -128,6 +128,20 @@ def test_a_fit_is_drawn_by_its_form(number: int, eight: OptimisationReport) -> N
     assert line[-1]["kl"] == pytest.approx(entrant.gold.kl[-1], rel=1e-4)
 
 
+def test_what_a_fit_does_is_said(tmp_path: Path, eight: OptimisationReport) -> None:
+    peak, endless = eight.entrants[0].fits  # the second rises
+    falling = replace(endless, a=Figure(-0.4), b=Figure(-0.1))
+    far = replace(peak, is_extrapolated=True)
+    for fits, words in (
+        ((peak, endless), "fitted: highest at n = 20, or rising throughout"),
+        ((falling, falling), "fitted: falling from the first"),
+        ((far, far), "fitted: highest at n = 20, extrapolated"),
+    ):
+        page = written(tmp_path, replace(eight, entrants=[replace(eight.entrants[0], fits=fits)]))
+        assert f"<span>{words}</span>" in page
+        assert ("* beyond the largest n" in page) == any(fit.is_extrapolated for fit in fits)
+
+
 def test_a_fit_ends_where_it_leaves_the_plot(eight: OptimisationReport) -> None:
     falling = replace(eight.entrants[0].fits[0], start=0.5, a=Figure(1.0), b=Figure(2.0))
     spec = charts.gold_over_kl(replace(eight.entrants[0], fits=[falling]), [], 0.5, (0.4, 0.7))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rmbench.errors import ResultError
 from rmbench.metrics.curve import Curve, Figure
+from rmbench.metrics.gold_fits import Fit
 from rmbench.optimise.report import Contrast, Entrant, Measured, OptimisationReport
 from rmbench.report import frame
 from rmbench.report import optimisation_charts as charts
@@ -105,6 +106,7 @@ def write(report: OptimisationReport, path: Path) -> None:
         "compared": _compared(report.contrasts),
         "told": _TOLD,
         "fitted": [one for one in report.entrants if one.fits],
+        "extrapolated": any(fit.is_extrapolated for one in report.entrants for fit in one.fits),
         "useful": [one for one in report.entrants if one.useful],
     }
     filters: dict[str, Callable[..., object]] = {
@@ -184,9 +186,8 @@ def _distance(report: OptimisationReport, specs: dict[str, Spec]) -> Topic:
         return charts.gold_over_kl(one, of[one.title], report.random.value, ends)
 
     def caption(one: Entrant) -> str:
-        optima = [f"optimum at n = {_whole_number(fit.optimum_n.value)}{_beyond(fit.is_extrapolated)} ({fit.form})"
-                  for fit in one.fits if math.isfinite(fit.optimum_n.value)]  # fmt: skip
-        return "; ".join(optima) or ("no fit turns over" if one.fits else "")
+        said = dict.fromkeys(_course(fit, one.gold.kl[-1]) for fit in one.fits)
+        return f"fitted: {', or '.join(said)}" if said else ""
 
     words = "Gold against how far what is chosen is from the policy, in nats, along d, the root of the KL."
     if forms:
@@ -235,12 +236,10 @@ def _signs(report: OptimisationReport, specs: dict[str, Spec]) -> Topic:
         noisy = any(_is_known(row.by_noise) for row in one.sign_flips)
         return "" if noisy or not one.sign_flips else "no spread: its own noise is not known"
 
-    key = [
-        Key("first dot", "turned by its own noise, over the mean"),
-        Key("first triangle", "the same over the median"),
-        Key("second dot", "not the sign of gold, over the mean"),
-        Key("second triangle", "the same over the median"),
-    ]
+    key = []
+    if any(_is_known(row.by_noise) for one in report.entrants for row in one.sign_flips):
+        key = [Key("first dot", "turned by its own noise, over the mean"), Key("first triangle", "over the median")]
+    key += [Key("second dot", "not the sign of gold, over the mean"), Key("second triangle", "over the median")]
     words = "Group-relative training: shares of samples whose advantage over their group has the wrong sign."
     missing = "a reward is infinite, or no prompt has two samples"
     return _topic("signs", "Signs of advantages", words, key, report, specs, spec, caption, missing)
@@ -328,8 +327,11 @@ def _is_known(figure: Figure) -> bool:
     return math.isfinite(figure.value)
 
 
-def _beyond(is_extrapolated: bool) -> str:
-    return ", beyond what was seen" if is_extrapolated else ""
+def _course(fit: Fit, seen: float) -> str:
+    """What gold does along a fit, which was seen up to a KL."""
+    if math.isfinite(fit.optimum_n.value):
+        return f"highest at n = {_whole_number(fit.optimum_n.value)}{', extrapolated' if fit.is_extrapolated else ''}"
+    return "rising throughout" if charts.fitted(fit, math.sqrt(seen)) > fit.start else "falling from the first"
 
 
 def _number(value: float) -> str:
@@ -337,7 +339,7 @@ def _number(value: float) -> str:
         return "-"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
+    return (f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}").replace("-0.000", "0.000")
 
 
 def _figure(figure: Figure) -> str:

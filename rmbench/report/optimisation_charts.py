@@ -150,6 +150,11 @@ def compared(entrants: Sequence[Entrant], random: float, oracle: float) -> Spec:
     return _layered([*ruled, *(_placed(layer, {"x": x, "y": y}) for layer in layers[2:])], 30 * len(entrants))
 
 
+def fitted(fit: Fit, root: float) -> float:
+    """Gold of a fit where the root of the KL is `root`, above 0."""
+    return fit.start + root * (fit.a.value - fit.b.value * (root if fit.form == "best of n" else math.log(root)))
+
+
 def short(name: str) -> str:
     """A name that fits beside a plot: its beginning and its end."""
     return name if len(name) <= 30 else f"{name[:17]}…{name[-12:]}"
@@ -256,8 +261,7 @@ def _drawn_fit(fit: Fit, reach: float, ends: Ends) -> Layer:
     points = []
     for step in range(1, _FIT_POINTS + 1):
         root = math.sqrt(reach) * step / _FIT_POINTS
-        slope = fit.b.value * (root if fit.form == "best of n" else math.log(root))
-        gold = fit.start + root * (fit.a.value - slope)
+        gold = fitted(fit, root)
         if not ends[0] <= gold <= ends[1]:  # nor where it is no number
             break
         points.append({"kl": _round(root * root), "value": _round(gold)})
