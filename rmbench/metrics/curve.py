@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rmbench.metrics.draws import times
 from rmbench.metrics.interval import Estimate, Statistic, estimate, mean
 from rmbench.metrics.pools import Codes
 from rmbench.types import Array
@@ -64,6 +65,21 @@ def figure(rows: Array, clusters: Codes, *, draws: int = 2000, seed: int = 0) ->
 def estimates(columns: Sequence[Array], clusters: Codes, *, draws: int = 2000, seed: int = 0) -> list[Estimate]:
     """The mean over prompts of each of the `columns` [p], all with the same draws."""
     return estimate([_mean(column) for column in columns], clusters, draws=draws, seed=seed)
+
+
+def by_cluster(rows: Array, clusters: Codes) -> tuple[Array, Array]:
+    """Sums [c, m] of `rows` [p, m] by cluster, numbered in their order, and how many rows each cluster has [c]."""
+    codes = np.unique(clusters, return_inverse=True)[1]
+    counts = np.bincount(codes).astype(float)
+    if len(counts) == len(codes):
+        return np.asarray(rows[np.argsort(codes)]), counts
+    return np.stack([np.bincount(codes, column, len(counts)) for column in rows.T], axis=1), counts
+
+
+def drawn_means(rows: Array, clusters: Codes, draws: int = 2000, seed: int = 0) -> Array:
+    """Means [draws, m] of `rows` [p, m] with the clusters drawn anew: of one seed, the same ones for all rows."""
+    sums, counts = by_cluster(rows, clusters)
+    return np.concatenate([some @ sums / (some @ counts)[:, None] for some in times(len(counts), draws, seed)])
 
 
 def _mean(values: Array) -> Statistic:

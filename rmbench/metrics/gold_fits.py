@@ -81,7 +81,8 @@ def size_at(kl_of_best: Array) -> Array:
     finite = np.where(np.isfinite(target), target, 0.0)
     logs = finite + 1.0
     for _ in range(60):
-        logs = logs - (logs - 1 + np.exp(-logs) - finite) / np.maximum(1 - np.exp(-logs), 1e-9)
+        left = np.exp(-logs)
+        logs = np.maximum(logs - (logs - 1 + left - finite) / np.maximum(1 - left, 1e-9), 0.0)
     with np.errstate(over="ignore"):
         return np.asarray(np.where(np.isfinite(target), np.where(target > 0, np.exp(logs), 1.0), np.inf))
 

@@ -99,8 +99,8 @@ def highest(means: Parts, candidates: Candidates) -> tuple[float, float]:
     if clusters < 2:
         return np.nan, np.nan
     values, errors = means.means[candidates], _errors(means)[candidates]
-    low = float((values - critical(means, candidates, clusters) * errors).max())
-    return low, float((values + stdtrit(clusters - 1, 1 - TAIL) * errors).max())
+    low = float((values - _times(critical(means, candidates, clusters), errors)).max())
+    return low, float((values + _times(float(stdtrit(clusters - 1, 1 - TAIL)), errors)).max())
 
 
 def difference_of_highest(
@@ -112,7 +112,7 @@ def difference_of_highest(
     """
     low, p_above = _least_above(ours, theirs, candidates, unseen)
     high, p_below = _least_above(theirs, ours, candidates[::-1], unseen)
-    return low, -high, min(1.0, 2 * min(p_above, p_below))
+    return low, 0.0 - high, min(1.0, 2 * min(p_above, p_below))
 
 
 def _least_above(
@@ -132,18 +132,27 @@ def _least_above(
         )
         more = np.where(np.abs(apart.parts).max(axis=0) > _ROUNDING, 2 * (unseen / clusters) ** 2, 0.0)
         errors = np.sqrt(np.square(_errors(apart)) + more)
-        lows.append(float((apart.means - critical(apart, every, clusters) * errors).max()))
+        lows.append(float((apart.means - _times(critical(apart, every, clusters), errors)).max()))
         p_values.append(none_above(apart))
     return min(lows), max(p_values)
 
 
 def critical(means: Parts, candidates: Candidates, clusters: int) -> float:
-    """How many standard errors the highest of `candidates` may be off below: that of the flips, in Student's scale."""
+    """How many standard errors the highest of `candidates` may be too high: that of the flips, in Student's scale; inf
+    where all signs together are too few to tell."""
     _, flips = _studentised(means.at(candidates))
     if not len(flips):
         return 0.0
+    if 2.0**-clusters > TAIL:
+        return np.inf
     square = float(np.quantile(flips, 1 - TAIL, method="higher")) ** 2
-    return float(np.sqrt(square * (clusters - 1) / (clusters - square))) if square < clusters else np.inf
+    left = clusters - square
+    return float(np.sqrt(square * (clusters - 1) / left)) if left > 1e-9 * clusters else np.inf
+
+
+def _times(many: float, errors: Array) -> Array:
+    """So many standard errors, and 0 where there is none, however many these are."""
+    return np.multiply(many, errors, out=np.zeros_like(errors), where=errors > 0)
 
 
 def _studentised(means: Parts) -> tuple[Array, Array]:

@@ -21,10 +21,9 @@ from typing import Literal
 
 import numpy as np
 
-from rmbench.metrics import draws as drawing
 from rmbench.metrics import highest
 from rmbench.metrics.best_of import best_of, within_sd
-from rmbench.metrics.curve import Figure, estimates, figure
+from rmbench.metrics.curve import Figure, by_cluster, drawn_means, estimates, figure
 from rmbench.metrics.gold_fits import FORMS, Fit, fit
 from rmbench.metrics.interval import estimate, mean, percentiles
 from rmbench.metrics.pools import Codes, Pools
@@ -66,6 +65,11 @@ class Curves:
     def number_of_clusters(self) -> int:
         return len(np.unique(self.clusters))
 
+    @property
+    def span(self) -> float:
+        """How far two means of gold can be apart: 1 where gold is from 0 to 1."""
+        return 1.0 if ((self.gold >= 0) & (self.gold <= 1)).all() else np.inf
+
     @cached_property
     def chances(self) -> Array:
         """The one-sided p [m] that gold is at no other n above that at this one."""
@@ -106,19 +110,22 @@ class Apart:
 
 
 def curves_of(pools: Pools, proxy: Array, sizes: Sequence[int], *, draws: int = 2000, seed: int = 0) -> Curves:
-    """The curves of best-of-n by `proxy` [s], all finite, at `sizes`, which begin with 1 and no prompt is short of."""
+    """The curves of best-of-n by `proxy` [s], none nan, at `sizes`, which begin with 1 and no prompt is short of.
+
+    Of a proxy that is somewhere infinite the curve of the proxy itself is nan.
+    """
     wanted = tuple(int(n) for n in sizes)
     most = int(min(pools.counts, default=0))
     if len(wanted) < 2 or wanted[0] != 1 or list(wanted) != sorted(set(wanted)) or wanted[-1] > most:
         raise ValueError(f"sizes {wanted}; expected 1 and larger ones in order, up to {most}, the samples of a prompt")
-    if not np.isfinite(proxy).all():
-        raise ValueError(f"{np.count_nonzero(~np.isfinite(proxy))} rewards are not finite; a curve is made of numbers")
-    gold, rewards = best_of(pools, proxy, pools.gold, wanted), best_of(pools, proxy, proxy, wanted)
-    codes, rows = _clusters(pools.clusters)
+    if np.isnan(proxy).any():
+        raise ValueError(f"{np.count_nonzero(np.isnan(proxy))} rewards are nan, which is larger than nothing")
+    gold, is_finite = best_of(pools, proxy, pools.gold, wanted), bool(np.isfinite(proxy).all())
+    rewards = best_of(pools, proxy, proxy, wanted) if is_finite else np.full(gold.shape, np.nan)
     reach = _reach(pools)
     unseen = reach * (1 - np.array(wanted) / wanted[-1])
-    sums = np.hstack([_by_cluster(gold, codes), _by_cluster(rewards, codes)])
-    drawn_gold, drawn_proxy = np.hsplit(_drawn(sums, rows, draws, seed), 2)
+    drawn_gold, drawn_proxy = np.hsplit(drawn_means(np.hstack([gold, rewards]), pools.clusters, draws, seed), 2)
+    above, rows = by_cluster(gold - gold[:, :1], pools.clusters)
     return Curves(
         wanted,
         gold,
@@ -126,10 +133,10 @@ def curves_of(pools: Pools, proxy: Array, sizes: Sequence[int], *, draws: int = 
         pools.clusters,
         drawn_gold,
         drawn_proxy,
-        highest.parts_of(_by_cluster(gold - gold[:, :1], codes), rows, unseen, seed=seed),
+        highest.parts_of(above, rows, unseen, seed=seed),
         reach,
         within_sd(pools, pools.gold),
-        within_sd(pools, proxy),
+        within_sd(pools, proxy) if is_finite else np.nan,
     )
 
 
@@ -165,12 +172,12 @@ def apart(first: Curves, second: Curves) -> list[Apart]:
     """
     last, maybe = len(first.sizes) - 1, (first.maybe, second.maybe)
     at_end = np.arange(len(first.sizes)) == last
-    reach, (ours, theirs) = first.reach, (first.parts, second.parts)
+    ours, theirs, limits = first.parts, second.parts, (first.reach, first.span)
     beyond = ours.over(last), theirs.over(last)
     return [
-        _of_highest("gold_at_best", ours, theirs, maybe, reach),
-        _of_highest("gold_at_end", ours, theirs, (at_end, at_end), reach),
-        _of_highest("degree", *beyond, maybe, reach),
+        _of_highest("gold_at_best", ours, theirs, maybe, *limits),
+        _of_highest("gold_at_end", ours, theirs, (at_end, at_end), *limits),
+        _of_highest("degree", *beyond, maybe, *limits),
         _of_optimum(first, second),
     ]
 
@@ -179,7 +186,8 @@ def _degree(curves: Curves, p: float) -> Figure:
     """Gold at its best less gold at the end; that is 0 or more, and more only where p says so."""
     beyond = curves.parts.over(len(curves.sizes) - 1)
     low, high = highest.highest(beyond, curves.maybe)
-    return Figure(float(beyond.means[curves.best]), low if p < 2 * highest.TAIL or np.isnan(low) else 0.0, high)
+    low = low if p < 2 * highest.TAIL or np.isnan(low) else 0.0
+    return Figure(float(beyond.means[curves.best]), low, min(high, curves.span))
 
 
 def _proxy_rise(curves: Curves) -> Figure:
@@ -188,7 +196,7 @@ def _proxy_rise(curves: Curves) -> Figure:
     drawn_best = curves.drawn_gold.argmax(axis=1)[:, None]
     drawn = curves.drawn_proxy[:, -1] - np.take_along_axis(curves.drawn_proxy, drawn_best, axis=1)[:, 0]
     clusters, unit = curves.number_of_clusters, curves.proxy_sd or np.nan
-    low, high = percentiles(rise, drawn, clusters, clusters - 1) if np.ptp(drawn) > 0 else (rise, rise)
+    low, high = (rise, rise) if np.ptp(drawn) == 0 else percentiles(rise, drawn, clusters, clusters - 1)
     return Figure(rise / unit, low / unit, high / unit)
 
 
@@ -226,10 +234,13 @@ def _of_highest(
     theirs: highest.Parts,
     maybe: tuple[highest.Candidates, highest.Candidates],
     reach: float,
+    span: float,
 ) -> Apart:
     low, high, p = highest.difference_of_highest(ours, theirs, maybe, reach)
     value = float(ours.means[maybe[0]].max() - theirs.means[maybe[1]].max())
-    return Apart(compared, Figure(value, min(low, value), max(high, value)), p)
+    if not np.isfinite([low, high]).all():
+        return Apart(compared, Figure(value), p)
+    return Apart(compared, Figure(value, max(min(low, value), -span), min(max(high, value), span)), p)
 
 
 def _of_optimum(first: Curves, second: Curves) -> Apart:
@@ -246,25 +257,6 @@ def _of_optimum(first: Curves, second: Curves) -> Apart:
 
 def _are_apart(ours: Array, theirs: Array) -> bool:
     return bool(len(ours) and len(theirs) and (ours[0] > theirs[-1] or ours[-1] < theirs[0]))
-
-
-def _clusters(clusters: Codes) -> tuple[Codes, Array]:
-    """The cluster of each prompt [p], numbered without gaps, and how many prompts each has [c]."""
-    codes = np.unique(clusters, return_inverse=True)[1]
-    return codes, np.bincount(codes).astype(float)
-
-
-def _by_cluster(rows: Array, codes: Codes) -> Array:
-    """Sums [c, m] of `rows` [p, m] by cluster."""
-    if len(codes) == int(codes.max(initial=-1)) + 1:
-        return np.asarray(rows[np.argsort(codes)])
-    return np.stack([np.bincount(codes, column) for column in rows.T], axis=1)
-
-
-def _drawn(sums: Array, rows: Array, draws: int, seed: int) -> Array:
-    """Means [draws, m] over rows where clusters, with `sums` [c, m] over their `rows` [c], are drawn anew."""
-    times = drawing.times(len(rows), draws, seed)
-    return np.concatenate([some @ sums / (some @ rows)[:, None] for some in times])
 
 
 def _reach(pools: Pools) -> float:
