@@ -123,7 +123,7 @@ def _pairs(task: TaskDistances, letters: Mapping[str, str], space: str) -> Table
         table.add_row(
             f"{letters[pair.first]} {letters[pair.second]}",
             _interval(pair.starc, space),
-            _interval(pair.other, space, percent=True),
+            _interval(pair.other, space, percent=True, digits=0),
             _change(pair.difference, task, space),
             "-" if errors is None else _interval(errors.phi, space),
             "-" if errors is None or math.isnan(errors.kappa.value) else f"{errors.kappa.value:.2f}",
@@ -189,7 +189,7 @@ def _conflicts(task: TaskDistances, letters: Mapping[str, str]) -> Table:
         own = [conflict for conflict in task.conflicts if conflict.model == name]
         for conflict in own[:_CONFLICTS]:
             both = f"{conflict.first}, {conflict.second}"
-            table.add_row(letter, plain(both), _interval(conflict.opposite, " ", percent=True))
+            table.add_row(letter, plain(both), _interval(conflict.opposite, " ", percent=True, digits=1))
         if len(own) > _CONFLICTS:
             table.add_row(letter, f"and {len(own) - _CONFLICTS} pairs less at odds", "")
     return table
@@ -243,16 +243,12 @@ def _letter(place: int) -> str:
     return chr(ord("A") + place) if place < 26 else f"M{place + 1}"
 
 
-def _interval(figure: Figure, space: str, *, percent: bool = False) -> str:
+def _interval(figure: Figure, space: str, *, percent: bool = False, digits: int = 2) -> str:
     if math.isnan(figure.value):
         return "-"
-    scale, digits = (100, 1) if percent else (1, 2)
-    ends = (
-        ""
-        if math.isnan(figure.low)
-        else f"{space}\\[{scale * figure.low:.{digits}f}, {scale * figure.high:.{digits}f}]"
-    )
-    return f"{scale * figure.value:.{digits}f}{ends}"
+    value, low, high = ((100 if percent else 1) * end for end in (figure.value, figure.low, figure.high))
+    ends = "" if math.isnan(low) else f"{space}\\[{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:.{digits}f}{ends}"
 
 
 def _change(change: Difference | None, task: TaskDistances, space: str) -> str:
