@@ -253,7 +253,22 @@ def test_a_model_without_distances_is_one_line_and_the_others_go_on(six: Path, t
         "rmbench: best_of_n: flat has no distance: it gives all responses to a prompt the same reward",
     ]
     line = refused(capsys, six / "a", flat)
-    assert "flat has no distance: it gives all responses to a prompt the same reward; 1 models with rewards" in line
+    assert (
+        "flat has no distance: it gives all responses to a prompt the same reward; only a is left; a distance needs two"
+        in line
+    )
+
+
+def test_a_model_that_is_never_wrong_has_distances_and_no_correlation_of_errors(
+    six: Path, tmp_path: Path, capsys: Any
+) -> None:
+    perfect = judge(tmp_path, "perfect", rewards(9, 100.0).tolist())
+    (task,) = document(capsys, six, perfect)["tasks"]
+    pairs = [pair for pair in task["pairs"] if "perfect" in (pair["first"], pair["second"])]
+    assert all(pair["errors"]["phi"]["value"] is None and 0 < pair["starc"]["value"] < 2 for pair in pairs)
+    assert task["dependence"]["cd"] is None
+    out, _ = printed(capsys, six, perfect)
+    assert "Errors, 40 examples: a model is never wrong, or always, so CD has no number." in out
 
 
 def test_a_model_that_only_compares_has_no_distance(tmp_path: Path, capsys: Any) -> None:
