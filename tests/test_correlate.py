@@ -314,7 +314,7 @@ def test_the_table_is_whole_at_any_width(monkeypatch: pytest.MonkeyPatch, capsys
     assert run("--downstream", "Chatbot Arena") == 0
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= width
-    for piece in ("0.751", "[0.13, 0.95]", "[1, 25]", "PPE MATH accuracy", "0.81", "0.67", "0.66", "0.68"):
+    for piece in ("0.751", "[0.13, 0.95]", "[1, 25]", "PPE MATH accuracy", "0.81", "0.67", "0.66", "0.68", "probit"):
         assert piece in printed
     assert "…" not in printed
     assert printed.index("PPE MATH accuracy") < printed.index("PPE human preference")
@@ -415,7 +415,7 @@ def test_a_malformed_table_is_named(tmp_path: Path, capsys: Any, text: str, says
 
 
 def test_a_metric_table_is_no_policy_table(tmp_path: Path, capsys: Any) -> None:
-    given = table(tmp_path / "m.csv", METRICS[:-1], [{"rm": rm(0), "value": 1.0}])
+    given = table(tmp_path / "m.csv", METRICS[:-2], [{"rm": rm(0), "value": 1.0}])
     assert "no column 'policy'; the columns of policy results are" in error_of(capsys, "--policy-results", given)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rmbench.cli import debug_option
+from rmbench.metrics.association import MINIMUM
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,13 +19,15 @@ if TYPE_CHECKING:
     from rmbench.correlate.report import CorrelationReport, Downstream, Pair
 
 _RESULTS = Path("leaderboards/results")
-_WIDE = 110  # narrower, an interval stands below its number, so that it stays whole
+_WIDE = 130  # narrower, an interval stands below its number, so that it stays whole
 _CAPTION = (
     "r: Pearson over models, [ ] its 95 % interval for figures as noisy as these. p: two-sided permutation test of r; "
     "Holm: adjusted for every p shown. rho: Spearman. tau: Kendall's tau-b. D: Somers' D over the pairs of models that "
-    "the downstream figure tells apart, then over those that the metric does. Of a rank, [ ] is what tests between all "
-    "metrics, after Holm, leave open."
+    "the downstream figure tells apart, then over those that the metric does. fit: the form that AICc takes, mean "
+    "where none is told from it; {other}. off: the error of models left out by that form, over the error by their "
+    "mean. Of a rank, [ ] is what tests between all metrics, after Holm, leave open."
 )
+_OTHER = ("a * where another foretells models left out better", "after / the one that foretells models left out best")
 _LOWER = "v: less is better, so the rank is that of -r."
 
 
@@ -45,6 +49,10 @@ _LOWER = "v: less is better, so the rank is that of -r."
     help='Other names of a model, added to those that come with rmbench: "name" = ["other", ...].',
 )  # fmt: skip
 @click.option("--downstream", multiple=True, metavar="BENCHMARK", help="Only this one (repeatable).")
+@click.option(
+    "--at-least", type=click.IntRange(min=4), default=MINIMUM, show_default=True,
+    help="Common models from which on there is a number; of few, figures that have nothing in common correlate.",
+)  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn.")
 @click.option("--json", "as_json", is_flag=True, help="Print every pair as JSON and nothing else.")
 @click.option(
@@ -58,6 +66,7 @@ def command(
     results: Path | None,
     aliases: Path | None,
     downstream: tuple[str, ...],
+    at_least: int,
     seed: int,
     as_json: bool,
     plots: Path | None,
@@ -80,36 +89,69 @@ def command(
         policies or tables.shipped("policy results"),
         tables.read_aliases(aliases),
         downstream=downstream,
+        at_least=at_least,
         seed=seed,
     )
     if as_json:
         click.echo(report.json())
     else:
-        _print(report)
+        _print(report, is_chosen=bool(downstream))
     for name in unanswered:
         click.echo(f"rmbench: {name} is left out: examples are unanswered", err=True)
     if plots:
         click.echo(f"rmbench: {len(draw(report, plots)):,} plots in {plots}", err=True)
 
 
-def _print(report: CorrelationReport) -> None:
-    """For each downstream figure its table, best predictor first, and why the rest has no number."""
+def _print(report: CorrelationReport, *, is_chosen: bool) -> None:
+    """For each downstream figure its table, best predictor first, and why the rest has no number.
+
+    Where not asked for by name, downstream figures without a number are a line together.
+    """
     from rmbench.cli._console import terminal
     from rmbench.cli._report import plain
 
     console = terminal(140)
-    for downstream in report.downstream:
+    numbered = [downstream for downstream in report.downstream if downstream.pairs and downstream.pairs[0].rank]
+    for downstream in report.downstream if is_chosen or not numbered else numbered:
         how = f"{downstream.models} models; {downstream.method}, policy {downstream.policy}; {downstream.source}"
         console.print(f"[bold]{plain(downstream.name)}[/]  {plain(how)}", highlight=False)
         shown = [pair for pair in downstream.pairs if pair.n]
         if shown:
             console.print(_table(shown, wide=console.width >= _WIDE))
+        for n in sorted({pair.n for pair in downstream.pairs if pair.fit}):
+            console.print(f"  {plain(_told_by(n))}", highlight=False)
         _print_reasons(console, downstream)
         console.print()
+    if numbered and not is_chosen and len(numbered) < len(report.downstream):
+        console.print(plain(_without(report)), highlight=False)
     for name, other in report.near.items():
         console.print(plain(f"{name!r} has no policy result; is it {other!r}? --aliases would say so"), highlight=False)
     lower = any(pair.lower_is_better and pair.rank for pair in report.pairs)
-    console.print(plain(f"{_CAPTION} {_LOWER if lower else ''}"), highlight=False)
+    caption = _CAPTION.format(other=_OTHER[console.width >= _WIDE])
+    console.print(plain(f"{caption} {_LOWER if lower else ''}"), highlight=False)
+
+
+def _told_by(n: int) -> str:
+    """How little so many models can tell of a form."""
+    from rmbench.metrics.fits import line_from, parabola_from
+
+    if n < 6:
+        return f"{n} models tell no form from the mean: a line is taken from |r| = {line_from(n):.2f}, a parabola never"
+    return (
+        f"{n} models tell a line from the mean from |r| = {line_from(n):.2f} on, and a parabola from a line where it "
+        f"leaves {100 * parabola_from(n):.2g} % of the line's squares or less"
+    )
+
+
+def _without(report: CorrelationReport) -> str:
+    """The downstream figures that no metric has enough models in common with."""
+    names: dict[str, list[str]] = {}
+    for downstream in report.downstream:
+        if not (downstream.pairs and downstream.pairs[0].rank):
+            most = max((pair.n for pair in downstream.pairs), default=0)
+            names.setdefault(f"{most} of {downstream.models} models in common", []).append(downstream.name)
+    told = "; ".join(f"{', '.join(given)} ({why})" for why, given in names.items())
+    return f"no metric has models enough for: {told}. --downstream shows one"
 
 
 def _table(pairs: Sequence[Pair], *, wide: bool) -> Table:
@@ -119,32 +161,45 @@ def _table(pairs: Sequence[Pair], *, wide: bool) -> Table:
     from rmbench.cli._report import plain
 
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if wide else 0))
-    space = " " if wide else "\n"
     table.add_column("rank", no_wrap=True)
     table.add_column("metric", overflow="fold")
-    for heading in ("n", "r", "r2", "rho", "tau", "D", "p", "Holm"):
+    headings = ("n", "r", "r2", "rho", "tau", "D", "p", "Holm", "fit", "off")
+    for heading in headings if wide else ("n", "r", "r2", "rho\ntau", "D", "p\nHolm", "fit\noff"):
         table.add_column(heading, justify="right", no_wrap=True)
     for pair in pairs:
-        table.add_row(*_cells(pair, plain(pair.metric), space))
+        table.add_row(*_cells(pair, plain(pair.metric), wide=wide))
     return table
 
 
-def _cells(pair: Pair, name: str, space: str) -> list[str]:
+def _cells(pair: Pair, name: str, *, wide: bool) -> list[str]:
+    """A row; without room, what belongs together stands below each other."""
     if pair.pearson is None:
-        return ["-", name, str(pair.n), *["-"] * 7]
+        return ["-", name, str(pair.n), *["-"] * (9 if wide else 6)]
+    space = " " if wide else "\n"
     interval = "" if pair.ci_low is None else f"{space}\\[{pair.ci_low:.2f}, {pair.ci_high:.2f}]"
+    together = [
+        [f"{pair.spearman:.2f}", f"{pair.kendall:.2f}"],
+        [f"{pair.somers_d:.2f}{space}{pair.somers_d_of_metric:.2f}"],
+        [_p(pair.p), _p(pair.p_holm)],
+        [_form(pair, wide=wide), "-" if pair.foretold is None else f"{pair.foretold:.2f}"],
+    ]
     return [
         f"{pair.rank}{space}\\[{pair.rank_low}, {pair.rank_high}]",
         f"{name}{' v' if pair.lower_is_better else ''}",
         str(pair.n),
         f"{pair.pearson:.3f}{interval}",
         f"{pair.r_squared:.2f}",
-        f"{pair.spearman:.2f}",
-        f"{pair.kendall:.2f}",
-        f"{pair.somers_d:.2f}{space}{pair.somers_d_of_metric:.2f}",
-        _p(pair.p),
-        _p(pair.p_holm),
+        *(itertools.chain(*together) if wide else map("\n".join, together)),
     ]
+
+
+def _form(pair: Pair, *, wide: bool) -> str:
+    if pair.fit is None:
+        return "-"
+    taken, foretells = pair.fit.by_aicc, pair.fit.by_left_out
+    if taken == foretells:
+        return taken
+    return f"{taken}/{foretells}" if wide else f"{taken}*"
 
 
 def _print_reasons(console: Console, downstream: Downstream) -> None:

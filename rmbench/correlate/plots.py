@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rmbench.correlate.report import CorrelationReport, Pair
 from rmbench.correlate.tables import Reported
 from rmbench.errors import ResultError
+from rmbench.metrics.fits import Share, predicted
 from rmbench.results.files import put
 
 _SIZE = {"width": 640, "height": 420}
 _ROOM = 0.22  # of the range of x, right of the last model, for its name
+_DASHES = {"mean": [2, 4], "line": [], "probit": [8, 3], "parabola": [8, 3, 2, 3]}
+_POINTS = 60  # of a curve
+_OPACITY = {
+    "field": "is_taken",
+    "type": "nominal",
+    "scale": {"domain": [True, False], "range": [1, 0.35]},
+    "legend": None,
+}
 
 
 def draw(report: CorrelationReport, folder: Path) -> list[Path]:
@@ -50,7 +62,10 @@ def scatter(pair: Pair, report: CorrelationReport) -> dict[str, Any]:
     base = alt.Chart(alt.InlineData(values=points))
     x = alt.X("x:Q", title=pair.metric, scale=alt.Scale(domain=_domain(points), zero=False, nice=False))
     y = alt.Y("y:Q", title=pair.downstream, scale=alt.Scale(zero=False))
+    curves = alt.Chart(alt.InlineData(values=_curves(pair, report)))
+    form = alt.StrokeDash("form:N", scale=alt.Scale(domain=list(_DASHES), range=list(_DASHES.values())), legend=None)
     layers = [
+        curves.mark_line(color="steelblue", strokeWidth=1.2).encode(x=x, y=y, strokeDash=form, opacity=_OPACITY),
         base.mark_rule(color="gray").encode(x=alt.X("x_low:Q", title=pair.metric), x2="x_high:Q", y=y),
         base.mark_rule(color="gray").encode(x=x, y=alt.Y("y_low:Q", title=pair.downstream), y2="y_high:Q"),
         base.mark_point(filled=True, size=50, opacity=1).encode(x=x, y=y),
@@ -69,6 +84,27 @@ def _point(rm: str, metric: Reported, policy: Reported) -> dict[str, Any]:
     return {"model": rm, "x": metric.value, "y": policy.value, **ends}
 
 
+def _curves(pair: Pair, report: CorrelationReport) -> list[dict[str, Any]]:
+    """The points of each form that was fitted, from the first model to the last; AICc's stands out."""
+    if pair.fit is None:
+        return []
+    metric, policy = report.metrics[pair.metric], report.policies[pair.downstream]
+    values = [metric.figures[rm].value for rm in pair.models]
+    at = np.linspace(min(values), max(values), _POINTS)
+    shares = _between(metric.share(pair.models)), policy.share(pair.models)
+    return [
+        {"x": x, "y": y, "form": fit.form, "is_taken": fit.form == pair.fit.by_aicc}
+        for fit in pair.fit.fits
+        for x, y in zip(at.tolist(), predicted(fit, at, *shares).tolist(), strict=True)
+        if math.isfinite(y)
+    ]
+
+
+def _between(share: Share | None) -> Share | None:
+    """The same for points between models, which are of no trials."""
+    return None if share is None else Share(share.whole, np.full(_POINTS, np.nan))
+
+
 def _domain(points: Sequence[Mapping[str, Any]]) -> list[float]:
     low, high = min(point["x_low"] for point in points), max(point["x_high"] for point in points)
     return [low - 0.05 * (high - low), high + _ROOM * (high - low)]
@@ -76,7 +112,8 @@ def _domain(points: Sequence[Mapping[str, Any]]) -> list[float]:
 
 def _title(pair: Pair) -> str:
     interval = "" if pair.ci_low is None else f" [{pair.ci_low:.2f}, {pair.ci_high:.2f}]"
-    return f"r = {pair.pearson:.3f}{interval}, {pair.n} models"
+    form = "" if pair.fit is None else f"; {pair.fit.by_aicc} by AICc"
+    return f"r = {pair.pearson:.3f}{interval}, {pair.n} models{form}"
 
 
 def _slug(name: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from rmbench.correlate.tables import Reported, Series, near_matches, series
 from rmbench.errors import DataError, UsageError
 from rmbench.metrics import association
 from rmbench.metrics.association import MINIMUM
+from rmbench.metrics.fits import Choice, choose
 from rmbench.metrics.paired import Rank, holm
 from rmbench.types import Array
 
@@ -21,8 +24,9 @@ class Pair:
     """A metric against a downstream figure over `n` models; None where there is no number, and then `reason` says why.
 
     `pearson` has the ends `ci_low` and `ci_high` of its 95 % interval and the `p` of its permutation test, `p_holm`
-    adjusted for every pair of the report. `somers_d` is over the models that the downstream figure tells apart,
-    `somers_d_of_metric` over those that the metric does. `rank` is among the metrics of a downstream figure.
+    adjusted for every pair of the report; `spearman` has ends of its own. `somers_d` is over the models that the
+    downstream figure tells apart, `somers_d_of_metric` over those that the metric does. `fit` has the forms of the
+    downstream figure on the metric. `rank` is among the metrics of a downstream figure.
     """
 
     metric: str
@@ -33,11 +37,14 @@ class Pair:
     ci_high: float | None = None
     r_squared: float | None = None
     spearman: float | None = None
+    spearman_low: float | None = None
+    spearman_high: float | None = None
     kendall: float | None = None
     somers_d: float | None = None
     somers_d_of_metric: float | None = None
     p: float | None = None
     p_holm: float | None = None
+    fit: Choice | None = None
     rank: int | None = None
     rank_low: int | None = None
     rank_high: int | None = None
@@ -46,6 +53,13 @@ class Pair:
     models: Sequence[str] = ()
     metric_source: str = ""
     downstream_source: str = ""
+
+    @property
+    def foretold(self) -> float | None:
+        """The error of models left out by the form that AICc takes, over that of their mean: 1 foretells nothing."""
+        if self.fit is None:
+            return None
+        return self.fit.of(self.fit.by_aicc).left_out_error / self.fit.of("mean").left_out_error
 
 
 @dataclass(frozen=True)
@@ -79,7 +93,7 @@ class CorrelationReport:
 
     def json(self) -> str:
         """A JSON list of the pairs; null where there is no number."""
-        return json.dumps([asdict(pair) for pair in self.pairs], indent=1, allow_nan=False, ensure_ascii=False)
+        return json.dumps([plain(asdict(pair)) for pair in self.pairs], indent=1, allow_nan=False, ensure_ascii=False)
 
 
 def correlate(
@@ -88,11 +102,13 @@ def correlate(
     aliases: Mapping[str, str],
     *,
     downstream: Sequence[str] = (),
+    at_least: int = MINIMUM,
     seed: int = 0,
 ) -> CorrelationReport:
     """Each metric against each downstream figure, or those of the benchmarks named by `downstream`.
 
-    Raises UsageError where there is no such benchmark, DataError where no model has a metric and a policy result.
+    Of fewer common models than `at_least`, 4 or more, there is no number. Raises UsageError where there is no such
+    benchmark, DataError where no model has a metric and a policy result.
     """
     measured, policies = series(metrics, aliases), _chosen(series(policy_results, aliases), downstream)
     models = list(dict.fromkeys(rm for policy in policies for rm in policy.figures))
@@ -100,7 +116,7 @@ def correlate(
     near = near_matches(names, models)
     if not set(names) & set(models):
         raise DataError(_nothing_shared(names, models, near))
-    against = [_against(policy, measured, seed) for policy in policies]
+    against = [_against(policy, measured, at_least, seed) for policy in policies]
     return CorrelationReport(
         _adjusted(against), near, {m.name: m for m in measured}, {policy.name: policy for policy in policies}
     )
@@ -128,9 +144,9 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "") or "no model"
 
 
-def _against(policy: Series, metrics: Sequence[Series], seed: int) -> Downstream:
+def _against(policy: Series, metrics: Sequence[Series], at_least: int, seed: int) -> Downstream:
     """Every metric against one downstream figure, ranked."""
-    pairs = [_pair(metric, policy, seed) for metric in metrics]
+    pairs = [_pair(metric, policy, at_least, seed) for metric in metrics]
     numbered = [(pair, metric) for pair, metric in zip(pairs, metrics, strict=True) if pair.pearson is not None]
     ranked = [
         replace(pair, rank=rank.rank, rank_low=rank.low, rank_high=rank.high)
@@ -141,14 +157,14 @@ def _against(policy: Series, metrics: Sequence[Series], seed: int) -> Downstream
     return Downstream(policy.name, policy.policy, policy.method, len(policy.figures), policy.source, [*ranked, *dashes])
 
 
-def _pair(metric: Series, policy: Series, seed: int) -> Pair:
+def _pair(metric: Series, policy: Series, at_least: int, seed: int) -> Pair:
     models = [rm for rm in policy.figures if rm in metric.figures]
     pair = Pair(
         metric.name, policy.name, len(models), lower_is_better=metric.lower_is_better, models=models,
         metric_source=metric.source, downstream_source=policy.source,
     )  # fmt: skip
-    if len(models) < MINIMUM:
-        return replace(pair, reason=f"{len(models)} common models, expected {MINIMUM} or more")
+    if len(models) < at_least:
+        return replace(pair, reason=f"{len(models)} common models, expected {at_least} or more")
     x, x_error = _values(metric, models)
     y, y_error = _values(policy, models)
     r = association.pearson(x, y)
@@ -156,6 +172,7 @@ def _pair(metric: Series, policy: Series, seed: int) -> Pair:
         which = metric.name if np.ptp(x) == 0 else policy.name
         return replace(pair, reason=f"{which} is the same for all {len(models)} common models")
     low, high = association.correlation_interval(x, y, x_error, y_error, seed=seed)
+    ranked_low, ranked_high = association.rank_interval(x, y, x_error, y_error, seed=seed)
     return replace(
         pair,
         pearson=r,
@@ -163,10 +180,13 @@ def _pair(metric: Series, policy: Series, seed: int) -> Pair:
         ci_high=_known(high),
         r_squared=r * r,
         spearman=association.spearman(x, y),
+        spearman_low=_known(ranked_low),
+        spearman_high=_known(ranked_high),
         kendall=association.kendall(x, y),
         somers_d=association.somers_d(y, x),
         somers_d_of_metric=association.somers_d(x, y),
         p=association.permutation_p(x, y, seed=seed),
+        fit=choose(x, y, metric.share(models), policy.share(models)),
     )
 
 
@@ -196,6 +216,15 @@ def _adjusted(downstream: Sequence[Downstream]) -> list[Downstream]:
         replace(pairs, pairs=[replace(pair, p_holm=adjusted.get(id(pair))) for pair in pairs.pairs])
         for pairs in downstream
     ]
+
+
+def plain(value: Any) -> Any:
+    """The same for JSON; what is no finite number is null."""
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _known(number: float) -> float | None:

@@ -14,20 +14,24 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from rmbench import bounded
 from rmbench.errors import DataError, ResultError
+from rmbench.metrics.fits import Share
 from rmbench.results import collection, files
 from rmbench.results.schema import TaskResult
 
 Kind = Literal["metrics", "policy results"]
 
-METRICS = ("rm", "benchmark", "metric", "value", "low", "high", "n", "source", "better")
-POLICY_RESULTS = ("rm", "policy", "method", "benchmark", "metric", "value", "low", "high", "n", "source")
+METRICS = ("rm", "benchmark", "metric", "value", "low", "high", "n", "source", "better", "unit")
+POLICY_RESULTS = ("rm", "policy", "method", "benchmark", "metric", "value", "low", "high", "n", "source", "unit")
 _COLUMNS: Mapping[Kind, tuple[str, ...]] = {"metrics": METRICS, "policy results": POLICY_RESULTS}
 _SHIPPED = "rmbench.policy_results"
-_MAY_BE_EMPTY = {"low", "high", "n", "better"}
-_MAY_LACK = {"better"}
+_MAY_BE_EMPTY = {"low", "high", "n", "better", "unit"}
+_MAY_LACK = {"better", "unit"}
 _BETTER = ("higher", "lower")
+_WHOLE = {"fraction": 1.0, "percent": 100.0}
 _QUANTILES = 3.92  # standard errors between the ends of a normal's 95 % interval
 
 
@@ -35,7 +39,8 @@ _QUANTILES = 3.92  # standard errors between the ends of a normal's 95 % interva
 class Reported:
     """One figure of a reward model, or of a `policy` made with it by `method`; `low` to `high` is its 95 % interval.
 
-    `lower_is_better` is whether less of the metric is better.
+    `lower_is_better` is whether less of the metric is better. `unit` is `fraction` or `percent` where it is known to be
+    a share, of `n` trials where that is known.
     """
 
     rm: str
@@ -50,6 +55,7 @@ class Reported:
     policy: str = ""
     method: str = ""
     lower_is_better: bool = False
+    unit: str = ""
 
     @property
     def error(self) -> float:
@@ -78,11 +84,21 @@ class Series:
         """Where its figures are from."""
         return "; ".join(dict.fromkeys(figure.source for figure in self.figures.values()))
 
+    def share(self, models: Sequence[str]) -> Share | None:
+        """What the figures of these models are a share of; None where one of them is not known to be a share."""
+        figures = [self.figures[rm] for rm in models]
+        units = {figure.unit for figure in figures}
+        if len(units) != 1 or not units <= _WHOLE.keys():
+            return None
+        trials = np.array([np.nan if figure.n is None else figure.n for figure in figures], float)
+        return Share(_WHOLE[units.pop()], trials)
+
 
 def read_table(path: Path | Traversable, kind: Kind) -> list[Reported]:
     """The rows of a CSV table of that kind. Raises DataError naming file, row and field; row 1 is below the heading.
 
-    A table of metrics may have the column `better`: `lower` where less of a metric is better, else `higher` or empty.
+    A table of metrics may have the column `better`: `lower` where less of a metric is better, else `higher` or empty;
+    both may have `unit`: `fraction` or `percent` where a figure is a share, else empty.
     """
     try:
         text = bounded.read_text(path, "utf-8-sig") if isinstance(path, Path) else path.read_text("utf-8-sig")
@@ -142,6 +158,7 @@ def _of_result(result: TaskResult, name: str, benchmark: str, place: str) -> lis
         Reported(
             name, benchmark, metric.name, metric.value, metric.ci_low, metric.ci_high, metric.n, "rmbench", place,
             lower_is_better=result.statistics[metric.name].better == "lower",
+            unit="" if metric.kind == "number" else "fraction",
         )
         for metric in result.metrics
         if (metric.view, metric.subset) == (result.primary_view, "all") and metric.value is not None
@@ -176,7 +193,7 @@ def read_aliases(path: Path | None = None) -> dict[str, str]:
 def series(rows: Sequence[Reported], aliases: Mapping[str, str]) -> list[Series]:
     """Rows put together by what they measure, under the names that count.
 
-    Raises DataError where one model has two different figures.
+    Raises DataError where one model has two different figures, or one is in percent and another a fraction.
     """
     columns: dict[_Key, dict[str, Reported]] = {}
     for row in rows:
@@ -187,6 +204,12 @@ def series(rows: Sequence[Reported], aliases: Mapping[str, str]) -> list[Series]
             raise DataError(
                 f"{row.place}: {row.benchmark} {row.metric} of {_both(row.rm, name)} is {row.value:g}, but "
                 f"{first.value:g} at {first.place}; expected one figure a model"
+            )
+        known = next((other for other in figures.values() if other.unit), row)
+        if row.unit and row.unit != known.unit:
+            raise DataError(
+                f"{row.place}: {row.benchmark} {row.metric} is in {row.unit}, but in {known.unit} at {known.place}; "
+                "expected one unit"
             )
     return [Series(_name(key, list(columns)), *key, figures) for key, figures in columns.items()]
 
@@ -238,7 +261,7 @@ def _cells(file: str, number: int, heading: Sequence[str], row: Sequence[str]) -
 def _reported(cells: _Cells) -> Reported:
     for field, text in cells.values.items():
         if not text and field not in _MAY_BE_EMPTY:
-            raise cells.error(field, "empty; only `low`, `high`, `n` and `better` may be")
+            raise cells.error(field, "empty; only `low`, `high`, `n`, `better` and `unit` may be")
     value, low, high, n = cells.required("value"), *(cells.optional(field) for field in ("low", "high", "n"))
     if (low is None) != (high is None):
         raise cells.error(
@@ -255,8 +278,15 @@ def _reported(cells: _Cells) -> Reported:
     better = cells.values.get("better") or "higher"
     if better not in _BETTER:
         raise cells.error("better", f"expected {' or '.join(_BETTER)}, got {better!r}")
+    unit = cells.values.get("unit", "")
+    if unit and unit not in _WHOLE:
+        raise cells.error("unit", f"expected {' or '.join(_WHOLE)}, or nothing, got {unit!r}")
+    if unit and not 0 <= value <= _WHOLE[unit]:
+        raise cells.error("value", f"expected a {unit}, from 0 to {_WHOLE[unit]:g}, got {value:g}")
     count = None if n is None else int(n)
-    return Reported(value=value, low=low, high=high, n=count, place=place, lower_is_better=better == "lower", **names)
+    return Reported(
+        value=value, low=low, high=high, n=count, place=place, lower_is_better=better == "lower", unit=unit, **names
+    )
 
 
 def _check_heading(file: str, heading: Sequence[str], kind: Kind) -> None:

@@ -80,16 +80,47 @@ def correlation_interval(x: Array, y: Array, x_error: Array, y_error: Array, *, 
     resampled models cover 84 to 94, BCa 88 to 97, Fisher's variance alone 87 to 97; with figures as noisy as half
     the spread of the models, 97 to 99 % of r as noisy.
     """
-    from scipy.special import ndtri
+    rng = np.random.default_rng(seed)
+    return drawn_interval(x, y, _drawn(x, x_error, rng), _drawn(y, y_error, rng))
 
+
+def rank_interval(x: Array, y: Array, x_error: Array, y_error: Array, *, seed: int = 0) -> tuple[float, float]:
+    """The same of Spearman's rho; its least variance over models is (1 + rho^2 / 2) / (n - 3) (Bonett and Wright,
+    Psychometrika 65, 2000).
+
+    In simulation (normal figures; n = 6, 7, 9, 13, 30; rho = 0, .5, .9) it covers 97 to 99 %.
+    """
+    rng = np.random.default_rng(seed)
+    return drawn_rank_interval(x, y, _drawn(x, x_error, rng), _drawn(y, y_error, rng))
+
+
+def drawn_interval(x: Array, y: Array, x_drawn: Array, y_drawn: Array) -> tuple[float, float]:
+    """The interval of `correlation_interval` for figures [n] that were drawn anew [draws, n], in whatever way."""
     if len(x) < 4:
         return np.nan, np.nan
     kept = _without_one(len(x))
     over_models = max(_jackknife(_fisher(x[kept], y[kept])), 1 / (len(x) - 3))
-    rng = np.random.default_rng(seed)
-    of_figures = float(np.var(_fisher(_drawn(x, x_error, rng), _drawn(y, y_error, rng))))
-    half = float(ndtri(0.5 + LEVEL / 2)) * np.sqrt(over_models + of_figures)
-    centre = float(_fisher(x, y))
+    return _interval(float(_fisher(x, y)), over_models, _fisher(x_drawn, y_drawn))
+
+
+def drawn_rank_interval(x: Array, y: Array, x_drawn: Array, y_drawn: Array) -> tuple[float, float]:
+    """The interval of `rank_interval` for figures [n] that were drawn anew [draws, n], in whatever way."""
+    if len(x) < 4:
+        return np.nan, np.nan
+    kept, centre = _without_one(len(x)), float(_rank_fisher(x, y))
+    least = (1 + np.tanh(centre) ** 2 / 2) / (len(x) - 3)
+    over_models = max(_jackknife(_rank_fisher(x[kept], y[kept])), float(least))
+    return _interval(centre, over_models, _rank_fisher(x_drawn, y_drawn))
+
+
+def _interval(centre: float, over_models: float, drawn: Array) -> tuple[float, float]:
+    """Both ends around a z, from its variance over models and its draws; a draw in which a figure is constant tells
+    nothing.
+    """
+    from scipy.special import ndtri
+
+    told = drawn[np.isfinite(drawn)]
+    half = float(ndtri(0.5 + LEVEL / 2)) * np.sqrt(over_models + (float(np.var(told)) if len(told) else 0.0))
     return float(np.tanh(centre - half)), float(np.tanh(centre + half))
 
 
@@ -167,6 +198,21 @@ def _fisher(x: Array, y: Array) -> Array:
     """Fisher's z of Pearson's r, finite where r is 1."""
     result: Array = np.arctanh(np.clip(_pearson(x, y), _ROUNDING - 1, 1 - _ROUNDING))
     return result
+
+
+def _rank_fisher(x: Array, y: Array) -> Array:
+    """Fisher's z [...] of Spearman's rho; a rho of 1 counts as half way to the next that so many models can have."""
+    n = x.shape[-1]
+    most = 1 - 6 / (n * (n * n - 1))
+    result: Array = np.arctanh(np.clip(_pearson(_ranked(x), _ranked(y)), -most, most))
+    return result
+
+
+def _ranked(values: Array) -> Array:
+    """The ranks [..., n] of values along their last axis, ties sharing their mean rank."""
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(values, axis=-1))
 
 
 def _order(values: Array) -> Array:
