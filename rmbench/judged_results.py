@@ -154,6 +154,7 @@ def optimised(
 
     `reading` is how samples are read, `finding` what `rmbench.optimise.overoptimise` takes besides.
     """
+    from rmbench.optimise.measured import read_measured
     from rmbench.optimise.overoptimise import overoptimise
     from rmbench.optimise.tables import write_tables
     from rmbench.runs.sampled import Asked, column_names, evaluate_samples
@@ -163,17 +164,18 @@ def optimised(
         raise UsageError(f"got {given}; expected results, or models (-m) and a file of samples for them")
     if results and samples is not None:
         raise UsageError("samples are for models that are asked about them; results know theirs")
-    seed = finding["seed"]
+    policies = [] if finding["measured"] is None else read_measured(finding["measured"])  # before anything is scored
     with TemporaryDirectory(prefix="rmbench-") as folder, _as_files([[gold] if _is_result(gold) else []]) as (truths,):
-        kept = Path(folder) if out is None else out
-        column = gold if samples is not None and isinstance(gold, str) and gold in column_names(samples) else None
-        truth, named = (truths[0], str(gold)) if truths else _gold_of(gold, column, results)
+        kept, seed = Path(folder) if out is None else out, finding["seed"]
+        columns = column_names(samples) if samples is not None and isinstance(gold, str) else []
+        column = gold if gold in columns else None
+        truth, named = (truths[0], str(gold)) if truths else _gold_of(gold, columns, results)
         if asked:
             run = {**reading, "seed": seed, "progress": progress}
             results = evaluate_samples(asked, samples, kept, gold=column, **run)
             if isinstance(truth, Asked):
                 (truth,) = evaluate_samples([truth], samples, kept, gold=column, **run)
-        report = overoptimise(results, gold=truth, gold_name=named, **finding)
+        report = overoptimise(results, gold=truth, gold_name=named, **{**finding, "measured": policies})
     if out is not None:
         write_tables(report, out)
     return report
@@ -187,16 +189,17 @@ def _is_result(gold: Any) -> bool:
     return path.is_dir() or (path.suffix == ".json" and path.with_suffix(".parquet").is_file())
 
 
-def _gold_of(gold: Any, column: str | None, results: Sequence[Path]) -> tuple[Any, str]:
+def _gold_of(gold: Any, columns: Sequence[str], results: Sequence[Path]) -> tuple[Any, str]:
     """What else a gold is, and what it is called: a column, a file of rewards, a tag of results, or a model."""
+    from rmbench.models.spec import declared
     from rmbench.optimise.pool import OWN_LABELS
     from rmbench.runs.sampled import Asked
     from rmbench.runs.select import gold_rewards
 
     if gold is None:
         return None, OWN_LABELS
-    if column is not None:
-        return None, f"the column {column}"
+    if gold in columns:
+        return None, f"the column {gold}"
     if isinstance(gold, str | Path) and Path(gold).is_file() and Path(gold).suffix in _TABLES:
         return gold_rewards(Path(gold)), f"the rewards of {Path(gold).name}"
     if results:
@@ -204,6 +207,11 @@ def _gold_of(gold: Any, column: str | None, results: Sequence[Path]) -> tuple[An
             expected = "expected a result, a file of rewards or a tag of the samples"
             raise UsageError(f"gold {gold!r:.80}: results hold no texts for a model to read; {expected}")
         return gold, f"the tag {gold}"
+    try:
+        declared(gold)
+    except UsageError as error:
+        there = f"no column of the samples ({', '.join(columns)}), and " if columns else ""
+        raise UsageError(f"gold {gold!r:.80}: {there}{error}") from None
     return Asked(gold), ""
 
 

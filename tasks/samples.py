@@ -89,7 +89,7 @@ def _group(row: Row) -> object | None:
 
 def _is_known_by_number(row: Row) -> bool:
     """Whether a row has a sample without its text: the name of a prompt, and the number of the sample."""
-    texts = tuple(name for name in (*PROMPT, *RESPONSE, *RESPONSES) if name not in _INDEX)
+    texts = tuple(name for name in (*PROMPT, *RESPONSE, *RESPONSES) if name not in (*_INDEX, *_ANSWER))
     return row.filled(texts) is None and None not in (row.filled(_NAMED), row.filled(_INDEX))
 
 
@@ -101,8 +101,8 @@ def _listed(row: Row) -> Example:
         columns = {"response": values, **_beside(row, len(values))}
         values = [dict(zip(columns, each, strict=True)) for each in zip(*columns.values(), strict=True)]
     elif named is not None:
-        values = [{**value, "gold": value[named]} if named in value else value for value in values]
-    samples = [_sample(row.of(value), field, named) for value in values]
+        raise row.error(f"objects in `{field}` say their gold themselves; expected lists beside texts", "gold")
+    samples = [_sample(row.of(value), field) for value in values]
     return to_example(row, [one.reply for one in samples], [one.gold for one in samples], _NAMED)
 
 
@@ -128,7 +128,7 @@ def _joined(group: list[Row]) -> Example:
     for row in group[1:]:
         if read_prompt(row) != prompt:
             raise row.error(f"another prompt than in row {first.number} of the same group", row.filled(PROMPT))
-    samples = [_sample(row, "", _named_gold(row)) for row in group]
+    samples = [_sample(row) for row in group]
     return to_example(first, [one.reply for one in samples], [one.gold for one in samples], _GROUP)
 
 
@@ -144,7 +144,7 @@ def _known_by_number(group: list[Row]) -> Example:
         if numbered.setdefault(number, row) is not row:
             raise row.error(f"{number} stands in row {numbered[number].number} of the same prompt already", field)
     candidates = [
-        Candidate(Response(None), _gold(row, _named_gold(row)), tags=_tags(row, ""))
+        Candidate(Response(None), _gold(row), tags=_tags(row, ""))
         for _, row in sorted(numbered.items(), key=lambda item: item[0])
     ]
     name = first.name(_NAMED) or ""
@@ -152,11 +152,11 @@ def _known_by_number(group: list[Row]) -> Example:
     return Example(name, prompt, tuple(candidates), facets=facets(first, ("subset",)), cluster=first.name(("cluster",)))
 
 
-def _sample(row: Row, listed_in: str, named: str | None) -> _Sample:
+def _sample(row: Row, listed_in: str = "") -> _Sample:
     """The response of an object in the list `listed_in` of a row, "" of a row itself, with what is known of it."""
     field = row.need(_TEXT if listed_in else RESPONSE, _EXPECTED)
     reply = read_reply(row, listed_in or field, row.value[field])
-    return _Sample(replace(reply, tags={**reply.tags, **_tags(row, field)}), _gold(row, named))
+    return _Sample(replace(reply, tags={**reply.tags, **_tags(row, field)}), _gold(row))
 
 
 def _tags(row: Row, text: str) -> dict[str, Any]:
@@ -175,8 +175,9 @@ def _named_gold(row: Row) -> str | None:
     return None if row.tally is None else row.tally.columns.get("gold")
 
 
-def _gold(row: Row, named: str | None) -> bool | float | None:
+def _gold(row: Row) -> bool | float | None:
     """What a sample is worth; None where nobody says it. Raises DataError where a column was named and is not there."""
+    named = _named_gold(row)
     field = row.first(("gold",) if named else _GOLD)
     if field is None and named:
         raise row.error(f"no column {named!r} to be the gold; found {listed(row.given)}", kind=WrongFileError)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -266,7 +267,8 @@ BAD: dict[str, tuple[Rows, list[str], str]] = {
     "a view that is not there": (samples(GOLD), ["-m", "random", "--view", "prod"],
         "unknown view 'prod'; there is default"),
     "no model": (samples(GOLD), [], "s.jsonl is no result; -m MODEL asks a model about the samples in it"),
-    "a gold that is no model": (samples(GOLD), ["-m", "random", "--gold", "worth"], "worth"),
+    "a gold that is no model": (samples(GOLD), ["-m", "random", "--gold", "worth"],
+        "gold 'worth': no column of the samples (prompt, response, gold), and unknown model 'worth'; a model is"),
     "an option of samples": ([], ["--limit", "3"], "--limit is for models that are asked about samples (-m)"),
 }  # fmt: skip
 
@@ -360,3 +362,43 @@ def test_a_table_of_policies_that_cannot_be_read_is_one_line(text: str, message:
     path.write_text(text)
     with pytest.raises(DataError, match=message):
         read_measured(path)
+
+
+# Pools by others.
+
+needs_data = pytest.mark.skipif("RMBENCH_DATA" not in os.environ, reason="needs RMBENCH_DATA")
+SCORES = {
+    "shepherd": "math_shepherd_gsm8k.jsonl.gz?aggregate=min",
+    "qwen": "qwen_prm_gsm8k.jsonl.gz?aggregate=prod",
+    "rlhflow": "rlhflow_prm_gsm8k.jsonl.gz?aggregate=mean",
+    "intern-7b": "internlm2_7b_reward_gsm8k.jsonl.gz?aggregate=last",
+    "intern-1.8b": "internlm2_1_8b_reward_gsm8k.jsonl.gz?aggregate=last",
+}
+
+
+def strict(*names: str) -> dict[str, str]:
+    """The models of StrictPRMBench's step scores of GSM8K, by name."""
+    folder = Path(os.environ["RMBENCH_DATA"], "strictprmbench", "step_scores")
+    return {name: f"scores:{folder / SCORES[name]}" for name in names}
+
+
+@needs_data
+def test_aggregators_of_a_process_model_stand_side_by_side_paired(tmp_path: Path) -> None:
+    models = strict("shepherd")
+    path = Path(models["shepherd"].removeprefix("scores:").partition("?")[0])
+    views = ["default", "prod", "geometric_mean"]
+    report = rmbench.overoptimize(models=models, samples=path, views=views, out=tmp_path)
+    assert (report.prompts, report.sizes, report.policy) == (500, tuple(range(1, 33)), "")
+    (result,) = (files.read(one) for one in tmp_path.rglob("samples*.json"))
+    for entrant in report.entrants:
+        assert entrant.gold.value[0] == pytest.approx(result.metric("picked_chance").value)
+        assert entrant.gold.value[-1] == pytest.approx(result.metric("picked", view=entrant.view).value)
+        assert report.oracle.value[-1] == pytest.approx(result.metric("picked_oracle").value)
+    (paired,) = (
+        one.difference
+        for one in report.contrasts
+        if (one.first, one.second, one.figure) == ("shepherd (prod)", "shepherd (geometric_mean)", "gold_at_end")
+    )
+    _, product, mean = (entrant.gold_at_end.value for entrant in report.entrants)
+    assert paired.value == pytest.approx(product - mean)
+    assert paired.low < 0 < paired.high < 0.02

@@ -87,13 +87,18 @@ def test_samples_known_by_number_stand_in_its_order_and_have_no_text() -> None:
     example = only(*rows)
     assert example.id == "x"
     assert known(example) == [(None, False, {}), (None, False, {}), (None, True, {})]
+    answered = only(*({**row, "answer": f"{at}"} for at, row in enumerate(rows)))
+    assert [one.tags for one in answered.candidates] == [{"answer": "1"}, {"answer": "2"}, {"answer": "0"}]
 
 
 def test_a_column_that_is_named_is_the_gold_and_one_may_be_absent() -> None:
     rows = [{"prompt": "?", "response": text, "label": 0, "quality": worth} for text, worth in (("a", 0.25), ("b", 2))]
     assert [one.label for one in only(*rows, columns={"gold": "quality"}).candidates] == [0.25, 2.0]
-    objects = {"prompt": "?", "responses": [{"text": row["response"], "quality": row["quality"]} for row in rows]}
-    assert [one.label for one in only(objects, columns={"gold": "quality"}).candidates] == [0.25, 2.0]
+    beside = {"prompt": "?", "responses": ["a", "b"], "quality": [0.25, 2]}
+    assert [one.label for one in only(beside, columns={"gold": "quality"}).candidates] == [0.25, 2.0]
+    objects = {"prompt": "?", "responses": [{"text": "a", "quality": 1}], "quality": 1}
+    with pytest.raises(DataError, match="`quality`: objects in `responses` say their gold themselves; expected lists"):
+        read(objects, columns={"gold": "quality"})
     bare = [{"prompt": "?", "response": text} for text in ("a", "b")]
     assert [one.label for one in only(*bare).candidates] == [None, None]
     with pytest.raises(DataError, match="row 1: no column 'quality' to be the gold; found `prompt`, `response`"):

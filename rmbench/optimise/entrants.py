@@ -120,9 +120,9 @@ def _tilted(setting: Setting, rewards: Array) -> tuple[Curve, Figure]:
     if not sizes:
         return _no_curve(()), Figure(math.nan)
     strengths, apart = tilted.gap(pools, rewards, pools.gold, sizes)
-    _, values = tilted.tilted(pools, rewards, pools.gold, strengths.tolist())
-    clusters, kl = pools.clusters, best_of.kl(sizes).tolist()
-    found = curve(strengths.tolist(), kl, values, clusters, draws=setting.draws, seed=setting.seed)
+    divergences, values = tilted.tilted(pools, rewards, pools.gold, strengths)
+    kl = divergences.mean(axis=0).tolist()
+    found = curve(strengths.tolist(), kl, values, pools.clusters, draws=setting.draws, seed=setting.seed)
     furthest = int(np.argmax(np.abs(apart.mean(axis=0))))
     return found, setting.figure(apart[:, furthest])
 

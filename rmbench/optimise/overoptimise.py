@@ -14,9 +14,8 @@ from rmbench.metrics import best_of, winners
 from rmbench.metrics.overoptimisation import Curves, apart
 from rmbench.metrics.paired import holm
 from rmbench.optimise.entrants import Setting, entrant_of
-from rmbench.optimise.measured import read_measured
 from rmbench.optimise.pool import OWN_LABELS, Gold, Pool, read_pool
-from rmbench.optimise.report import Contrast, OptimisationReport
+from rmbench.optimise.report import Contrast, Measured, OptimisationReport
 
 _EACH_UP_TO = 32
 _A_DOUBLING = 8  # sizes a doubling beyond that
@@ -31,7 +30,7 @@ def overoptimise(
     up_to: int | None = None,
     good: float | None = None,
     label_noise: float = 0.0,
-    measured: Path | None = None,
+    measured: Sequence[Measured] = (),
     draws: int = 2000,
     seed: int = 0,
 ) -> OptimisationReport:
@@ -39,9 +38,8 @@ def overoptimise(
 
     `gold`, `views` and `up_to` are those of `read_pool`. A sample is good that is worth `good` or more; without it the
     right ones are, and of scores those above the mean of their prompt. `label_noise` is that of an oracle beside the
-    rewards, `measured` a table of policies. Raises ResultError, DataError and UsageError.
+    rewards, `measured` is of policies beside them. Raises ResultError, DataError and UsageError.
     """
-    policies = [] if measured is None else read_measured(measured)
     pool = read_pool(paths, gold=gold, gold_name=gold_name, views=views, up_to=up_to)
     _check_noise(pool, label_noise)
     setting = _setting(pool, good, draws, seed)
@@ -66,7 +64,7 @@ def overoptimise(
         label_noise=label_noise,
         entrants=[entrant for entrant, _ in found],
         contrasts=_contrasts([proxy.title for proxy in pool.proxies], [curves for _, curves in found]),
-        measured=policies,
+        measured=list(measured),
         notes=pool.notes,
         seed=seed,
     )

@@ -108,18 +108,12 @@ def read_pool(
     if not wanted:
         raise collection.nothing_in(paths)
     common = _common(wanted[0], gold)
-    results, proxies = list[TaskResult](), list[Proxy]()
-    for number, file in enumerate(wanted):
-        result = collection.read_checked(file)  # one at a time: tables are many times as large as what is kept of them
-        columns = _same(common, file, _columns(file, result))
-        proxies += [_proxy(f"{number}", columns, view) for view in _views(result, views)]
-        results.append(_without_tables(result))
+    names = collection.names([files.read(file) for file in wanted])
+    proxies = [proxy for name, file in zip(names, wanted, strict=True) for proxy in _proxies(common, name, file, views)]
     if isinstance(gold, Path):
         gold_name = _with_gold_of(common, truth, gold)
     elif isinstance(gold, Mapping):
         common.gold = _by_place(common, gold, gold_name)
-    names = collection.names(results)
-    proxies = [replace(proxy, name=names[int(proxy.name)]) for proxy in proxies]
     _check_different(proxies)
     return _counted(common, proxies, gold_name, up_to)
 
@@ -133,6 +127,13 @@ def _columns(file: Path, result: TaskResult) -> Columns:
         return columns_of(result)
     except ValueError as error:
         raise ResultError(f"{file.with_suffix('.parquet')}: no records of a result ({error})") from error
+
+
+def _proxies(common: _Common, name: str, file: Path, views: Sequence[str]) -> list[Proxy]:
+    """What a result says, read with its tables, which are many times as large as what is kept of them."""
+    result = collection.read_checked(file)
+    columns = _same(common, file, _columns(file, result))
+    return [_proxy(name, columns, view) for view in _views(result, views)]
 
 
 def _views(result: TaskResult, views: Sequence[str]) -> list[str]:
