@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import one_sentence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -136,6 +137,7 @@ def test_the_bundled_rows_answer_the_first_prompts_of_the_series() -> None:
     assert {len(one.candidates) for one in bundled()} == {32}
     samples = [sample for example in bundled() for sample in example.candidates]
     assert {sample.tags["policy"] for sample in samples} == {"SmolLM2-135M-Instruct"}
+    assert all(float(sample.tags["logprob"]) < 0 for sample in samples)
     assert Path(str(TASK.bundled)).stat().st_size < 1_500_000
 
 
@@ -222,6 +224,19 @@ def test_the_card_says_what_optimising_does() -> None:
 def stated(figure: Figure) -> str:
     value, low, high = (f"{number:.3f}"[1:] for number in (figure.value, figure.low, figure.high))
     return f"{value} [{low}, {high}]"
+
+
+def test_pairs_to_train_on_are_a_better_and_a_worse_sample_of_one_prompt() -> None:
+    texts = ["The anchor, an oven.", "An anchor.", "An oven.", "", "Nothing", "An anchor."]
+    rows = [ROW | {"prompt": f"{at}", "responses": [{"text": text} for text in texts]} for at in range(3)]
+    found = list(one_sentence.pairs(rows))
+    assert [pair["prompt"][0]["content"] for pair in found] == [f"{at}" for at in range(3) for _ in range(4)]
+    for pair in found:
+        better, worse = (sum(kept(pair[side][0]["content"], ["anchor", "oven"], 6)) for side in ("chosen", "rejected"))
+        assert better > worse
+        assert pair["rejected"][0]["content"]
+    alike = ROW | {"responses": [{"text": "An anchor."}, {"text": "An oven."}]}
+    assert not list(one_sentence.pairs([alike]))
 
 
 def test_the_shortest_is_minus_length() -> None:
