@@ -71,6 +71,16 @@ def test_what_is_added_to_a_prompt_and_a_positive_factor_change_nothing(scale: f
     assert starc(scale * (first + shift), first, counts) == 0
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_rewards_whose_squares_are_no_numbers_have_distances(scale: float) -> None:
+    (first, second, _), counts = sample(3)
+    assert starc(scale * first, second, counts) == pytest.approx(starc(first, second, counts))
+    assert distance.starc_matrix(np.stack([scale * first, second]), counts)[0, 1] == pytest.approx(
+        starc(first, second, counts)
+    )
+    assert distance.norm(scale * first, counts) == pytest.approx(scale * distance.norm(first, counts), rel=1e-9, abs=0)
+
+
 def test_what_is_another_reward_for_each_prompt_is_another_reward() -> None:
     (reward, *_), counts = sample(4)
     assert starc(np.repeat(np.arange(1.0, 13), counts) * reward, reward, counts) > 0.1

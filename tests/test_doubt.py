@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from given import example, given, judged
 from scipy.stats import norm
 
-from rmbench.errors import ResultError
+from rmbench.errors import DataError, ResultError
 from rmbench.kinds.comparison import Comparison
 from rmbench.kinds.grading import Grading
 from rmbench.metrics import decided, doubt
@@ -364,6 +365,19 @@ def test_without_spread_a_result_says_nothing_of_it_and_all_else_is_the_same() -
     rest = [one for one in with_spread.metrics if not one.name.startswith("doubt_")]
     assert rest == without.metrics
     assert {name for name in with_spread.statistics if not name.startswith("doubt_")} == {*without.statistics}
+
+
+def test_records_with_spread_are_a_score_file_that_has_it(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    task = pairs_task()
+    result = judged(Doubting(), task)
+    pq.write_table(result.records, tmp_path / "kept.parquet")
+    again = judged(f"scores:{tmp_path / 'kept.parquet'}", task)
+    assert said(again) == said(result)
+    (tmp_path / "odd.jsonl").write_text('{"example_id": "e0", "candidate": 0, "reward": 1, "spread": "wide"}\n')
+    with pytest.raises(DataError, match=r"odd.jsonl, row 1, `spread`: expected a number, got 'wide'"):
+        judged(f"scores:{tmp_path / 'odd.jsonl'}", task)
 
 
 def test_a_grading_task_says_it_of_responses() -> None:

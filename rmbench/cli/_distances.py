@@ -123,7 +123,7 @@ def _pairs(task: TaskDistances, letters: Mapping[str, str], space: str) -> Table
         table.add_row(
             f"{letters[pair.first]} {letters[pair.second]}",
             _interval(pair.starc, space),
-            _interval(pair.other, space, percent=True),
+            _interval(pair.other, space, percent=True, digits=0),
             _change(pair.difference, task, space),
             "-" if errors is None else _interval(errors.phi, space),
             "-" if errors is None or math.isnan(errors.kappa.value) else f"{errors.kappa.value:.2f}",
@@ -160,11 +160,11 @@ def _sentences(task: TaskDistances, letters: Mapping[str, str]) -> list[str]:
 def _dependence(task: TaskDistances, found: Dependence, letters: Mapping[str, str]) -> list[str]:
     if math.isnan(found.cd):
         return [f"Errors, {found.examples:,} examples: a model is never wrong, or always, so CD has no number."]
-    star = "" if math.isnan(found.star_p_drawn) else f", p {_p(found.star_p_drawn)} by draws of the fitted difficulty"
-    line = (
-        f"Errors, {found.examples:,} examples: CD {found.cd:.1f} (p {_p(found.cd_p)}), with what is hard for all; "
-        f"beyond a common factor CD* {found.star:.1f} (theta {found.theta:.2f}{star})."
-    )
+    star = f"beyond a common factor CD* {found.star:.1f} (theta {found.theta:.2f}), p {_p(found.star_p)}"
+    if not math.isnan(found.star_p_drawn):
+        star = f"{star} were models many, {_p(found.star_p_drawn)} by draws of the fitted difficulty"
+    raw = f"CD {found.cd:.1f}, p {_p(found.cd_p)}, with what is hard for all"
+    line = f"Errors, {found.examples:,} examples: {raw}; {star}."
     told = [
         f"{letters[pair.first]} and {letters[pair.second]} {errors.beyond:+.2f} (p {_p(errors.beyond_p_holm)})"
         for pair in task.pairs
@@ -189,7 +189,7 @@ def _conflicts(task: TaskDistances, letters: Mapping[str, str]) -> Table:
         own = [conflict for conflict in task.conflicts if conflict.model == name]
         for conflict in own[:_CONFLICTS]:
             both = f"{conflict.first}, {conflict.second}"
-            table.add_row(letter, plain(both), _interval(conflict.opposite, " ", percent=True))
+            table.add_row(letter, plain(both), _interval(conflict.opposite, " ", percent=True, digits=1))
         if len(own) > _CONFLICTS:
             table.add_row(letter, f"and {len(own) - _CONFLICTS} pairs less at odds", "")
     return table
@@ -243,16 +243,12 @@ def _letter(place: int) -> str:
     return chr(ord("A") + place) if place < 26 else f"M{place + 1}"
 
 
-def _interval(figure: Figure, space: str, *, percent: bool = False) -> str:
+def _interval(figure: Figure, space: str, *, percent: bool = False, digits: int = 2) -> str:
     if math.isnan(figure.value):
         return "-"
-    scale, digits = (100, 1) if percent else (1, 2)
-    ends = (
-        ""
-        if math.isnan(figure.low)
-        else f"{space}\\[{scale * figure.low:.{digits}f}, {scale * figure.high:.{digits}f}]"
-    )
-    return f"{scale * figure.value:.{digits}f}{ends}"
+    value, low, high = ((100 if percent else 1) * end for end in (figure.value, figure.low, figure.high))
+    ends = "" if math.isnan(low) else f"{space}\\[{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:.{digits}f}{ends}"
 
 
 def _change(change: Difference | None, task: TaskDistances, space: str) -> str:

@@ -53,6 +53,11 @@ _LOWER = "v: less is better, so the rank is that of -r."
     "--at-least", type=click.IntRange(min=4), default=MINIMUM, show_default=True,
     help="Common models from which on there is a number; of few, figures that have nothing in common correlate.",
 )  # fmt: skip
+@click.option(
+    "--mismatch", "benchmark", metavar="TASK",
+    help="In place of policy results: what TASK ranks, against what selection by the same rewards ranks on the other "
+    "tasks of --results, slice by slice.",
+)  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn.")
 @click.option("--json", "as_json", is_flag=True, help="Print every pair as JSON and nothing else.")
 @click.option(
@@ -67,6 +72,7 @@ def command(
     aliases: Path | None,
     downstream: tuple[str, ...],
     at_least: int,
+    benchmark: str | None,
     seed: int,
     as_json: bool,
     plots: Path | None,
@@ -81,6 +87,9 @@ def command(
     from rmbench.correlate.report import correlate
 
     folder = results or (_RESULTS if _RESULTS.is_dir() else None)
+    if benchmark is not None:
+        _tell_mismatch(benchmark, folder, aliases, at_least=at_least, seed=seed, as_json=as_json)
+        return
     measured = [row for path in metrics for row in tables.read_table(path, "metrics")] or tables.shipped("metrics")
     policies = [row for path in policy_results for row in tables.read_table(path, "policy results")]
     own, unanswered = tables.read_results(folder) if folder else ([], [])
@@ -100,6 +109,29 @@ def command(
         click.echo(f"rmbench: {name} is left out: examples are unanswered", err=True)
     if plots:
         click.echo(f"rmbench: {len(draw(report, plots)):,} plots in {plots}", err=True)
+
+
+def _tell_mismatch(
+    task: str, folder: Path | None, aliases: Path | None, *, at_least: int, seed: int, as_json: bool
+) -> None:
+    """What the task ranks against what selection ranks, of the results in `folder`."""
+    from rmbench.cli._console import terminal
+    from rmbench.cli._mismatch import print_mismatch
+    from rmbench.cli._tasks import finder
+    from rmbench.correlate.mismatch import mismatch
+    from rmbench.correlate.tables import read_aliases
+    from rmbench.results import collection
+
+    paths = [folder or _RESULTS]
+    found = [collection.read_checked(path) for path in collection.result_files(paths)]
+    if not found:
+        raise collection.nothing_in(paths)
+    (name,), find = finder([task])
+    report = mismatch(found, name, find, read_aliases(aliases), at_least=at_least, seed=seed)
+    if as_json:
+        click.echo(report.json())
+    else:
+        print_mismatch(report, terminal(140))
 
 
 def _print(report: CorrelationReport, *, is_chosen: bool) -> None:

@@ -82,7 +82,7 @@ def shared_rewards(models: Sequence[Rewarding]) -> tuple[SharedRewards, list[str
     two models, or no prompts, are left.
     """
     if not models:
-        raise ResultError("no model with rewards; a distance needs two")
+        raise ResultError("no model is left; a distance needs two models that rewarded responses")
     prompts, notes = _prompts(models)
     several = [prompt for prompt in prompts if len(prompt.rows) > 1]
     if not several:
@@ -110,7 +110,8 @@ def shared_rewards(models: Sequence[Rewarding]) -> tuple[SharedRewards, list[str
     refused += [f"{name} has no distance: it gives all responses to a prompt the same reward" for name in alike]
     left = [model for model in left if model.name not in alike]
     if len(left) < 2:
-        raise ResultError("; ".join([*refused, f"{len(left)} models with rewards that differ; a distance needs two"]))
+        alone = f"only {left[0].name} is left" if left else "no model is left"
+        raise ResultError("; ".join([*refused, f"{alone}; a distance needs two models that rewarded responses"]))
     clusters = cluster_codes([prompt.cluster for prompt, is_kept in zip(several, kept, strict=True) if is_kept])
     table = np.stack([rewards[model.name][inside] for model in left])
     return SharedRewards(left, table, counts[kept], clusters, several, len(prompts), notes), refused

@@ -13,8 +13,9 @@ Latent Factors, 2021). With loadings g [n] and SDs s [n] of what is left,
 
 is normal where models are many and loadings differ: it says nothing where theta is near 1, as it is for few models
 that find the same examples hard. For those there is a null that is no limit: `Difficulty`, one factor with a logistic
-curve a model. Its draws give CD* a p, and each pair of models what their errors have in common beyond difficulty, from
-five models on (with fewer, one factor explains any correlations, or nearly).
+curve a model, which no model errs less by. Its draws give CD* a p, and each pair of models what their errors have in
+common beyond difficulty, from five models on (with fewer, one factor explains any correlations, or nearly). Where most
+models are of one family, what is hard for that family is the difficulty.
 
 A panel is [t, n]: t examples, n models. Examples are taken as independent given their difficulty.
 """
@@ -105,7 +106,8 @@ def cross_dependence(panel: Array) -> CrossDependence:
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """n models' errors, given one difficulty d an example, normal: independent, with log-odds level + slope d."""
+    """n models' errors, given one difficulty d an example, normal: independent, with log-odds level + slope d, no slope
+    below 0."""
 
     levels: Array
     slopes: Array
@@ -218,7 +220,8 @@ def _correlations(panels: Array) -> Array:
 
 
 def _left_of_factor(correlations: Array) -> Array:
-    """What one factor leaves of correlations [..., n, n] off the diagonal, where it is nearest to them."""
+    """What one factor, of no negative loading, leaves of correlations [..., n, n] off the diagonal, where it is nearest
+    to them."""
     n = correlations.shape[-1]
     between = correlations * (1 - np.eye(n))
     loadings = np.full(correlations.shape[:-1], 0.5)
@@ -226,7 +229,7 @@ def _left_of_factor(correlations: Array) -> Array:
         squares = np.square(loadings)
         others = np.maximum(squares.sum(axis=-1, keepdims=True) - squares, 1e-12)
         nearest = (between @ loadings[..., None])[..., 0] / others
-        loadings = np.clip((loadings + nearest) / 2, -1.0, 1.0)  # half a step, which does not swing
+        loadings = np.clip((loadings + nearest) / 2, 0.0, 1.0)  # half a step, which does not swing
     return np.asarray(between - loadings[..., :, None] * loadings[..., None, :] * (1 - np.eye(n)))
 
 
@@ -239,7 +242,7 @@ def _curves(levels: Array, slopes: Array, there: Array, wrong: Array, nodes: Arr
         h, cross, square = weights.sum(axis=1) + 1e-3, weights @ nodes, weights @ np.square(nodes) + 1e-2
         determinant = h * square - cross * cross
         levels = np.clip(levels + (square * up - cross * along) / determinant, -_FURTHEST, _FURTHEST)
-        slopes = np.clip(slopes + (h * along - cross * up) / determinant, -_STEEPEST, _STEEPEST)
+        slopes = np.clip(slopes + (h * along - cross * up) / determinant, 0.0, _STEEPEST)
     return levels, slopes
 
 

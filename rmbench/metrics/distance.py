@@ -42,21 +42,22 @@ def canonical(rewards: Array, counts: Codes) -> Array:
     starts, rewards = np.cumsum(counts) - counts, np.asarray(rewards, float)
     first = np.repeat(rewards[..., starts], counts, axis=-1)  # near 0, so that sums keep digits
     apart = rewards - first
-    means = np.add.reduceat(apart, starts, axis=-1) / counts
-    left = apart - np.repeat(means, counts, axis=-1)
+    left = apart - np.repeat(np.add.reduceat(apart, starts, axis=-1) / counts, counts, axis=-1)
     scale = np.maximum(np.abs(apart), np.abs(rewards))
     return np.where(np.abs(left) <= _ROUNDING * scale, 0.0, left) / np.sqrt(np.repeat(counts, counts))
 
 
 def norm(rewards: Array, counts: Codes) -> Array:
     """The norm [...] of rewards [..., s] that are left of their prompts; 0 where a reward prefers nothing."""
-    return np.asarray(np.sqrt(np.square(canonical(rewards, counts)).sum(-1) / max(1, len(counts))))
+    scaled, largest = _scaled(np.asarray(rewards, float))
+    left, most = _scaled(canonical(scaled, counts))
+    return np.asarray((np.sqrt(np.square(left).sum(-1) / max(1, len(counts))) * most[..., 0]) * largest[..., 0])
 
 
 def starc(name: str, first: Array, second: Array, counts: Codes) -> Statistic:
     """STARC of two rewards [s] of the same responses, over prompts [p]; nan where one of them prefers nothing."""
     starts = np.cumsum(counts) - counts
-    one, other = canonical(first, counts), canonical(second, counts)
+    one, other = _left(np.stack([first, second]), counts)
     products = one * other, np.square(one), np.square(other)
     columns = np.stack([np.add.reduceat(product, starts) for product in products], axis=1)
     return Statistic(
@@ -64,19 +65,12 @@ def starc(name: str, first: Array, second: Array, counts: Codes) -> Statistic:
     )
 
 
-def _starc(sums: Array) -> Array:
-    together, one, other = np.moveaxis(sums, -1, 0)
-    apart = 1 - together / np.sqrt(one * other)
-    return np.asarray(2 * np.sqrt(np.where(apart <= _ROUNDING, 0.0, np.minimum(apart, 2.0)) / 2))
-
-
 def starc_matrix(rewards: Array, counts: Codes) -> Array:
     """STARC of every two of m rewards [m, s]: [m, m], 0 on the diagonal; nan where one of them prefers nothing."""
-    left = canonical(rewards, counts)
+    left = _left(rewards, counts)
     together = left @ left.T
     squares = np.diag(together)
-    with np.errstate(invalid="ignore"):
-        matrix = _starc(np.stack(np.broadcast_arrays(together, squares[:, None], squares), axis=-1))
+    matrix = _starc(np.stack(np.broadcast_arrays(together, squares[:, None], squares), axis=-1))
     np.fill_diagonal(matrix, np.where(squares > 0, 0.0, np.nan))
     return matrix
 
@@ -111,3 +105,22 @@ def dendrogram(distances: Array) -> list[Join]:
         groups = [group for at, group in enumerate(groups) if at not in (one, other)]
         groups.insert(one, joins[-1].left + joins[-1].right)
     return joins
+
+
+def _starc(sums: Array) -> Array:
+    together, one, other = np.moveaxis(sums, -1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        apart = 1 - together / np.sqrt(one * other)
+    return np.asarray(2 * np.sqrt(np.where(apart <= _ROUNDING, 0.0, np.minimum(apart, 2.0)) / 2))
+
+
+def _left(rewards: Array, counts: Codes) -> Array:
+    """What is left of rewards [..., s], over the largest of it: squares of no reward are too large or too small."""
+    return _scaled(canonical(_scaled(rewards)[0], counts))[0]
+
+
+def _scaled(values: Array) -> tuple[Array, Array]:
+    """Values [..., s] over the largest of them without its sign [..., 1], and that; 1 where all are 0."""
+    largest = np.abs(values).max(axis=-1, keepdims=True, initial=0.0)
+    largest = np.where(largest > 0, largest, 1.0)
+    return values / largest, largest

@@ -1,0 +1,162 @@
+"""What a benchmark ranks against what selection ranks, as it is printed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from rmbench.correlate.mismatch import Correlation, MismatchReport, Slice, Swap
+    from rmbench.correlate.sides import Apart, Placed
+    from rmbench.metrics.interval import Kind
+
+_UNBOUND = 10_000  # columns, more than any table has
+_SHOWN = 12  # swaps of a slice
+_CHANCE = 0.05  # below it the p of a swap that Holm does not let stand is said
+_CAPTION = (
+    "r: Pearson, rho: Spearman over models, [ ] 95 % over models and examples. swaps: pairs of models in the other "
+    "order than on the benchmark, in brackets those told from chance: both differences tested over the same examples, "
+    "Holm over every pair of every slice. cost: how far the benchmark's first model is below the first here, which "
+    "owes some of it to having been picked. Of a rank, [ ] is what tests between all models, after Holm, leave open."
+)
+
+
+def print_mismatch(report: MismatchReport, console: Console) -> None:
+    """What the benchmark ranks, a table of slices, one of ranks, and the pairs that swap."""
+    from rmbench.cli._report import plain
+
+    unit = " %" if report.kind != "number" else ""
+    head = f"{report.metric}{unit}: {report.title}; {len(report.models)} models, {report.examples:,} examples"
+    console.print(f"[bold]{plain(report.benchmark)}[/]  {plain(head)}", highlight=False)
+    # without room what belongs together stands below each other, so that it stays whole
+    wide, unbound = _slices(report.slices, wide=True), console.options.update(max_width=_UNBOUND)
+    fits = console.measure(wide, options=unbound).maximum <= console.width
+    console.print(wide if fits else _slices(report.slices, wide=False))
+    reasons: dict[str, list[str]] = {}
+    for letter, one in zip(_letters(report.slices), report.slices, strict=True):
+        if one.reason:
+            reasons.setdefault(one.reason, []).append(letter)
+    for reason, letters in reasons.items():
+        console.print(f"  -: {plain(reason)}: {', '.join(letters)}", highlight=False)
+    console.print(_ranks(report))
+    for letter, one in zip(_letters(report.slices), report.slices, strict=True):
+        for line in _told(letter, one, report):
+            console.print(f"  {plain(line)}", highlight=False)
+    for line in report.left_out:
+        console.print(f"  {plain(line)}", highlight=False)
+    console.print(plain(_CAPTION), highlight=False)
+
+
+def _letters(slices: Sequence[Slice]) -> list[str]:
+    return [chr(ord("a") + place) if place < 26 else f"s{place + 1}" for place in range(len(slices))]
+
+
+def _slices(slices: Sequence[Slice], *, wide: bool) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    from rmbench.cli._report import plain
+
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if wide else 0))
+    table.add_column("", no_wrap=True)
+    table.add_column("what is ranked", overflow="fold")
+    headings = ("n", "chance", "oracle", "r", "rho", "tau", "swaps", "cost")
+    for heading in headings if wide else ("n", "chance\noracle", "r\nrho", "swaps", "cost"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    space = " " if wide else "\n"
+    for letter, one in zip(_letters(slices), slices, strict=True):
+        told = sum(swap.is_told for swap in one.swaps)
+        rulers = [_number(one.chance, one.kind), _number(one.oracle, one.kind)]
+        correlations = [_correlation(one.pearson), _correlation(one.spearman)]
+        tau = "-" if one.kendall is None else f"{one.kendall:.2f}"
+        table.add_row(
+            letter,
+            space.join(map(plain, (one.task, one.slice, one.figure))),
+            f"{one.examples:,}",
+            *([*rulers, *correlations, tau] if wide else ["\n".join(rulers), "\n".join(correlations)]),
+            f"{len(one.swaps)} \\[{told}]{space}of {one.pairs}",
+            _apart(one.cost, one.kind, space),
+        )
+    return table
+
+
+def _ranks(report: MismatchReport) -> Table:
+    """Each model's figure and rank on the benchmark, and its rank on each slice."""
+    from rich import box
+    from rich.table import Table
+
+    from rmbench.cli._report import plain
+
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("model", overflow="fold")
+    table.add_column(plain(report.metric), justify="right", no_wrap=True)
+    table.add_column("rank", justify="right", no_wrap=True)
+    for letter in _letters(report.slices):
+        table.add_column(letter, justify="right", no_wrap=True)
+    for model, placed in report.models.items():
+        elsewhere = [_rank(one.models.get(model)) for one in report.slices]
+        table.add_row(plain(model), _number(placed.value, report.kind), _open_rank(placed), *elsewhere)
+    return table
+
+
+def _told(letter: str, one: Slice, report: MismatchReport) -> list[str]:
+    """The pairs that swap, those that are told from chance first and with their differences."""
+    told = [swap for swap in one.swaps if swap.is_told]
+    lines = [f"{letter}: {_swap(swap, one.kind, report.kind)}" for swap in told[:_SHOWN]]
+    others = [
+        f"{swap.above} > {swap.below}{f' (p {_p(swap.p)})' if swap.p < _CHANCE else ''}"
+        for swap in one.swaps
+        if swap not in told[:_SHOWN]
+    ]
+    if others:
+        more = f" and {len(others) - _SHOWN} more, which --json has" if len(others) > _SHOWN else ""
+        among = "not told from chance" if len(told) <= _SHOWN else "further"
+        lines.append(f"{letter}: swapped, {among}: {', '.join(others[:_SHOWN])}{more}")
+    return lines
+
+
+def _swap(swap: Swap, kind: Kind, benchmark: Kind) -> str:
+    before, here = swap.benchmark, swap.slice
+    return (
+        f"{swap.above} above {swap.below} by {_plain_apart(before, benchmark)} on the benchmark, "
+        f"{_plain_apart(here, kind)} here, p {_p(swap.p)} ({_p(swap.p_holm)} after Holm)"
+    )
+
+
+def _plain_apart(apart: Apart, kind: Kind) -> str:
+    return f"{_number(apart.value, kind)} [{_number(apart.low, kind)}, {_number(apart.high, kind)}]"
+
+
+def _apart(apart: Apart, kind: Kind, space: str) -> str:
+    if apart.value == 0:
+        return "0"
+    return f"{_number(apart.value, kind)}{space}\\[{_number(apart.low, kind)}, {_number(apart.high, kind)}]"
+
+
+def _correlation(found: Correlation | None) -> str:
+    return "-" if found is None else f"{found.value:.3f} \\[{found.low:.2f}, {found.high:.2f}]"
+
+
+def _rank(placed: Placed | None) -> str:
+    return "-" if placed is None else str(placed.rank.rank)
+
+
+def _open_rank(placed: Placed) -> str:
+    rank = placed.rank
+    return f"{rank.rank} \\[{rank.low}]" if rank.low == rank.high else f"{rank.rank} \\[{rank.low}, {rank.high}]"
+
+
+def _number(value: float | None, kind: Kind) -> str:
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:.3g}" if kind == "number" else f"{100 * value:.1f}"
+
+
+def _p(p: float) -> str:
+    if p < 0.0001:
+        return "< .0001"
+    return f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
