@@ -17,6 +17,7 @@ from rmbench.report.charts import Spec
 from rmbench.report.frame import Board, Plot
 
 _LONGEST = 120  # characters of a name
+_MOST = 1_000_000  # a number of samples that is written out
 _TOLD = 0.05  # the p, after Holm, under which two rewards are told apart
 
 _VERDICTS = {
@@ -135,7 +136,10 @@ def _gold(report: OptimisationReport, specs: dict[str, Spec]) -> Topic:
     rulers = _ruler_curves(report)
     shown = [one.gold for one in report.entrants] + [one.weighted_majority for one in report.entrants]
     ends = charts.ends_of([*charts.numbers_of(*shown, *rulers.values()), report.random.value])
-    key = [Key("first band", "this reward, with its 95 % band"), Key("ink dot", "its best n, with its interval")]
+    key = [
+        Key("first band", "this reward, with its 95 % band"),
+        Key("ink dot", "its best n; at the foot, the n that may be"),
+    ]
     key += [Key("soft faint", "other rewards")] * (len(report.entrants) > 1)
     key += [Key("soft", _RULER_WORDS[name], charts.DASHES[name]) for name in rulers]
     key += [_RANDOM]
@@ -187,7 +191,7 @@ def _distance(report: OptimisationReport, specs: dict[str, Spec]) -> Topic:
 
     def caption(one: Entrant) -> str:
         said = dict.fromkeys(_course(fit, one.gold.kl[-1]) for fit in one.fits)
-        return f"fitted: {', or '.join(said)}" if said else ""
+        return f"fitted: {', or '.join(said).replace('or highest at', 'or')}" if said else ""
 
     words = "Gold against how far what is chosen is from the policy, in nats, along d, the root of the KL."
     if forms:
@@ -330,7 +334,8 @@ def _is_known(figure: Figure) -> bool:
 def _course(fit: Fit, seen: float) -> str:
     """What gold does along a fit, which was seen up to a KL."""
     if math.isfinite(fit.optimum_n.value):
-        return f"highest at n = {_whole_number(fit.optimum_n.value)}{', extrapolated' if fit.is_extrapolated else ''}"
+        n = fit.optimum_n.value
+        return f"highest at n = {_whole_number(n)}{' (extrapolated)' if fit.is_extrapolated else ''}"
     return "rising throughout" if charts.fitted(fit, math.sqrt(seen)) > fit.start else "falling from the first"
 
 
@@ -350,7 +355,9 @@ def _figure(figure: Figure) -> str:
 
 
 def _whole_number(value: float) -> str:
-    return f"{value:,.0f}" if math.isfinite(value) else _number(value)
+    if math.isinf(value) or math.isnan(value):
+        return _number(value)
+    return f"{value:,.0f}" if value < _MOST else f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
 
 
 def _whole(figure: Figure) -> str:

@@ -63,7 +63,7 @@ def gold_over_n(
     best = _number(entrant.best_n.value)
     at_best = [value for at, value in zip(entrant.gold.at, entrant.gold.value, strict=True) if at == best]
     if at_best:
-        layers += _best(entrant.best_n, at_best[0])
+        layers += _best(entrant.best_n, at_best[0], ends[0])
     return _spec(layers, _sizes(entrant.gold.at), _y("gold", ends))
 
 
@@ -246,13 +246,20 @@ def _banded(curve: Curve, style: str, *, dash: Sequence[int] = (), x: str = "n")
     ]
 
 
-def _best(best: Figure, gold: float) -> list[Layer]:
+def _best(best: Figure, gold: float, foot: float) -> list[Layer]:
+    """The best n on the curve, and its interval along the foot of the plot, where it hides nothing."""
     low, high = (end if math.isfinite(end) else best.value for end in (best.low, best.high))
-    points = [{"best n": _number(best.value), "low": low, "high": high, "value": _round(gold)}]
+    point = {"best n": _number(best.value), "low": low, "high": high, "value": _round(gold)}
     dot = {"type": "point", "style": "ink", "filled": True, "size": 45, "opacity": 1}
     return [
-        _of(points, {"type": "rule", "style": "ink", "strokeWidth": 1.5}, x="low", x2="high", y="value"),
-        _of(points, dot, ("best n", "low", "high"), x="best n", y="value"),
+        _of(
+            [{**point, "value": foot}],
+            {"type": "rule", "style": "ink", "strokeWidth": 4},
+            x="low",
+            x2="high",
+            y="value",
+        ),
+        _of([point], dot, ("best n", "low", "high"), x="best n", y="value"),
     ]
 
 
