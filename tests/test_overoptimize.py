@@ -375,6 +375,25 @@ def test_a_table_of_policies_that_cannot_be_read_is_one_line(text: str, message:
         read_measured(path)
 
 
+# A simulation of which the answer is known.
+
+
+@pytest.mark.prove
+def test_heavy_noise_is_said_to_turn_over_and_normal_noise_is_not() -> None:
+    rng = np.random.default_rng(0)
+    gold = rng.normal(size=(500, 64))
+    heavy, normal = gold + rng.standard_t(2, size=gold.shape), gold + rng.normal(size=gold.shape)
+    models = {"heavy": table(heavy.tolist()), "normal": table(normal.tolist())}
+    report = rmbench.overoptimize(models=models, samples=samples(gold.tolist()))
+    turning, rising = report.entrants
+    assert (turning.verdict, rising.verdict) == ("turns over", "still rises")
+    assert turning.gold_at_best.value == pytest.approx(0.7, abs=0.1)
+    assert 6 <= turning.best_n.value <= 24
+    assert turning.gold_at_end.low < 0.5 < turning.gold_at_best.low
+    assert turning.degree.low > 0
+    assert rising.best_n.value == 64
+
+
 # Pools by others.
 
 needs_data = pytest.mark.skipif("RMBENCH_DATA" not in os.environ, reason="needs RMBENCH_DATA")
