@@ -16,6 +16,7 @@ from rmbench.optimise.report import Contrast, Entrant, OptimisationReport
 _NOTHING = "-"
 _PIPED = 100
 _SHOWN = 12  # contrasts
+_FAR = 1e6  # an n that nobody draws
 _NAME = 16  # columns that a name has at least
 _UNBOUND = 1000
 _GROUP = 8  # of the sign flips that are shown
@@ -198,7 +199,7 @@ def _optimum(entrant: Entrant, at: int) -> str:
     value = fit.optimum_n.value
     if math.isnan(value):
         return _NOTHING
-    told = "never" if math.isinf(value) else f"{value:,.0f}" if value < 1e5 else f"{value:.0e}"
+    told = "never" if math.isinf(value) else f"{value:,.0f}" if value <= _FAR else f">{_FAR:.0e}".replace("+0", "")
     return f"{told}{'*' if fit.is_extrapolated and not math.isinf(value) else ''}"
 
 
