@@ -39,6 +39,10 @@ class Setting:
         at = self.sizes if sizes is None else sizes
         return curve(at, best_of.kl(at).tolist(), rows, self.pools.clusters, draws=self.draws, seed=self.seed)
 
+    def curve_if_any(self, rows: Array) -> Curve | None:
+        """The same; None where no prompt has a number."""
+        return self.curve(rows) if np.isfinite(rows).any() else None
+
     def figure(self, rows: Array) -> Figure:
         """The mean of rows [p] over prompts."""
         return figure(rows, self.pools.clusters, draws=self.draws, seed=self.seed)
@@ -81,8 +85,8 @@ def entrant_of(setting: Setting, proxy: Proxy) -> tuple[Entrant, Curves]:
         proxy_rise=turning.proxy_rise if is_finite else Figure(math.nan),
         turns_over_p=turning.p,
         verdict=turning.verdict,
-        poor_wins=_if_any(setting, wins),
-        good_loses=_if_any(setting, losses),
+        poor_wins=setting.curve_if_any(wins),
+        good_loses=setting.curve_if_any(losses),
         by_coverage=_by_coverage(setting, wins[:, -1], losses[:, -1]),
         weighted_majority=_weighted_majority(setting, rewards),
         rank_bias=None if likely is None else setting.of_sums(likely.columns, likely.value),
@@ -107,10 +111,6 @@ def in_order(rewards: Array) -> Array:
 def _no_curve(sizes: Sequence[int]) -> Curve:
     nothing = [math.nan] * len(sizes)
     return Curve([float(n) for n in sizes], best_of.kl(sizes).tolist(), nothing, nothing, nothing)
-
-
-def _if_any(setting: Setting, rows: Array) -> Curve | None:
-    return setting.curve(rows) if np.isfinite(rows).any() else None
 
 
 def _tilted(setting: Setting, rewards: Array) -> tuple[Curve, Figure]:
