@@ -123,8 +123,7 @@ def _tilted(setting: Setting, rewards: Array) -> tuple[Curve, Figure]:
     divergences, values = tilted.tilted(pools, rewards, pools.gold, strengths)
     kl = divergences.mean(axis=0).tolist()
     found = curve(strengths.tolist(), kl, values, pools.clusters, draws=setting.draws, seed=setting.seed)
-    furthest = int(np.argmax(np.abs(apart.mean(axis=0))))
-    return found, setting.figure(apart[:, furthest])
+    return found, tilted.largest_gap(apart, pools.clusters, setting.seed)
 
 
 def _by_coverage(setting: Setting, wins: Array, losses: Array) -> list[Coverage]:
