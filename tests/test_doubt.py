@@ -27,7 +27,7 @@ from rmbench.metrics.doubt import Doubt
 from rmbench.metrics.grading import Grades
 from rmbench.metrics.interval import Estimate, cluster_codes, estimate
 from rmbench.metrics.summary import COMPARISON
-from rmbench.report import doubted, page
+from rmbench.report import doubted, frame, page
 from rmbench.results.schema import TaskResult
 from rmbench.results.verify import verify
 from rmbench.types import Answer, Ask, Candidate, Outcome, Request, Reward, View
@@ -401,7 +401,10 @@ def test_the_terminal_says_where_spread_is_not_known_or_nothing_tells_what_it_is
     assert "its rewards have spread, and nothing says whether it is where they are wrong" in text
 
 
-def test_the_page_draws_the_risk_of_what_is_kept_between_chance_and_an_oracle(tmp_path: Path) -> None:
+def test_the_page_draws_the_risk_of_what_is_kept_between_chance_and_an_oracle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame, "library", lambda: "")
     result = judged(Doubting(), pairs_task())
     page.write([result], {}, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
