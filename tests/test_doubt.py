@@ -390,6 +390,27 @@ def test_the_terminal_says_it_in_tables_of_their_own() -> None:
     assert "does spread say" not in printed(judged(Doubting(spread=False), pairs_task()), 100)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (9, "is larger where it is wrong; for its margin it says more of errors than the margin alone"),
+        (1, "says nothing of where it is wrong that could be seen; for its margin it says no more of errors than the "
+            "margin alone that could be seen"),
+        (1 / 9, "is larger where it is right, so that a small one is no reason to trust it; for its margin it says "
+                "less of errors than the margin alone"),
+    ],
+)  # fmt: skip
+def test_the_terminal_says_in_words_what_spread_is_worth(wrong: float, expected: str) -> None:
+    """One in three is wrong, by as much as the others are right, with so many times their spread."""
+    rng, rows = np.random.default_rng(1), []
+    for at in range(120):
+        is_wrong, margin = at % 3 == 0, rng.uniform(0.5, 1)
+        spread = math.exp(rng.normal(0, 0.5)) * (wrong if is_wrong else 1)
+        right = f"{-margin if is_wrong else margin} {spread}"
+        rows.append(example(f"e{at}", Candidate(right, True), Candidate("0 0", False)))
+    assert expected in " ".join(printed(judged(Doubting(), given(Comparison, rows)), 250).split())
+
+
 def test_the_terminal_says_where_spread_is_not_known_or_nothing_tells_what_it_is_worth() -> None:
     rows = [example(f"e{at}", Candidate(f"{at} {spread}", True), Candidate(f"{5 - at} 1", False))
             for at, spread in enumerate(["nan", "1", "2", "3", "4"])]  # fmt: skip

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rmbench.checkpoints.notes import lines
+from rmbench.cli import _doubt
 from rmbench.cli._console import terminal
 from rmbench.data.rows import told
 from rmbench.results.digest import (
@@ -37,12 +38,6 @@ _BOUNDS = {
     "lower bound": "lower bound: no pair in the wrong order",
     "prior": "prior: hardly a pair in the wrong order",
 }
-_DOUBT = (
-    "does spread say where a model is wrong? auc: how often a wrong {unit} has more spread than a right one (50: it "
-    "does not), a smaller margin, more spread for its margin; area: errors among those kept, the surest first, over "
-    "all shares kept; right of all, and of the 80 % with the least spread; sure: the stated 95 % interval of the "
-    "margin leaves out 0, right then in 97.5 % or more of a spread that is what it says"
-)
 _KINDS = {"softmax": "a softmax over a prompt's responses", "pooled": "pooled over all prompts"}
 _METRIC_WIDTH, _MODEL_WIDTH = 34, 26
 _INDENT = "  "
@@ -83,7 +78,7 @@ def _print_task(console: Console, task: str, results: Sequence[TaskResult]) -> N
         _print_headline(console, digested, rows)
         _print_beside(console, digested, [(result, result.primary_view) for result in results])
         _print_calibrated(console, rows)
-    _print_doubt(console, [(result, view) for result in results for view in result.views if _doubted(result, view)])
+    _print_doubt(console, [(result, view) for result in results for view in _doubt.doubted(result)])
     _print_notes(console, results)
 
 
@@ -132,46 +127,18 @@ def _print_calibrated(console: Console, rows: Sequence[Row]) -> None:
             print_note(console, f"{_name(result, view)}: temperature: {WORSE}")
 
 
-def _has_spread(result: TaskResult) -> bool:
-    tables = [table for table in (result.records, result.requests) if table is not None]
-    return any("spread" in table.column_names and table["spread"].null_count < table.num_rows for table in tables)
-
-
-def _doubted(result: TaskResult, view: str) -> bool:
-    return figure(result, "doubt_auc", view) is not None
-
-
 def _print_doubt(console: Console, rows: Sequence[Row]) -> None:
     """Whether the spread of rewards says where they are wrong."""
-    tables: list[dict[str, Cell]] = [
-        {
-            "doubt": _name,
-            "auc % of spread": partial(_figure, "doubt_auc"),
-            "of margin": partial(_alone, "doubt_margin_auc"),
-            "of both": partial(_alone, "doubt_flip_auc"),
-            "area % by spread": partial(_figure, "doubt_area"),
-            "at random": partial(_alone, "doubt_area_random"),
-            "by an oracle": partial(_alone, "doubt_area_oracle"),
-        },
-        {
-            "doubt": _name,
-            "right % of all": partial(_alone, "doubt_accuracy"),
-            "of the surest 80 %": partial(_figure, "doubt_accuracy_80"),
-            "sure %": partial(_alone, "doubt_sure"),
-            "right % where sure": partial(_figure, "doubt_sure_right"),
-        },
-    ]
-    for columns in tables if rows else ():
+    if not rows:
+        return
+    for table in _doubt.TABLES:
+        columns: dict[str, Cell] = {"doubt": _name}
+        columns |= {title: partial(_figure if both else _alone, name) for title, (name, both) in table.items()}
         print_parts(console, columns, rows)
-    if rows:
-        unit = "response" if "responses" in rows[0][0].statistics["doubt_auc"].unit else "pair"
-        print_note(console, _DOUBT.format(unit=unit))
+    print_note(console, _doubt.words(rows[0][0]))
     for result, view in rows:
-        known = figure(result, "doubt_known", view)
-        if known is not None and known.value != 1:
-            print_note(
-                console, f"{_name(result, view)}: the spread of {_value(known)} % is known; doubt is of these alone"
-            )
+        for verdict in _doubt.verdicts(result, view):
+            print_note(console, f"{_name(result, view)}: {verdict}")
 
 
 def print_rows(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row], words: Sequence[str] = ()) -> None:
@@ -376,8 +343,8 @@ def _beside(result: TaskResult, shared: str | None) -> Iterator[str]:
         yield few
     if scale is not None and scale.distinct == 1:
         yield f"every reward is the same, {scale.minimum:g}"
-    if _has_spread(result) and not any(_doubted(result, view) for view in result.views):
-        yield "its rewards have spread, and nothing says whether it is where they are wrong: no decision has a label"
+    if _doubt.has_spread(result) and not _doubt.doubted(result):
+        yield _doubt.NOT_TOLD
     if result.dataset.responses_sha256 is None:
         yield "the texts of some responses are not known, and what needs them is not measured"
     if calibration is not None:
