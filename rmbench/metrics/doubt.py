@@ -6,7 +6,7 @@ Over the `decided` pairs, or responses, whose spread is known, in three orders f
     flip     the most margin in units of its spread first: by the chance that the true margin has the other sign
     margin   the most margin first, which needs no spread: what a spread has to beat
 
-`abstention` says what an order is worth.
+`abstention` says what an order is worth. All statistics are named after `PREFIX`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from rmbench.metrics.decided import Decided
 from rmbench.metrics.interval import LEVEL, Better, Codes, Kind, Statistic, Words, corrected, kish, ratio, wilson
 from rmbench.types import Array, Json, Outcome
 
+PREFIX = "doubt_"
 RISK, FLIP_RISK = "doubt_risk", "doubt_flip_risk"
 COVERAGES = tuple(at / 10 for at in range(1, 11))
 _KEPT = 0.8
