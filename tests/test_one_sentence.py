@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import rmbench
 from rmbench.data.cards import read_card
+from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row
 from rmbench.errors import DataError
 from rmbench.optimise.report import Figure, OptimisationReport
@@ -37,7 +38,7 @@ def bundled() -> tuple[Example, ...]:
     return tuple(TASK.load().examples)
 
 
-def examples(**changed: Any) -> list[Example]:
+def examples(**changed: Any) -> list[Example | LeftOut]:
     return list(read([Row(ROW | changed, "rows.jsonl", 1)]))
 
 
@@ -143,12 +144,14 @@ def test_the_bundled_rows_answer_the_first_prompts_of_the_series() -> None:
 
 def test_a_row_of_ones_own() -> None:
     (example,) = examples()
+    assert isinstance(example, Example)
     first, second = example.candidates
     assert (first.label, second.label) == (0.75, 0.5)
     assert first.tags == {"policy": "some-policy", "unmet": "oven", "logprob": -3.5}
     assert second.tags == {"policy": "some-policy", "unmet": "anchor, one sentence"}
     assert isinstance(first.response, Response)
     assert first.response.finish == "stop"
+    assert examples(responses=[]) == [LeftOut("no responses")]
 
 
 @pytest.mark.parametrize(
