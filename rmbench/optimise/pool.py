@@ -139,9 +139,7 @@ def _views(result: TaskResult, views: Sequence[str]) -> list[str]:
     for view in views:
         if view not in result.views:
             there = ", ".join(result.views)
-            raise UsageError(
-                f"{result.subject.id}: unknown view {view!r}; there is {there}"
-            )
+            raise UsageError(f"{result.subject.id}: unknown view {view!r}; there is {there}")
     return list(dict.fromkeys(views)) or [result.primary_view]
 
 
