@@ -109,7 +109,7 @@ def test_errors_that_only_difficulty_joins_are_seldom_said_to_have_more_in_commo
 def test_wrong_labels_are_errors_of_all_and_of_no_pair(seed: int) -> None:
     """With a tenth of the labels wrong all models that know better err there together."""
     wrong = errors(seed, models=8, examples=2_000)
-    turned = np.random.default_rng(seed).random(2_000) < 0.1
+    turned = np.random.default_rng(seed + 100).random(2_000) < 0.1
     wrong[turned] = 1 - wrong[turned]
     assert np.nanmin(dependence.beyond_difficulty(wrong, draws=100).p) > 0.05 / 28
 
