@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from rmbench.compare.distances import Dependence, DistanceReport, Figure, PairOfModels, TaskDistances
+    from rmbench.compare.distance_report import Dependence, DistanceReport, Figure, PairOfModels, TaskDistances
     from rmbench.compare.members import Membership
     from rmbench.metrics.distance import Join
     from rmbench.metrics.paired import Difference
