@@ -335,6 +335,46 @@ def test_what_cannot_be_told_is_one_line(planted: list[TaskResult], names: Seque
         mismatch([one for one in planted if one.task.name not in names], task, load_task, {})
 
 
+def test_a_task_that_is_not_installed_has_its_pools_and_no_headline(planted: list[TaskResult]) -> None:
+    def renamed(result: TaskResult) -> TaskResult:
+        return result.model_copy(update={"task": result.task.model_copy(update={"name": "gone"})})
+
+    results = [renamed(one) if one.task.name == "best_of_n" else one for one in planted]
+    found = mismatch(results, "preference", load_task, {})
+    assert [(one.task, one.figure) for one in found.slices] == [("gone", "picked")] * 3
+    assert found.left_out == [
+        "the headline of gone is left out: task 'gone' is not installed, and only its measure gives its headline"
+    ]
+    with pytest.raises(ResultError, match="task 'gone' is not installed"):
+        mismatch(results, "gone", load_task, {})
+
+
+def test_a_task_whose_headline_is_what_is_picked_has_it_once(planted: list[TaskResult]) -> None:
+    def light(name: str) -> Any:
+        return replace(load_task(name), measure=pick.PICK) if name == "best_of_n" else load_task(name)
+
+    def measured(result: TaskResult) -> TaskResult:
+        return result.model_copy(update={"task": result.task.model_copy(update={"measure": "pick"})})
+
+    results = [measured(one) if one.task.name == "best_of_n" else one for one in planted]
+    found = mismatch(results, "preference", light, {})
+    assert [(one.slice, one.figure) for one in found.slices] == [
+        ("all", "picked"), ("subset=same", "picked"), ("subset=turned", "picked"),
+    ]  # fmt: skip
+
+
+def test_aliases_that_make_two_results_one_model_are_refused(planted: list[TaskResult]) -> None:
+    with pytest.raises(ResultError, match="two results on preference are of 'm0' by the aliases"):
+        mismatch(planted, "preference", load_task, {"m1": "m0"})
+
+
+def test_what_is_of_policy_results_is_refused_beside_it(tmp_path: Path, capsys: Any) -> None:
+    given = ("--mismatch", "preference", "--downstream", "Arena", "--plots", str(tmp_path))
+    assert main(["correlate", *given]) == 2
+    line = capsys.readouterr().err
+    assert "--downstream, --plots: of policy results, which --mismatch does without" in line
+
+
 def test_no_results_are_one_line(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["correlate", "--mismatch", "preference"]) == 1
