@@ -1,8 +1,10 @@
-"""What the commands `compare`, `select` and `view` do, for programs: of results in memory, their files, or folders."""
+"""What the commands `compare`, `select`, `overoptimize` and `view` do, for programs: of results in memory, their files,
+or folders.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,10 +16,15 @@ from rmbench.results.schema import TaskResult
 if TYPE_CHECKING:
     from rmbench.compare.report import ComparisonReport
     from rmbench.compare.selection import TaskSelection
+    from rmbench.optimise.report import OptimisationReport
+    from rmbench.runs.loading import Data
+    from rmbench.runs.sampled import Asked
     from rmbench.runs.select import Selected
+    from rmbench.scoring import Progress
     from rmbench.types import Example
 
 Given = TaskResult | str | Path
+_TABLES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")  # of rewards
 
 
 def compare_results(
@@ -85,6 +92,127 @@ def select_responses(file: str | Path, model: str, k: int = 1, **options: Any) -
     from rmbench.runs.select import select_file
 
     return select_file(model, Path(file), k, **options)
+
+
+def overoptimize(
+    *results: Given,
+    models: Sequence[Any] | Mapping[str, Any] = (),
+    samples: Data | None = None,
+    gold: Any = None,
+    views: Sequence[str] = (),
+    up_to: int | None = None,
+    good: float | None = None,
+    label_noise: float = 0.0,
+    measured: str | Path | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    draws: int = 2000,
+    columns: Mapping[str, str] | None = None,
+    skip_bad_rows: bool = False,
+    **options: Any,
+) -> OptimisationReport:
+    """What choosing the best of n of one policy's samples by each of several rewards does, as `rmbench overoptimize`.
+
+    The rewards are those of `results` of one task, or of `models` (as `evaluate` takes them, or by the name that each
+    is to have) on `samples`, a file or rows as the task `samples` reads; without these on the pool that comes along.
+    `gold` is what a sample is worth, in place of its label: a column of `samples` (with results a tag), a model, a
+    result of the same examples, or a file that `rmbench score` wrote. Each of `views` of each result takes part, else
+    the primary one. Curves go to the fewest samples of a prompt, or to `up_to`, and prompts that have fewer are left
+    out. A sample worth `good` or more is good; an oracle errs by `label_noise`; `measured` is a table of trained
+    policies. The results of `models` are kept in `out`, with `overoptimize.json` and `overoptimize-figures.csv` and
+    `.parquet`. `options` are those of the models. Raises UsageError, DataError, ModelError and ResultError.
+
+    >>> import rmbench
+    >>> rows = [{"prompt": f"{p}", "response": "x" * n, "gold": n == 3} for p in range(9) for n in range(1, 6)]
+    >>> report = rmbench.overoptimize(models=["length"], samples=rows)
+    >>> [entrant.best_n.value for entrant in report.entrants], report.entrants[0].gold_at_end.value
+    ([3.0], 0.0)
+    """
+    from rmbench.runs.sampled import Asked
+
+    named = dict(models) if isinstance(models, Mapping) else {}
+    asked = [Asked(model, name, options) for name, model in named.items()]
+    asked += [Asked(model, None, options) for model in models] if not named else []
+    reading = {"columns": columns, "skip_bad_rows": skip_bad_rows}
+    finding: dict[str, Any] = {"views": views, "up_to": up_to, "good": good, "label_noise": label_noise, "seed": seed}
+    finding |= {"draws": draws, "measured": None if measured is None else Path(measured)}
+    with _as_files([results]) as (paths,):
+        return optimised(paths, asked, samples, gold, None if out is None else Path(out), reading, finding)
+
+
+def optimised(
+    results: Sequence[Path],
+    asked: Sequence[Asked],
+    samples: Data | None,
+    gold: Any,
+    out: Path | None,
+    reading: Mapping[str, Any],
+    finding: Mapping[str, Any],
+    progress: Callable[[str], Progress] | None = None,
+) -> OptimisationReport:
+    """The report of result files, or of models that are `asked` about `samples` first; see `overoptimize`.
+
+    `reading` is how samples are read, `finding` what `rmbench.optimise.overoptimise` takes besides.
+    """
+    from rmbench.optimise.measured import read_measured
+    from rmbench.optimise.overoptimise import overoptimise
+    from rmbench.optimise.tables import write_tables
+    from rmbench.runs.sampled import Asked, column_names, evaluate_samples
+
+    if bool(results) == bool(asked):
+        given = "results and models" if results else "nothing"
+        raise UsageError(f"got {given}; expected results, or models (-m) and a file of samples for them")
+    if results and samples is not None:
+        raise UsageError("samples are for models that are asked about them; results know theirs")
+    policies = [] if finding["measured"] is None else read_measured(finding["measured"])  # before anything is scored
+    with TemporaryDirectory(prefix="rmbench-") as folder, _as_files([[gold] if _is_result(gold) else []]) as (truths,):
+        kept, seed = Path(folder) if out is None else out, finding["seed"]
+        columns = column_names(samples) if samples is not None and isinstance(gold, str) else []
+        column = gold if gold in columns else None
+        truth, named = (truths[0], str(gold)) if truths else _gold_of(gold, columns, results)
+        if asked:
+            run = {**reading, "seed": seed, "progress": progress}
+            results = evaluate_samples(asked, samples, kept, gold=column, **run)
+            if isinstance(truth, Asked):
+                (truth,) = evaluate_samples([truth], samples, kept, gold=column, **run)
+        report = overoptimise(results, gold=truth, gold_name=named, **{**finding, "measured": policies})
+    if out is not None:
+        write_tables(report, out)
+    return report
+
+
+def _is_result(gold: Any) -> bool:
+    """Whether a gold is a result, in memory or on disk."""
+    if not isinstance(gold, str | Path):
+        return isinstance(gold, TaskResult)
+    path = Path(gold)
+    return path.is_dir() or (path.suffix == ".json" and path.with_suffix(".parquet").is_file())
+
+
+def _gold_of(gold: Any, columns: Sequence[str], results: Sequence[Path]) -> tuple[Any, str]:
+    """What else a gold is, and what it is called: a column, a file of rewards, a tag of results, or a model."""
+    from rmbench.models.spec import declared
+    from rmbench.optimise.pool import OWN_LABELS
+    from rmbench.runs.sampled import Asked
+    from rmbench.runs.select import gold_rewards
+
+    if gold is None:
+        return None, OWN_LABELS
+    if gold in columns:
+        return None, f"the column {gold}"
+    if isinstance(gold, str | Path) and Path(gold).is_file() and Path(gold).suffix in _TABLES:
+        return gold_rewards(Path(gold)), f"the rewards of {Path(gold).name}"
+    if results:
+        if not isinstance(gold, str):
+            expected = "expected a result, a file of rewards or a tag of the samples"
+            raise UsageError(f"gold {gold!r:.80}: results hold no texts for a model to read; {expected}")
+        return gold, f"the tag {gold}"
+    try:
+        declared(gold)
+    except UsageError as error:
+        there = f"no column of the samples ({', '.join(columns)}), and " if columns else ""
+        raise UsageError(f"gold {gold!r:.80}: {there}{error}") from None
+    return Asked(gold), ""
 
 
 def write_report(

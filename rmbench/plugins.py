@@ -223,9 +223,9 @@ def summary(plugin: object) -> str:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """`: did you mean 'x'?`, or nothing where no name is close."""
+    """` (did you mean 'x'?)`, or nothing where no name is close."""
     close = get_close_matches(name, list(names), n=2, cutoff=0.6)
-    return f": did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
+    return f" (did you mean {' or '.join(repr(match) for match in close)}?)" if close else ""
 
 
 def _own_task(name: str) -> Any:

@@ -33,6 +33,7 @@ def test_exported_members_are_locked() -> None:
         "load_model",
         "load_task",
         "open_model",
+        "overoptimize",
         "score",
         "select_responses",
         "selection_at_n",
@@ -109,9 +110,9 @@ def test_a_notebook_shows_no_markup_of_a_name() -> None:
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"name": "acuracy"}, "unknown metric 'acuracy': did you mean 'accuracy'"),
-        ({"name": "mrr", "view": "defualt"}, "unknown view 'defualt': did you mean 'default'"),
-        ({"name": "mrr", "subset": "al"}, "unknown subset 'al': did you mean 'all'"),
+        ({"name": "acuracy"}, "unknown metric 'acuracy' .did you mean 'accuracy'"),
+        ({"name": "mrr", "view": "defualt"}, "unknown view 'defualt' .did you mean 'default'"),
+        ({"name": "mrr", "subset": "al"}, "unknown subset 'al' .did you mean 'all'"),
     ],
 )
 def test_what_a_result_has_not_lists_the_close_ones(asked: dict[str, str], told: str) -> None:
@@ -121,7 +122,7 @@ def test_what_a_result_has_not_lists_the_close_ones(asked: dict[str, str], told:
 
 
 def test_an_unknown_metric_of_a_comparison_lists_the_close_ones() -> None:
-    with pytest.raises(rmbench.UsageError, match="'acuracy': did you mean 'accuracy'"):
+    with pytest.raises(rmbench.UsageError, match="'acuracy' .did you mean 'accuracy'"):
         rmbench.compare_results(*both(5), metric="acuracy")
 
 

@@ -100,7 +100,7 @@ def test_a_policy_is_started_and_freed_alike(tmp_path: Path) -> None:
 
 
 def test_options_that_a_family_does_not_declare_are_refused(llama: Path) -> None:
-    with pytest.raises(UsageError, match="classifier has no option 'max_lenght': did you mean 'max_length'"):
+    with pytest.raises(UsageError, match="classifier has no option 'max_lenght' .did you mean 'max_length'"):
         classifier.open(str(llama), {"max_lenght": 4})
     with pytest.raises(UsageError, match="pooling='first': expected one of auto, last, hf"):
         classifier.open(str(llama), {"pooling": "first"})

@@ -362,7 +362,7 @@ def test_an_adapter_is_the_model_that_it_was_merged_into(
 
 @each
 def test_an_option_that_it_does_not_have_is_one_line(case: Case, folder: Path) -> None:
-    with pytest.raises(Exception, match="unknown option 'max_lenght' of family .* did you mean 'max_length'") as error:
+    with pytest.raises(Exception, match="unknown option 'max_lenght' of family .* .did you mean 'max_length'") as error:
         open_model(case.spec(folder, max_lenght=4))
     assert "\n" not in str(error.value)
 

@@ -363,7 +363,7 @@ def test_a_failing_line_is_exit_code_1_unless_it_is_accepted(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-m", "length", "--accept", "pading"], "unknown check 'pading': did you mean 'padding'?"),
+        (["-m", "length", "--accept", "pading"], "unknown check 'pading' (did you mean 'padding'?)"),
         (["--dtype", "bfloat16"], "options are about a model; expected -m MODEL"),
         (["-m", "length", "--dtype", "bfloat16"], "unknown option --dtype of length"),
         (["-m", "scores:{file}"], "looks rewards up by example; expected a model that can be asked"),

@@ -254,7 +254,7 @@ def test_policy_and_reference_with_other_vocabularies_are_refused_before_anythin
         ("beta=.5", r"beta=0.5: it multiplies the difference to a reference; expected \?reference="),
         ("beta=.1", r"beta=0.1: it multiplies the difference to a reference; expected \?reference="),
         ("free=total", "free='total' of family 'dpo': expected one of sum, mean, norm"),
-        ("refrence=x", "unknown option 'refrence' of family 'dpo': did you mean 'reference'"),
+        ("refrence=x", "unknown option 'refrence' of family 'dpo' .did you mean 'reference'"),
         ("reference=classifier:x", "expected a causal language model as ID@REV or folder, got a classifier"),
         ("reference=x&beta=0", "beta=0.0: expected a number above 0"),
         ("reference=x&beta=nan", "beta=nan: expected a number above 0"),

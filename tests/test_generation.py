@@ -249,7 +249,7 @@ def test_refusals_and_empty_responses_are_told_apart(text: str, finish: str | No
         (["-m", "length"], "overflow: answered by a policy, and none is given; -p names one"),
         (["-p", "outputs:x.jsonl", "-t", "best_of_n"], "best_of_n: judged by a reward model, and none is given"),
         (["-p", "x", "-m", "length"], "length is a reward model, and overflow asks only policies"),
-        (["-p", "locall:x"], "unknown policy 'locall': did you mean 'local'?"),
+        (["-p", "locall:x"], "unknown policy 'locall' (did you mean 'local'?)"),
         (["-p", "local:x", "--samples", "2", "--temperature", "0"], "would be the same text 2 times"),
         (
             ["-m", "length", "--samples", "2"],

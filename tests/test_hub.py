@@ -182,7 +182,7 @@ def two_sets(**more: Any) -> Any:
     [
         ("abc", "--revision abc: there are 2 tasks; expected TASK=abc for one of them"),
         ({"several": "abc"}, "--revision several=abc: several reads org/one and org/two; expected org/one=abc"),
-        ({"severel": "abc"}, "--revision severel=abc: no task of this run and no hub set: did you mean 'several'?; "
+        ({"severel": "abc"}, "--revision severel=abc: no task of this run and no hub set (did you mean 'several'?); "
                              "there is several, best_of_n, org/one, org/two"),
         ({"best_of_n": "abc"}, "--revision best_of_n=abc: best_of_n is of no hub set, which has no revisions"),
         ({"org/one": ""}, "--revision org/one=: expected a commit, a branch or a tag"),

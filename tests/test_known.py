@@ -180,7 +180,7 @@ def test_a_system_turn_that_its_authors_give_is_put_and_one_they_do_not_is_noted
         (
             '"value_head"',
             '"valuehead"',
-            r"mine: family = 'valuehead', which there is not: did you mean",
+            r"mine: family = 'valuehead', which there is not .did you mean",
         ),
         ('"value_head"', '"length"', r"own.toml, mine: family = 'length'; expected one that reads checkpoints"),
         ("[mine", "[none", r"own.toml, none: \?entry=none leaves the table aside; give the entry another name"),

@@ -279,7 +279,7 @@ def test_answers_that_share_a_prompt_are_gated_as_they_are_alone(folders: Mappin
         ({"gate": [1]}, "no 'temperature' in the rule of its entry, which needs one; expected a number above 0"),
         (
             {"gate": [1], "temprature": 1},
-            "unknown key 'temprature' in the rule of its entry: did you mean 'temperature'?",
+            "unknown key 'temprature' in the rule of its entry (did you mean 'temperature'?)",
         ),
     ],
 )

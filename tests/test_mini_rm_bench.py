@@ -90,7 +90,7 @@ def test_a_headline_that_is_no_figure_is_told(tmp_path: Path) -> None:
     (tmp_path / "chat.jsonl").write_text("\n".join(map(json.dumps, data["chat"])))
     task = replace(TASK, measure=replace(TASK.measure, headline="overal"))
     (result,) = rmbench.evaluate("length", [task], data={"mini_rm_bench": tmp_path / "chat.jsonl"})
-    assert result.problems == ["the headline 'overal' is no figure of default: did you mean 'overall' or 'normal'?"]
+    assert result.problems == ["the headline 'overal' is no figure of default (did you mean 'overall' or 'normal'?)"]
 
 
 def test_rm_bench_as_it_is(rmbench_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,8 +41,8 @@ def test_a_folder_is_resolved_from_its_config(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("lenght", "unknown model 'lenght': did you mean 'length'"),
-        ("clasifier:x/y", "unknown model family 'clasifier': did you mean 'classifier'"),
+        ("lenght", "unknown model 'lenght' .did you mean 'length'"),
+        ("clasifier:x/y", "unknown model family 'clasifier' .did you mean 'classifier'"),
         ("scores", "model 'scores' names no source; write scores:SOURCE"),
         ("classifier:", "model 'classifier:' names no source"),
         ("python:module", "write python:module:attribute"),
@@ -98,7 +98,7 @@ def test_a_hub_that_cannot_be_reached_is_one_clear_error() -> None:
 
 def test_an_unknown_option_has_a_close_one() -> None:
     with pytest.raises(
-        UsageError, match="unknown option 'max_lenght' of family 'classifier': did you mean 'max_length'"
+        UsageError, match="unknown option 'max_lenght' of family 'classifier' .did you mean 'max_length'"
     ):
         load_model("classifier:org/name", max_lenght=5)
 

@@ -196,9 +196,9 @@ def test_a_part_stands_behind_the_whole_on_a_board_and_has_no_place_in_its_mean(
 @pytest.mark.parametrize(
     ("subset", "told"),
     [
-        ({"sections": "chat"}, "--subset sections=chat: no facet 'sections': did you mean 'section'?; there is section "
-                               "(chat, math, code); subset (easy, hard, algebra, python)"),
-        ({"section": ["chat", "maths"]}, "--subset section=maths: no section 'maths': did you mean 'math'?; there is "
+        ({"sections": "chat"}, "--subset sections=chat: no facet 'sections' (did you mean 'section'?); there is "
+                               "section (chat, math, code); subset (easy, hard, algebra, python)"),
+        ({"section": ["chat", "maths"]}, "--subset section=maths: no section 'maths' (did you mean 'math'?); there is "
                                          "chat, math, code"),
         ({"section": "code", "subset": "easy"}, "--subset section=code, subset=easy: no example has all of these"),
         ({"section": []}, "subset section: expected a value or several, got []"),

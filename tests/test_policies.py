@@ -186,7 +186,7 @@ def test_outputs_that_cannot_be_read_say_where(tmp_path: Path, rows: list[dict[s
         ("gpt2", {}, "unknown policy 'gpt2'; write outputs:FILE"),
         ("locl:x", {}, "did you mean 'local'"),
         ("local:", {}, "names no source"),
-        ("local:x", {"temprature": 1}, "unknown option 'temprature' of family 'local': did you mean 'template'?"),
+        ("local:x", {"temprature": 1}, "unknown option 'temprature' of family 'local' (did you mean 'template'?)"),
         (
             "outputs:x.json",
             {"dtype": "float32"},

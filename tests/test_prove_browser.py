@@ -14,9 +14,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from optimisation_reports import simulated
 
 import rmbench
-from rmbench.report import page
+from rmbench.report import optimisation, page
 from rmbench.runs.loading import load_tasks
 from rmbench.runs.respond import evaluate_policy
 from rmbench.types import Reward
@@ -173,6 +174,21 @@ def test_the_page_asks_nothing_of_the_network(tmp_path: Path) -> None:
     }
     assert places
     assert all(place and place.startswith("#") for place in places)
+
+
+@pytest.mark.parametrize("width", [1400, 500])
+def test_the_page_of_optimised_rewards_is_drawn_and_their_names_stay_text(width: int, tmp_path: Path) -> None:
+    path = tmp_path / "optimisation.html"
+    optimisation.write(simulated((HOSTILE, "x" * 3000, "demo")), path)
+    due = path.read_text(encoding="utf-8").count("data-spec=")
+    visit = browse(path, width)
+    assert visit.complaints == []
+    assert visit.requests == []
+    page = Elements(visit.dom)
+    assert len(page.marks) == due == 1 + 3 * 7
+    assert min(page.marks.values()) >= 2, page.marks
+    assert not [tag for tag, _ in page.elements if tag in ("img", "iframe", "object", "embed", "link")]
+    assert re.findall(r"<title>(.*?)</title>", visit.dom)[0] == "rmbench: optimising rewards on gsm8k_samples"
 
 
 def test_a_request_of_a_page_would_be_seen(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ import rmbench
 from rmbench.data.dataset import LeftOut
 from rmbench.data.rows import Row
 from rmbench.errors import DataError
-from rmbench.kinds.comparison import Comparison
 from rmbench.kinds.steps import Steps
 from rmbench.metrics import pick
 from rmbench.metrics.interval import estimate
@@ -47,24 +45,6 @@ def data(*parts: str) -> Path:
     return Path(os.environ["RMBENCH_DATA"], *parts)
 
 
-def pools(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
-    """Pools whose texts only the score file knows, which is the data too: its gold stands in it."""
-    for name, group in groupby(rows, key=lambda row: row.text("problem_id")):
-        candidates = tuple(Candidate(Response(None), row.value["is_correct"]) for row in group)
-        yield Example(name, (Message("user", name),), candidates)
-
-
-POOLS = Comparison(
-    name="pools",
-    version=1,
-    summary="the solution picked of 32",
-    card="",
-    read=pools,
-    asks=("steps",),
-    measure=pick.PICK,
-)
-
-
 # a file takes seconds: one is read on every run of the tests, the others where it is proved
 @needs_data
 @pytest.mark.parametrize(
@@ -75,7 +55,7 @@ def test_the_published_passes_of_strictprmbench(
     file: str, official: str, prod: float, geometric_mean: float, own: float
 ) -> None:
     path = data("strictprmbench", "step_scores", f"{file}.jsonl.gz")
-    (result,) = rmbench.evaluate(f"scores:{path}?aggregate={official}", [POOLS], data={"pools": path})
+    (result,) = rmbench.evaluate(f"scores:{path}?aggregate={official}", ["samples"], data={"samples": path})
     found = {view: result.metric("picked_first", view=view) for view in ("prod", "geometric_mean", "default")}
     assert {one.n for one in found.values()} == {500}
     assert [round(one.value, 6) for one in found.values()] == [prod, geometric_mean, own]

@@ -17,7 +17,7 @@ import pytest
 import rmbench
 from rmbench.cli import main
 from rmbench.errors import ResultError
-from rmbench.report import charts, curves, page
+from rmbench.report import charts, curves, frame, page
 from rmbench.report.failures import worst
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import Metric, TaskResult
@@ -57,7 +57,7 @@ def written(tmp_path: Path, results: Sequence[TaskResult], texts: Mapping[str, M
     """The page without the library, which is the same in all."""
     path = tmp_path / "report.html"
     page.write(results, texts, path)
-    return path.read_text(encoding="utf-8").replace(page._library(), "")
+    return path.read_text(encoding="utf-8").replace(frame.library(), "")
 
 
 def specs(text: str) -> dict[str, Any]:
@@ -394,7 +394,7 @@ def test_the_page_of_a_policy_has_its_texts_lengths_and_caps(counted: bool, tmp_
     arguments = ["-p", f"outputs:{file}", "-t", "lengths", "--data", f"lengths={file}", "--out", str(tmp_path / "out")]
     assert main(["run", *arguments]) == 0
     assert main(["view", str(tmp_path / "out"), "--no-browser"]) == 0
-    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8").replace(page._library(), "")
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8").replace(frame.library(), "")
     assert html.escape(f"Once {HOSTILE}", quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in text
     assert "<img" not in text
     assert "answered 2, looks like a refusal 1, empty 1" in text
@@ -423,7 +423,7 @@ def test_what_is_written_stands_whole_or_as_it_was(what: str, tmp_path: Path, mo
         "table": lambda: target(tmp_path / path).write({"a": [1]}),
     }
     (tmp_path / path).write_text("as it was")
-    page._library()
+    frame.library()
     before = {*tmp_path.iterdir()}
 
     def full(path: Path, content: bytes) -> int:
@@ -505,7 +505,7 @@ def test_no_place_of_this_machine_is_on_the_page(tmp_path: Path) -> None:
 
 def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result, texts = evaluate(tmp_path, longest, pairs(20))
-    page._library.cache_clear()
+    frame.library.cache_clear()
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     with pytest.raises(ResultError, match=r"pip install 'rmbench\[site\]'"):
         page.write([result], texts, tmp_path / "report.html")
@@ -518,7 +518,7 @@ def test_a_report_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_spec_can_end_neither_its_element_nor_a_line() -> None:
-    text = page._json({"a": "</script><!-- & \u2028\u2029"})
+    text = frame.as_json({"a": "</script><!-- & \u2028\u2029"})
     assert not set("<>&\u2028\u2029") & set(text)
     assert json.loads(text) == {"a": "</script><!-- & \u2028\u2029"}
 
@@ -595,14 +595,14 @@ def test_the_script_of_the_plots_is_kept_and_made_again_where_it_was_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RMBENCH_CACHE", str(tmp_path))
-    script = page._library.__wrapped__()
+    script = frame.library.__wrapped__()
     (kept,) = tmp_path.iterdir()
     made = []
     monkeypatch.setattr("vl_convert.javascript_bundle", lambda snippet: made.append(snippet) or script)
-    assert page._library.__wrapped__() == script
+    assert frame.library.__wrapped__() == script
     assert not made
     kept.write_text(kept.read_text().replace("vega", "vage", 1))
-    assert page._library.__wrapped__() == script
+    assert frame.library.__wrapped__() == script
     assert len(made) == 1
 
 

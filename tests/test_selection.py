@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmbench.metrics import selection
+from rmbench.metrics import best_of, selection
 from rmbench.metrics.interval import estimate
 from rmbench.types import Outcome, View
 
@@ -90,7 +90,7 @@ def test_a_majority_among_many_is_drawn_and_repeats_with_the_seed():
 
 def test_chances_are_exact_binomials_where_these_have_thousands_of_digits():
     total, sizes = 10_000, (1, 2, 100, 5_000, 9_999, 10_000)
-    found = selection.chances_of_ranks(total, sizes)
+    found = best_of.chances_of_ranks(total, sizes)
     assert found.sum(axis=0) == pytest.approx(np.ones(len(sizes)), abs=1e-11)
     for column, n in zip(found.T, sizes, strict=True):
         for i in (1, n, 5_000, 9_990, 10_000):
@@ -177,4 +177,4 @@ def test_an_infinite_reward_is_chosen_first_or_last():
 def test_policies_are_counted_and_best_of_n_has_its_kl():
     data = [outcome([1, 2], [0, 1], policies=["p", None]), outcome([1, 2], [0, 1])]
     assert selection.policies(data) == {"p": 1, None: 3}
-    assert selection.best_of_n_kl(np.array([1, 4])) == pytest.approx([0, math.log(4) - 0.75])
+    assert best_of.kl([1, 4]) == pytest.approx([0, math.log(4) - 0.75])

@@ -31,7 +31,7 @@ from rmbench.models.base import Option, Subject
 from rmbench.models.spec import Spec
 from rmbench.runs.evaluate import evaluate
 from rmbench.scoring import Asking, Session, Store
-from rmbench.scoring.session import FOLDS, fold_of
+from rmbench.scoring.combining import FOLDS, fold_of
 from rmbench.types import (
     Ask,
     Candidate,

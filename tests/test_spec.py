@@ -8,6 +8,7 @@ import string
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +30,7 @@ from rmbench.models.spec import (
     runs_forwards,
     spec_of,
     with_options,
+    with_seed,
 )
 from rmbench.policies import spec as policies
 from rmbench.types import Ask, Request, Reward
@@ -75,6 +77,8 @@ def _families(monkeypatch: pytest.MonkeyPatch) -> None:
         "toy": {"OPTIONS": options},
         "url": {"OPTIONS": {"timeout": Option("seconds", float, 60.0)}, "SOURCE": "url"},
         "mean": {"OPTIONS": {"members": Option("what is averaged", default=())}, "SOURCE": "none"},
+        "least": {"OPTIONS": {"members": Option("of what", default=()), "how": Option("how")}, "SOURCE": "members"},
+        "half": {"OPTIONS": {"members": Option("of what", default=()), "how": Option("how")}, "SOURCE": "member"},
     }
     entries = []
     for name, attributes in families.items():
@@ -159,7 +163,7 @@ def test_a_spec_says_as_a_word_what_it_was_read_from(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("toy:x?betta=1", "unknown option 'betta' of family 'toy': did you mean 'beta'?; expected one of beta, file"),
+        ("toy:x?betta=1", "unknown option 'betta' of family 'toy' (did you mean 'beta'?); expected one of beta, file"),
         ("toy:x?beta=1&gamma=2", "unknown option 'gamma' of family 'toy'"),
         ("length?beta=1", "unknown option 'beta' of family 'length'; it has no options"),
         ("python:json:loads?x=1", "unknown option 'x' of family 'python'; expected one of batch, concurrency, give_up"),
@@ -255,15 +259,67 @@ def test_members_are_specs_or_tables(tmp_path: Path) -> None:
         open_model(str(path))
 
 
+def test_members_stand_behind_the_colon_apart_by_commas() -> None:
+    spec = parse("m=least:toy:org/a@v1?beta=2,b=toy:c, random?how=min")
+    assert (spec.family, spec.source, spec.revision, spec.name, spec.options) == (
+        "least",
+        "",
+        None,
+        "m",
+        {"how": "min"},
+    )
+    assert spec.members == (Spec("toy", "org/a", "v1", {"beta": 2.0}), Spec("toy", "c", name="b"), Spec("random"))
+    assert (str(spec), str(spec.members[1])) == (spec.text, "b=toy:c")
+    assert parse("least:length,random") == Spec("least", members=(Spec("length"), Spec("random")))
+    assert parse("least?how=x") == Spec("least", options={"how": "x"})
+
+
+def test_one_that_is_made_of_one_nests_and_the_last_question_mark_is_the_outer_one_s() -> None:
+    inner = Spec("least", options={"how": "a"}, members=(Spec("half", options={"how": "b"}, members=(Spec("length"),)),
+                                                         Spec("random", options={"seed": 7})))  # fmt: skip
+    word = "half:least:half:length?how=b,random?seed=7?how=a?how=c"
+    assert parse(word) == Spec("half", options={"how": "c"}, members=(inner,))
+
+
+def test_a_member_with_commas_or_options_of_its_own_stands_in_brackets() -> None:
+    inner = Spec("least", options={"how": "a"}, members=(Spec("length"), Spec("random")))
+    spec = parse("least:x=(least:length,random?how=a),toy:b,(random?seed=3)")
+    assert spec.members == (replace(inner, name="x"), Spec("toy", "b"), Spec("random", options={"seed": 3}))
+    assert parse("half:(least:length,random?how=a)").members == (inner,)
+    assert parse("least:(least:length,random?how=a),toy:b?how=c").options == {"how": "c"}
+
+
+def test_what_a_family_of_others_does_not_declare_goes_to_the_members_that_do() -> None:
+    assert parse("least:length,random?seed=7").members[1].options == {"seed": 7}
+    found = parse("least:toy:a,half:toy:b?how=x?beta=2&how=y")
+    assert [dict(spec.options) for spec in (found, found.members[0], found.members[1].members[0])] == [
+        {"how": "y"}, {"beta": 2.0}, {"beta": 2.0},
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="unknown option 'betta' of family 'least': did you mean 'beta'"):
+        parse("least:toy:a,length?betta=2")
+
+
+def test_a_run_s_seed_is_for_what_has_none() -> None:
+    assert with_seed("least:length,random", 3, {}) == {"seed": 3}
+    assert with_seed("least:half:random?seed=7?how=x,random?seed=8?how=y", 3, {}) == {}
+
+
+@pytest.mark.parametrize("word", ["least:", "least:length,,random", "half:"])
+def test_a_member_that_is_not_named_is_one_line(word: str) -> None:
+    with pytest.raises(UsageError, match="names no source; write (least|half):MEMBER|a member without a name"):
+        parse(word)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ('family = "least"\nsource = "length"', "bad.toml: family 'least' is made of others; expected members"),
         ("family = ", "bad.toml cannot be read as TOML"),
         ("", "bad.toml: neither family nor source"),
-        ('famly = "toy"', "bad.toml: unknown key 'famly': did you mean 'family'?"),
+        ('famly = "toy"', "bad.toml: unknown key 'famly' (did you mean 'family'?)"),
         ('family = "toy"', "bad.toml: family 'toy' needs a source"),
         ('family = "length"\nsource = "x"', "bad.toml: length is a model by itself"),
-        ('family = "tou"\nsource = "x"', "unknown model family 'tou': did you mean 'toy'"),
+        ('family = "tou"\nsource = "x"', "unknown model family 'tou' (did you mean 'toy'"),
         ('family = "toy"\nsource = 3', "bad.toml: source = 3; expected a text"),
         ('family = "toy"\nsource = "x"\noptions = 3', "bad.toml: options = 3; expected a table"),
         ('family = "mean"\nmembers = [3]', "bad.toml, member 1: expected a spec or a table, got 3"),
@@ -302,7 +358,7 @@ def test_what_a_family_forgot_is_named(missing: str, monkeypatch: pytest.MonkeyP
 
 def test_a_source_that_is_no_sort_of_source_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["tests_family_url"], "SOURCE", "maybe")
-    with pytest.raises(UsageError, match="family 'url' has SOURCE = 'maybe'; expected 'required', 'none' or 'url'"):
+    with pytest.raises(UsageError, match="family 'url' has SOURCE = 'maybe'; expected one of required, none, url"):
         parse("url:x")
 
 

@@ -151,7 +151,7 @@ def test_what_is_asked_is_in_the_fingerprint_and_where_it_stands_is_not(verifier
         ("", r"^yes='Yes': the tokenizer of local/verifier makes 'Y', 'es' of it; expected a word of one token$"),
         ("yes=Y&no=Y", "^yes=Y, no=Y: both are the token 'Y'$"),
         ("yes=Y,&no=N", "yes='Y,' of family 'yesno': expected a word, or forms of it between commas"),
-        ("yse=Y", "unknown option 'yse' of family 'yesno': did you mean 'yes'"),
+        ("yse=Y", "unknown option 'yse' of family 'yesno' .did you mean 'yes'"),
         (
             f"{WORDS}&question=corect",
             "^question='corect': no such file; expected correct, reference, a Jinja file or a text",

@@ -141,9 +141,9 @@ def _why_not(side: Side, other: Side) -> str | None:
 
 
 def unknown(what: str, name: str, names: Sequence[str]) -> str:
-    """`unknown <what> 'name': did you mean 'x'?`, and what there is."""
+    """`unknown <what> 'name' (did you mean 'x'?)`, and what there is."""
     close = get_close_matches(name, names, n=1)
-    meant = f": did you mean {close[0]!r}?" if close else ""
+    meant = f" (did you mean {close[0]!r}?)" if close else ""
     return f"unknown {what} {name!r}{meant}; there is {', '.join(names) or 'none'}"
 
 

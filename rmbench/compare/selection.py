@@ -14,7 +14,7 @@ import numpy as np
 
 from rmbench.compare.entrants import unknown
 from rmbench.errors import ResultError
-from rmbench.metrics import selection
+from rmbench.metrics import best_of, selection
 from rmbench.metrics.interval import Estimate, estimate
 from rmbench.results import collection, files
 from rmbench.results.collection import check_comparable, read_checked, result_files, why_not
@@ -247,7 +247,7 @@ def _at(n: int, estimates: Mapping[str, Mapping[str, Estimate]], kl: bool) -> At
         reward={model: figures[f"{name}_reward"] for model, figures in estimates.items()},
         oracle=first[f"{name}_oracle"],
         majority=first[f"{name}_majority"] if first[f"{name}_majority"].n else None,
-        kl=float(selection.best_of_n_kl(np.asarray(float(n)))) if kl else None,
+        kl=float(best_of.kl([n])[0]) if kl else None,
     )
 
 

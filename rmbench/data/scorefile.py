@@ -6,13 +6,14 @@ Seven formats, each as JSON, JSON lines or Parquet (and gzipped):
   lists of step rewards (process models), or nine verdicts "A", "B" or null with nine `chosen_position` (pairwise).
   The right solution stands at index 0, verdict j is about solution j + 1.
 - one row per candidate: `example_id`, `candidate` (from 0) and `reward`, or `steps`, a list of step rewards, of which
-  the option `aggregate` makes one, with `heads`, a mapping of names to numbers, where there are several, and
-  `step_heads`, one of names to lists of them. rmbench's result records are such rows.
+  the option `aggregate` makes one, with `heads`, a mapping of names to numbers, where there are several,
+  `step_heads`, one of names to lists of them, and `spread`, the standard deviation of `reward`. rmbench's result
+  records are such rows.
 - StrictPRMBench's, which are such rows by other names: `problem_id`, `candidate_index` and `step_scores`.
 - one row per comparison: `example_id`, `first`, `second` (candidates in the order shown) and `win_first` in [0, 1].
 - one row per request: `example_id`, `candidates` in the order shown and `values`, one each, with `pick` where only the
-  best was named (its place among those shown) and `heads`, a mapping of names to lists like `values`, where there are
-  several. rmbench's records of requests are such rows.
+  best was named (its place among those shown), `heads`, a mapping of names to lists like `values`, where there are
+  several, and `spread`, a list of the standard deviations of `values`. rmbench's records of requests are such rows.
 - one row per pair: `chosen_reward` and `rejected_reward` (or `score_chosen` and `score_rejected`, ...), a number or a
   list of them. It joins the example of its id, or of its texts where it has them (and before its id where it has
   several of a side, as RM-Bench's rows, whose ids repeat); else row by row, in the data's order. Where both are null,
@@ -280,7 +281,9 @@ def _with_heads(row: Row) -> Reward:
         )
     heads = {name: (_number(row, "heads", head),) for name, head in _pairs(row, "heads")}
     status: Status = "missing" if reward is None else "ok"
-    return Reward((_number(row, "reward", reward),), heads=heads, status=status)
+    spread = row.value.get("spread")
+    of_value = None if spread is None else (_number(row, "spread", spread),)
+    return Reward((_number(row, "reward", reward),), heads=heads, spread=of_value, status=status)
 
 
 def _verdict(row: Row, verdict: Any) -> Reward:

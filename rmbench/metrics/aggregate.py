@@ -25,13 +25,17 @@ def aggregate(steps: Sequence[Sequence[float] | Array]) -> dict[str, Array]:
     """
     lengths = np.array([len(rewards) for rewards in steps], np.intp)
     flat = np.concatenate([np.asarray(rewards, float) for rewards in steps]) if len(steps) else np.empty(0)
+    return {name: aggregated(name, flat, lengths) for name in VIEWS}
+
+
+def aggregated(view: str, flat: Array, lengths: NDArray[np.integer]) -> Array:
+    """The score [n] of one view of VIEWS, from the steps of n candidates one behind the other, so many of each."""
     has_steps = lengths > 0
-    starts = (np.cumsum(lengths) - lengths)[has_steps]
-    scores = {name: np.full(len(steps), np.nan) for name in VIEWS}
+    scores: Array = np.full(len(lengths), np.nan)
     if has_steps.any():
+        starts = (np.cumsum(lengths) - lengths)[has_steps]
         with np.errstate(all="ignore"):  # log 0 and 0 * inf are meant
-            for name, view in VIEWS.items():
-                scores[name][has_steps] = view(flat, starts)
+            scores[has_steps] = VIEWS[view](flat, starts)
     return scores
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmbench.metrics import pooled, threshold
+from rmbench.metrics.decided import Decided, known_spread
 from rmbench.metrics.interval import Kind, Statistic, Words, cluster_codes
 from rmbench.metrics.pooled import Items
 from rmbench.types import Array, Json, Outcome
@@ -37,7 +38,8 @@ class Graded:
     `scores` [m] are the view's, `labels` [m] numbers, or 1 where the class is the right one and else 0. `classes` [m]
     are what they are and `said` [m] what the model says they are: names, or "1" and "0"; None where it says nothing or
     two things at once, of which `tied` [m] are the latter. `lost` [m] are refused verdicts that count as wrong ones,
-    whose scores are nan. `rows` [m] are the outcomes.
+    whose scores are nan. `rows` [m] are the outcomes, `places` [m] the candidates of these, and `cuts` [m] the
+    thresholds that decided, nan where none did.
     """
 
     scores: Array
@@ -47,6 +49,8 @@ class Graded:
     tied: NDArray[np.bool_]
     lost: NDArray[np.bool_]
     rows: NDArray[np.intp]
+    places: NDArray[np.intp]
+    cuts: Array
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,22 @@ class Grades:
         codes = cluster_codes([outcome.cluster for outcome in outcomes])
         return _correlations(grades, codes) if self.positive is None else _decisions(grades, codes, self.positive)
 
+    def decided(self, outcomes: Sequence[Outcome], view: str, fitted: Json) -> Decided | None:
+        """Whether the model is wrong about each response, and its spread, for `doubt`; None where labels are scores.
+
+        The margin is how far the score is from the threshold, nan where heads or the model's own verdict decide.
+        """
+        if self.positive is None:
+            return None
+        grades = graded(outcomes, view, self.positive, fitted, refused_is_wrong=self._refused_is_wrong)
+        says = np.array([said is not None for said in grades.said], bool) | grades.tied | grades.lost
+        wrong = np.array([a != b for a, b in zip(grades.classes, grades.said, strict=True)], float)
+        spread = [_spread(outcomes[row], view)[at] for row, at in zip(grades.rows, grades.places, strict=True)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            margin = np.abs(grades.scores - grades.cuts)
+        given = known_spread(np.array(spread, float))
+        return Decided(grades.rows, wrong, margin, given).where(says)
+
     def left_out(self, outcomes: Sequence[Outcome], view: str) -> dict[str, int]:
         """How many outcomes have no label at all, a labelled response without an answer, or no threshold."""
         fitted = self.fit(outcomes, view)
@@ -128,6 +148,7 @@ def graded(
     own = _has(outcomes, VERDICT)
     cuts = threshold.thresholds(outcomes, fitted)
     scores, labels, classes, rows, said, tied, lost = [], [], [], [], list[str | None](), [], []
+    places, decided_by = list[int](), list[float]()
     for row, outcome in enumerate(outcomes):
         own_labels, given = labels_of(outcome, positive), _scores(outcome, view)
         refused = _refused(outcome, view) & refused_is_wrong
@@ -150,8 +171,11 @@ def graded(
             tied.append(tie)
             lost.append(bool(refused[index]))
             rows.append(row)
+            places.append(index)
+            decided_by.append(np.nan if heads or own else cuts[row])
     return Graded(np.array(scores, float), np.array(labels, float), classes, said, np.array(tied, bool),
-                  np.array(lost, bool), np.array(rows, np.intp))  # fmt: skip
+                  np.array(lost, bool), np.array(rows, np.intp), np.array(places, np.intp),
+                  np.array(decided_by, float))  # fmt: skip
 
 
 def labels_of(outcome: Outcome, positive: bool | str | None) -> Array:
@@ -241,6 +265,11 @@ def _has(outcomes: Sequence[Outcome], view: str) -> bool:
 def _scores(outcome: Outcome, view: str) -> Array:
     seen = outcome.views.get(view)
     return np.full(len(outcome.labels), np.nan) if seen is None or seen.scores is None else np.asarray(seen.scores)
+
+
+def _spread(outcome: Outcome, view: str) -> Array:
+    seen = outcome.views.get(view)
+    return np.full(len(outcome.labels), np.nan) if seen is None or seen.spread is None else np.asarray(seen.spread)
 
 
 def _refused(outcome: Outcome, view: str) -> NDArray[np.bool_]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Unpack
 
 import numpy as np
@@ -59,6 +60,7 @@ def ties(outcomes: Sequence[Outcome], view: str) -> int:
 
 
 PICK = Unfitted("pick", "picked", statistics, left_out, ties)
+POOL = replace(PICK, uncalibrated="samples of one policy are there to be chosen among, not to be told right from wrong")
 
 
 def _at_the_top(outcome: Outcome, view: str) -> NDArray[np.intp]:

@@ -19,7 +19,7 @@ right or all wrong counts like any other.
 - `selection_random`: the mean label of the candidates, whatever n.
 
 Candidates of one prompt may come from different systems; only where one policy wrote them all is this best-of-n, and
-only then `best_of_n_kl` says how far it is from that policy.
+only then `best_of.kl` says how far it is from that policy.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from typing import Unpack
 
 import numpy as np
 
+from rmbench.metrics.best_of import by_proxy, chances_of_ranks
 from rmbench.metrics.interval import Statistic, Words, mean
 from rmbench.types import Array, Outcome
 
@@ -165,46 +166,17 @@ def policies(outcomes: Sequence[Outcome]) -> Counter[str | None]:
     )
 
 
-def best_of_n_kl(n: Array) -> Array:
-    """An upper bound of the KL divergence of best-of-n from its policy, in nats: log n - (n - 1) / n.
-
-    It is the value where no two responses are alike (Beirami et al., Theoretical guarantees on the best-of-n alignment
-    policy, 2024).
-    """
-    return np.asarray(np.log(n) - (n - 1) / n)
-
-
 def expected_choice(proxy: Array, values: Array, sizes: Sequence[int]) -> Array:
     """The expected value [m] of the candidate with the largest proxy [N] among a random n of them, n in `sizes` [m].
 
     No proxy may be nan. A size is 1 to N.
     """
-    order = np.argsort(proxy, kind="stable")
-    ranked, sorted_values = proxy[order], values[order]
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-    tied = np.diff(starts, append=len(ranked))
-    averaged = np.repeat(np.add.reduceat(sorted_values, starts) / tied, tied)
+    averaged = by_proxy(proxy[None], values[None])[0]
     if not np.isfinite(averaged).all():  # 0 chances of an infinity are none of it
         with np.errstate(invalid="ignore"):  # of both infinities the mean is nan
             return np.array([(averaged[c > 0] * c[c > 0]).sum() for c in chances_of_ranks(len(proxy), tuple(sizes)).T])
     result: Array = averaged @ chances_of_ranks(len(proxy), tuple(sizes))
     return np.clip(result, averaged.min(), averaged.max())
-
-
-@lru_cache(maxsize=8)
-def chances_of_ranks(total: int, sizes: tuple[int, ...]) -> Array:
-    """Chance [total, m] that the i-th smallest of `total` is the largest of a random n: C(i-1, n-1) / C(total, n).
-
-    By its recurrence from n / total at i = total downwards, which no binomial is large enough to overflow.
-    """
-    if not all(1 <= n <= total for n in sizes):
-        raise ValueError(f"sizes {sizes}; each is a number of candidates from 1 to {total}")
-    n = np.asarray(sizes, float)
-    i = np.arange(total - 1, 0, -1.0)[:, None]
-    steps = np.maximum((i + 1 - n) / i, 0.0)
-    chances: Array = np.cumprod(np.vstack([n[None, :] / total, steps]), axis=0)[::-1]
-    chances.flags.writeable = False
-    return chances
 
 
 def expected_majority(

@@ -161,10 +161,7 @@ def _of_head(head: str) -> str:
 
 def _head_views(rewards: Sequence[Reward]) -> dict[str, View]:
     statuses = [reward.status for reward in rewards]
-    spread = None
-    if any(reward.spread for reward in rewards):
-        spread = np.array([reward.spread[0] if reward.spread else np.nan for reward in rewards])
-    by_name = {"default": View(np.array([reward.value for reward in rewards]), None, statuses, spread)}
+    by_name = {"default": View(np.array([reward.value for reward in rewards]), None, statuses, _spread(rewards))}
     for head in dict.fromkeys(name for reward in rewards for name in reward.heads):
         scores = np.array([reward.heads[head][0] if head in reward.heads else np.nan for reward in rewards])
         by_name[_of_head(head)] = View(scores, None, statuses)
@@ -177,11 +174,19 @@ def _step_views(rewards: Sequence[Reward]) -> dict[str, View]:
     heads = {"": [_array(reward.steps) for reward in rewards]}
     for head in dict.fromkeys(name for reward in rewards for name in reward.step_heads):
         heads[f"{head}/"] = [_array(reward.step_heads.get(head, ())) for reward in rewards]
-    by_name = {"default": View(own, None, statuses, steps=heads[""])} if np.isfinite(own).any() else {}
+    default = View(own, None, statuses, _spread(rewards), heads[""])
+    by_name = {"default": default} if np.isfinite(own).any() else {}
     for head, steps in heads.items():
         for name, scores in aggregate(steps).items():
             by_name[f"{head}{name}"] = View(scores, None, statuses, steps=steps)
     return by_name
+
+
+def _spread(rewards: Sequence[Reward]) -> Array | None:
+    """That of each candidate's own reward, nan where it has none; None where none has."""
+    if not any(reward.spread for reward in rewards):
+        return None
+    return np.array([reward.spread[0] if reward.spread else np.nan for reward in rewards])
 
 
 def _annotations(given: Sequence[Sequence[float]]) -> Array | None:

@@ -1,8 +1,12 @@
 """MODEL specs: `family:source@revision?option=value&option=value`, a hub id or folder, a built-in name, a `.toml` file.
 
 `NAME=SPEC` names the model in results. Options follow the last `?`; what exists as a path is a path, whatever stands in
-its name; a family whose `SOURCE` is "url" takes all behind its colon. What does not fit in a word stands in a file with
-`family`, `source`, `revision`, `name`, a table `options`, and `members`, each a spec or a table like the file.
+its name; a family whose `SOURCE` is "url" takes all behind its colon. One whose `SOURCE` is "members" is made of
+others, apart by commas, and one whose it is "member" of one: `transform:ensemble:A,B?how=mean?how=clip&low=0`. The last
+`?` is the outer one's, what it does not declare there goes to the members that do, and a revision belongs to a member;
+a member with commas or options of its own may stand in brackets: `ensemble:A,(transform:B?how=sigmoid)?how=min`.
+What does not fit in a word stands in a file with `family`, `source`, `revision`, `name`, a table `options`, and
+`members`, each a spec or a table like the file.
 """
 
 from __future__ import annotations
@@ -29,10 +33,12 @@ from rmbench.plugins import MODELS, PluginGroup, did_you_mean
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _NAMED = re.compile(r"([\w.-]+(?:/[\w.-]+)?)=(.+)", re.DOTALL)
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_IN_BRACKETS = re.compile(r"((?:[\w./-]+=)?)\((.*)\)", re.DOTALL)
 _KEY = re.compile(r"[A-Za-z_]\w*")
 _WORD = re.compile(r"([^:@?]*)([:@?]?)(.*)", re.DOTALL)
 _HELD: list[AbstractContextManager[Any]] = []
 _TEXTS = ("family", "source", "revision", "name")  # the keys of a file that hold texts
+_OF_OTHERS = {"members": "MEMBER,MEMBER", "member": "MEMBER"}  # families made of others, and what they are written of
 _FamilyOf = Callable[[str, str | None, Mapping[str, Any]], str]
 _EXPECTED = f"a model is a spec, a Path, a function, an object with a protocol's methods, {UNDERSTOOD}"
 
@@ -141,10 +147,14 @@ def declared(model: str | Spec | object) -> Mapping[str, Option]:
 
 
 def with_seed(model: str | Spec | object, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, and a run's seed among them where the model declares a seed and has none of its own."""
+    """The options, and a run's seed among them where the model declares a seed, and neither it nor a member has one."""
     spec = spec_of(model)
-    own = "seed" in options or "seed" in spec.options or "seed" not in declared(spec)
+    own = "seed" in options or _has_seed(spec) or "seed" not in declared(spec)
     return dict(options) if own else {**options, "seed": seed}
+
+
+def _has_seed(spec: Spec) -> bool:
+    return "seed" in spec.options or any(map(_has_seed, spec.members))
 
 
 def elsewhere(model: str | Spec | object) -> Spec | None:
@@ -256,12 +266,51 @@ def _of_family(family: str, mark: str, rest: str, text: str, group: PluginGroup)
                 f"{group.thing} {text!r}: {family} is a {group.thing} by itself, without source or revision"
             )
         return Spec(family, options=read_options(pairs, options, owner))
+    if kind in _OF_OTHERS and mark != ":":
+        return Spec(family, options=read_options(_pairs(rest) or {} if mark == "?" else {}, options, owner))
     if mark != ":" or not rest:
-        raise UsageError(f"{group.thing} {text!r} names no source; write {family}:SOURCE")
+        raise UsageError(f"{group.thing} {text!r} names no source; write {family}:{_OF_OTHERS.get(kind, 'SOURCE')}")
     if kind == "url":
         return Spec(family, rest)
+    if kind in _OF_OTHERS:
+        return _of_others(family, rest, text, group)
     source, revision, pairs = _split(rest)
     return Spec(family, source, revision, read_options(pairs, options, owner))
+
+
+def _of_others(family: str, rest: str, text: str, group: PluginGroup) -> Spec:
+    """A family that is made of others: its members, and behind the last `?` its options and theirs."""
+    words, mark, tail = rest.rpartition("?")
+    inside = tail.count("(") != tail.count(")")  # of a member in brackets
+    pairs = _pairs(tail) if mark and not inside and not _exists(rest) else None
+    if pairs is None:
+        words, pairs = rest, {}
+    form = _OF_OTHERS[_source(family, group)]
+    members = [_unwrapped(word) for word in (_apart(words) if "," in form else [words])]
+    if not all(members):
+        raise UsageError(f"{group.thing} {text!r}: a member without a name; expected {family}:{form}")
+    spec = Spec(family, members=tuple([read_spec(word, group, _family_of) for word in members]))
+    options = {**declared(spec), **_options_of(family, group)}
+    for name in pairs:
+        option_of(name, options, f"family {family!r}")
+    return with_options(spec, group, **pairs)
+
+
+def _unwrapped(word: str) -> str:
+    """A member without the brackets around it, or around all behind its name."""
+    whole = _IN_BRACKETS.fullmatch(word)
+    return word if whole is None else "".join(whole.groups())
+
+
+def _apart(words: str) -> list[str]:
+    """The parts of a text between its commas, but for those in brackets."""
+    parts = [""]
+    for piece in words.split(","):
+        if parts[-1].count("(") > parts[-1].count(")"):
+            parts[-1] += f",{piece}"
+        else:
+            parts.append(piece)
+    return [part.strip() for part in parts[1:]]
 
 
 def _split(text: str) -> tuple[str, str | None, dict[str, Any]]:
@@ -336,15 +385,18 @@ def _check_source(family: str, source: str, revision: str | None, place: str, gr
     kind = _source(family, group)
     if kind == "none" and (source or revision):
         raise UsageError(f"{place}: {family} is a {group.thing} by itself, without source or revision")
-    if kind != "none" and not source:
+    if kind in _OF_OTHERS and (source or revision):
+        raise UsageError(f"{place}: family {family!r} is made of others; expected members, a list of specs")
+    if kind not in ("none", *_OF_OTHERS) and not source:
         raise UsageError(f"{place}: family {family!r} needs a source")
 
 
 def _source(family: str, group: PluginGroup) -> str:
     """Whether a family needs a source, has none, or takes a URL."""
     kind: str = getattr(plugins.load(group, family), "SOURCE", "required")
-    if kind not in ("required", "none", "url"):
-        raise UsageError(f"family {family!r} has SOURCE = {kind!r}; expected 'required', 'none' or 'url'")
+    kinds = ("required", "none", "url", *_OF_OTHERS)
+    if kind not in kinds:
+        raise UsageError(f"family {family!r} has SOURCE = {kind!r}; expected one of {', '.join(kinds)}")
     return kind
 
 

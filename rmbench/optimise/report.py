@@ -8,50 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Verdict = Literal["turns over", "still rises", "level", "open"]
-Form = Literal["best of n", "reinforcement learning"]  # d (a - b d) and d (a - b log d), d = sqrt(KL)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A number with the ends of its 95 % interval, nan where that, or all of it, is open."""
-
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-
-
-@dataclass(frozen=True)
-class Curve:
-    """What is got at each of m points: `kl` [m] in nats from the policy, `value` [m] with the ends of 95 % intervals.
-
-    `at` [m] is the n of best-of-n, or the strength of an exponential tilt.
-    """
-
-    at: Sequence[float]
-    kl: Sequence[float]
-    value: Sequence[float]
-    low: Sequence[float]
-    high: Sequence[float]
-
-
-@dataclass(frozen=True)
-class Fit:
-    """gold(d) = start + d (a - b d), or start + d (a - b log d), fitted to the curve of best-of-n.
-
-    `optimum_kl` is where it is highest and `optimum_n` the n of best-of-n there, inf where it never turns over;
-    `is_extrapolated` where that is beyond the largest n that was seen. `error` is the root mean square of what is left.
-    """
-
-    form: Form
-    start: float
-    a: Figure
-    b: Figure
-    optimum_kl: Figure
-    optimum_n: Figure
-    peak: Figure
-    is_extrapolated: bool
-    error: float
+from rmbench.metrics.curve import Curve, Figure
+from rmbench.metrics.gold_fits import Fit
+from rmbench.metrics.overoptimisation import Compared, Verdict
 
 
 @dataclass(frozen=True)
@@ -133,6 +92,11 @@ class Entrant:
     useful: Sequence[UsefulRange]
     statuses: Mapping[str, int]
 
+    @property
+    def title(self) -> str:
+        """Its name, with the view where that is not the reward itself."""
+        return self.name if self.view == "default" else f"{self.name} ({self.view})"
+
 
 @dataclass(frozen=True)
 class Contrast:
@@ -143,7 +107,7 @@ class Contrast:
 
     first: str
     second: str
-    figure: Literal["gold_at_best", "gold_at_end", "degree", "optimum"]
+    figure: Compared
     difference: Figure
     p: float
     p_holm: float
@@ -164,7 +128,8 @@ class Measured:
 class OptimisationReport:
     """All that is found of one pool. `gold` says what each sample is worth by; `samples` are the fewest and most a
     prompt has. `left_out` counts prompts by reason. Curves of `oracle`, `majority`, `pass_at` and `noisy_oracle` are of
-    the data; None where it has no answers, gold is no right or wrong, or no noise was asked for.
+    the data; None where it has no answers, gold is no right or wrong, or no noise was asked for. What a constant reward
+    would get is `good_loses_by_chance`.
     """
 
     task: str
@@ -187,6 +152,13 @@ class OptimisationReport:
     measured: Sequence[Measured]
     notes: Sequence[str]
     seed: int
+    good_loses_by_chance: Curve | None = None
+
+    @property
+    def is_share(self) -> bool:
+        """Whether gold lies between 0 and 1, so that it can be told in percent."""
+        curves = [self.oracle, *(entrant.gold for entrant in self.entrants)]
+        return all(0 <= value <= 1 for one in curves for value in one.value)
 
     def json(self) -> str:
         """Everything in it as JSON; what is no number is null."""

@@ -14,6 +14,8 @@ function config() {
     axis: { ...words, labelFlush: false, labelOverlap: "greedy", gridColor: line, domainColor: line, tickColor: line },
     legend: { ...words, orient: "top", symbolSize: 80 },
     range: { category: [first, colour("--second"), colour("--third")] },
+    style: { ...Object.fromEntries(["first", "second", "third", "soft", "ink"].map((name) => [name, { color: colour("--" + name) }])),
+      words: { fill: ink, font: "system-ui", fontSize: 11 } },
     bar: { color: first }, point: { color: first }, rule: { color: ink }, line: { color: first },
   };
 }

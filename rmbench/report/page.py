@@ -1,29 +1,17 @@
-"""The run report: one HTML file with everything in it, which asks nothing of any network.
-
-What comes from data is escaped by Jinja; a Content-Security-Policy lets only the page's own scripts and styles, known
-by their hashes, run at all. Plots are drawn by Vega with its expression interpreter, so nothing needs `eval`.
-"""
+"""The run report: one HTML page of results, as `frame` makes them."""
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from hashlib import sha256
-from importlib.metadata import version
-from importlib.resources import files as resources
 from pathlib import Path
-from typing import Any
 
-from rmbench.cache import cache_folder
 from rmbench.errors import ResultError
 from rmbench.metrics import order
-from rmbench.report import answered, charts, curves, pairs
+from rmbench.report import answered, charts, curves, doubted, frame, pairs
 from rmbench.report.failures import Failure, worst
+from rmbench.report.frame import Board, Plot
 from rmbench.report.unanswered import AllUnanswered, unanswered
 from rmbench.results import collection
 from rmbench.results.digest import (
@@ -37,7 +25,6 @@ from rmbench.results.digest import (
     whole,
     with_effective,
 )
-from rmbench.results.files import put
 from rmbench.results.overview import SHARED, efforts, headlines
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import CalibrationMap, Definition, Figure, Metric, TaskResult
@@ -48,16 +35,6 @@ _SHOWN = 3  # failures that are not folded
 _SUBSET_ROWS = 500
 _PARTS = 60  # more are in the table alone
 _FIGURES = 3  # columns of a task's table beside its headline
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """A plot by the `key` of its specification; where it has none, `missing` says why."""
-
-    title: str
-    caption: str
-    key: str | None
-    missing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +84,7 @@ def write(results: Sequence[TaskResult], texts: Mapping[str, Mapping[str, Exampl
     """
     if not results:
         raise ResultError(f"{path}: no results to report")
-    library = _library()
-    page = _render(results, texts, library)
-    # A lone surrogate, which a response may hold, becomes a reference that browsers show as a replacement
-    content = page.encode("utf-8", "xmlcharrefreplace")
-    try:
-        put(path, content)
-    except OSError as error:
-        raise ResultError(f"{path}: cannot write the report ({error.strerror or error})") from error
+    frame.keep(path, _render(results, texts))
 
 
 def count(path: Path) -> int:
@@ -123,38 +93,13 @@ def count(path: Path) -> int:
     return int(tag[1]) if tag else 0
 
 
-@cache
-def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, which sets `vegaEmbed`."""
-    try:
-        import altair  # noqa: F401
-        import vl_convert
-    except ImportError as error:
-        raise ResultError("report.html needs altair and vl-convert-python: pip install 'rmbench[site]'") from error
-    # To bundle it takes two seconds, and the same versions give the same script
-    kept = cache_folder() / f"plots-{version('vl-convert-python')}.js"
-    with suppress(OSError, UnicodeDecodeError):
-        digest, _, script = kept.read_text(encoding="utf-8").removeprefix("// ").partition("\n")
-        if digest == sha256(script.encode()).hexdigest():
-            return script
-    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    content = f"// {sha256(script.encode()).hexdigest()}\n{script}".encode()
-    with suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        put(kept, content)
-    return script
-
-
-def _render(results: Sequence[TaskResult], texts: Mapping[str, Mapping[str, Example]], library: str) -> str:
-    from jinja2 import Environment, StrictUndefined
-
+def _render(results: Sequence[TaskResult], texts: Mapping[str, Mapping[str, Example]]) -> str:
     specs: dict[str, charts.Spec] = {}
     tasks = [
         _task_part(f"task-{number}", [result for result in results if result.label == name], texts, specs)
         for number, name in enumerate(dict.fromkeys(result.label for result in results), 1)
     ]
     lines = headlines(results)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     filters: dict[str, Callable[..., object]] = {
         "number": _number,
         "percent": lambda value: "-" if value is None else f"{100 * value:.1f}",
@@ -162,29 +107,19 @@ def _render(results: Sequence[TaskResult], texts: Mapping[str, Mapping[str, Exam
         "with_effective": with_effective,
         "p_value": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
     }
-    environment.filters |= filters
-    script, style, library = (_inline(text) for text in (_own("page.js"), _own("page.css"), library))
-    policy = (
-        f"default-src 'none'; script-src {_hash(library)} {_hash(script)}; style-src {_hash(style)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return environment.from_string(_own("page.html.jinja")).render(
-        tasks=tasks,
-        results=results,
-        lines=lines,
-        models=[*dict.fromkeys(model for line in lines for model in line.figures)],
-        efforts=efforts(results),
-        shared_words=SHARED,
-        policy=policy,
-        style=style,
-        script=script,
-        library=library,
-        specs=_json(specs),
-        made=max(result.created for result in results),
-        fold=_FOLD,
-        shown=_SHOWN,
-        longest=_LONGEST,
-    )
+    words = {
+        "tasks": tasks,
+        "results": results,
+        "lines": lines,
+        "models": [*dict.fromkeys(model for line in lines for model in line.figures)],
+        "efforts": efforts(results),
+        "shared_words": SHARED,
+        "made": max(result.created for result in results),
+        "fold": _FOLD,
+        "shown": _SHOWN,
+        "longest": _LONGEST,
+    }
+    return frame.render("page.html.jinja", ["page.css"], specs, filters, words)
 
 
 def _task_part(
@@ -216,7 +151,7 @@ def _model_part(
         anchor=anchor,
         name=name,
         result=result,
-        plots=_plots(result, outcomes, _Board(anchor, name, specs)),
+        plots=_plots(result, outcomes, Board(anchor, name, specs)),
         calibrations=result.calibration.maps if result.calibration else (),
         failures=worst(result, texts, outcomes),
         unanswered=unanswered(result, texts),
@@ -240,7 +175,7 @@ def _policy_part(
         anchor=anchor,
         name=name,
         result=result,
-        plots=_length_plots(result, _Board(anchor, name, specs)),
+        plots=_length_plots(result, Board(anchor, name, specs)),
         calibrations=(),
         failures=(),
         unanswered=AllUnanswered(0, ()),
@@ -258,7 +193,7 @@ def _of_view(metric: Metric, where: str) -> Metric:
     return metric.model_copy(update={"subset": where})
 
 
-def _length_plots(result: TaskResult, board: _Board) -> list[Plot]:
+def _length_plots(result: TaskResult, board: Board) -> list[Plot]:
     """How long the responses of a policy are, as far as their caps let it be known."""
     _, unit = answered.length_of(result)
     bars, points = answered.histogram(result), answered.at_least(result)
@@ -289,32 +224,18 @@ def _headlines(digested: Digest, results: Sequence[TaskResult]) -> dict[str, lis
     return {title: figures for title, figures in columns.items() if any(figures)}
 
 
-@dataclass(frozen=True, slots=True)
-class _Board:
-    """Where the plots of one model are put: their specifications into those of the page, keys after its `anchor`."""
-
-    anchor: str
-    name: str
-    specs: dict[str, charts.Spec]
-
-    def plot(self, title: str, caption: str, spec: charts.Spec | None, missing: str = "") -> Plot:
-        """A plot, or the reason that there is none."""
-        if spec is None:
-            return Plot(title, caption, None, missing)
-        key = f"{self.anchor}-plot-{len(self.specs) + 1}"
-        self.specs[key] = {"description": f"{title}, {self.name}. {caption}", **spec}
-        return Plot(title, caption, key)
-
-
-def _plots(result: TaskResult, outcomes: Sequence[Outcome], board: _Board) -> list[Plot]:
-    """Where effects are tested, these and the shares; else what rewards are worth. First what parts and curves say."""
+def _plots(result: TaskResult, outcomes: Sequence[Outcome], board: Board) -> list[Plot]:
+    """Where effects are tested, these and the shares; else what rewards are worth. First what parts and curves say,
+    last what spread does."""
     digested = digest([result])
     parts = _part_plots(result, digested, board)
     if digested.tested:
-        return [*_effect_plots(result, digested, board), *parts]
-    if _only_compared(result, outcomes):
-        return [*parts, *_pair_plots(result, outcomes, board)]
-    return [*parts, *_reliability_plots(result, board), *_reward_plots(result, outcomes, board)]
+        plots = [*_effect_plots(result, digested, board), *parts]
+    elif _only_compared(result, outcomes):
+        plots = [*parts, *_pair_plots(result, outcomes, board)]
+    else:
+        plots = [*parts, *_reliability_plots(result, board), *_reward_plots(result, outcomes, board)]
+    return [*plots, *doubted.plots(result, board)]
 
 
 def _only_compared(result: TaskResult, outcomes: Sequence[Outcome]) -> bool:
@@ -322,7 +243,7 @@ def _only_compared(result: TaskResult, outcomes: Sequence[Outcome]) -> bool:
     return any(view.scores is None for view in views)
 
 
-def _pair_plots(result: TaskResult, outcomes: Sequence[Outcome], board: _Board) -> list[Plot]:
+def _pair_plots(result: TaskResult, outcomes: Sequence[Outcome], board: Board) -> list[Plot]:
     """What comparisons tell: there is no reward to calibrate, to set against length or to rank by."""
     fates, places = pairs.fates(outcomes), pairs.by_place(outcomes, result.primary_view)
     names = {statistic.name for statistic in order.statistics(outcomes, result.primary_view)}
@@ -349,7 +270,7 @@ def _pair_plots(result: TaskResult, outcomes: Sequence[Outcome], board: _Board) 
     ]
 
 
-def _effect_plots(result: TaskResult, digested: Digest, board: _Board) -> list[Plot]:
+def _effect_plots(result: TaskResult, digested: Digest, board: Board) -> list[Plot]:
     """The effects of each unit that several have, then all shares."""
     stated = [metric for metric in whole(result, result.primary_view) if metric.value is not None]
     units: dict[str, list[Metric]] = {}
@@ -373,7 +294,7 @@ def _effect_plots(result: TaskResult, digested: Digest, board: _Board) -> list[P
     ]
 
 
-def _part_plots(result: TaskResult, digested: Digest, board: _Board) -> list[Plot]:
+def _part_plots(result: TaskResult, digested: Digest, board: Board) -> list[Plot]:
     """The headline beside what else has its unit, and of each part of the examples; every metric that is a curve."""
     primary = [m for m in result.metrics if m.view == result.primary_view and m.value is not None]
     parts = [m.model_copy(update={"name": m.subset}) for m in primary if m.name == digested.headline and m.at is None]
@@ -392,7 +313,7 @@ def _part_plots(result: TaskResult, digested: Digest, board: _Board) -> list[Plo
             plots.append(board.plot(title, words, spec))
     points: dict[str, list[Metric]] = {}
     for metric in primary:
-        if metric.at is not None and metric.subset == "all":
+        if metric.at is not None and metric.subset == "all" and metric.name not in doubted.SERIES:
             points.setdefault(metric.name, []).append(metric)
     for name, metrics in points.items():
         about = digested.statistics[name]
@@ -401,7 +322,7 @@ def _part_plots(result: TaskResult, digested: Digest, board: _Board) -> list[Plo
     return plots
 
 
-def _reliability_plots(result: TaskResult, board: _Board) -> list[Plot]:
+def _reliability_plots(result: TaskResult, board: Board) -> list[Plot]:
     """One plot for each scope that was calibrated: rewards as they are, and after the map that is kept."""
     calibration = result.calibration
     if calibration is None:
@@ -440,7 +361,7 @@ def _percent(figure: Figure) -> str:
     return f"{value}[{100 * figure.ci_low:.1f}, {100 * figure.ci_high:.1f}]"
 
 
-def _reward_plots(result: TaskResult, outcomes: Sequence[Outcome], board: _Board) -> list[Plot]:
+def _reward_plots(result: TaskResult, outcomes: Sequence[Outcome], board: Board) -> list[Plot]:
     titles = ("Reward and length", "Margins", "Right answers by rank")
     rewards = curves.rewards_of(outcomes, result.primary_view)
     if rewards is None:
@@ -473,25 +394,3 @@ def _reward_plots(result: TaskResult, outcomes: Sequence[Outcome], board: _Board
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-def _own(name: str) -> str:
-    return resources("rmbench.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _inline(text: str) -> str:
-    """A script or style that means the same and neither ends its element nor changes on its way through a parser."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--").replace("</style", "<\\/style")
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}'"
-
-
-def _json(value: Any) -> str:
-    """JSON for a script element: nothing in it can end the element or a line of it."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from rmbench.calibration.fit import Calibrated, calibrate
-from rmbench.metrics import scale
-from rmbench.metrics.interval import Estimate, Statistic, estimate
+from rmbench.metrics import doubt, scale
+from rmbench.metrics.interval import Estimate, Statistic, cluster_codes, estimate
 from rmbench.metrics.measure import Measure
 from rmbench.metrics.views import Given
 from rmbench.results.provenance import reason_of
@@ -105,6 +105,9 @@ def figures(
     ties = {view: measure.ties(outcomes, view) for view in made}
     fits = {view: made[first] for view, first in firsts.items()}
     metrics, definitions = _metrics(measure, outcomes, firsts, fits | dict(fitted or {}), drawn)
+    for view in views:
+        of_doubt, said = _doubts(measure, outcomes, view, (fits | dict(fitted or {})).get(view), drawn)
+        metrics, definitions = metrics + of_doubt, definitions | said
     described = scale.describe(outcomes, primary)
     measured = {
         "primary_view": primary,
@@ -204,3 +207,23 @@ def _metrics(
                 definitions.setdefault(statistic.name, definition(statistic))
                 of_view[view].append(metric(estimated, view, subset, statistic.at))
     return [one for metrics in of_view.values() for one in metrics], definitions
+
+
+def _doubts(
+    measure: Measure, outcomes: Sequence[Outcome], view: str, fit: Json, drawn: Bootstrap
+) -> tuple[list[Metric], dict[str, Definition]]:
+    """What the spread of a view says of its errors, in the whole and in each subset; nothing without spread."""
+    clusters = [outcome.cluster for outcome in outcomes]
+    found = doubt.found(measure, outcomes, view, fit, cluster_codes(clusters))
+    metrics, definitions = list[Metric](), dict[str, Definition]()
+    if found is None:
+        return metrics, definitions
+    for subset, places in subsets_of([outcome.facets for outcome in outcomes]).items():
+        codes = cluster_codes([clusters[place] for place in places])
+        part = found if subset == "all" else found.of(places, codes)
+        statistics = [*doubt.statistics(part), *(doubt.curves(part) if subset == "all" else ())]
+        estimates = estimate(statistics, codes, draws=drawn.draws, seed=drawn.seed)
+        for statistic, estimated in zip(statistics, estimates, strict=True):
+            definitions.setdefault(statistic.name, definition(statistic))
+            metrics.append(metric(estimated, view, subset, statistic.at))
+    return metrics, definitions

@@ -49,7 +49,7 @@ class Replayed:
 def examples_of(result: TaskResult) -> list[JudgedExample]:
     """The examples that a result's records are about, candidates in their order."""
     records = result.records
-    rows, ends = _grouped(records)
+    rows, ends = grouped(records)
     starts = [0, *ends[:-1]]
     names, facets, clusters = (
         records[name].take(rows[starts]).to_pylist() for name in ("example_id", "facets", "cluster")
@@ -74,7 +74,7 @@ class DataHashes(NamedTuple):
 
 def data_hashes(records: pa.Table) -> DataHashes:
     """The identities of the examples and the responses that a table of candidates is about."""
-    rows, ends = _grouped(records)
+    rows, ends = grouped(records)
     examples, responses, all_texts = list[tuple[str, str]](), list[tuple[str, str]](), True
     tags = [name for name in records.column_names if name.startswith(TAG)]
     for table, sizes in _blocks(records.select([*STATED, *RESPONSE, *tags]), rows, ends):
@@ -102,7 +102,7 @@ def outcomes_of(result: TaskResult) -> list[Outcome]:
 
 def replayed(result: TaskResult) -> Iterator[Replayed]:
     """Every example of a result, in the order of its records."""
-    rows, ends = _grouped(result.records)
+    rows, ends = grouped(result.records)
     requests = {} if result.requests is None else _requests(result.requests)
     if unknown := sorted(set(requests) - set(result.records["example_id"].unique().to_pylist())):
         raise ValueError(f"requests are about example {unknown[0]!r}, of which there is no candidate")
@@ -208,7 +208,7 @@ def _requests(table: pa.Table) -> dict[str, list[Given]]:
     return by_example
 
 
-def _grouped(records: pa.Table) -> tuple[NDArray[np.intp], list[int]]:
+def grouped(records: pa.Table) -> tuple[NDArray[np.intp], list[int]]:
     """The rows of the records, those of an example together and in the order of its candidates, and where each ends."""
     numbers = records["candidate"].to_numpy()
     order = np.argsort(numbers, kind="stable")

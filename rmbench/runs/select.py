@@ -66,7 +66,7 @@ def select_file(
     is the name of one that is only to judge, or a file of rewards as `score_file` gives them. `options` are those of
     `load_model`. Raises what `score_file` does.
     """
-    gold_rewards = _gold_rewards(gold) if isinstance(gold, Path) else None
+    recorded = gold_rewards(gold) if isinstance(gold, Path) else None
     reading: dict[str, Any] = {"columns": columns, "skip_bad_rows": skip_bad_rows}
     scored = score_file(models, file, token_budget=token_budget, fresh=fresh, progress=progress, **reading, **options)
     names = [name for name in scored.rewards if name != gold] or [*scored.rewards]
@@ -78,8 +78,8 @@ def select_file(
     written = _columns(scored, [at for places in selected.values() for at in places])
     written["rank"] = [rank for places in selected.values() for rank in range(1, len(places) + 1)]
     truth = None
-    if gold_rewards is not None:
-        truth = [gold_rewards.get(place, math.nan) for place in scored.rows.places]
+    if recorded is not None:
+        truth = [recorded.get(place, math.nan) for place in scored.rows.places]
         if not np.isfinite(truth).any():
             raise DataError(
                 f"{gold}: no reward of a response of {file}; expected rows with its example_id and candidate"
@@ -139,7 +139,7 @@ def _outcome(
     )
 
 
-def _gold_rewards(file: Path) -> dict[Place, float]:
+def gold_rewards(file: Path) -> dict[Place, float]:
     """The rewards of a file as `score_file` writes them, by example and candidate. Raises DataError."""
     rewards: dict[Place, float] = {}
     for row in read_rows(file):

@@ -7,13 +7,11 @@ sessions of their own: `fill` has them answer one after the other, each started 
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from importlib.metadata import version
-from itertools import chain, islice
 from typing import Any, TypeVar, cast, overload
 from uuid import uuid4
 
@@ -38,6 +36,7 @@ from rmbench.models.spec import Spec, elsewhere, open_model
 from rmbench.policies.base import OpenedPolicy, Policy
 from rmbench.policies.spec import open_policy
 from rmbench.scoring.answers import checked, from_json, lasts, nans, to_json, with_last
+from rmbench.scoring.combining import FOLDS, Answers, Combination, Plain, fold_of, lacks_fit, needed
 from rmbench.scoring.explain import Explanation, TaskPlan, explain_forwards
 from rmbench.scoring.keys import delivered, lacking, request_keys
 from rmbench.scoring.ledger import REPLIES, Codec, Ledger
@@ -49,9 +48,7 @@ from rmbench.scoring.windows import forwards
 from rmbench.scoring.writing import Writing
 from rmbench.types import GenerationRequest, Json, Question, Request, Response, Reward, Use
 
-FOLDS = 5
 _IDENTITIES: tuple[Identity, ...] = ("none", "named", "content")  # the weakest first
-_NO_NUMBER = frozenset({"nan", "refused", "error", "missing"})
 _REWARDS = Codec(to_json, from_json, lasts)
 _Said = TypeVar("_Said")
 _Answers = Generator[list[tuple[bytes, Reward]]]
@@ -203,7 +200,7 @@ class Session:
             with suppress(Exception):
                 if isinstance(self.model, Derived):
                     needs.append(self._needs(part))
-                else:
+                elif not isinstance(self.model, ScoreFile):  # which is looked up again as fast
                     self.ask(part)
         for place, member in enumerate(self.members):
             member.fill([needed[place] for needed in needs])
@@ -214,7 +211,10 @@ class Session:
         model = self.model
         self._check(questions)
         if isinstance(model, Derived):
-            return self._combined(model, questions)
+            if questions and all(question.place is None for question in questions):
+                self.check_fits(self.asking.fitted)
+            combination = self._combination(model, questions, self.asking.fitted)
+            return Answered(combination.held_out(), combination.fitted())
         if isinstance(model, ScoreFile):
             self.asking.usage.requests += len(questions)
             self.asking.usage.unique += len(questions)
@@ -276,43 +276,24 @@ class Session:
                 "without; give data with texts, or the scores as the model (scores:FILE)"
             )
 
-    def _combined(self, model: Derived, questions: Sequence[Question]) -> Answered:
-        """What a Derived makes of its members' answers, with fits that did not see the fold that they are used on.
-
-        Every member answers all at once, since it may fit as well; its answers are then dealt out to the folds. Where
-        each answers one question for each of the Derived's, those that one has no number for are answered so.
-        """
+    def _combination(self, model: Derived, questions: Sequence[Question], given: Json | None) -> Combination:
+        """What a Derived makes of its members' answers, each asked once, all that it is asked at once."""
         folds = [fold_of(question, self.asking.seed) for question in questions]
         parts = [[i for i, at in enumerate(folds) if at == fold] for fold in range(FOLDS)]
-        asked = [[questions[i] for i in part] for part in parts]
-        needs = [self._needs(part) for part in asked]
-        given = [
-            member.ask([*chain.from_iterable(needed[place] for needed in needs)])
+        needs = [self._needs([questions[i] for i in part]) for part in parts]
+        asked = needed(questions, parts, needs, len(self.members))
+        answers = [
+            member._answers(asked.asked_of(place), None if given is None else given["members"][place])
             for place, member in enumerate(self.members)
         ]
-        rewards = [iter(one.rewards) for one in given]
-        answers = [
-            [list(islice(of_one, len(need))) for of_one, need in zip(rewards, needed, strict=True)] for needed in needs
-        ]
+        return Combination(model, asked, answers, given)
 
-        combined: list[Reward | None] = [None] * len(questions)
-        if all(_one_by_one(of_one, needed) for of_one, needed in zip(asked, needs, strict=True)):
-            for fold, part in enumerate(parts):
-                lost = [self._lost(question, at, answers[fold]) for at, question in enumerate(asked[fold])]
-                for i, reward in zip(part, lost, strict=True):
-                    combined[i] = reward
-                kept = [at for at, reward in enumerate(lost) if reward is None]
-                parts[fold], asked[fold] = [part[at] for at in kept], [asked[fold][at] for at in kept]
-                answers[fold] = [[of_one[at] for at in kept] for of_one in answers[fold]]
-        fits, fitted = self._fits(model, asked, answers)
-        for fold, part in enumerate(parts):
-            if part:
-                for i, reward in zip(part, model.combine(asked[fold], answers[fold], fits[fold]), strict=True):
-                    combined[i] = checked(reward, questions[i].request)
-        inside = [one.fitted for one in given]
-        if fitted is not None or any(one is not None for one in inside):
-            fitted = {"fit": fitted, "members": inside}
-        return Answered(cast(list[Reward], combined), fitted)
+    def _answers(self, questions: Sequence[Question], given: Json | None) -> Answers:
+        """The answers to all that a member is asked; `given` is what an earlier result fitted for it."""
+        if isinstance(self.model, Derived):
+            self._check(questions)
+            return self._combination(self.model, questions, given)
+        return Plain(subject_of(self.model).id, self.ask(questions).rewards)
 
     def _needs(self, questions: Sequence[Question]) -> Sequence[Sequence[Question]]:
         """What a Derived asks each of its members. Raises ModelError where that is not one list for each."""
@@ -324,47 +305,13 @@ class Session:
             )
         return needs
 
-    def _lost(self, question: Question, at: int, answers: Sequence[Sequence[Reward]]) -> Reward | None:
-        """What a question is answered with where a member's answer to it, the one `at` that place, has no number."""
-        for member, rewards in zip(self.members, answers, strict=True):
-            reward = rewards[at]
-            if reward.status in _NO_NUMBER:
-                detail = f"{reward.detail or 'no number'}, by {subject_of(member.model).id}"
-                return Reward(nans(question.request), status=reward.status, detail=detail)
-        return None
-
-    def _fits(
-        self, model: Derived, asked: Sequence[Sequence[Question]], answers: Sequence[list[list[Reward]]]
-    ) -> tuple[list[Json | None], Json | None]:
-        """The fit that each fold is combined with, and all of them for the result; None where nothing is fitted."""
-
-        def fit(folds: Sequence[int]) -> Json | None:
-            together = [[reward for fold in folds for reward in answers[fold][m]] for m in range(len(self.members))]
-            return model.fit([question for fold in folds for question in asked[fold]], together)
-
-        present = [fold for fold, part in enumerate(asked) if part]
-        whole = fit(present) if present else None
-        if whole is None:
-            return [None] * FOLDS, None
-        if asked[present[0]][0].place is None:
-            return [self._given_fit()] * FOLDS, None
-        if len(present) == 1:
-            warnings.warn(
-                f"{subject_of(self.model).id} is fitted to the data that it is used on: all {len(asked[present[0]])} "
-                f"questions fall into one of {FOLDS} folds, and none can be held out",
-                stacklevel=2,
-            )
-            return [whole] * FOLDS, {"whole": whole, "folds": []}
-        fits = [fit([at for at in present if at != fold]) for fold in range(FOLDS)]
-        return fits, {"whole": whole, "folds": fits}
-
-    def _given_fit(self) -> Json | None:
-        """What an earlier result fitted to all of its data. Raises UsageError where there is none."""
-        if self.asking.fitted is None:
-            raise UsageError(
-                f"{subject_of(self.model).id} fits to the data of a task; expected fitted, a result that did"
-            )
-        return self.asking.fitted["fit"]["whole"]
+    def check_fits(self, given: Json | None) -> None:
+        """Raises UsageError where it, or a member, says that it `fits`, and an earlier result has not `given` that."""
+        if isinstance(self.model, Derived):
+            if getattr(self.model, "fits", False) and (given is None or given["fit"] is None):
+                raise lacks_fit(self.model)
+            for place, member in enumerate(self.members):
+                member.check_fits(None if given is None else given["members"][place])
 
     def _judged(self, judge: Judge, questions: Sequence[Question]) -> list[Reward]:
         """A judge asks its policy until it asks nothing; all requests of a round are written together."""
@@ -462,16 +409,6 @@ class Session:
         return f"{fingerprint} transformers {version('transformers')}" if runs else fingerprint
 
 
-def fold_of(question: Question, seed: int) -> int:
-    """The fold, from 0, that a question is held out in: by the hash of its cluster, so that clusters stay whole.
-
-    What has no place in any data is of fold 0.
-    """
-    if question.place is None:
-        return 0
-    return sha256(f"{seed}|{question.place.cluster}".encode()).digest()[0] % FOLDS
-
-
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """Questions taken apart: the key of each, what is known, what is left, and what the model cannot be asked."""
@@ -526,15 +463,6 @@ def _said(
         raise
     except Exception as error:
         return Reward(nans(request), status="error", detail=f"the judge failed with {told(error)}")
-
-
-def _one_by_one(questions: Sequence[Question], needs: Sequence[Sequence[Question]]) -> bool:
-    """Whether each member is asked one question for each of `questions`, about the same place."""
-    return all(
-        len(needed) == len(questions)
-        and all(one.place == question.place for one, question in zip(needed, questions, strict=True))
-        for needed in needs
-    )
 
 
 def _replies(model: RewardModel, keys: Sequence[bytes], asked: Sequence[Request]) -> _Answers:

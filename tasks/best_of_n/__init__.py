@@ -22,6 +22,7 @@ from rmbench.data.conversation import (
     to_example,
 )
 from rmbench.data.dataset import LeftOut
+from rmbench.data.labels import read_label
 from rmbench.data.messages import as_json_list
 from rmbench.data.rows import Row, shown
 from rmbench.kinds.comparison import Comparison
@@ -99,7 +100,7 @@ def _gsm8k(row: Row, columns: list[str]) -> Example:
         replace(reply, tags={"policy": name, **_final_answer(reply.text)})
         for name, reply in zip(columns, replies, strict=True)
     ]
-    return to_example(row, replies, [_label(row, name, row.value[name]["is_correct"]) for name in columns], _IDS)
+    return to_example(row, replies, [read_label(row, name, row.value[name]["is_correct"]) for name in columns], _IDS)
 
 
 def _final_answer(text: str | None) -> dict[str, str]:
@@ -122,14 +123,14 @@ def _labels(row: Row, values: list[Any]) -> list[bool | float | None]:
     if row.first(_LIST_LABELS) is None and all(isinstance(value, dict) for value in values):
         holders = [row.of(value) for value in values]
         fields = [holder.need(_LABEL, _EXPECTED) for holder in holders]
-        return [_label(row, name, holder.value[name]) for name, holder in zip(fields, holders, strict=True)]
+        return [read_label(row, name, holder.value[name]) for name, holder in zip(fields, holders, strict=True)]
     field = row.need(_LIST_LABELS, _EXPECTED)
     labels = as_json_list(row.value[field])
     if not isinstance(labels, list) or len(labels) != len(values):
         raise row.error(
             f"expected a list with one label for each of {len(values)} responses, got {shown(labels)}", field
         )
-    return [_label(row, field, label) for label in labels]
+    return [read_label(row, field, label) for label in labels]
 
 
 def _joined(group: list[Row]) -> Example:
@@ -145,26 +146,8 @@ def _joined(group: list[Row]) -> Example:
         reply = read_reply(row, response, row.value[response])
         policy = row.name(POLICY)
         replies.append(replace(reply, tags={"policy": policy}) if policy else reply)
-        labels.append(_label(row, label, row.value[label]))
+        labels.append(read_label(row, label, row.value[label]))
     return to_example(group[0], replies, labels, _GROUP)
-
-
-def _label(row: Row, field: str, value: Any) -> bool | float | None:
-    """True or false, or how good the response is; CSV has them as text."""
-    if value is None or isinstance(value, bool | float):
-        return value
-    if isinstance(value, int):
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise row.error(f"{shown(value)} is beyond the largest float", field) from error
-    if isinstance(value, str):
-        named = {"true": True, "false": False, "": None}
-        try:
-            return named[value.lower()] if value.lower() in named else float(value)
-        except ValueError:
-            pass
-    raise row.error(f"expected true, false or a number, got {shown(value)}", field)
 
 
 TASK = Comparison(
