@@ -288,7 +288,8 @@ def test_what_is_printed_is_whole_at_any_width(
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= width
     assert "…" not in printed
-    assert "subset=turned" in printed.replace("\n", "")
+    assert "subset=turned" in printed
+    assert all(f" {name} " in printed for name in ("m0", "m5", "picked", "accuracy"))
     assert "m5 above m0 by" in " ".join(printed.split())
 
 

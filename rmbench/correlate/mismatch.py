@@ -93,6 +93,11 @@ class Slice:
     pairs: int
     swaps: Sequence[Swap]
 
+    @property
+    def name(self) -> str:
+        """What is ranked, after the task's name: its headline, or what is picked of all or of a facet."""
+        return self.figure if self.chance is None or self.slice == "all" else self.slice
+
 
 @dataclass(frozen=True)
 class MismatchReport:
@@ -126,9 +131,9 @@ def mismatch(
 ) -> MismatchReport:
     """What `benchmark`, a task of `results`, ranks against each slice of every task among them.
 
-    Of a task the first slice is its own headline; the others are what is picked from its pools, of all and of each
-    facet. The benchmark's own pools count where they have more than two responses. Raises ResultError where fewer than
-    two models have the benchmark and something else.
+    Of a task the first slice is its own headline, where that is another; the others are what is picked from its pools,
+    of all and of each facet. The benchmark's own pools count where they have more than two responses. Raises
+    ResultError where fewer than two models have the benchmark and something else.
     """
     left_out = [f"{one.subject.id} on {one.task.name}" for one in results if not collection.is_answered(one)]
     left_out = [f"{name} is left out: examples are unanswered" for name in left_out]
@@ -218,19 +223,17 @@ def _parts(
 ) -> tuple[list[tuple[str, Make, list[int]]], list[str]]:
     """Of each slice its name, what makes its figure, and the places of its examples; and why others are none."""
     outcomes = shared[0].outcomes
-    parts, lines, is_picked = list[tuple[str, Make, list[int]]](), list[str](), False
+    parts, lines = list[tuple[str, Make, list[int]]](), list[str]()
     try:
         statistic = None if is_own else headline(shared[0], outcomes)
-        is_picked = statistic is not None and statistic.name == pick.PICK.headline
-        if not is_own:
+        if statistic is not None and statistic.name != pick.PICK.headline:
             parts.append((_HEADLINE, headline, list(range(len(outcomes)))))
     except ResultError as error:
         lines.append(f"the headline of {task} is left out: {error}")
     pools, few = _pools(outcomes, 3 if is_own else 2), 0
     for name, places in subsets_of([outcomes[place].facets for place in pools]).items():
         few += 0 < len(places) < LEAST_EXAMPLES
-        is_new = not is_picked if name == "all" else len(places) < len(pools)
-        if len(places) >= LEAST_EXAMPLES and is_new:
+        if len(places) >= LEAST_EXAMPLES and (name == "all" or len(places) < len(pools)):
             parts.append((name, _picked, [pools[place] for place in places]))
     if few:
         lines.append(f"{few:,} slices of {task} with fewer than {LEAST_EXAMPLES} pools are left out")
