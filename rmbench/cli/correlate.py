@@ -89,6 +89,9 @@ def command(
 
     folder = results or (_RESULTS if _RESULTS.is_dir() else None)
     if benchmark is not None:
+        given = {"--metrics": metrics, "--policy-results": policy_results, "--downstream": downstream, "--plots": plots}
+        if refused := [name for name, value in given.items() if value]:
+            raise click.UsageError(f"{', '.join(refused)}: of policy results, which --mismatch does without")
         _tell_mismatch(benchmark, folder, aliases, at_least=at_least, seed=seed, as_json=as_json)
         return
     measured = [row for path in metrics for row in tables.read_table(path, "metrics")] or tables.shipped("metrics")
