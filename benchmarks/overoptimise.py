@@ -163,7 +163,7 @@ def nulls(table: Table, rng: np.random.Generator, repeats: int, full: bool) -> N
         for gold in ("normal", "half", "rare", "common", "mixed"):
             for shape in SHAPES if gold == "mixed" or (full and gold == "normal") else SHAPES[:1]:
                 world = World(prompts, samples, gold, "alone", shape)
-                count = repeats // 4 if prompts == 500 else repeats
+                count = repeats // 2 if prompts == 500 else repeats
                 found = [found_by.turn_over(world.curves(rng)[0]) for _ in range(count)]
                 given = _counted(found)
                 cells = {

@@ -32,7 +32,7 @@ class Case:
     """One family on a tiny checkpoint: `written` makes it from a seed, and `auto` is the class of its weights.
 
     That is empty where none of transformers has its weights by their names.
-    `options` stand behind the folder, `{folder}` in them being the folder itself. `packed` is whether the fast path
+    `options` stand behind the `source`, `{folder}` in both being the folder itself. `packed` is whether the fast path
     takes it.
     """
 
@@ -43,6 +43,7 @@ class Case:
     options: Mapping[str, Any] = field(default_factory=dict)
     packed: bool = True
     name: str = ""
+    source: str = "{folder}"
 
     def __str__(self) -> str:
         return self.name or self.family
@@ -51,7 +52,7 @@ class Case:
         """The model in a folder, as on the command line."""
         given = {**self.options, **options}
         words = "&".join(f"{name}={str(value).format(folder=folder)}" for name, value in given.items())
-        return f"{self.family}:{folder}" + (f"?{words}" if words else "")
+        return f"{self.family}:{self.source.format(folder=folder)}" + (f"?{words}" if words else "")
 
 
 def classifier(architecture: str) -> Callable[[Path, int], Path]:
@@ -160,6 +161,8 @@ CASES = (
     Case("pairwise", comparing, "AutoModelForCausalLM", "compare", {"template": "{folder}/compare.jinja"}),
     Case("pairwise", of_pairs(pair_models.pairrm), "", "compare", packed=False, name="pairwise, pieces"),
     Case("pairwise", of_pairs(pair_models.gpm), "", "compare", name="pairwise, embeddings"),
+    Case("ensemble", value_head, "", options={"how": "uwo"}, source="{folder},length"),
+    Case("transform", value_head, "", options={"how": "sigmoid"}),
 )  # fmt: skip
 READY = tuple(case for case in CASES if case.family in names(MODELS))
 

@@ -33,6 +33,7 @@ def test_exported_members_are_locked() -> None:
         "load_model",
         "load_task",
         "open_model",
+        "overoptimize",
         "score",
         "select_responses",
         "selection_at_n",

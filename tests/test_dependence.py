@@ -118,7 +118,10 @@ def test_too_few_models_and_models_without_an_error_leave_it_open() -> None:
     four = dependence.beyond_difficulty(errors(7, models=4), draws=50)
     assert np.isnan(four.p).all()
     assert 0 < four.star_p <= 1
-    assert np.isnan(dependence.beyond_difficulty(errors(7, models=3)).star_p)
+    three = errors(7, models=3)
+    assert np.isnan(dependence.beyond_difficulty(three).star_p)
+    assert np.isnan(dependence.cross_dependence(three).star)
+    assert np.isfinite(dependence.cross_dependence(three).cd)
     never = errors(7)
     never[:, 2] = 0
     assert np.isnan(dependence.beyond_difficulty(never).p).all()

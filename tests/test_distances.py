@@ -16,6 +16,7 @@ from given import example, given
 import rmbench
 from rmbench.cli import main
 from rmbench.cli._distances import tree
+from rmbench.compare import distance_plots
 from rmbench.compare.distances import distances
 from rmbench.compare.entrants import read_models
 from rmbench.errors import ResultError
@@ -306,6 +307,33 @@ def test_a_csv_has_a_row_a_pair(six: Path, tmp_path: Path, capsys: Any) -> None:
         assert float(row["difference"]) == pair["difference"]["value"]
         assert row["starc_low"] == ("" if pair["starc"]["low"] is None else str(pair["starc"]["low"]))
         assert float(row["both"]) == pair["errors"]["both"]
+
+
+def test_plots_are_of_the_distances_in_the_order_of_the_dendrogram(six: Path, tmp_path: Path, capsys: Any) -> None:
+    folder = tmp_path / "deep" / "plots"
+    _, err = printed(capsys, six, "--plots", folder)
+    assert err == f"rmbench: 2 plots in {folder}\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["best_of_n--dendrogram.svg", "best_of_n--distances.svg"]
+    (task,) = distances(read_models([six], {}), load_task).tasks
+    cells, lines = points(distance_plots.matrix(task)), points(distance_plots.dendrogram(task))
+    assert len(cells) == 30  # of six models
+    assert {(cell["first"], cell["second"]): cell["starc"] for cell in cells}["a", "c"] == 2
+    assert [line["x"] for line in lines[2::3]] == [join.height for join in task.joins]
+    (tmp_path / "file").write_text("")
+    assert "--plots names another folder" in refused_after(capsys, six, "--plots", tmp_path / "file" / "in")
+
+
+def points(specification: Any) -> Any:
+    """What the first layer of a plot is drawn from."""
+    data = specification["layer"][0].get("data") or specification["data"]
+    return specification["datasets"][data["name"]] if "name" in data else data["values"]
+
+
+def refused_after(capsys: Any, *arguments: object) -> str:
+    """The line of what failed after the figures were printed."""
+    capsys.readouterr()
+    assert run(*arguments) == 1
+    return capsys.readouterr().err.splitlines()[-1]
 
 
 def test_responses_that_are_an_example_each_are_taken_together_by_their_prompt(tmp_path: Path) -> None:

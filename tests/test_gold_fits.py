@@ -49,6 +49,12 @@ def test_a_curve_that_never_turns_has_no_optimum(form):
     assert found.is_extrapolated
 
 
+@pytest.mark.parametrize("form", gold_fits.FORMS)
+def test_a_curve_that_falls_ever_more_slowly_is_best_at_its_start(form):
+    found = fitted(form, np.array([[0.2], [0.6]]) + height(form, -0.5, -0.1))
+    assert (found.optimum_kl.value, found.optimum_n.value, found.peak.value) == (0, 1, pytest.approx(0.4))
+
+
 def test_a_flat_curve_is_best_as_it_is():
     found = fitted("best of n", np.ones((3, len(SIZES))))
     assert (found.optimum_kl.value, found.optimum_n.value, found.peak.value) == (0, 1, 1)

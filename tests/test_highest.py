@@ -46,8 +46,9 @@ def test_below_what_draws_can_tell_it_is_a_bound_that_is_never_0():
 def test_means_that_do_not_vary_say_nothing():
     assert highest.none_above(parts(np.zeros((8, 3)))) == 1
     assert highest.highest(parts(np.zeros((8, 3)), 5.0), np.ones(3, bool)) == (0, 0)
-    both = np.ones(2, bool), np.ones(2, bool)
-    assert highest.difference_of_highest(parts(np.zeros((8, 2))), parts(np.zeros((8, 2))), both, 1.0) == (0, 0, 1)
+    low, high, p = highest.difference_of_highest(*[parts(np.zeros((8, 2)))] * 2, (np.ones(2, bool), np.ones(2, bool)))
+    assert np.isnan([low, high]).all()
+    assert p == 1
 
 
 def test_the_more_means_are_looked_at_the_larger_p():
@@ -96,10 +97,34 @@ def test_a_difference_turns_its_sign_with_its_sides_and_holds_the_truth():
         ours = parts([0.0, 0.3, 0.6] + shared + 0.5 * rng.normal(size=(80, 3)), seed=seed)
         theirs = parts([0.2, 0.0, 0.1] + shared + 0.5 * rng.normal(size=(80, 3)), seed=seed)
         maybe = tuple(highest.p_highest(one) > highest.MAYBE for one in (ours, theirs))
-        low, high, p = highest.difference_of_highest(ours, theirs, maybe, 0.0)
-        assert highest.difference_of_highest(theirs, ours, maybe[::-1], 0.0) == pytest.approx((-high, -low, p))
+        low, high, p = highest.difference_of_highest(ours, theirs, maybe)
+        assert highest.difference_of_highest(theirs, ours, maybe[::-1]) == pytest.approx((-high, -low, p))
         held.append(low <= 0.4 <= high)
-        assert (p < 0.05) == (low > 0) or abs(low) < 0.02
+        assert (p < 0.05) == (low > 0 or high < 0) or min(abs(low), abs(high)) < 0.005
+    assert np.mean(held) > 0.9
+
+
+def test_an_interval_of_a_difference_leaves_out_0_just_where_p_says_so():
+    rng, told = np.random.default_rng(8), []
+    for seed in range(60):
+        ours, theirs = (parts(rng.normal(0.1, 1, size=(30, 3)), 0.5, seed) for _ in range(2))
+        low, high, p = highest.difference_of_highest(ours, theirs, (np.ones(3, bool), np.ones(3, bool)))
+        told.append((p < 0.05, low > 0 or high < 0))
+    ours, theirs = parts(np.eye(1, 3) + 0.01 * rng.normal(size=(60, 3))), parts(np.zeros((60, 3)))
+    low, high, p = highest.difference_of_highest(ours, theirs, (np.ones(3, bool), np.array([True, False, False])))
+    told.append((p < 1e-3, low > 0.98))
+    assert all(by_p == by_interval for by_p, by_interval in told)
+    assert (True, True) in told
+
+
+def test_the_interval_of_the_furthest_holds_for_all():
+    rng, held = np.random.default_rng(9), []
+    for seed in range(60):
+        truth = np.array([0.0, 0.1, -0.2, 0.0, 0.0, 0.0])
+        means = parts(truth + rng.normal(size=(50, 6)), seed=seed)
+        place, half = highest.furthest(means)
+        assert abs(means.means[place]) == np.abs(means.means).max()
+        held.append(abs(means.means[place] - truth[place]) <= half)
     assert np.mean(held) > 0.9
 
 

@@ -10,19 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import one_sentence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import rmbench
+from rmbench.data.cards import read_card
+from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row
 from rmbench.errors import DataError
+from rmbench.optimise.report import Figure, OptimisationReport
 from rmbench.plugins import load_task
 from rmbench.tasks.one_sentence import constraints, read
 from rmbench.tasks.one_sentence.prompts import prompts
-from rmbench.types import Example
+from rmbench.types import Example, Response
 
-TASK = load_task("one_sentence")
+TASK, CARD = load_task("one_sentence"), read_card("one_sentence").body
 ROW = {
     "prompt": "One sentence, please.", "words": ["anchor", "oven"], "limit": 6, "policy": "some-policy",
     "responses": [{"text": "The anchor.", "finish": "stop", "logprob": -3.5}, {"text": "An oven"}],
@@ -34,7 +38,7 @@ def bundled() -> tuple[Example, ...]:
     return tuple(TASK.load().examples)
 
 
-def examples(**changed: Any) -> list[Example]:
+def examples(**changed: Any) -> list[Example | LeftOut]:
     return list(read([Row(ROW | changed, "rows.jsonl", 1)]))
 
 
@@ -134,17 +138,20 @@ def test_the_bundled_rows_answer_the_first_prompts_of_the_series() -> None:
     assert {len(one.candidates) for one in bundled()} == {32}
     samples = [sample for example in bundled() for sample in example.candidates]
     assert {sample.tags["policy"] for sample in samples} == {"SmolLM2-135M-Instruct"}
+    assert all(float(sample.tags["logprob"]) < 0 for sample in samples)
     assert Path(str(TASK.bundled)).stat().st_size < 1_500_000
 
 
 def test_a_row_of_ones_own() -> None:
     (example,) = examples()
+    assert isinstance(example, Example)
     first, second = example.candidates
     assert (first.label, second.label) == (0.75, 0.5)
     assert first.tags == {"policy": "some-policy", "unmet": "oven", "logprob": -3.5}
     assert second.tags == {"policy": "some-policy", "unmet": "anchor, one sentence"}
-    assert isinstance(first.response, rmbench.types.Response)
+    assert isinstance(first.response, Response)
     assert first.response.finish == "stop"
+    assert examples(responses=[]) == [LeftOut("no responses")]
 
 
 @pytest.mark.parametrize(
@@ -168,13 +175,71 @@ def test_a_row_that_is_none_says_where(changed: dict[str, Any], told: str) -> No
     assert "\n" not in str(error.value)
 
 
+@cache
+def optimised() -> OptimisationReport:
+    """What the command finds on the pool that it has without a file."""
+    return rmbench.overoptimize(models=["length", "shortest", "random"])
+
+
 def test_length_makes_the_policy_worse_than_chance_and_shortness_better() -> None:
-    (longest,), (shortest,) = (rmbench.evaluate(model, ["one_sentence"]) for model in ("length", "shortest"))
-    (curves,) = rmbench.selection_at_n(longest, shortest)
-    last = curves.rows[-1]
-    by_length, by_shortness = last.gain["rmbench/length"], last.gain["rmbench/shortest"]
-    assert last.n == 32
-    assert by_length.ci_high < 0 < by_shortness.ci_low
+    length, shortest, drawn = optimised().entrants
+    assert (optimised().policy, optimised().prompts, optimised().samples) == ("SmolLM2-135M-Instruct", 60, (32, 32))
+    assert (length.verdict, length.best_n.value) == ("turns over", 1)
+    assert length.gain_at_end.high < 0 < shortest.gain_at_end.low
+    assert drawn.gain_at_end.low < 0 < drawn.gain_at_end.high
+    assert 1 < shortest.best_n.value < 32
+    assert optimised().oracle.value[-1] > 0.9
+
+
+def test_what_best_of_n_does_is_what_selection_says() -> None:
+    (selected,) = rmbench.selection_at_n(*rmbench.evaluate("length", ["one_sentence"]))
+    (length, *_) = optimised().entrants
+    found = dict(zip(length.gold.at, length.gold.value, strict=True))
+    for row in selected.rows:
+        assert row.selected["rmbench/length"].value == pytest.approx(found[row.n])
+
+
+def test_the_card_says_what_the_samples_are() -> None:
+    samples = [sample for example in bundled() for sample in example.candidates]
+    texts = [sample.text or "" for sample in samples]
+    labels = np.array([sample.number or 0.0 for sample in samples])
+    unmet = Counter(name for sample in samples for name in str(sample.tags.get("unmet", "")).split(", ") if name)
+    none, limit, one = len(samples), unmet.pop("limit"), unmet.pop("one sentence")
+    cut = sum(isinstance(one.response, Response) and one.response.finish == "length" for one in samples)
+    figures = [f"{none:,}", f"{labels.mean():.3f}"[1:], f"{100 * (1 - limit / none):.1f} %",
+               f"{100 * (1 - unmet.total() / none / 2):.1f} %", f"{100 * (1 - one / none):.1f} %", str(cut),
+               f"{np.mean([len(words(text)) for text in texts]):.1f}"]  # fmt: skip
+    assert f"| {' | '.join(figures)} |" in CARD
+    assert f"{(labels == 1).sum()} samples meet all four constraints, {(labels == 0).sum()} none" in CARD
+
+
+def test_the_card_says_what_optimising_does() -> None:
+    for entrant in optimised().entrants:
+        best, end = (stated(one) for one in (entrant.gold_at_best, entrant.gold_at_end))
+        name = entrant.name.removeprefix("rmbench/")
+        assert f"| `{name}` | {entrant.best_n.value:.0f} | {best} | {end} |" in CARD
+    oracle, size = optimised().oracle, optimised().oracle.at[-1]
+    figure = Figure(oracle.value[-1], oracle.low[-1], oracle.high[-1])
+    assert f"| oracle | {size:.0f} | | {stated(figure)} |" in CARD
+    assert f"| random sample | | | {stated(optimised().random)} |" in CARD
+
+
+def stated(figure: Figure) -> str:
+    value, low, high = (f"{number:.3f}"[1:] for number in (figure.value, figure.low, figure.high))
+    return f"{value} [{low}, {high}]"
+
+
+def test_pairs_to_train_on_are_a_better_and_a_worse_sample_of_one_prompt() -> None:
+    texts = ["The anchor, an oven.", "An anchor.", "An oven.", "", "Nothing", "An anchor."]
+    rows = [ROW | {"prompt": f"{at}", "responses": [{"text": text} for text in texts]} for at in range(3)]
+    found = list(one_sentence.pairs(rows))
+    assert [pair["prompt"][0]["content"] for pair in found] == [f"{at}" for at in range(3) for _ in range(4)]
+    for pair in found:
+        better, worse = (sum(kept(pair[side][0]["content"], ["anchor", "oven"], 6)) for side in ("chosen", "rejected"))
+        assert better > worse
+        assert pair["rejected"][0]["content"]
+    alike = ROW | {"responses": [{"text": "An anchor."}, {"text": "An oven."}]}
+    assert not list(one_sentence.pairs([alike]))
 
 
 def test_the_shortest_is_minus_length() -> None:

@@ -106,8 +106,14 @@ def test_gold_is_drawn_with_its_band_its_rulers_and_its_best_n(eight: Optimisati
     assert [point["n"] for point in band] == list(eight.sizes)
     for point, low, value, high in zip(line, entrant.gold.low, entrant.gold.value, entrant.gold.high, strict=True):
         assert [point["low"], point["value"], point["high"]] == pytest.approx([low, value, high], rel=1e-4)
-    [[dot]] = marked(spec, "point", "ink")
-    assert (dot["best n"], dot["low"], dot["high"]) == (entrant.best_n.value, entrant.best_n.low, entrant.best_n.high)
+    [[dot]], [[foot]] = marked(spec, "point", "ink"), marked(spec, "rule", "ink")
+    for mark in (dot, foot):
+        assert [mark[end] for end in ("best n", "low", "high")] == [
+            entrant.best_n.value,
+            entrant.best_n.low,
+            entrant.best_n.high,
+        ]
+    assert foot["value"] == 0
     assert dot["value"] == pytest.approx(entrant.gold_at_best.value, rel=1e-4)
     ground, oracle = marked(spec, "line", "soft")
     assert len({point["of"] for point in ground}) == len(others)
@@ -126,6 +132,21 @@ def test_a_fit_is_drawn_by_its_form(number: int, eight: OptimisationReport) -> N
         gold = start + d * (a - b * (d if number == 0 else math.log(d)))
         assert point["value"] == pytest.approx(gold, rel=1e-3)
     assert line[-1]["kl"] == pytest.approx(entrant.gold.kl[-1], rel=1e-4)
+
+
+def test_what_a_fit_does_is_said(tmp_path: Path, eight: OptimisationReport) -> None:
+    peak, endless = eight.entrants[0].fits  # the second rises
+    falling = replace(endless, a=Figure(-0.4), b=Figure(-0.1))
+    far = replace(peak, is_extrapolated=True)
+    for fits, words in (
+        ((peak, endless), "fitted: highest at n = 20, or rising throughout"),
+        ((falling, falling), "fitted: falling from the first"),
+        ((far, far), "fitted: highest at n = 20 (extrapolated)"),
+        ((peak, replace(peak, optimum_n=Figure(7.6e10))), "fitted: highest at n = 20, or n = 8e10"),
+    ):
+        page = written(tmp_path, replace(eight, entrants=[replace(eight.entrants[0], fits=fits)]))
+        assert f"<span>{words}</span>" in page
+        assert ("* beyond the largest n" in page) == any(fit.is_extrapolated for fit in fits)
 
 
 def test_a_fit_ends_where_it_leaves_the_plot(eight: OptimisationReport) -> None:

@@ -162,7 +162,24 @@ def test_a_reward_is_not_apart_from_itself():
     seen = curves("t", prompts=50)
     for one in apart(seen, seen):
         assert (one.difference.value, one.p) == (0, 1)
-        assert one.difference.low <= 0 <= one.difference.high
+        assert not one.difference.low > 0
+        assert not one.difference.high < 0
+
+
+def test_the_best_n_is_the_first_of_a_plateau():
+    """At 8 of 16 each prompt has its right sample for certain: rounding decides nothing."""
+    gold = np.tile(np.r_[np.ones(9), np.zeros(7)], (40, 1))
+    seen = curves_of(pools_of(list(gold)), np.random.default_rng(0).normal(size=640) / 9 + gold.ravel(), (1, 8, 12, 16))
+    assert seen.sizes[seen.best] == 8
+
+
+def test_the_interval_of_an_optimum_apart_leaves_out_0_just_where_p_says_so():
+    told = []
+    for seed in range(12):
+        found = apart(curves("t", prompts=60, seed=seed), curves("normal", prompts=60, seed=seed))[-1]
+        told.append((found.p < 0.05, found.difference.high < 0))
+    assert all(by_p == by_interval for by_p, by_interval in told)
+    assert (True, True) in told
 
 
 def test_two_rewards_alike_are_seldom_apart():

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -402,3 +403,66 @@ def test_aggregators_of_a_process_model_stand_side_by_side_paired(tmp_path: Path
     _, product, mean = (entrant.gold_at_end.value for entrant in report.entrants)
     assert paired.value == pytest.approx(product - mean)
     assert paired.low < 0 < paired.high < 0.02
+
+
+# The tutorial.
+
+TUTORIAL = "## Is my reward model hackable by best-of-n?"
+STANDING_IN = {"./new": "shortest", "./old": "random", "./judge": "length"}
+
+
+def commands() -> list[list[str]]:
+    """The arguments of each `rmbench overoptimize` of the tutorial."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    section = readme.partition(TUTORIAL)[2].partition("\n## ")[0]
+    lines = [line.removeprefix("$ rmbench ") for line in section.splitlines() if line.startswith("$ rmbench overopt")]
+    return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+@pytest.fixture
+def tutorial(tmp_path: Path, monkeypatch: Any) -> Path:
+    """A folder with what the tutorial's commands read, and its models stood in for."""
+    gold, rewards = drawn(10, 18)
+    rows = [{**row, "passes_tests": row["gold"], "response": row["response"] * 2} for row in samples(gold)]
+    for row in rows:
+        del row["gold"]
+    write(tmp_path / "samples.jsonl", rows)
+    steps = [
+        {
+            "problem_id": f"{p}",
+            "candidate_index": n,
+            "is_correct": bool(gold[p][n]),
+            "step_scores": [0.5, 1 / (1 + reward**2)],
+        }
+        for p, some in enumerate(rewards)
+        for n, reward in enumerate(some)
+    ]
+    write(tmp_path / "steps.jsonl", steps)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def stood_in(arguments: Sequence[str]) -> list[str]:
+    for model, other in STANDING_IN.items():
+        arguments = [argument.replace(model, other) for argument in arguments]
+    return [*arguments]
+
+
+@pytest.mark.parametrize("place", range(1, 5))
+def test_the_commands_of_the_tutorial_run(place: int, tutorial: Path, capsys: Any) -> None:
+    every = commands()
+    assert len(every) == 5
+    if every[place][0] == "hackable":  # which a command before it writes
+        assert run(*stood_in(every[1]), "--draws", DRAWS) == 0
+    assert run(*stood_in(every[place]), "--draws", DRAWS) == 0
+    assert "gold: " in capsys.readouterr().out
+    assert (tutorial / "hackable" / "overoptimize.html").exists() == ("hackable" in every[place])
+
+
+@pytest.mark.prove
+def test_the_first_command_of_the_tutorial_shows_a_reward_that_is_hacked(tutorial: Path, capsys: Any) -> None:
+    assert run(*commands()[0], "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    length = next(one for one in report["entrants"] if one["name"] == "rmbench/length")
+    assert (length["verdict"], length["best_n"]["value"]) == ("turns over", 1)
+    assert length["gold_at_end"]["high"] < report["random"]["low"]

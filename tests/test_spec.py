@@ -8,6 +8,7 @@ import string
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -278,6 +279,14 @@ def test_one_that_is_made_of_one_nests_and_the_last_question_mark_is_the_outer_o
                                                          Spec("random", options={"seed": 7})))  # fmt: skip
     word = "half:least:half:length?how=b,random?seed=7?how=a?how=c"
     assert parse(word) == Spec("half", options={"how": "c"}, members=(inner,))
+
+
+def test_a_member_with_commas_or_options_of_its_own_stands_in_brackets() -> None:
+    inner = Spec("least", options={"how": "a"}, members=(Spec("length"), Spec("random")))
+    spec = parse("least:x=(least:length,random?how=a),toy:b,(random?seed=3)")
+    assert spec.members == (replace(inner, name="x"), Spec("toy", "b"), Spec("random", options={"seed": 3}))
+    assert parse("half:(least:length,random?how=a)").members == (inner,)
+    assert parse("least:(least:length,random?how=a),toy:b?how=c").options == {"how": "c"}
 
 
 def test_what_a_family_of_others_does_not_declare_goes_to_the_members_that_do() -> None:

@@ -92,5 +92,15 @@ def test_it_gets_a_little_more_of_the_reward_than_best_of_n_at_the_same_kl():
     assert means[1:] == pytest.approx(np.sqrt(2 * kl([2, 4, 8])) - [0.5642, 1.0294, 1.4236], abs=0.01)
 
 
+def test_the_largest_gap_is_of_the_point_furthest_from_0_with_an_interval_for_all_points():
+    rng = np.random.default_rng(4)
+    apart = np.array([0.0, -0.5, 0.2]) + rng.normal(size=(100, 3))
+    found = tilted.largest_gap(apart, np.arange(100))
+    error = apart[:, 1].std(ddof=1) / 10
+    assert found.value == pytest.approx(apart[:, 1].mean())
+    assert 2.0 < (found.high - found.value) / error < 3.0  # 1.98 for one point alone
+    assert math.isnan(tilted.largest_gap(apart, np.zeros(100, int)).low)
+
+
 def test_sizes_tell_up_to_a_quarter_of_the_samples():
     assert tilted.sizes_that_tell([1, 2, 8, 9, 32], 32) == [1, 2, 8]

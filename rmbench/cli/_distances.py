@@ -160,11 +160,12 @@ def _sentences(task: TaskDistances, letters: Mapping[str, str]) -> list[str]:
 def _dependence(task: TaskDistances, found: Dependence, letters: Mapping[str, str]) -> list[str]:
     if math.isnan(found.cd):
         return [f"Errors, {found.examples:,} examples: a model is never wrong, or always, so CD has no number."]
-    star = f"beyond a common factor CD* {found.star:.1f} (theta {found.theta:.2f}), p {_p(found.star_p)}"
+    line = f"Errors, {found.examples:,} examples: CD {found.cd:.1f}, p {_p(found.cd_p)}, with what is hard for all"
+    if not math.isnan(found.star):
+        line += f"; beyond a common factor CD* {found.star:.1f} (theta {found.theta:.2f}), p {_p(found.star_p)}"
     if not math.isnan(found.star_p_drawn):
-        star = f"{star} were models many, {_p(found.star_p_drawn)} by draws of the fitted difficulty"
-    raw = f"CD {found.cd:.1f}, p {_p(found.cd_p)}, with what is hard for all"
-    line = f"Errors, {found.examples:,} examples: {raw}; {star}."
+        line += f" were models many, {_p(found.star_p_drawn)} by draws of the fitted difficulty"
+    line += "."
     told = [
         f"{letters[pair.first]} and {letters[pair.second]} {errors.beyond:+.2f} (p {_p(errors.beyond_p_holm)})"
         for pair in task.pairs

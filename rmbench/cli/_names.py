@@ -13,7 +13,7 @@ from typing import Any
 from rmbench.errors import UsageError
 
 _OUTSIDE = re.compile(r"[^\w.-]+")
-_SEPARATORS = re.compile(r"[=:?@&]")
+_SEPARATORS, _OF_MEMBERS = re.compile(r"[=:?@&]"), re.compile(r"[=:?@&,]")
 
 
 def told_apart(specs: Sequence[Any], ids: Sequence[str]) -> list[str]:
@@ -46,8 +46,7 @@ def columns_of(specs: Sequence[str], parse: Callable[[str], Any]) -> dict[str, s
     """
     different = list(dict.fromkeys(specs))
     parsed = [parse(spec) for spec in different]
-    ids = [spec.name or (spec.family if not spec.source or "://" in spec.source else _last(spec.source))
-           for spec in parsed]  # fmt: skip
+    ids = [spec.name or _column(spec) for spec in parsed]
     return dict(zip(told_apart(parsed, ids), different, strict=True))
 
 
@@ -55,7 +54,7 @@ def files_of(specs: Iterable[str]) -> list[Path]:
     """The files that specs name, as a `.toml` that describes a model or the module of own code: they are read too."""
     places: list[str] = []
     for spec in specs:
-        parts = _SEPARATORS.split(spec)
+        parts = [*_SEPARATORS.split(spec), *_OF_MEMBERS.split(spec)]
         places += [spec, spec.partition("=")[2], *parts, *(f"{part.replace('.', '/')}.py" for part in parts)]
     return [Path(place) for place in dict.fromkeys(places) if place and os.path.isfile(place)]
 
@@ -76,9 +75,25 @@ def named(specs: Sequence[str], names: Sequence[str], parse: Callable[[str], Any
 
 def _id(spec: Any) -> str:
     """What a model's id begins with, as far as its spec tells: that of a folder holds its last name alone."""
+    if spec.members:
+        return _of_members(spec)
     if not spec.source:
         return f"rmbench/{spec.family}"
     return f"local/{_last(spec.source)}" if Path(spec.source).exists() else _plain(spec.source)
+
+
+def _column(spec: Any) -> str:
+    """What a model's columns are called: what it reads, else what makes it, of others their names too."""
+    if spec.members:
+        return _of_members(spec).rpartition("/")[2]
+    return spec.family if not spec.source or "://" in spec.source else _last(spec.source)
+
+
+def _of_members(spec: Any) -> str:
+    from rmbench.models.members import called
+
+    names = [(one.name or _column(one)).rpartition("/")[2] for one in spec.members]
+    return called(spec.family, str(spec.options.get("how", "")), names)
 
 
 def _name(specs: Sequence[Any], ids: Sequence[str], at: int, most: int) -> str:

@@ -28,8 +28,8 @@ _WORDS = {
 _HOW_TO_READ = (
     "best n: where gold is highest when the best of n is taken by the reward, [ ] 95 % interval over prompts; lost: "
     "gold there less gold at the largest n.",
-    "turns over: gold falls beyond its best n, certain at 5 % though that n was chosen by looking; still rises: it "
-    "rises to the largest n; level: more samples change nothing that matters; open: the samples do not say.",
+    "turns over: gold falls beyond its best n, p < .05 though that n was chosen by looking; still rises: the last "
+    "doubling of n helps; level: neither, to within a tenth of gold's SD within prompts; open: the samples do not say.",
     "rises: what the reward gains from its best n to the largest, in its SD within prompts; poor wins: a poor sample "
     "is chosen; good loses: a poor one stands above a good one, both at the largest n, of prompts that have both.",
     "signs: advantages in groups of {group} whose sign is not gold's (by the reward's own noise, where it tells its "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from rmbench.types import Response
+
 _BLANK_LINE = re.compile(r"\n\s*\n")
 
 
@@ -20,3 +22,11 @@ def split_steps(text: str) -> tuple[str, ...]:
     if len(parts) == 1:
         parts = stripped.split("\n")
     return tuple(part.strip() for part in parts)
+
+
+def in_steps(response: Response) -> Response:
+    """A response in the steps that the data give it, else in those of its text, or one a turn of a trajectory."""
+    if response.steps is not None or response.messages is None:
+        return response
+    steps = split_steps(response.text or "") if len(response.messages) == 1 else "turns"
+    return Response(response.messages, steps, response.tokens, response.finish, response.cap, response.top)

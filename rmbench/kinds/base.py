@@ -17,7 +17,7 @@ from rmbench.data.files import Rows
 from rmbench.data.hub import LOCAL, HubSet
 from rmbench.data.part import Part
 from rmbench.data.rows import Row
-from rmbench.data.steps import split_steps
+from rmbench.data.steps import in_steps
 from rmbench.errors import DataError, ModelError
 from rmbench.metrics.measure import Measure
 from rmbench.metrics.views import facts_of, given_of, outcome_of
@@ -260,11 +260,7 @@ def _question(ask: Ask, example: Example, indices: tuple[int, ...], dataset: str
 
 def taken_apart(candidate: Candidate) -> Response:
     """A candidate in the steps that the data give it, else in those of its text, or one a turn of a trajectory."""
-    response = _whole(candidate)
-    if response.steps is not None or response.messages is None:
-        return response
-    steps = split_steps(response.text or "") if len(response.messages) == 1 else "turns"
-    return Response(response.messages, steps, response.tokens, response.finish, response.cap, response.top)
+    return in_steps(_whole(candidate))
 
 
 def _whole(candidate: Candidate) -> Response:

@@ -96,11 +96,16 @@ def kappa(name: str, first: Array, second: Array) -> Statistic:
 
 
 def cross_dependence(panel: Array) -> CrossDependence:
-    """CD and CD*, with one common factor, of a panel [t, n]; all nan where a column is constant."""
+    """CD and CD*, with one common factor, of a panel [t, n]; all nan where a column is constant.
+
+    Of fewer than four models there is no CD*: a factor takes all, or nearly, of what they have in common.
+    """
     from scipy.special import ndtr
 
-    left, star, theta = (float(value) for value in _star(panel))
     cd = float(_cd(panel))
+    if panel.shape[1] < FEWEST - 1:
+        return CrossDependence(cd, float(2 * ndtr(-abs(cd))), np.nan, np.nan, np.nan, np.nan)
+    left, star, theta = (float(value) for value in _star(panel))
     return CrossDependence(cd, float(2 * ndtr(-abs(cd))), left, star, float(2 * ndtr(-abs(star))), theta)
 
 

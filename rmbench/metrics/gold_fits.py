@@ -27,8 +27,9 @@ _FARTHEST = 1e6  # an optimum beyond this is none
 class Fit:
     """gold(d) = start + d (a - b d), or start + d (a - b log d), fitted to the curve of best-of-n.
 
-    `optimum_kl` is where it is highest and `optimum_n` the n of best-of-n there, inf where it never turns over;
-    `is_extrapolated` where that is beyond the largest n that was seen. `error` is the root mean square of what is left.
+    `optimum_kl` is where it is highest and `optimum_n` the n of best-of-n there, inf where it never turns over; 0 and 1
+    where it falls as far as was seen, and would only rise again beyond. `is_extrapolated` where the optimum is beyond
+    the largest n that was seen. `error` is the root mean square of what is left.
     """
 
     form: Form
@@ -54,7 +55,8 @@ def fit(form: Form, sizes: Sequence[int], gold: Array, drawn: Array, clusters: i
     above, drawn_above = gold[1:] - gold[0], drawn[:, 1:] - drawn[:, :1]
     a, b = solve @ above
     drawn_a, drawn_b = (drawn_above @ solve.T).T
-    optimum, drawn_optimum = _optimum(form, a, b), _optimum(form, drawn_a, drawn_b)
+    last = float(distance[-1])
+    optimum, drawn_optimum = _optimum(form, a, b, last), _optimum(form, drawn_a, drawn_b, last)
     peak, drawn_peak = (
         start + _height(form, *ab, where)
         for start, ab, where in ((gold[0], (a, b), optimum), (drawn[:, 0], (drawn_a, drawn_b), drawn_optimum))
@@ -93,13 +95,12 @@ def _terms(form: Form, distance: Array) -> Array:
     return np.stack([distance, -distance * bend], axis=-1)
 
 
-def _optimum(form: Form, a: Array, b: Array) -> Array:
-    """The distance where gold is highest: 0 where it only falls, inf where it rises without end."""
-    falls = b > 0
+def _optimum(form: Form, a: Array, b: Array, last: float) -> Array:
+    """The distance where gold is highest: inf where it rises without end, 0 where it is lower up to the `last` seen."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         turn = np.maximum(a / (2 * b), 0.0) if form == "best of n" else np.exp(a / b - 1)
-    only_falls = (b == 0) & (a <= 0)
-    optimum = np.where(falls, turn, np.where(only_falls, 0.0, np.inf))
+    falls = a <= b * (last if form == "best of n" else np.log(last))
+    optimum = np.where(b > 0, turn, np.where(falls, 0.0, np.inf))
     return np.asarray(np.where(optimum > _FARTHEST, np.inf, optimum))
 
 

@@ -33,7 +33,7 @@ Candidates = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Parts:
-    """What each cluster adds to m means: `parts` [c, m], which sum to them. `flipped` [draws, m] are the same sums with
+    """What each cluster adds to m means: `parts` [c, m], which sum to them. `flipped` [m, draws] are the same sums with
     random signs, and `shares` [c] the clusters' shares of all rows.
     """
 
@@ -49,11 +49,11 @@ class Parts:
     def over(self, place: int) -> Parts:
         """The means less that at `place`."""
         columns = slice(place, place + 1)
-        return Parts(self.parts - self.parts[:, columns], self.flipped - self.flipped[:, columns], self.shares)
+        return Parts(self.parts - self.parts[:, columns], self.flipped - self.flipped[columns], self.shares)
 
     def at(self, places: Sequence[int] | Candidates) -> Parts:
         """Some of the means."""
-        return Parts(self.parts[:, places], self.flipped[:, places], self.shares)
+        return Parts(self.parts[:, places], self.flipped[places], self.shares)
 
 
 def parts_of(sums: Array, rows: Array, unseen: Array, *, seed: int = 0) -> Parts:
@@ -68,7 +68,7 @@ def parts_of(sums: Array, rows: Array, unseen: Array, *, seed: int = 0) -> Parts
     more = unseen / len(rows) if parts.any() else np.zeros(len(unseen))
     parts, rows = np.vstack([parts, more, -more]), np.r_[rows, 0.0, 0.0]
     flipped = [2 * (heads.astype(float) @ parts) - parts.sum(axis=0) for heads in draws.signs(len(parts), _DRAWS, seed)]
-    return Parts(parts, np.concatenate(flipped), rows / rows.sum())
+    return Parts(parts, np.ascontiguousarray(np.concatenate(flipped).T), rows / rows.sum())
 
 
 def none_above(means: Parts) -> float:
@@ -103,49 +103,61 @@ def highest(means: Parts, candidates: Candidates) -> tuple[float, float]:
     return low, float((values + _times(float(stdtrit(clusters - 1, 1 - TAIL)), errors)).max())
 
 
+def furthest(means: Parts) -> tuple[int, float]:
+    """The place of the mean that is furthest from 0, and how far it may be off: the half of an interval of 95 % or more
+    that holds for all means together."""
+    both = Parts(np.hstack([means.parts, -means.parts]), np.vstack([means.flipped, -means.flipped]), means.shares)
+    clusters, place = int(np.count_nonzero(means.shares)), int(np.argmax(np.abs(means.means)))
+    if clusters < 2:
+        return place, np.nan
+    every = np.ones(both.parts.shape[1], bool)
+    return place, float(_times(critical(both, every, clusters), _errors(means))[place])
+
+
 def difference_of_highest(
-    ours: Parts, theirs: Parts, candidates: tuple[Candidates, Candidates], unseen: float
+    ours: Parts, theirs: Parts, candidates: tuple[Candidates, Candidates]
 ) -> tuple[float, float, float]:
     """Our highest mean less theirs: both ends of its 95 % interval and a two-sided p, over the same rows and signs.
 
-    Ours is above theirs where one of ours is told to be above each of theirs that may be their highest.
+    Ours is above theirs where one of ours is told to be above each of theirs that may be their highest; the ends are
+    where that test turns. What too few clusters, or none that differ, leave open is nan.
     """
-    low, p_above = _least_above(ours, theirs, candidates, unseen)
-    high, p_below = _least_above(theirs, ours, candidates[::-1], unseen)
-    return low, 0.0 - high, min(1.0, 2 * min(p_above, p_below))
+    low, p_above = _least_above(ours, theirs, candidates)
+    high, p_below = _least_above(theirs, ours, candidates[::-1])
+    low, high = (end if np.isfinite(end) else np.nan for end in (low, -high))
+    return low, high, min(1.0, 2 * min(p_above, p_below))
 
 
-def _least_above(
-    ours: Parts, theirs: Parts, candidates: tuple[Candidates, Candidates], unseen: float
-) -> tuple[float, float]:
+def _least_above(ours: Parts, theirs: Parts, candidates: tuple[Candidates, Candidates]) -> tuple[float, float]:
     """By how much our highest mean is above theirs at least, and the one-sided p that it is not."""
     clusters = int(np.count_nonzero(ours.shares))
     if clusters < 2:
         return np.nan, 1.0
     lows, p_values, every = [], [], np.ones(int(candidates[0].sum()), bool)
     for place in np.flatnonzero(candidates[1]):
-        column = slice(place, place + 1)
         apart = Parts(
-            ours.parts[:, candidates[0]] - theirs.parts[:, column],
-            ours.flipped[:_DRAWS_OF_PAIRS, candidates[0]] - theirs.flipped[:_DRAWS_OF_PAIRS, column],
+            ours.parts[:, candidates[0]] - theirs.parts[:, place, None],
+            ours.flipped[candidates[0], :_DRAWS_OF_PAIRS] - theirs.flipped[place, :_DRAWS_OF_PAIRS],
             ours.shares,
         )
-        more = np.where(np.abs(apart.parts).max(axis=0) > _ROUNDING, 2 * (unseen / clusters) ** 2, 0.0)
-        errors = np.sqrt(np.square(_errors(apart)) + more)
+        errors = _errors(apart)
         lows.append(float((apart.means - _times(critical(apart, every, clusters), errors)).max()))
         p_values.append(none_above(apart))
+        if not errors.any():
+            return np.nan, 1.0
     return min(lows), max(p_values)
 
 
 def critical(means: Parts, candidates: Candidates, clusters: int) -> float:
     """How many standard errors the highest of `candidates` may be too high: that of the flips, in Student's scale; inf
-    where all signs together are too few to tell."""
+    where the signs of those that vary are too few to tell."""
     _, flips = _studentised(means.at(candidates))
     if not len(flips):
         return 0.0
-    if 2.0**-clusters > TAIL:
+    most = float(np.quantile(flips, 1 - TAIL, method="higher"))
+    if np.count_nonzero(flips >= flips.max() - _ROUNDING * clusters) > TAIL * len(flips):
         return np.inf
-    square = float(np.quantile(flips, 1 - TAIL, method="higher")) ** 2
+    square = most**2
     left = clusters - square
     return float(np.sqrt(square * (clusters - 1) / left)) if left > 1e-9 * clusters else np.inf
 
@@ -162,7 +174,8 @@ def _studentised(means: Parts) -> tuple[Array, Array]:
     if not there.any():
         return np.empty(0), np.empty(0)
     scale = np.sqrt(squares[there])
-    return means.means[there] / scale, np.asarray((means.flipped[:, there] / scale).max(axis=1))
+    flipped = means.flipped if there.all() else means.flipped[there]
+    return means.means[there] / scale, np.asarray((flipped / scale[:, None]).max(axis=0))
 
 
 def _errors(means: Parts) -> Array:

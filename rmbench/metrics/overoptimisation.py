@@ -32,6 +32,7 @@ from rmbench.types import Array
 Verdict = Literal["turns over", "still rises", "level", "open"]
 Compared = Literal["gold_at_best", "gold_at_end", "degree", "optimum"]
 
+_ROUNDING = 1e-12
 _LEVEL = 0.1  # of gold's standard deviation within prompts
 
 
@@ -40,9 +41,8 @@ class Curves:
     """What best-of-n gets of one reward, prompt by prompt: `gold` and `proxy` [p, m] at `sizes` [m], from 1 upwards.
 
     `drawn_gold` and `drawn_proxy` [draws, m] are their means with the `clusters` [p] drawn anew, and `parts` those of
-    gold above that of a random sample: of two rewards on the same pools and seed, of the same draws. `reach` is how far
-    the sample farthest from its prompt's mean gold is from it, as a root mean square, `gold_sd` and `proxy_sd` are
-    standard deviations within prompts.
+    gold above that of a random sample: of two rewards on the same pools and seed, of the same draws. `gold_sd` and
+    `proxy_sd` are standard deviations within prompts.
     """
 
     sizes: tuple[int, ...]
@@ -52,14 +52,14 @@ class Curves:
     drawn_gold: Array
     drawn_proxy: Array
     parts: highest.Parts
-    reach: float
     gold_sd: float
     proxy_sd: float
 
     @property
     def best(self) -> int:
         """The place of the n where gold is highest, the first of equal ones."""
-        return int(np.argmax(self.parts.means))
+        above = self.parts.means
+        return int(np.argmax(above >= above.max() - _ROUNDING * np.abs(above).max()))
 
     @property
     def number_of_clusters(self) -> int:
@@ -122,8 +122,7 @@ def curves_of(pools: Pools, proxy: Array, sizes: Sequence[int], *, draws: int = 
         raise ValueError(f"{np.count_nonzero(np.isnan(proxy))} rewards are nan, which is larger than nothing")
     gold, is_finite = best_of(pools, proxy, pools.gold, wanted), bool(np.isfinite(proxy).all())
     rewards = best_of(pools, proxy, proxy, wanted) if is_finite else np.full(gold.shape, np.nan)
-    reach = _reach(pools)
-    unseen = reach * (1 - np.array(wanted) / wanted[-1])
+    unseen = _reach(pools) * (1 - np.array(wanted) / wanted[-1])
     drawn_gold, drawn_proxy = np.hsplit(drawn_means(np.hstack([gold, rewards]), pools.clusters, draws, seed), 2)
     above, rows = by_cluster(gold - gold[:, :1], pools.clusters)
     return Curves(
@@ -134,7 +133,6 @@ def curves_of(pools: Pools, proxy: Array, sizes: Sequence[int], *, draws: int = 
         drawn_gold,
         drawn_proxy,
         highest.parts_of(above, rows, unseen, seed=seed),
-        reach,
         within_sd(pools, pools.gold),
         within_sd(pools, proxy) if is_finite else np.nan,
     )
@@ -167,17 +165,17 @@ def fits_of(curves: Curves) -> list[Fit]:
 def apart(first: Curves, second: Curves) -> list[Apart]:
     """Paired differences of two rewards on the same pools, sizes, draws and seed, one of each `Compared`.
 
-    `optimum` is in doublings of n, log2 of the best n; its interval and p are of the n that either leaves open, each at
+    `optimum` is in doublings of n, log2 of the best n; its interval and p are of the n that each of both leaves open at
     half the level, and so are wide.
     """
     last, maybe = len(first.sizes) - 1, (first.maybe, second.maybe)
     at_end = np.arange(len(first.sizes)) == last
-    ours, theirs, limits = first.parts, second.parts, (first.reach, first.span)
+    ours, theirs, span = first.parts, second.parts, first.span
     beyond = ours.over(last), theirs.over(last)
     return [
-        _of_highest("gold_at_best", ours, theirs, maybe, *limits),
-        _of_highest("gold_at_end", ours, theirs, (at_end, at_end), *limits),
-        _of_highest("degree", *beyond, maybe, *limits),
+        _of_highest("gold_at_best", ours, theirs, maybe, span),
+        _of_highest("gold_at_end", ours, theirs, (at_end, at_end), span),
+        _of_highest("degree", *beyond, maybe, span),
         _of_optimum(first, second),
     ]
 
@@ -233,24 +231,20 @@ def _of_highest(
     ours: highest.Parts,
     theirs: highest.Parts,
     maybe: tuple[highest.Candidates, highest.Candidates],
-    reach: float,
     span: float,
 ) -> Apart:
-    low, high, p = highest.difference_of_highest(ours, theirs, maybe, reach)
+    low, high, p = highest.difference_of_highest(ours, theirs, maybe)
     value = float(ours.means[maybe[0]].max() - theirs.means[maybe[1]].max())
-    if not np.isfinite([low, high]).all():
-        return Apart(compared, Figure(value), p)
-    return Apart(compared, Figure(value, max(min(low, value), -span), min(max(high, value), span)), p)
+    low, high = np.maximum(min(low, value), -span), np.minimum(max(high, value), span)
+    return Apart(compared, Figure(value, float(low), float(high)), p)
 
 
 def _of_optimum(first: Curves, second: Curves) -> Apart:
     doublings, chances = np.log2(first.sizes), (first.chances, second.chances)
-    ours, theirs = (doublings[chance > highest.TAIL / 2] for chance in chances)
-    p = 1.0
-    for level in sorted({*chances[0].tolist(), *chances[1].tolist()}):
-        if level < highest.TAIL * 20 and _are_apart(*(doublings[chance > level] for chance in chances)):
-            p = min(1.0, 2 * level)
-            break
+    ours, theirs = (doublings[chance > highest.TAIL] for chance in chances)
+    levels = sorted({*chances[0].tolist(), *chances[1].tolist()})
+    told = (level for level in levels if _are_apart(*(doublings[chance > level] for chance in chances)))
+    p = min(1.0, 2 * next(told, 1.0))
     value = float(doublings[first.best] - doublings[second.best])
     return Apart("optimum", Figure(value, float(ours[0] - theirs[-1]), float(ours[-1] - theirs[0])), p)
 

@@ -16,8 +16,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rmbench.metrics import highest
 from rmbench.metrics.best_of import best_of, within_sd
 from rmbench.metrics.best_of import kl as kl_of_best
+from rmbench.metrics.curve import Figure, by_cluster
 from rmbench.metrics.pools import Codes, Pools
 from rmbench.types import Array
 
@@ -70,6 +72,18 @@ def gap(pools: Pools, proxy: Array, values: Array, sizes: Sequence[int]) -> tupl
     """The tilted policy beside best-of-n: its strengths [m] at the same KL, and tilted less best-of-n [p, m]."""
     strengths = strengths_for(pools, proxy, kl_of_best(sizes))
     return strengths, tilted(pools, proxy, values, strengths)[1] - best_of(pools, proxy, values, sizes)
+
+
+def largest_gap(apart: Array, clusters: Codes, seed: int = 0) -> Figure:
+    """The mean over prompts of tilted less best-of-n [p, m] at the point where it is furthest from 0.
+
+    Its interval holds for all points together, since the point was chosen by looking.
+    """
+    sums, rows = by_cluster(apart, clusters)
+    means = highest.parts_of(sums, rows, np.zeros(apart.shape[1]), seed=seed)
+    place, half = highest.furthest(means)
+    value = float(means.means[place])
+    return Figure(value, value - half, value + half) if np.isfinite(half) else Figure(value)
 
 
 def _strength(pools: Pools, below: Array, target: float, first: float) -> float:

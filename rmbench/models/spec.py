@@ -3,7 +3,8 @@
 `NAME=SPEC` names the model in results. Options follow the last `?`; what exists as a path is a path, whatever stands in
 its name; a family whose `SOURCE` is "url" takes all behind its colon. One whose `SOURCE` is "members" is made of
 others, apart by commas, and one whose it is "member" of one: `transform:ensemble:A,B?how=mean?how=clip&low=0`. The last
-`?` is the outer one's, what it does not declare there goes to the members that do, and a revision belongs to a member.
+`?` is the outer one's, what it does not declare there goes to the members that do, and a revision belongs to a member;
+a member with commas or options of its own may stand in brackets: `ensemble:A,(transform:B?how=sigmoid)?how=min`.
 What does not fit in a word stands in a file with `family`, `source`, `revision`, `name`, a table `options`, and
 `members`, each a spec or a table like the file.
 """
@@ -32,6 +33,7 @@ from rmbench.plugins import MODELS, PluginGroup, did_you_mean
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _NAMED = re.compile(r"([\w.-]+(?:/[\w.-]+)?)=(.+)", re.DOTALL)
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_IN_BRACKETS = re.compile(r"((?:[\w./-]+=)?)\((.*)\)", re.DOTALL)
 _KEY = re.compile(r"[A-Za-z_]\w*")
 _WORD = re.compile(r"([^:@?]*)([:@?]?)(.*)", re.DOTALL)
 _HELD: list[AbstractContextManager[Any]] = []
@@ -279,11 +281,12 @@ def _of_family(family: str, mark: str, rest: str, text: str, group: PluginGroup)
 def _of_others(family: str, rest: str, text: str, group: PluginGroup) -> Spec:
     """A family that is made of others: its members, and behind the last `?` its options and theirs."""
     words, mark, tail = rest.rpartition("?")
-    pairs = _pairs(tail) if mark and not _exists(rest) else None
+    inside = tail.count("(") != tail.count(")")  # of a member in brackets
+    pairs = _pairs(tail) if mark and not inside and not _exists(rest) else None
     if pairs is None:
         words, pairs = rest, {}
     form = _OF_OTHERS[_source(family, group)]
-    members = [word.strip() for word in words.split(",")] if "," in form else [words]
+    members = [_unwrapped(word) for word in (_apart(words) if "," in form else [words])]
     if not all(members):
         raise UsageError(f"{group.thing} {text!r}: a member without a name; expected {family}:{form}")
     spec = Spec(family, members=tuple([read_spec(word, group, _family_of) for word in members]))
@@ -291,6 +294,23 @@ def _of_others(family: str, rest: str, text: str, group: PluginGroup) -> Spec:
     for name in pairs:
         option_of(name, options, f"family {family!r}")
     return with_options(spec, group, **pairs)
+
+
+def _unwrapped(word: str) -> str:
+    """A member without the brackets around it, or around all behind its name."""
+    whole = _IN_BRACKETS.fullmatch(word)
+    return word if whole is None else "".join(whole.groups())
+
+
+def _apart(words: str) -> list[str]:
+    """The parts of a text between its commas, but for those in brackets."""
+    parts = [""]
+    for piece in words.split(","):
+        if parts[-1].count("(") > parts[-1].count(")"):
+            parts[-1] += f",{piece}"
+        else:
+            parts.append(piece)
+    return [part.strip() for part in parts[1:]]
 
 
 def _split(text: str) -> tuple[str, str | None, dict[str, Any]]:

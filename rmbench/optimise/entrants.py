@@ -39,6 +39,10 @@ class Setting:
         at = self.sizes if sizes is None else sizes
         return curve(at, best_of.kl(at).tolist(), rows, self.pools.clusters, draws=self.draws, seed=self.seed)
 
+    def curve_if_any(self, rows: Array) -> Curve | None:
+        """The same; None where no prompt has a number."""
+        return self.curve(rows) if np.isfinite(rows).any() else None
+
     def figure(self, rows: Array) -> Figure:
         """The mean of rows [p] over prompts."""
         return figure(rows, self.pools.clusters, draws=self.draws, seed=self.seed)
@@ -81,8 +85,8 @@ def entrant_of(setting: Setting, proxy: Proxy) -> tuple[Entrant, Curves]:
         proxy_rise=turning.proxy_rise if is_finite else Figure(math.nan),
         turns_over_p=turning.p,
         verdict=turning.verdict,
-        poor_wins=_if_any(setting, wins),
-        good_loses=_if_any(setting, losses),
+        poor_wins=setting.curve_if_any(wins),
+        good_loses=setting.curve_if_any(losses),
         by_coverage=_by_coverage(setting, wins[:, -1], losses[:, -1]),
         weighted_majority=_weighted_majority(setting, rewards),
         rank_bias=None if likely is None else setting.of_sums(likely.columns, likely.value),
@@ -109,10 +113,6 @@ def _no_curve(sizes: Sequence[int]) -> Curve:
     return Curve([float(n) for n in sizes], best_of.kl(sizes).tolist(), nothing, nothing, nothing)
 
 
-def _if_any(setting: Setting, rows: Array) -> Curve | None:
-    return setting.curve(rows) if np.isfinite(rows).any() else None
-
-
 def _tilted(setting: Setting, rewards: Array) -> tuple[Curve, Figure]:
     """Gold of the tilted policy at the KL of best-of-n, and where the two are furthest apart."""
     pools, fewest = setting.pools, int(setting.pools.counts.min())
@@ -123,8 +123,7 @@ def _tilted(setting: Setting, rewards: Array) -> tuple[Curve, Figure]:
     divergences, values = tilted.tilted(pools, rewards, pools.gold, strengths)
     kl = divergences.mean(axis=0).tolist()
     found = curve(strengths.tolist(), kl, values, pools.clusters, draws=setting.draws, seed=setting.seed)
-    furthest = int(np.argmax(np.abs(apart.mean(axis=0))))
-    return found, setting.figure(apart[:, furthest])
+    return found, tilted.largest_gap(apart, pools.clusters, setting.seed)
 
 
 def _by_coverage(setting: Setting, wins: Array, losses: Array) -> list[Coverage]:

@@ -45,6 +45,7 @@ def overoptimise(
     setting = _setting(pool, good, draws, seed)
     found = [entrant_of(setting, proxy) for proxy in pool.proxies]
     pools, sizes, majority_seed = pool.pools, setting.sizes, seed
+    by_chance = winners.good_loses(pools, np.zeros(len(pools.gold)), setting.good, sizes)
     has_answers, is_told = bool((pools.answers >= 0).any()), pools.is_binary or good is not None
     return OptimisationReport(
         task=pool.task,
@@ -67,6 +68,7 @@ def overoptimise(
         measured=list(measured),
         notes=pool.notes,
         seed=seed,
+        good_loses_by_chance=setting.curve_if_any(by_chance),
     )
 
 

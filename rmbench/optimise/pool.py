@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from rmbench.errors import ResultError, UsageError
 from rmbench.metrics.pools import Codes, Pools
 from rmbench.optimise.columns import Columns, columns_of
-from rmbench.plugins import did_you_mean
 from rmbench.results import collection, files
 from rmbench.results.schema import TaskResult
 from rmbench.types import Array
@@ -140,9 +139,7 @@ def _views(result: TaskResult, views: Sequence[str]) -> list[str]:
     for view in views:
         if view not in result.views:
             there = ", ".join(result.views)
-            raise UsageError(
-                f"{result.subject.id}: unknown view {view!r}{did_you_mean(view, result.views)}; there is {there}"
-            )
+            raise UsageError(f"{result.subject.id}: unknown view {view!r}; there is {there}")
     return list(dict.fromkeys(views)) or [result.primary_view]
 
 

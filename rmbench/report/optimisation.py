@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rmbench.errors import ResultError
 from rmbench.metrics.curve import Curve, Figure
+from rmbench.metrics.gold_fits import Fit
 from rmbench.optimise.report import Contrast, Entrant, Measured, OptimisationReport
 from rmbench.report import frame
 from rmbench.report import optimisation_charts as charts
@@ -16,6 +17,7 @@ from rmbench.report.charts import Spec
 from rmbench.report.frame import Board, Plot
 
 _LONGEST = 120  # characters of a name
+_MOST = 1_000_000  # a number of samples that is written out
 _TOLD = 0.05  # the p, after Holm, under which two rewards are told apart
 
 _VERDICTS = {
@@ -105,6 +107,7 @@ def write(report: OptimisationReport, path: Path) -> None:
         "compared": _compared(report.contrasts),
         "told": _TOLD,
         "fitted": [one for one in report.entrants if one.fits],
+        "extrapolated": any(fit.is_extrapolated for one in report.entrants for fit in one.fits),
         "useful": [one for one in report.entrants if one.useful],
     }
     filters: dict[str, Callable[..., object]] = {
@@ -133,7 +136,10 @@ def _gold(report: OptimisationReport, specs: dict[str, Spec]) -> Topic:
     rulers = _ruler_curves(report)
     shown = [one.gold for one in report.entrants] + [one.weighted_majority for one in report.entrants]
     ends = charts.ends_of([*charts.numbers_of(*shown, *rulers.values()), report.random.value])
-    key = [Key("first band", "this reward, with its 95 % band"), Key("ink dot", "its best n, with its interval")]
+    key = [
+        Key("first band", "this reward, with its 95 % band"),
+        Key("ink dot", "its best n; at the foot, the n that may be"),
+    ]
     key += [Key("soft faint", "other rewards")] * (len(report.entrants) > 1)
     key += [Key("soft", _RULER_WORDS[name], charts.DASHES[name]) for name in rulers]
     key += [_RANDOM]
@@ -184,9 +190,8 @@ def _distance(report: OptimisationReport, specs: dict[str, Spec]) -> Topic:
         return charts.gold_over_kl(one, of[one.title], report.random.value, ends)
 
     def caption(one: Entrant) -> str:
-        optima = [f"optimum at n = {_whole_number(fit.optimum_n.value)}{_beyond(fit.is_extrapolated)} ({fit.form})"
-                  for fit in one.fits if math.isfinite(fit.optimum_n.value)]  # fmt: skip
-        return "; ".join(optima) or ("no fit turns over" if one.fits else "")
+        said = dict.fromkeys(_course(fit, one.gold.kl[-1]) for fit in one.fits)
+        return f"fitted: {', or '.join(said).replace('or highest at', 'or')}" if said else ""
 
     words = "Gold against how far what is chosen is from the policy, in nats, along d, the root of the KL."
     if forms:
@@ -235,12 +240,10 @@ def _signs(report: OptimisationReport, specs: dict[str, Spec]) -> Topic:
         noisy = any(_is_known(row.by_noise) for row in one.sign_flips)
         return "" if noisy or not one.sign_flips else "no spread: its own noise is not known"
 
-    key = [
-        Key("first dot", "turned by its own noise, over the mean"),
-        Key("first triangle", "the same over the median"),
-        Key("second dot", "not the sign of gold, over the mean"),
-        Key("second triangle", "the same over the median"),
-    ]
+    key = []
+    if any(_is_known(row.by_noise) for one in report.entrants for row in one.sign_flips):
+        key = [Key("first dot", "turned by its own noise, over the mean"), Key("first triangle", "over the median")]
+    key += [Key("second dot", "not the sign of gold, over the mean"), Key("second triangle", "over the median")]
     words = "Group-relative training: shares of samples whose advantage over their group has the wrong sign."
     missing = "a reward is infinite, or no prompt has two samples"
     return _topic("signs", "Signs of advantages", words, key, report, specs, spec, caption, missing)
@@ -328,8 +331,12 @@ def _is_known(figure: Figure) -> bool:
     return math.isfinite(figure.value)
 
 
-def _beyond(is_extrapolated: bool) -> str:
-    return ", beyond what was seen" if is_extrapolated else ""
+def _course(fit: Fit, seen: float) -> str:
+    """What gold does along a fit, which was seen up to a KL."""
+    if math.isfinite(fit.optimum_n.value):
+        n = fit.optimum_n.value
+        return f"highest at n = {_whole_number(n)}{' (extrapolated)' if fit.is_extrapolated else ''}"
+    return "rising throughout" if charts.fitted(fit, math.sqrt(seen)) > fit.start else "falling from the first"
 
 
 def _number(value: float) -> str:
@@ -337,7 +344,7 @@ def _number(value: float) -> str:
         return "-"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
+    return (f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}").replace("-0.000", "0.000")
 
 
 def _figure(figure: Figure) -> str:
@@ -348,7 +355,9 @@ def _figure(figure: Figure) -> str:
 
 
 def _whole_number(value: float) -> str:
-    return f"{value:,.0f}" if math.isfinite(value) else _number(value)
+    if math.isinf(value) or math.isnan(value):
+        return _number(value)
+    return f"{value:,.0f}" if value < _MOST else f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
 
 
 def _whole(figure: Figure) -> str:

@@ -63,7 +63,7 @@ def gold_over_n(
     best = _number(entrant.best_n.value)
     at_best = [value for at, value in zip(entrant.gold.at, entrant.gold.value, strict=True) if at == best]
     if at_best:
-        layers += _best(entrant.best_n, at_best[0])
+        layers += _best(entrant.best_n, at_best[0], ends[0])
     return _spec(layers, _sizes(entrant.gold.at), _y("gold", ends))
 
 
@@ -148,6 +148,11 @@ def compared(entrants: Sequence[Entrant], random: float, oracle: float) -> Spec:
     y = {"field": "reward", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 230}}
     ruled = [_placed(layer, {"x": x}) for layer in layers[:2]]
     return _layered([*ruled, *(_placed(layer, {"x": x, "y": y}) for layer in layers[2:])], 30 * len(entrants))
+
+
+def fitted(fit: Fit, root: float) -> float:
+    """Gold of a fit where the root of the KL is `root`, above 0."""
+    return fit.start + root * (fit.a.value - fit.b.value * (root if fit.form == "best of n" else math.log(root)))
 
 
 def short(name: str) -> str:
@@ -241,13 +246,20 @@ def _banded(curve: Curve, style: str, *, dash: Sequence[int] = (), x: str = "n")
     ]
 
 
-def _best(best: Figure, gold: float) -> list[Layer]:
+def _best(best: Figure, gold: float, foot: float) -> list[Layer]:
+    """The best n on the curve, and its interval along the foot of the plot, where it hides nothing."""
     low, high = (end if math.isfinite(end) else best.value for end in (best.low, best.high))
-    points = [{"best n": _number(best.value), "low": low, "high": high, "value": _round(gold)}]
+    point = {"best n": _number(best.value), "low": low, "high": high, "value": _round(gold)}
     dot = {"type": "point", "style": "ink", "filled": True, "size": 45, "opacity": 1}
     return [
-        _of(points, {"type": "rule", "style": "ink", "strokeWidth": 1.5}, x="low", x2="high", y="value"),
-        _of(points, dot, ("best n", "low", "high"), x="best n", y="value"),
+        _of(
+            [{**point, "value": foot}],
+            {"type": "rule", "style": "ink", "strokeWidth": 4},
+            x="low",
+            x2="high",
+            y="value",
+        ),
+        _of([point], dot, ("best n", "low", "high"), x="best n", y="value"),
     ]
 
 
@@ -256,8 +268,7 @@ def _drawn_fit(fit: Fit, reach: float, ends: Ends) -> Layer:
     points = []
     for step in range(1, _FIT_POINTS + 1):
         root = math.sqrt(reach) * step / _FIT_POINTS
-        slope = fit.b.value * (root if fit.form == "best of n" else math.log(root))
-        gold = fit.start + root * (fit.a.value - slope)
+        gold = fitted(fit, root)
         if not ends[0] <= gold <= ends[1]:  # nor where it is no number
             break
         points.append({"kl": _round(root * root), "value": _round(gold)})

@@ -16,8 +16,8 @@ from rmbench.cache import cache_folder
 from rmbench.calibration.maps import Kind, probabilities, unlike_fit
 from rmbench.checkpoints import notes as noting
 from rmbench.data.conversation import Responses
+from rmbench.data.steps import in_steps
 from rmbench.errors import UsageError
-from rmbench.kinds.base import taken_apart
 from rmbench.models.base import Model, Opened, ScoreFile, subject_of
 from rmbench.models.spec import Spec, open_model
 from rmbench.results import files
@@ -26,7 +26,7 @@ from rmbench.results.schema import Calibration
 from rmbench.runs.rows import ResponseRows, joined, rows_of
 from rmbench.scoring import Asking, Progress, Session, Store
 from rmbench.scoring.usage import busy
-from rmbench.types import Array, Candidate, Message, Question, Request, Response, Reward
+from rmbench.types import Array, Message, Question, Request, Response, Reward
 
 PerResponse = Literal["reward", "tokens"]  # what can be asked about one response of which nothing else is known
 Conversation = tuple[str, str] | Sequence[Mapping[str, str]]
@@ -156,9 +156,7 @@ def _as_answered(questions: Sequence[Question], model: Model | Opened) -> Sequen
     ):
         return questions
     return [
-        Question(
-            replace(request, ask="steps", responses=tuple([taken_apart(Candidate(one)) for one in request.responses]))
-        )
+        Question(replace(request, ask="steps", responses=tuple(map(in_steps, request.responses))))
         for request, _ in questions
     ]
 
