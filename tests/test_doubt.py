@@ -251,6 +251,15 @@ def test_no_spread_at_all_is_sure_and_equal_rewards_are_a_tie_in_doubt() -> None
     assert of.known.error.tolist() == [0, 0.5, 0, 0]
 
 
+def test_what_only_rounding_tells_apart_is_in_equal_doubt() -> None:
+    alike = [((0.7, 0.4), (1.0, 0.0)), ((0.3, 0.6), (0.6, 0.8)), ((0.3, 0.0), (0.0, 1.0)), ((0.2, 0.5), (0.8, 0.6))]
+    of = found([outcome([1, 0], scores, spread, f"e{at}") for at, (scores, spread) in enumerate(alike)])
+    assert len({*of.known.margin.tolist()}) > 1
+    for order in (of.by_spread, of.by_flip, of.by_margin):
+        assert order is not None
+        assert order.level.tolist() == [0, 0, 0, 0]
+
+
 def test_a_large_example_gives_a_hundred_of_its_pairs_and_weighs_as_much_as_any() -> None:
     rng = np.random.default_rng(0)
     pool = outcome([1.0] * 20 + [0.0] * 20, rng.random(40), rng.random(40), "pool")
