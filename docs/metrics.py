@@ -58,6 +58,18 @@ class _Comparing:
             yield index, Reward((float(first > second), float(first <= second)))
 
 
+class _Doubting:
+    """Rewards length, and doubts short ones."""
+
+    answers: frozenset[Ask] = frozenset({"reward"})
+    fingerprint = None
+
+    def rewards(self, requests: Sequence[Any]) -> Iterator[tuple[int, Reward]]:
+        for index, request in enumerate(requests):
+            length = float(len(request.responses[0].text))
+            yield index, Reward((length,), spread=(1 / (1 + length),))
+
+
 class _Stepping:
     """Rates a step by its length."""
 
@@ -99,6 +111,14 @@ def _sections() -> Iterator[tuple[str, str, Mapping[str, Definition]]]:
         "Of models that compare",
         "Beside the above; rewards have none of them.",
         {name: one for name, one in compared.items() if name not in of_rewards},
+    )
+    doubted = _of(rmbench.evaluate(_Doubting(), ["best_of_n"], limit=24))
+    yield (
+        "Doubt",
+        "Of every model whose rewards, or verdicts, have a spread, on every task: whether it is where the model is "
+        "wrong. What is decided is which of two responses to a prompt is better; on tasks of the kind `Grading`, "
+        "whether a response is right.",
+        {name: one for name, one in doubted.items() if name not in of_rewards},
     )
     rows = [{"response": "a" * (row + 1), "right": row % 2} for row in range(24)]
     pools = Comparison("pools", 1, "", "preference", _pools, measure=pick.PICK)

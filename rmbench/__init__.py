@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rmbench.errors import UsageError as UsageError
     from rmbench.judged_results import compare_results as compare_results
     from rmbench.judged_results import overoptimize as overoptimize
+    from rmbench.judged_results import reward_distances as reward_distances
     from rmbench.judged_results import select_responses as select_responses
     from rmbench.judged_results import selection_at_n as selection_at_n
     from rmbench.judged_results import write_report as write_report
@@ -41,6 +42,7 @@ _HOMES = {
     "load_task": "rmbench.plugins",
     "open_model": "rmbench.models.spec",
     "overoptimize": "rmbench.judged_results",
+    "reward_distances": "rmbench.judged_results",
     "score": "rmbench.runs.score",
     "select_responses": "rmbench.judged_results",
     "selection_at_n": "rmbench.judged_results",
@@ -62,6 +64,7 @@ __all__ = [
     "load_task",
     "open_model",
     "overoptimize",
+    "reward_distances",
     "score",
     "select_responses",
     "selection_at_n",

@@ -1,5 +1,5 @@
-"""What the commands `compare`, `select`, `overoptimize` and `view` do, for programs: of results in memory, their files,
-or folders.
+"""What the commands `compare`, `distances`, `select`, `overoptimize` and `view` do, for programs: of results in memory,
+their files, or folders.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from rmbench.errors import ResultError, UsageError
 from rmbench.results.schema import TaskResult
 
 if TYPE_CHECKING:
+    from rmbench.compare.distance_report import DistanceReport
     from rmbench.compare.report import ComparisonReport
     from rmbench.compare.selection import TaskSelection
     from rmbench.optimise.report import OptimisationReport
@@ -52,6 +53,27 @@ def compare_results(
     with _as_files([results, *(groups or {}).values()]) as (paths, *grouped):
         models = read_models(paths, dict(zip(groups or {}, grouped, strict=True)))
         return compare(models, load_task, metric=metric, tasks=tasks, view=view, seed=seed)
+
+
+def reward_distances(
+    *results: Given, tasks: Sequence[str] = (), metric: str | None = None, view: str | None = None, seed: int = 0
+) -> DistanceReport:
+    """How far the rewards of several models are apart, and what they would choose and err in, as `rmbench distances`.
+
+    Raises ResultError where no two models rewarded the same responses, UsageError for a metric, view or task that there
+    is none of, with the close ones.
+
+    >>> import rmbench
+    >>> results = [rmbench.evaluate(model, ["best_of_n"], limit=20)[0] for model in ("length", "random")]
+    >>> rmbench.reward_distances(*results).tasks[0].prompts
+    20
+    """
+    from rmbench.compare.distances import distances
+    from rmbench.compare.entrants import read_models
+    from rmbench.plugins import load_task
+
+    with _as_files([results]) as (paths,):
+        return distances(read_models(paths, {}), load_task, tasks=tasks, metric=metric, view=view, seed=seed)
 
 
 def selection_at_n(

@@ -36,6 +36,7 @@ def test_exported_members_are_locked() -> None:
         "overoptimize",
         "score",
         "select_responses",
+        "reward_distances",
         "selection_at_n",
         "write_report",
     ]

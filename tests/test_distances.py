@@ -16,6 +16,7 @@ from given import example, given
 import rmbench
 from rmbench.cli import main
 from rmbench.cli._distances import tree
+from rmbench.compare import distance_plots
 from rmbench.compare.distances import distances
 from rmbench.compare.entrants import read_models
 from rmbench.errors import ResultError
@@ -231,11 +232,14 @@ def test_heads_at_odds_are_named(tmp_path: Path, capsys: Any) -> None:
 def test_prompts_that_one_model_left_unrewarded_are_left_out_for_all(tmp_path: Path, capsys: Any) -> None:
     first, second = rewards(7, 1.0), rewards(8, 1.0)
     second[3, 1] = np.nan
+    first[5, 2] = np.inf
     paths = judge(tmp_path, "a", first.tolist()), judge(tmp_path, "b", second.tolist())
     (task,) = document(capsys, *paths)["tasks"]
-    assert (task["prompts"], task["of_prompts"]) == (PROMPTS - 1, PROMPTS)
-    assert task["notes"] == ["left out: 1 prompts with a response that b gave no finite reward"]
-    kept = np.arange(PROMPTS) != 3
+    assert (task["prompts"], task["of_prompts"]) == (PROMPTS - 2, PROMPTS)
+    assert task["notes"] == [
+        f"left out: 1 of 40 prompts, with a response that {name} gave no finite reward" for name in ("a", "b")
+    ]
+    kept = ~np.isin(np.arange(PROMPTS), [3, 5])
     left = [one[kept] - one[kept].mean(axis=1, keepdims=True) for one in (first, second)]
     rho = np.corrcoef(left[0].ravel(), left[1].ravel())[0, 1]
     assert task["pairs"][0]["starc"]["value"] == pytest.approx(np.sqrt(2 * (1 - rho)))
@@ -308,6 +312,33 @@ def test_a_csv_has_a_row_a_pair(six: Path, tmp_path: Path, capsys: Any) -> None:
         assert float(row["both"]) == pair["errors"]["both"]
 
 
+def test_plots_are_of_the_distances_in_the_order_of_the_dendrogram(six: Path, tmp_path: Path, capsys: Any) -> None:
+    folder = tmp_path / "deep" / "plots"
+    _, err = printed(capsys, six, "--plots", folder)
+    assert err == f"rmbench: 2 plots in {folder}\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["best_of_n--dendrogram.svg", "best_of_n--distances.svg"]
+    (task,) = distances(read_models([six], {}), load_task).tasks
+    cells, lines = points(distance_plots.matrix(task)), points(distance_plots.dendrogram(task))
+    assert len(cells) == 30  # of six models
+    assert {(cell["first"], cell["second"]): cell["starc"] for cell in cells}["a", "c"] == 2
+    assert [line["x"] for line in lines[2::3]] == [join.height for join in task.joins]
+    (tmp_path / "file").write_text("")
+    assert "--plots names another folder" in refused_after(capsys, six, "--plots", tmp_path / "file" / "in")
+
+
+def points(specification: Any) -> Any:
+    """What the first layer of a plot is drawn from."""
+    data = specification["layer"][0].get("data") or specification["data"]
+    return specification["datasets"][data["name"]] if "name" in data else data["values"]
+
+
+def refused_after(capsys: Any, *arguments: object) -> str:
+    """The line of what failed after the figures were printed."""
+    capsys.readouterr()
+    assert run(*arguments) == 1
+    return capsys.readouterr().err.splitlines()[-1]
+
+
 def test_responses_that_are_an_example_each_are_taken_together_by_their_prompt(tmp_path: Path) -> None:
     examples = [
         example(f"{i}-{j}", Candidate(f"{j} {'x' * (7 * i * j % 5)}", float(j == 0)), prompt=f"p{i}")
@@ -321,7 +352,7 @@ def test_responses_that_are_an_example_each_are_taken_together_by_their_prompt(t
     assert (found.prompts, found.of_prompts, found.responses) == (8, 12, 20)
     assert found.notes[:2] == [
         "responses that are an example each are taken together by their prompt",
-        "left out: 4 prompts with a single response",
+        "left out: 4 of 12 prompts, with a single response",
     ]
     errors = found.pairs[0].errors
     assert errors is not None

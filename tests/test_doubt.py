@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from io import StringIO
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 from given import example, given, judged
+from rich.console import Console
 from scipy.stats import norm
 
+from rmbench.cli._report import print_results
 from rmbench.errors import DataError, ResultError
 from rmbench.kinds.comparison import Comparison
 from rmbench.kinds.grading import Grading
@@ -24,6 +27,7 @@ from rmbench.metrics.doubt import Doubt
 from rmbench.metrics.grading import Grades
 from rmbench.metrics.interval import Estimate, cluster_codes, estimate
 from rmbench.metrics.summary import COMPARISON
+from rmbench.report import doubted, frame, page
 from rmbench.results.schema import TaskResult
 from rmbench.results.verify import verify
 from rmbench.types import Answer, Ask, Candidate, Outcome, Request, Reward, View
@@ -247,6 +251,15 @@ def test_no_spread_at_all_is_sure_and_equal_rewards_are_a_tie_in_doubt() -> None
     assert of.known.error.tolist() == [0, 0.5, 0, 0]
 
 
+def test_what_only_rounding_tells_apart_is_in_equal_doubt() -> None:
+    alike = [((0.7, 0.4), (1.0, 0.0)), ((0.3, 0.6), (0.6, 0.8)), ((0.3, 0.0), (0.0, 1.0)), ((0.2, 0.5), (0.8, 0.6))]
+    of = found([outcome([1, 0], scores, spread, f"e{at}") for at, (scores, spread) in enumerate(alike)])
+    assert len({*of.known.margin.tolist()}) > 1
+    for order in (of.by_spread, of.by_flip, of.by_margin):
+        assert order is not None
+        assert order.level.tolist() == [0, 0, 0, 0]
+
+
 def test_a_large_example_gives_a_hundred_of_its_pairs_and_weighs_as_much_as_any() -> None:
     rng = np.random.default_rng(0)
     pool = outcome([1.0] * 20 + [0.0] * 20, rng.random(40), rng.random(40), "pool")
@@ -365,6 +378,80 @@ def test_without_spread_a_result_says_nothing_of_it_and_all_else_is_the_same() -
     rest = [one for one in with_spread.metrics if not one.name.startswith("doubt_")]
     assert rest == without.metrics
     assert {name for name in with_spread.statistics if not name.startswith("doubt_")} == {*without.statistics}
+
+
+def printed(result: TaskResult, width: int) -> str:
+    console = Console(width=width, record=True, file=StringIO())
+    print_results([result], console)
+    return console.export_text()
+
+
+def test_the_terminal_says_it_in_tables_of_their_own() -> None:
+    result = judged(Doubting(), pairs_task())
+    for width in (80, 100):
+        text = printed(result, width)
+        assert max(map(len, text.splitlines())) <= width
+        auc, right = (result.metric(name).value for name in ("doubt_auc", "doubt_accuracy_80"))
+        assert f"{100 * auc:.1f}" in text
+        assert f"{100 * right:.1f}" in text
+        assert "does spread say where a model is wrong?" in text
+        assert "doubt sure" not in text  # no columns of the other tables
+    assert "does spread say" not in printed(judged(Doubting(spread=False), pairs_task()), 100)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (9, "is larger where it is wrong; for its margin it says more of errors than the margin alone"),
+        (1, "says nothing of where it is wrong that could be seen; for its margin it says no more of errors than the "
+            "margin alone that could be seen"),
+        (1 / 9, "is larger where it is right, so that a small one is no reason to trust it; for its margin it says "
+                "less of errors than the margin alone"),
+    ],
+)  # fmt: skip
+def test_the_terminal_says_in_words_what_spread_is_worth(wrong: float, expected: str) -> None:
+    """One in three is wrong, by as much as the others are right, with so many times their spread."""
+    rng, rows = np.random.default_rng(1), []
+    for at in range(120):
+        is_wrong, margin = at % 3 == 0, rng.uniform(0.5, 1)
+        spread = math.exp(rng.normal(0, 0.5)) * (wrong if is_wrong else 1)
+        right = f"{-margin if is_wrong else margin} {spread}"
+        rows.append(example(f"e{at}", Candidate(right, True), Candidate("0 0", False)))
+    assert expected in " ".join(printed(judged(Doubting(), given(Comparison, rows)), 250).split())
+
+
+def test_the_terminal_says_where_spread_is_not_known_or_nothing_tells_what_it_is_worth() -> None:
+    rows = [example(f"e{at}", Candidate(f"{at} {spread}", True), Candidate(f"{5 - at} 1", False))
+            for at, spread in enumerate(["nan", "1", "2", "3", "4"])]  # fmt: skip
+    text = printed(judged(Doubting(), given(Comparison, rows)), 160)
+    assert "the spread of 80.0 % is known; doubt is of these alone" in text
+    scores = given(Grading, [example(f"e{at}", Candidate(f"{at} 1", float(at))) for at in range(5)],
+                   measure=Grades(positive=None))  # fmt: skip
+    text = printed(judged(Doubting(), scores), 160)
+    assert "its rewards have spread, and nothing says whether it is where they are wrong" in text
+
+
+def test_the_page_draws_the_risk_of_what_is_kept_between_chance_and_an_oracle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame, "library", lambda: "")
+    result = judged(Doubting(), pairs_task())
+    page.write([result], {}, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Errors among what is kept" in text
+    assert "Doubt risk" not in text  # no plot of a curve besides
+    curve = [one for one in result.metrics if one.name == doubt.RISK]
+    drawn = doubted.points({doubt.RISK: curve})
+    assert [point["risk"] for point in drawn] == [one.value for one in curve]
+    assert [point["kept"] for point in drawn] == list(doubt.COVERAGES)
+    oracle = {point["kept"]: point["risk"] for point in doubted.rulers(0.25)["oracle"]}
+    assert oracle[0.7] == 0
+    assert oracle[0.75] == 0
+    assert oracle[0.8] == pytest.approx(0.05 / 0.8)
+    assert oracle[1.0] == 0.25
+    without = judged(Doubting(spread=False), pairs_task())
+    page.write([without], {}, tmp_path / "without.html")
+    assert "Errors among what is kept" not in (tmp_path / "without.html").read_text(encoding="utf-8")
 
 
 def test_records_with_spread_are_a_score_file_that_has_it(tmp_path: Path) -> None:

@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 
 import rmbench
 from rmbench.data.cards import read_card
+from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row
 from rmbench.errors import DataError
 from rmbench.optimise.report import Figure, OptimisationReport
 from rmbench.plugins import load_task
 from rmbench.tasks.one_sentence import constraints, read
+from rmbench.tasks.one_sentence import prompts as asked_for
 from rmbench.tasks.one_sentence.prompts import prompts
 from rmbench.types import Example, Response
 
@@ -37,7 +39,7 @@ def bundled() -> tuple[Example, ...]:
     return tuple(TASK.load().examples)
 
 
-def examples(**changed: Any) -> list[Example]:
+def examples(**changed: Any) -> list[Example | LeftOut]:
     return list(read([Row(ROW | changed, "rows.jsonl", 1)]))
 
 
@@ -85,7 +87,7 @@ def test_what_is_kept_to_is_what_a_loop_over_characters_finds(text: str, limit: 
 
 
 def test_the_gold_of_every_bundled_sample_is_what_the_loop_finds() -> None:
-    for asked, example in zip(prompts(), bundled(), strict=False):
+    for asked, example in zip(asked_for.bundled(), bundled(), strict=True):
         for sample in example.candidates:
             found = kept(sample.text or "", list(asked.words), asked.limit)
             assert sample.label == sum(found) / 4
@@ -130,7 +132,7 @@ def test_prompts_state_their_constraints_and_no_pair_of_words_twice() -> None:
 
 
 def test_the_bundled_rows_answer_the_first_prompts_of_the_series() -> None:
-    first = list(islice(prompts(), 60))
+    first = asked_for.bundled()
     assert [(one.id, one.prompt[0].text, one.facets["subset"]) for one in bundled()] == [
         (one.id, one.prompt, one.subset) for one in first
     ]
@@ -143,12 +145,14 @@ def test_the_bundled_rows_answer_the_first_prompts_of_the_series() -> None:
 
 def test_a_row_of_ones_own() -> None:
     (example,) = examples()
+    assert isinstance(example, Example)
     first, second = example.candidates
     assert (first.label, second.label) == (0.75, 0.5)
     assert first.tags == {"policy": "some-policy", "unmet": "oven", "logprob": -3.5}
     assert second.tags == {"policy": "some-policy", "unmet": "anchor, one sentence"}
     assert isinstance(first.response, Response)
     assert first.response.finish == "stop"
+    assert examples(responses=[]) == [LeftOut("no responses")]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from rmbench.cli._overview import print_overview
 from rmbench.kinds.comparison import Comparison
-from rmbench.report import page
+from rmbench.report import frame, page
 from rmbench.results.overview import efforts, headlines
 from rmbench.results.schema import TaskResult
 from rmbench.runs.evaluate import evaluate
@@ -125,7 +125,7 @@ def test_models_of_one_name_are_told_by_their_folder() -> None:
 
 
 def test_the_page_has_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "_library", str)  # seconds, and no part of this
+    monkeypatch.setattr(frame, "library", str)  # seconds, and no part of this
     results = results_of("org/one")[1:3]
     page.write(results, {}, tmp_path / "report.html")
     text = re.sub(r"<[^>]*>", " ", (tmp_path / "report.html").read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from rmbench.compare.distances import Dependence, DistanceReport, Figure, PairOfModels, TaskDistances
+    from rmbench.compare.distance_report import Dependence, DistanceReport, Figure, PairOfModels, TaskDistances
     from rmbench.compare.members import Membership
     from rmbench.metrics.distance import Join
     from rmbench.metrics.paired import Difference
@@ -25,7 +25,8 @@ _CAPTION = (
     "STARC: L2 distance of rewards less their mean over a prompt's responses, over their L2 norm; every prompt weighs "
     "the same. 0 the same preferences by as much, 1.41 unrelated, 2 opposite. EPIC is half of it. Both are of these "
     "responses alone. other: share of prompts for which another response has the highest reward. phi, kappa: of "
-    "errors. beyond: what phi has beyond a difficulty that all models share; * told from 0 after Holm over the pairs. "
+    "errors. beyond: what phi has beyond a difficulty, and wrong labels, that all models share; * told from 0 after "
+    "Holm over the pairs. "
     "[ ] 95 % interval over clusters."
 )
 
@@ -160,11 +161,12 @@ def _sentences(task: TaskDistances, letters: Mapping[str, str]) -> list[str]:
 def _dependence(task: TaskDistances, found: Dependence, letters: Mapping[str, str]) -> list[str]:
     if math.isnan(found.cd):
         return [f"Errors, {found.examples:,} examples: a model is never wrong, or always, so CD has no number."]
-    star = f"beyond a common factor CD* {found.star:.1f} (theta {found.theta:.2f}), p {_p(found.star_p)}"
+    line = f"Errors, {found.examples:,} examples: CD {found.cd:.1f}, p {_p(found.cd_p)}, with what is hard for all"
+    if not math.isnan(found.star):
+        line += f"; beyond a common factor CD* {found.star:.1f} (theta {found.theta:.2f}), p {_p(found.star_p)}"
     if not math.isnan(found.star_p_drawn):
-        star = f"{star} were models many, {_p(found.star_p_drawn)} by draws of the fitted difficulty"
-    raw = f"CD {found.cd:.1f}, p {_p(found.cd_p)}, with what is hard for all"
-    line = f"Errors, {found.examples:,} examples: {raw}; {star}."
+        line += f" were models many, {_p(found.star_p_drawn)} by draws of the fitted difficulty"
+    line += "."
     told = [
         f"{letters[pair.first]} and {letters[pair.second]} {errors.beyond:+.2f} (p {_p(errors.beyond_p_holm)})"
         for pair in task.pairs

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rmbench.checkpoints.notes import lines
+from rmbench.cli import _doubt
 from rmbench.cli._console import terminal
 from rmbench.data.rows import told
 from rmbench.results.digest import (
@@ -77,6 +78,7 @@ def _print_task(console: Console, task: str, results: Sequence[TaskResult]) -> N
         _print_headline(console, digested, rows)
         _print_beside(console, digested, [(result, result.primary_view) for result in results])
         _print_calibrated(console, rows)
+    _print_doubt(console, [(result, view) for result in results for view in _doubt.doubted(result)])
     _print_notes(console, results)
 
 
@@ -123,6 +125,20 @@ def _print_calibrated(console: Console, rows: Sequence[Row]) -> None:
         fitted_map = _map(result, view, fitted=True)
         if fitted_map is not None and WORSE in (fitted_map.note or ""):
             print_note(console, f"{_name(result, view)}: temperature: {WORSE}")
+
+
+def _print_doubt(console: Console, rows: Sequence[Row]) -> None:
+    """Whether the spread of rewards says where they are wrong."""
+    if not rows:
+        return
+    for table in _doubt.TABLES:
+        columns: dict[str, Cell] = {"doubt": _name}
+        columns |= {title: partial(_figure if both else _alone, name) for title, (name, both) in table.items()}
+        print_parts(console, columns, rows)
+    print_note(console, _doubt.words(rows[0][0]))
+    for result, view in rows:
+        for verdict in _doubt.verdicts(result, view):
+            print_note(console, f"{_name(result, view)}: {verdict}")
 
 
 def print_rows(console: Console, columns: Mapping[str, Cell], rows: Sequence[Row], words: Sequence[str] = ()) -> None:
@@ -327,6 +343,8 @@ def _beside(result: TaskResult, shared: str | None) -> Iterator[str]:
         yield few
     if scale is not None and scale.distinct == 1:
         yield f"every reward is the same, {scale.minimum:g}"
+    if _doubt.has_spread(result) and not _doubt.doubted(result):
+        yield _doubt.NOT_TOLD
     if result.dataset.responses_sha256 is None:
         yield "the texts of some responses are not known, and what needs them is not measured"
     if calibration is not None:

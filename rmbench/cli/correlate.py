@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _RESULTS = Path("leaderboards/results")
 _WIDE = 130  # narrower, an interval stands below its number, so that it stays whole
+_NAMED = 8  # of many names
 _CAPTION = (
     "r: Pearson over models, [ ] its 95 % interval for figures as noisy as these. p: two-sided permutation test of r; "
     "Holm: adjusted for every p shown. rho: Spearman. tau: Kendall's tau-b. D: Somers' D over the pairs of models that "
@@ -88,6 +89,9 @@ def command(
 
     folder = results or (_RESULTS if _RESULTS.is_dir() else None)
     if benchmark is not None:
+        given = {"--metrics": metrics, "--policy-results": policy_results, "--downstream": downstream, "--plots": plots}
+        if refused := [name for name, value in given.items() if value]:
+            raise click.UsageError(f"{', '.join(refused)}: of policy results, which --mismatch does without")
         _tell_mismatch(benchmark, folder, aliases, at_least=at_least, seed=seed, as_json=as_json)
         return
     measured = [row for path in metrics for row in tables.read_table(path, "metrics")] or tables.shipped("metrics")
@@ -147,11 +151,10 @@ def _print(report: CorrelationReport, *, is_chosen: bool) -> None:
     for downstream in report.downstream if is_chosen or not numbered else numbered:
         how = f"{downstream.models} models; {downstream.method}, policy {downstream.policy}; {downstream.source}"
         console.print(f"[bold]{plain(downstream.name)}[/]  {plain(how)}", highlight=False)
-        shown = [pair for pair in downstream.pairs if pair.n]
-        if shown:
+        if shown := [pair for pair in downstream.pairs if pair.rank]:
             console.print(_table(shown, wide=console.width >= _WIDE))
-        for n in sorted({pair.n for pair in downstream.pairs if pair.fit}):
-            console.print(f"  {plain(_told_by(n))}", highlight=False)
+        if counts := sorted({pair.n for pair in downstream.pairs if pair.fit}):
+            console.print(f"  {plain(_told_by(counts))}", highlight=False)
         _print_reasons(console, downstream)
         console.print()
     if numbered and not is_chosen and len(numbered) < len(report.downstream):
@@ -163,16 +166,15 @@ def _print(report: CorrelationReport, *, is_chosen: bool) -> None:
     console.print(plain(f"{caption} {_LOWER if lower else ''}"), highlight=False)
 
 
-def _told_by(n: int) -> str:
+def _told_by(counts: Sequence[int]) -> str:
     """How little so many models can tell of a form."""
     from rmbench.metrics.fits import line_from, parabola_from
 
-    if n < 6:
-        return f"{n} models tell no form from the mean: a line is taken from |r| = {line_from(n):.2f}, a parabola never"
-    return (
-        f"{n} models tell a line from the mean from |r| = {line_from(n):.2f} on, and a parabola from a line where it "
-        f"leaves {100 * parabola_from(n):.2g} % of the line's squares or less"
-    )
+    lines = [f"{line_from(n):.2f} of {n} models" for n in counts if n > 4]
+    parabolas = [f"{100 * parabola_from(n):.2g} % of {n}" for n in counts if n > 5]
+    of_lines = f"told from the mean: a line from |r| = {', '.join(lines)}" if lines else "of so few models: no form"
+    of_parabolas = f"a parabola where it leaves at most {', '.join(parabolas)} of a line's squares"
+    return f"{of_lines}; {of_parabolas if parabolas else 'a parabola never'}"
 
 
 def _without(report: CorrelationReport) -> str:
@@ -182,7 +184,7 @@ def _without(report: CorrelationReport) -> str:
         if not (downstream.pairs and downstream.pairs[0].rank):
             most = max((pair.n for pair in downstream.pairs), default=0)
             names.setdefault(f"{most} of {downstream.models} models in common", []).append(downstream.name)
-    told = "; ".join(f"{', '.join(given)} ({why})" for why, given in names.items())
+    told = "; ".join(f"{_some(given)} ({why})" for why, given in names.items())
     return f"no metric has models enough for: {told}. --downstream shows one"
 
 
@@ -242,10 +244,16 @@ def _print_reasons(console: Console, downstream: Downstream) -> None:
         if pair.reason and pair.n:
             without.setdefault(pair.reason, []).append(pair.metric)
     for reason, metrics in without.items():
-        console.print(f"  -: {plain(reason)}: {plain(', '.join(metrics))}", highlight=False)
+        console.print(f"  -: {plain(reason)}: {plain(_some(metrics))}", highlight=False)
     apart = sum(pair.n == 0 for pair in downstream.pairs)
     if apart:
         console.print(f"  not shown, because no model is in both: metrics {apart:,}", highlight=False)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _p(p: float | None) -> str:

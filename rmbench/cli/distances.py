@@ -26,6 +26,10 @@ from rmbench.errors import ResultError, UsageError
     "--csv", "table", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
     help="Write a row for each pair of models to FILE.",
 )  # fmt: skip
+@click.option(
+    "--plots", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
+    help="Write the matrix and the dendrogram of every task into DIR.",
+)  # fmt: skip
 @debug_option
 def command(
     paths: tuple[Path, ...],
@@ -35,6 +39,7 @@ def command(
     seed: int,
     as_json: bool,
     table: Path | None,
+    plots: Path | None,
 ) -> int:
     """Say how far the rewards of A, B and others are apart, on the prompts that all of them rewarded.
 
@@ -59,6 +64,10 @@ def command(
             tell(f"rmbench: {line}", err=True)
     if table is not None:
         _write(table, report.csv())
+    if plots is not None:
+        from rmbench.compare.distance_plots import draw
+
+        click.echo(f"rmbench: {len(draw(report, plots)):,} plots in {plots}", err=True)
     return EXIT_INCOMPLETE if any(task.is_try for task in report.tasks) else 0
 
 

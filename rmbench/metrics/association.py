@@ -232,7 +232,9 @@ def _jackknife(values: Array) -> float:
 
 
 def _drawn(values: Array, error: Array, rng: np.random.Generator) -> Array:
-    """Draws [draws, n] around values [n] with their standard errors [n]."""
+    """Draws [draws, n] around values [n] with their standard errors [n]; one draw where none of these is known."""
+    if not error.any():
+        return values[None]
     return values + error * rng.standard_normal((_DRAWS, len(values)))
 
 

@@ -6,7 +6,7 @@ Over the `decided` pairs, or responses, whose spread is known, in three orders f
     flip     the most margin in units of its spread first: by the chance that the true margin has the other sign
     margin   the most margin first, which needs no spread: what a spread has to beat
 
-`abstention` says what an order is worth.
+`abstention` says what an order is worth. All statistics are named after `PREFIX`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from rmbench.metrics.decided import Decided
 from rmbench.metrics.interval import LEVEL, Better, Codes, Kind, Statistic, Words, corrected, kish, ratio, wilson
 from rmbench.types import Array, Json, Outcome
 
+PREFIX = "doubt_"
 RISK, FLIP_RISK = "doubt_risk", "doubt_flip_risk"
 COVERAGES = tuple(at / 10 for at in range(1, 11))
 _KEPT = 0.8
 _TWO_SIDED = 1.959963984540054  # standard deviations that a normal margin stays within in 95 %
+_DIGITS = 2.0**40
 _ROUNDING = 1e-24  # of a variance
 
 
@@ -97,7 +99,7 @@ class Doubt:
         """None where there is nothing to order, or to order it by."""
         if not len(doubt) or np.isnan(doubt).any():
             return None
-        return abstention.ordered(doubt, self.weight, self.known.error)
+        return abstention.ordered(_rounded(doubt), self.weight, self.known.error)
 
 
 def found(measure: Any, outcomes: Sequence[Outcome], view: str, fitted: Json, codes: Codes) -> Doubt | None:
@@ -130,6 +132,12 @@ def curves(doubt: Doubt) -> list[Statistic]:
         )
         for at in COVERAGES
     ]  # fmt: skip
+
+
+def _rounded(doubt: Array) -> Array:
+    """To 12 digits: margins of .7 - .4 and of .6 - .3 are the same, and so are spreads, whatever made their root."""
+    digits, power = np.frexp(doubt)
+    return np.asarray(np.ldexp(np.round(digits * _DIGITS) / _DIGITS, power))
 
 
 def _aucs(doubt: Doubt) -> list[Statistic]:

@@ -291,7 +291,7 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     subject = Subject(
         called("transform", how, [member.name]), "transform", settings={**stated_of(told), "members": [member.stated()]}
     )
-    fingerprint = f"transform:{VERSION}:{json.dumps([told, member.name], sort_keys=True)}"
+    fingerprint = f"transform:{VERSION}:{json.dumps(told, sort_keys=True)}"
     return Transform(subject, fingerprint, specs, member, how, settings, references)
 
 

@@ -161,6 +161,18 @@ def at_least(points: Sequence[Point]) -> Spec:
     return _spec(base.mark_line(interpolate="step-before"), base.mark_point(filled=True, size=12))
 
 
+def risk(points: Sequence[Point], rulers: Mapping[str, Sequence[Point]], names: Sequence[str]) -> Spec:
+    """Errors among what is kept against how much is, one line for each of `names`; `rulers` are dashed."""
+    import altair as alt
+
+    x = alt.X(
+        "kept:Q", title="share kept, the surest first", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5)
+    )
+    y = alt.Y("risk:Q", title="share wrong", scale=alt.Scale(zero=True))
+    dashed = [_chart(ruler).mark_line(strokeDash=[4, 4], color="gray").encode(x=x, y=y) for ruler in rulers.values()]
+    return _spec(*dashed, *_points_with_intervals(points, x, y, "by", names))
+
+
 def curve(metrics: Sequence[Metric], name: str, unit: str) -> Spec:
     """One metric along its x, as best-of-k along k, with its intervals."""
     import altair as alt

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rmbench.errors import ResultError
 from rmbench.metrics import order
-from rmbench.report import answered, charts, curves, frame, pairs
+from rmbench.report import answered, charts, curves, doubted, frame, pairs
 from rmbench.report.failures import Failure, worst
 from rmbench.report.frame import Board, Plot
 from rmbench.report.unanswered import AllUnanswered, unanswered
@@ -225,14 +225,17 @@ def _headlines(digested: Digest, results: Sequence[TaskResult]) -> dict[str, lis
 
 
 def _plots(result: TaskResult, outcomes: Sequence[Outcome], board: Board) -> list[Plot]:
-    """Where effects are tested, these and the shares; else what rewards are worth. First what parts and curves say."""
+    """Where effects are tested, these and the shares; else what rewards are worth. First what parts and curves say,
+    last what spread does."""
     digested = digest([result])
     parts = _part_plots(result, digested, board)
     if digested.tested:
-        return [*_effect_plots(result, digested, board), *parts]
-    if _only_compared(result, outcomes):
-        return [*parts, *_pair_plots(result, outcomes, board)]
-    return [*parts, *_reliability_plots(result, board), *_reward_plots(result, outcomes, board)]
+        plots = [*_effect_plots(result, digested, board), *parts]
+    elif _only_compared(result, outcomes):
+        plots = [*parts, *_pair_plots(result, outcomes, board)]
+    else:
+        plots = [*parts, *_reliability_plots(result, board), *_reward_plots(result, outcomes, board)]
+    return [*plots, *doubted.plots(result, board)]
 
 
 def _only_compared(result: TaskResult, outcomes: Sequence[Outcome]) -> bool:
@@ -310,7 +313,7 @@ def _part_plots(result: TaskResult, digested: Digest, board: Board) -> list[Plot
             plots.append(board.plot(title, words, spec))
     points: dict[str, list[Metric]] = {}
     for metric in primary:
-        if metric.at is not None and metric.subset == "all":
+        if metric.at is not None and metric.subset == "all" and metric.name not in doubted.SERIES:
             points.setdefault(metric.name, []).append(metric)
     for name, metrics in points.items():
         about = digested.statistics[name]

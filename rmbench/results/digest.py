@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from rmbench.metrics import doubt
 from rmbench.metrics.reliability import POINT_CLUSTERS
 from rmbench.results.schema import Calibration, CalibrationMap, Definition, Figure, Metric, TaskResult
 
@@ -40,11 +41,12 @@ class Digest:
     def beside(self) -> list[str]:
         """The first figure of each other unit and direction that has a least and a most.
 
-        So it says the same of two models whatever the scale of their rewards.
+        So it says the same of two models whatever the scale of their rewards. What is said of their doubt is apart.
         """
         firsts: dict[tuple[str, str | None], str] = {}
         for name, definition in self.statistics.items():
-            if None not in definition.bounds and name != self.headline and name not in self._of_headlines_unit:
+            apart = name.startswith(doubt.PREFIX) or name in self._of_headlines_unit
+            if None not in definition.bounds and name != self.headline and not apart:
                 firsts.setdefault((definition.unit, definition.better), name)
         return list(firsts.values())
 

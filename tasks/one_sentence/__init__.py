@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rmbench.data.conversation import facets, read_prompt
+from rmbench.data.dataset import LeftOut
 from rmbench.data.files import Row, shown
 from rmbench.kinds.comparison import Comparison
 from rmbench.metrics.pick import POOL
@@ -17,7 +18,7 @@ from rmbench.types import Candidate, Example, Response
 _EXPECTED = "a one_sentence row has `prompt`, `words`, `limit`, `policy` and `responses`, objects with `text`"
 
 
-def read(rows: Iterable[Row]) -> Iterator[Example]:
+def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
     """One example a row. The label of a response is the share of the stated constraints that its text meets."""
     for row in rows:
         row.need(("prompt",), _EXPECTED)
@@ -25,7 +26,10 @@ def read(rows: Iterable[Row]) -> Iterator[Example]:
         words, policy = row.texts("words"), row.text("policy")
         responses = row.objects("responses", _EXPECTED)
         sampled = tuple(_sample(row, one, words, _limit(row), policy) for one in responses)
-        yield Example(row.name(("id",)) or "", read_prompt(row), sampled, facets=facets(row, ("subset",)))
+        if not sampled:
+            yield LeftOut("no responses")
+        else:
+            yield Example(row.name(("id",)) or "", read_prompt(row), sampled, facets=facets(row, ("subset",)))
 
 
 def _limit(row: Row) -> int:
