@@ -146,7 +146,7 @@ def test_what_a_fit_does_is_said(tmp_path: Path, eight: OptimisationReport) -> N
         ((peak, endless), "fitted: highest at n = 20, or rising throughout"),
         ((falling, falling), "fitted: falling from the first"),
         ((far, far), "fitted: highest at n = 20 (extrapolated)"),
-        ((peak, replace(peak, optimum_n=Figure(7.6e10))), "fitted: highest at n = 20, or n = 8e10"),
+        ((peak, replace(peak, optimum_n=Figure(7.6e10))), "fitted: highest at n = 20, or highest beyond n = 1,000,000"),
     ):
         page = written(tmp_path, replace(eight, entrants=[replace(eight.entrants[0], fits=fits)]))
         assert f"<span>{words}</span>" in page
