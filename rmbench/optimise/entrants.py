@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmbench.metrics import advantages, best_of, diversity, rank_bias, tilted, winners
-from rmbench.metrics.curve import Curve, Figure, curve, figure
+from rmbench.metrics.curve import Curve, Figure, curve, estimates, figure
 from rmbench.metrics.interval import Statistic, estimate, percentiles
 from rmbench.metrics.overoptimisation import Curves, curves_of, fits_of, turn_over
 from rmbench.metrics.pools import Codes, Pools
@@ -46,6 +46,11 @@ class Setting:
     def figure(self, rows: Array) -> Figure:
         """The mean of rows [p] over prompts."""
         return figure(rows, self.pools.clusters, draws=self.draws, seed=self.seed)
+
+    def figures(self, columns: Sequence[Array]) -> list[Figure]:
+        """The mean of each of several rows [p], by draws that are made once."""
+        found = estimates(columns, self.pools.clusters, draws=self.draws, seed=self.seed)
+        return [Figure(one.value, one.ci_low, one.ci_high) for one in found]
 
     def of_sums(self, columns: Array, value: object) -> Figure:
         """What `value` makes of the sums of columns [p, k] over prompts."""
@@ -129,13 +134,13 @@ def _tilted(setting: Setting, rewards: Array) -> tuple[Curve, Figure]:
 def _by_coverage(setting: Setting, wins: Array, losses: Array) -> list[Coverage]:
     """Both sides of the winner's curse at the largest n, by how many samples of a prompt are good."""
     bins = winners.coverage_bins(winners.coverage(setting.pools, setting.good))
-    found = []
-    for at, (low, high) in enumerate(zip(winners.COVERAGE_EDGES[:-1], winners.COVERAGE_EDGES[1:], strict=True)):
-        inside = bins == at
-        if inside.any():
-            sides = (setting.figure(np.where(inside, rows, np.nan)) for rows in (wins, losses))
-            found.append(Coverage(low, high, int(inside.sum()), *sides))
-    return found
+    present = [at for at in range(len(winners.COVERAGE_EDGES) - 1) if (bins == at).any()]
+    sides = setting.figures([np.where(bins == at, rows, np.nan) for at in present for rows in (wins, losses)])
+    ends = winners.COVERAGE_EDGES
+    return [
+        Coverage(ends[at], ends[at + 1], int((bins == at).sum()), *pair)
+        for at, pair in zip(present, _by_two(sides), strict=True)
+    ]
 
 
 def _weighted_majority(setting: Setting, rewards: Array) -> Curve | None:
@@ -147,14 +152,18 @@ def _weighted_majority(setting: Setting, rewards: Array) -> Curve | None:
 
 
 def _sign_flips(setting: Setting, rewards: Array, spread: Array | None) -> list[SignFlip]:
-    sizes = [size for size in _GROUPS if size <= setting.pools.counts.max()]
-    found = []
+    pools, sizes = setting.pools, [size for size in _GROUPS if size <= setting.pools.counts.max()]
+    columns: list[Array] = []
     for baseline in _BASELINES:
-        flips = advantages.sign_flips(setting.pools, rewards, spread, sizes, baseline, seed=setting.seed)
-        for at, size in enumerate(sizes):
-            by_noise, against_gold = (setting.figure(rows[:, at]) for rows in (flips.by_noise, flips.against_gold))
-            found.append(SignFlip(size, baseline, by_noise, against_gold))
-    return found
+        flips = advantages.sign_flips(pools, rewards, spread, sizes, baseline, seed=setting.seed)
+        columns += [rows[:, at] for at in range(len(sizes)) for rows in (flips.by_noise, flips.against_gold)]
+    groups = [(size, baseline) for baseline in _BASELINES for size in sizes]
+    return [SignFlip(*group, *pair) for group, pair in zip(groups, _by_two(setting.figures(columns)), strict=True)]
+
+
+def _by_two(figures: Sequence[Figure]) -> list[tuple[Figure, Figure]]:
+    """Every two of them."""
+    return list(zip(figures[::2], figures[1::2], strict=True))
 
 
 def _distinct(setting: Setting, rewards: Array) -> Curve | None:

@@ -106,9 +106,10 @@ def read_pool(
     wanted = [file for file in wanted if file.resolve() not in {one.resolve() for one in truth}]
     if not wanted:
         raise collection.nothing_in(paths)
-    common = _common(wanted[0], gold)
-    names = collection.names([files.read(file) for file in wanted])
-    proxies = [proxy for name, file in zip(names, wanted, strict=True) for proxy in _proxies(common, name, file, views)]
+    named = list(zip(collection.names([files.read(file) for file in wanted]), wanted, strict=True))
+    common, proxies = _first(wanted[0], named[0][0], gold, views)
+    for name, file in named[1:]:
+        proxies += _proxies(_same(common, file, _read(file)), name, views)
     if isinstance(gold, Path):
         gold_name = _with_gold_of(common, truth, gold)
     elif isinstance(gold, Mapping):
@@ -117,7 +118,9 @@ def read_pool(
     return _counted(common, proxies, gold_name, up_to)
 
 
-def _columns(file: Path, result: TaskResult) -> Columns:
+def _read(file: Path) -> Columns:
+    """A result with its tables, which are many times as large as what is kept of them."""
+    result = collection.read_checked(file)
     if result.scale is None:
         raise ResultError(
             f"{file}: {result.subject.id} only compared pairs; what optimising does needs a reward of each sample"
@@ -128,11 +131,15 @@ def _columns(file: Path, result: TaskResult) -> Columns:
         raise ResultError(f"{file.with_suffix('.parquet')}: no records of a result ({error})") from error
 
 
-def _proxies(common: _Common, name: str, file: Path, views: Sequence[str]) -> list[Proxy]:
-    """What a result says, read with its tables, which are many times as large as what is kept of them."""
-    result = collection.read_checked(file)
-    columns = _same(common, file, _columns(file, result))
-    return [_proxy(name, columns, view) for view in _views(result, views)]
+def _first(file: Path, name: str, gold: Gold | None, views: Sequence[str]) -> tuple[_Common, list[Proxy]]:
+    """What the first result knows of the samples, and what it says of them."""
+    columns = _read(file)
+    proxies = _proxies(columns, name, views)
+    return _common(file, columns, gold), proxies
+
+
+def _proxies(columns: Columns, name: str, views: Sequence[str]) -> list[Proxy]:
+    return [_proxy(name, columns, view) for view in _views(columns.result, views)]
 
 
 def _views(result: TaskResult, views: Sequence[str]) -> list[str]:
@@ -153,8 +160,8 @@ def _without_tables(result: TaskResult) -> TaskResult:
     return result
 
 
-def _common(file: Path, gold: Gold | None) -> _Common:
-    columns = _columns(file, collection.read_checked(file))
+def _common(file: Path, columns: Columns, gold: Gold | None) -> _Common:
+    """What is kept of the first result, whose tables are let go."""
     worth = columns.tag_number(gold) if isinstance(gold, str) else columns.number("label")
     if isinstance(gold, str) and np.isnan(worth).all():
         there = ", ".join(columns.tags()) or "none"
@@ -224,10 +231,9 @@ def _with_gold_of(common: _Common, truth: Sequence[Path], gold: Path) -> str:
     """Puts the rewards of the result `gold` in the place of the labels; the name of what gave them."""
     if len(truth) != 1:
         raise ResultError(f"{gold}: {len(truth)} results in it; expected one, of the same samples, to be the gold")
-    result = collection.read_checked(truth[0])
-    columns = _same(common, truth[0], _columns(truth[0], result))
-    common.gold = columns.view(result.primary_view)
-    return f"the reward of {result.subject.id}"
+    columns = _same(common, truth[0], _read(truth[0]))
+    common.gold = columns.view(columns.result.primary_view)
+    return f"the reward of {columns.result.subject.id}"
 
 
 def _by_place(common: _Common, numbers: Mapping[Place, float], name: str) -> Array:
