@@ -145,10 +145,10 @@ def overoptimize(
     `.parquet`. `options` are those of the models. Raises UsageError, DataError, ModelError and ResultError.
 
     >>> import rmbench
-    >>> rows = [{"prompt": f"{p}", "response": "x" * n, "gold": n == 3} for p in range(9) for n in range(1, 6)]
+    >>> rows = [{"prompt": f"{p}", "response": "x" * n, "gold": n == 4} for p in range(9) for n in range(1, 6)]
     >>> report = rmbench.overoptimize(models=["length"], samples=rows)
     >>> [entrant.best_n.value for entrant in report.entrants], report.entrants[0].gold_at_end.value
-    ([3.0], 0.0)
+    ([2.0], 0.0)
     """
     from rmbench.runs.sampled import Asked
 
