@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rmbench.errors import RmbenchError as RmbenchError
     from rmbench.errors import UsageError as UsageError
     from rmbench.judged_results import compare_results as compare_results
+    from rmbench.judged_results import objective_mismatch as objective_mismatch
     from rmbench.judged_results import overoptimize as overoptimize
     from rmbench.judged_results import reward_distances as reward_distances
     from rmbench.judged_results import select_responses as select_responses
@@ -40,6 +41,7 @@ _HOMES = {
     "evaluate": "rmbench.runs.evaluate",
     "load_model": "rmbench.models.spec",
     "load_task": "rmbench.plugins",
+    "objective_mismatch": "rmbench.judged_results",
     "open_model": "rmbench.models.spec",
     "overoptimize": "rmbench.judged_results",
     "reward_distances": "rmbench.judged_results",
@@ -62,6 +64,7 @@ __all__ = [
     "evaluate",
     "load_model",
     "load_task",
+    "objective_mismatch",
     "open_model",
     "overoptimize",
     "reward_distances",

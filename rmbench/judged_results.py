@@ -1,5 +1,5 @@
-"""What the commands `compare`, `distances`, `select`, `overoptimize` and `view` do, for programs: of results in memory,
-their files, or folders.
+"""What the commands `compare`, `distances`, `correlate --mismatch`, `select`, `overoptimize` and `view` do, for
+programs: of results in memory, their files, or folders.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rmbench.compare.distance_report import DistanceReport
     from rmbench.compare.report import ComparisonReport
     from rmbench.compare.selection import TaskSelection
+    from rmbench.correlate.mismatch import MismatchReport
     from rmbench.optimise.report import OptimisationReport
     from rmbench.runs.loading import Data
     from rmbench.runs.sampled import Asked
@@ -74,6 +75,27 @@ def reward_distances(
 
     with _as_files([results]) as (paths,):
         return distances(read_models(paths, {}), load_task, tasks=tasks, metric=metric, view=view, seed=seed)
+
+
+def objective_mismatch(*results: Given, benchmark: str, at_least: int = 6, seed: int = 0) -> MismatchReport:
+    """What `benchmark` ranks against what selection ranks on the other tasks, as `rmbench correlate --mismatch`.
+
+    `at_least` is how many models a correlation needs. Raises ResultError where there is nothing to hold against.
+
+    >>> import rmbench
+    >>> models, tasks = ("length", "random"), ["best_of_n", "rewardmath_mini"]
+    >>> results = [result for model in models for result in rmbench.evaluate(model, tasks)]
+    >>> rmbench.objective_mismatch(*results, benchmark="best_of_n").benchmark
+    'best_of_n'
+    """
+    from rmbench.correlate.mismatch import mismatch
+    from rmbench.correlate.tables import read_aliases
+    from rmbench.plugins import load_task
+    from rmbench.results import collection
+
+    with _as_files([results]) as (paths,):
+        read = [collection.read_checked(path) for path in collection.result_files(paths)]
+        return mismatch(read, benchmark, load_task, read_aliases(), at_least=at_least, seed=seed)
 
 
 def selection_at_n(

@@ -32,11 +32,12 @@ def test_exported_members_are_locked() -> None:
         "evaluate",
         "load_model",
         "load_task",
+        "objective_mismatch",
         "open_model",
         "overoptimize",
+        "reward_distances",
         "score",
         "select_responses",
-        "reward_distances",
         "selection_at_n",
         "write_report",
     ]

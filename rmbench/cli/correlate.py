@@ -81,7 +81,8 @@ def command(
     """Correlate metrics of reward models with what was measured on policies made with them.
 
     Models are matched by name, letter by letter. Tables have the columns rm, benchmark, metric, value, low, high, n,
-    source; those of policies also policy and method. low and high, the ends of a 95 % interval, and n may be empty.
+    source; those of policies also policy and method. low and high, the ends of a 95 % interval, and n may be empty. A
+    column unit (fraction or percent) says which figures are shares.
     """
     from rmbench.correlate import tables
     from rmbench.correlate.plots import draw
