@@ -304,6 +304,25 @@ def test_a_file_of_steps_gives_its_own_aggregate_or_is_told_to(tmp_path: Path) -
     assert other.seen == []
 
 
+def test_what_rates_steps_alone_is_asked_for_those_of_the_text() -> None:
+    def rate(request: Request) -> Reward:
+        count = request.responses[0].step_count or 0
+        return Reward((float(count),), steps=(1.0,) * count)
+
+    steps = Scripted(rate, answers=("steps",))
+    texts = ["one\n\ntwo", "one\ntwo\nthree", "one"]
+    questions = [
+        Question(Request("reward", (Message("user", "?"),), (Response(text),)), Place("d", f"{at}", (0,), f"{at}"))
+        for at, text in enumerate(texts)
+    ]
+    rewards, _ = ask(open_model("ensemble", members=["length", steps], how="sum"), questions)
+    due = [len(text) + count for text, count in zip(texts, (2, 3, 1), strict=True)]
+    assert [reward.value for reward in rewards] == due
+    given_steps = [Question(Request("reward", (), (Response("ab", ("a", "b", "", "")),)))]
+    assert ask(open_model("ensemble", members=["length", steps], how="sum"), given_steps)[0][0].value == 6
+    assert {request.ask for request in steps.seen} == {"steps"}
+
+
 # in a run
 
 

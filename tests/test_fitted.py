@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_models import Scripted
+from fake_models import Scripted, TinyTokenModel
 from given import given, pair
 
 from rmbench import score
@@ -16,6 +18,7 @@ from rmbench.cli import main
 from rmbench.errors import UsageError
 from rmbench.kinds.comparison import Comparison
 from rmbench.metrics import pick
+from rmbench.models.base import Subject
 from rmbench.models.spec import open_model
 from rmbench.results import files
 from rmbench.runs.evaluate import evaluate
@@ -149,3 +152,27 @@ def test_the_command_of_a_result_names_the_members_without_their_paths(tmp_path:
     (result,) = evaluate("ensemble:length,(transform:random?seed=3&how=sigmoid)", [TASK])
     first, second = result.config.command["model"]["members"]
     assert (first["family"], second["family"], second["members"][0]["options"]) == ("length", "transform", {"seed": 3})
+
+
+class AtRest:
+    """A model that counts how many of its kind are in memory at once."""
+
+    answers = frozenset({"reward"})
+    at_once = most = 0
+
+    def __init__(self, name: str) -> None:
+        self.fingerprint, self.subject = f"at-rest:{name}", Subject(f"tests/{name}", "tiny")
+
+    @contextmanager
+    def started(self, device: str | None = None) -> Iterator[Any]:
+        AtRest.at_once += 1
+        AtRest.most = max(AtRest.most, AtRest.at_once)
+        yield TinyTokenModel(["reward"], self.fingerprint)
+        AtRest.at_once -= 1
+
+
+def test_members_that_score_a_file_are_in_memory_one_at_a_time() -> None:
+    model = open_model("ensemble", members=[AtRest(name) for name in "abc"])
+    (reward,) = score(model, [("a", "b")])
+    assert (AtRest.most, AtRest.at_once) == (1, 0)
+    assert list(reward.heads) == ["a", "b", "c"]

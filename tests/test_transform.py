@@ -320,6 +320,11 @@ def test_the_doctor_examines_them(how: str) -> None:
     assert [member.model for member in found.members] == ["rmbench/length"]
 
 
+def test_the_doctor_cannot_ask_what_looks_rewards_up() -> None:
+    with pytest.raises(UsageError, match="looks rewards up by example; expected a model that can be asked"):
+        diagnose(transform(Looked(), how="sigmoid"))
+
+
 # what cannot be
 
 

@@ -39,7 +39,7 @@ def diagnose(model: str | Spec | Model | Opened | Callable[..., float], **option
     """
     spec = spec_of(model)
     opened = open_model(spec, **options)
-    if isinstance(opened, ScoreFile):
+    if isinstance(opened, ScoreFile) or getattr(opened, "looks_up", False):
         raise UsageError(f"{subject_of(opened).id} looks rewards up by example; expected a model that can be asked")
     return _diagnosis(opened, spec, options)
 

@@ -1,8 +1,9 @@
 """What a Derived makes of its members' answers, with fits that did not see the fold that they are used on.
 
 A fold of clusters is answered by the whole of a Derived fitted without it: its members, where these fit too, and what
-stands above them. So no fit, at whatever depth, sees through another what it is used on. What is fitted to all of the
-data stands in the result, for questions that come from no data of a task.
+stands above them. So no fit, at whatever depth, sees through another what it is used on. Clusters of examples that are
+not independent (Miller, Adding Error Bars to Evals, 2024) are in one fold. What is fitted to all of the data stands in
+the result, for questions that come from no data of a task.
 """
 
 from __future__ import annotations
