@@ -536,6 +536,11 @@ def test_the_commands_of_the_tutorial_run(place: int, tutorial: Path, capsys: An
 def test_the_first_command_of_the_tutorial_shows_a_reward_that_is_hacked(tutorial: Path, capsys: Any) -> None:
     assert run(*commands()[0], "--json") == 0
     report = json.loads(capsys.readouterr().out)
-    length = next(one for one in report["entrants"] if one["name"] == "rmbench/length")
+    entrants = {one["name"]: one for one in report["entrants"]}
+    length, shortest, both = (entrants[name] for name in ("rmbench/length", "rmbench/shortest", "both"))
     assert (length["verdict"], length["best_n"]["value"]) == ("turns over", 1)
     assert length["gold_at_end"]["high"] < report["random"]["low"]
+    assert both["best_n"]["value"] > shortest["best_n"]["value"]
+    ends = [100 * one["gold_at_end"]["value"] for one in (length, shortest, both)]
+    told = (Path(__file__).parents[1] / "README.md").read_text()
+    assert all(f"{end:.1f}" in told for end in ends)
