@@ -36,11 +36,11 @@ from rmbench.models.spec import open_model
 from rmbench.runs.respond import Sampling, write_responses
 from rmbench.scoring import Asking, Session, Store
 from rmbench.tasks.one_sentence.constraints import met
-from rmbench.tasks.one_sentence.prompts import Asked, prompts
+from rmbench.tasks.one_sentence.prompts import Asked, bundled, prompts
 from rmbench.types import Message, Question, Request, Response
 
 NAME, CAP = "SmolLM2-135M-Instruct", 60
-PROMPTS, SAMPLES, ALIKE = 60, 32, 0.9  # of the bundled pool, and how much of it has to be written again
+SAMPLES, ALIKE = 32, 0.9  # of the bundled pool, and how much of it has to be written again
 FULL_PROMPTS, FULL_SAMPLES = 200, 64
 TRAINED_PROMPTS, TRAINED_SAMPLES, PAIRS_A_PROMPT = 120, 8, 4
 BUNDLED = Path(rmbench.tasks.one_sentence.__file__).with_name("rows.jsonl")
@@ -141,18 +141,15 @@ def rmb(*words: str) -> None:
 
 def again(base: Path, folder: Path, *, writes: bool) -> bool:
     """Whether nearly all bundled responses were written again as they are; `writes` puts these in their place."""
-    rows = sampled(base, list(islice(prompts(), PROMPTS)), SAMPLES, folder / "prompts.jsonl")
+    rows = sampled(base, bundled(), SAMPLES, folder / "prompts.jsonl")
     text = text_of(with_likelihoods(base, rows))
-    bundled = [json.loads(line) for line in BUNDLED.read_text().splitlines()] if BUNDLED.exists() else []
-    same = sum(
-        one["text"] == other["text"]
-        for row, made in zip(bundled, rows, strict=False)
-        for one, other in zip(row["responses"], made["responses"], strict=True)
-    )
-    print(f"{same:,} of {PROMPTS * SAMPLES:,} responses are those of {BUNDLED.name}")
+    before = [json.loads(line) for line in BUNDLED.read_text().splitlines()] if BUNDLED.exists() else []
+    known = {(row["id"], at): one["text"] for row in before for at, one in enumerate(row["responses"])}
+    same = [known.get((row["id"], at)) == one["text"] for row in rows for at, one in enumerate(row["responses"])]
+    print(f"{sum(same):,} of {len(same):,} responses are those of {BUNDLED.name}")
     if writes:
         BUNDLED.write_text(text)
-    return writes or same >= ALIKE * PROMPTS * SAMPLES
+    return writes or sum(same) >= ALIKE * len(same)
 
 
 def main() -> None:

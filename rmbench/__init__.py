@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from rmbench.errors import RmbenchError as RmbenchError
     from rmbench.errors import UsageError as UsageError
     from rmbench.judged_results import compare_results as compare_results
+    from rmbench.judged_results import objective_mismatch as objective_mismatch
     from rmbench.judged_results import overoptimize as overoptimize
+    from rmbench.judged_results import reward_distances as reward_distances
     from rmbench.judged_results import select_responses as select_responses
     from rmbench.judged_results import selection_at_n as selection_at_n
     from rmbench.judged_results import write_report as write_report
@@ -39,8 +41,10 @@ _HOMES = {
     "evaluate": "rmbench.runs.evaluate",
     "load_model": "rmbench.models.spec",
     "load_task": "rmbench.plugins",
+    "objective_mismatch": "rmbench.judged_results",
     "open_model": "rmbench.models.spec",
     "overoptimize": "rmbench.judged_results",
+    "reward_distances": "rmbench.judged_results",
     "score": "rmbench.runs.score",
     "select_responses": "rmbench.judged_results",
     "selection_at_n": "rmbench.judged_results",
@@ -60,8 +64,10 @@ __all__ = [
     "evaluate",
     "load_model",
     "load_task",
+    "objective_mismatch",
     "open_model",
     "overoptimize",
+    "reward_distances",
     "score",
     "select_responses",
     "selection_at_n",

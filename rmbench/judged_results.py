@@ -1,5 +1,5 @@
-"""What the commands `compare`, `select`, `overoptimize` and `view` do, for programs: of results in memory, their files,
-or folders.
+"""What the commands `compare`, `distances`, `correlate --mismatch`, `select`, `overoptimize` and `view` do, for
+programs: of results in memory, their files, or folders.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from rmbench.errors import ResultError, UsageError
 from rmbench.results.schema import TaskResult
 
 if TYPE_CHECKING:
+    from rmbench.compare.distance_report import DistanceReport
     from rmbench.compare.report import ComparisonReport
     from rmbench.compare.selection import TaskSelection
+    from rmbench.correlate.mismatch import MismatchReport
     from rmbench.optimise.report import OptimisationReport
     from rmbench.runs.loading import Data
     from rmbench.runs.sampled import Asked
@@ -52,6 +54,48 @@ def compare_results(
     with _as_files([results, *(groups or {}).values()]) as (paths, *grouped):
         models = read_models(paths, dict(zip(groups or {}, grouped, strict=True)))
         return compare(models, load_task, metric=metric, tasks=tasks, view=view, seed=seed)
+
+
+def reward_distances(
+    *results: Given, tasks: Sequence[str] = (), metric: str | None = None, view: str | None = None, seed: int = 0
+) -> DistanceReport:
+    """How far the rewards of several models are apart, and what they would choose and err in, as `rmbench distances`.
+
+    Raises ResultError where no two models rewarded the same responses, UsageError for a metric, view or task that there
+    is none of, with the close ones.
+
+    >>> import rmbench
+    >>> results = [rmbench.evaluate(model, ["best_of_n"], limit=20)[0] for model in ("length", "random")]
+    >>> rmbench.reward_distances(*results).tasks[0].prompts
+    20
+    """
+    from rmbench.compare.distances import distances
+    from rmbench.compare.entrants import read_models
+    from rmbench.plugins import load_task
+
+    with _as_files([results]) as (paths,):
+        return distances(read_models(paths, {}), load_task, tasks=tasks, metric=metric, view=view, seed=seed)
+
+
+def objective_mismatch(*results: Given, benchmark: str, at_least: int = 6, seed: int = 0) -> MismatchReport:
+    """What `benchmark` ranks against what selection ranks on the other tasks, as `rmbench correlate --mismatch`.
+
+    `at_least` is how many models a correlation needs. Raises ResultError where there is nothing to hold against.
+
+    >>> import rmbench
+    >>> models, tasks = ("length", "random"), ["best_of_n", "rewardmath_mini"]
+    >>> results = [result for model in models for result in rmbench.evaluate(model, tasks)]
+    >>> rmbench.objective_mismatch(*results, benchmark="best_of_n").benchmark
+    'best_of_n'
+    """
+    from rmbench.correlate.mismatch import mismatch
+    from rmbench.correlate.tables import read_aliases
+    from rmbench.plugins import load_task
+    from rmbench.results import collection
+
+    with _as_files([results]) as (paths,):
+        read = [collection.read_checked(path) for path in collection.result_files(paths)]
+        return mismatch(read, benchmark, load_task, read_aliases(), at_least=at_least, seed=seed)
 
 
 def selection_at_n(
@@ -123,10 +167,10 @@ def overoptimize(
     `.parquet`. `options` are those of the models. Raises UsageError, DataError, ModelError and ResultError.
 
     >>> import rmbench
-    >>> rows = [{"prompt": f"{p}", "response": "x" * n, "gold": n == 3} for p in range(9) for n in range(1, 6)]
+    >>> rows = [{"prompt": f"{p}", "response": "x" * n, "gold": n == 4} for p in range(9) for n in range(1, 6)]
     >>> report = rmbench.overoptimize(models=["length"], samples=rows)
     >>> [entrant.best_n.value for entrant in report.entrants], report.entrants[0].gold_at_end.value
-    ([3.0], 0.0)
+    ([2.0], 0.0)
     """
     from rmbench.runs.sampled import Asked
 

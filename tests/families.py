@@ -161,7 +161,7 @@ CASES = (
     Case("pairwise", comparing, "AutoModelForCausalLM", "compare", {"template": "{folder}/compare.jinja"}),
     Case("pairwise", of_pairs(pair_models.pairrm), "", "compare", packed=False, name="pairwise, pieces"),
     Case("pairwise", of_pairs(pair_models.gpm), "", "compare", name="pairwise, embeddings"),
-    Case("ensemble", value_head, "", options={"how": "uwo"}, source="{folder},length"),
+    Case("ensemble", value_head, "", options={"how": "and"}, source="{folder},length"),
     Case("transform", value_head, "", options={"how": "sigmoid"}),
 )  # fmt: skip
 READY = tuple(case for case in CASES if case.family in names(MODELS))

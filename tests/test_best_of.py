@@ -8,7 +8,7 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmbench.metrics import best_of
@@ -46,6 +46,7 @@ def heaviest_over_subsets(answers, weights, gold, n):
     return float(np.mean(found))
 
 
+@settings(deadline=None)
 @given(st.lists(samples, min_size=1, max_size=4))
 def test_best_of_n_is_the_mean_over_all_subsets_with_ties_averaged(prompts):
     pools = pools_of([np.array([gold for _, gold in one]) for one in prompts])
@@ -73,6 +74,7 @@ def test_an_infinite_reward_is_taken_first_or_last_and_its_curve_is_infinite():
     assert best_of.best_of(pools, proxy, proxy, [3])[:, 0].tolist() == [np.inf, 3.0]
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=9))
 def test_pass_at_n_is_its_closed_form(labels):
     wrong, total = labels.count(False), len(labels)

@@ -375,6 +375,7 @@ def test_plots_without_their_packages_are_one_line(
     [
         ({"value": "high"}, "row 2, `value`: expected a finite number, got 'high'"),
         ({"value": "nan"}, "row 2, `value`: expected a finite number, got 'nan'"),
+        ({"value": "1e200"}, "row 2, `value`: expected a number up to 1e+100, got '1e200'"),
         ({"value": ""}, "row 2, `value`: empty"),
         ({"rm": " "}, "row 2, `rm`: empty"),
         ({"source": ""}, "row 2, `source`: empty"),

@@ -105,6 +105,15 @@ def test_errors_that_only_difficulty_joins_are_seldom_said_to_have_more_in_commo
     assert np.mean((15 * p.min(axis=1)) < 0.05) <= 0.15  # of 40 families 2 are expected
 
 
+@pytest.mark.parametrize("seed", [12, 13])
+def test_wrong_labels_are_errors_of_all_and_of_no_pair(seed: int) -> None:
+    """With a tenth of the labels wrong all models that know better err there together."""
+    wrong = errors(seed, models=8, examples=2_000)
+    turned = np.random.default_rng(seed + 100).random(2_000) < 0.1
+    wrong[turned] = 1 - wrong[turned]
+    assert np.nanmin(dependence.beyond_difficulty(wrong, draws=100).p) > 0.05 / 28
+
+
 def test_two_models_that_copy_each_other_are_found_and_named() -> None:
     found = [dependence.beyond_difficulty(errors(seed, models=8, examples=800, shared=0.3)) for seed in range(6)]
     pairs = np.triu_indices(8, 1)
@@ -129,11 +138,21 @@ def test_too_few_models_and_models_without_an_error_leave_it_open() -> None:
 
 @pytest.mark.prove
 def test_the_size_of_what_is_beyond_difficulty() -> None:
-    """Of pairs of models whose errors only difficulty joins 5 % are told at 5 %."""
-    for models, examples in ((5, 480), (8, 480)):
-        pairs = np.triu_indices(models, 1)
-        p = np.array([
-            dependence.beyond_difficulty(errors(seed, models, examples), draws=200).p[pairs] for seed in range(50)
-        ])  # fmt: skip
-        print(f"{models} models, {examples} examples: {np.mean(p < 0.05):.1%} of pairs told at 5 %")
-        assert 0.01 <= np.mean(p < 0.05) <= 0.08
+    """Of pairs of models whose errors only difficulty joins 5 % are told at 5 %, however difficult examples are."""
+    kinds = {
+        "normal": lambda rng: rng.normal(size=(480, 1)),
+        "two kinds": lambda rng: rng.choice([-1.0, 1.0], (480, 1)),
+        "skewed": lambda rng: rng.exponential(size=(480, 1)) - 1,
+        "labels of which 5 % are wrong": lambda rng: rng.normal(size=(480, 1)),
+    }
+    pairs = np.triu_indices(8, 1)
+    for kind, difficulties in kinds.items():
+        told = []
+        for seed in range(20):
+            rng = np.random.default_rng(seed)
+            odds = rng.normal(-0.5, 1, 8) + rng.uniform(0.5, 2.5, 8) * difficulties(rng)
+            wrong = rng.random(odds.shape) < 1 / (1 + np.exp(-odds))
+            turned = rng.random((480, 1)) < 0.05 * ("labels" in kind)
+            told.append(dependence.beyond_difficulty((wrong != turned).astype(float), draws=100).p[pairs] < 0.05)
+        print(f"8 models, 480 examples, difficulty {kind}: {np.mean(told):.1%} of pairs told at 5 %")
+        assert 0.01 <= np.mean(told) <= 0.085

@@ -161,6 +161,13 @@ def test_conflict_counts_pairs_of_a_prompt_in_the_opposite_order_as_a_loop_does(
     assert value(choice.conflict("conflict", first, -first, counts)) == 1
 
 
+def test_a_response_without_a_reward_is_in_no_conflict() -> None:
+    first, second = np.array([np.nan, 1, 2, np.inf, np.inf, 0]), np.array([0.0, 2, 1, 1, 2, 3])
+    found = choice.conflict("conflict", first, second, np.array([3, 3]))
+    assert found.columns is not None
+    assert found.columns.tolist() == [[1, 1], [2, 2]]
+
+
 @pytest.mark.prove
 def test_intervals_of_starc_cover_the_distance_of_the_population() -> None:
     """Rewards that are one signal and noise of their own: rho is known. Prompts of 2 to 6 responses."""

@@ -232,11 +232,14 @@ def test_heads_at_odds_are_named(tmp_path: Path, capsys: Any) -> None:
 def test_prompts_that_one_model_left_unrewarded_are_left_out_for_all(tmp_path: Path, capsys: Any) -> None:
     first, second = rewards(7, 1.0), rewards(8, 1.0)
     second[3, 1] = np.nan
+    first[5, 2] = np.inf
     paths = judge(tmp_path, "a", first.tolist()), judge(tmp_path, "b", second.tolist())
     (task,) = document(capsys, *paths)["tasks"]
-    assert (task["prompts"], task["of_prompts"]) == (PROMPTS - 1, PROMPTS)
-    assert task["notes"] == ["left out: 1 prompts with a response that b gave no finite reward"]
-    kept = np.arange(PROMPTS) != 3
+    assert (task["prompts"], task["of_prompts"]) == (PROMPTS - 2, PROMPTS)
+    assert task["notes"] == [
+        f"left out: 1 of 40 prompts, with a response that {name} gave no finite reward" for name in ("a", "b")
+    ]
+    kept = ~np.isin(np.arange(PROMPTS), [3, 5])
     left = [one[kept] - one[kept].mean(axis=1, keepdims=True) for one in (first, second)]
     rho = np.corrcoef(left[0].ravel(), left[1].ravel())[0, 1]
     assert task["pairs"][0]["starc"]["value"] == pytest.approx(np.sqrt(2 * (1 - rho)))
@@ -349,7 +352,7 @@ def test_responses_that_are_an_example_each_are_taken_together_by_their_prompt(t
     assert (found.prompts, found.of_prompts, found.responses) == (8, 12, 20)
     assert found.notes[:2] == [
         "responses that are an example each are taken together by their prompt",
-        "left out: 4 prompts with a single response",
+        "left out: 4 of 12 prompts, with a single response",
     ]
     errors = found.pairs[0].errors
     assert errors is not None

@@ -174,6 +174,9 @@ def test_what_fits_to_the_last_digit_is_finite() -> None:
     found = choose(x, 2 * x + 1)
     assert found.by_aicc == "line"
     assert all(math.isfinite(fit.aicc) for fit in found.fits)
+    far = choose(1e-320 * x, 1e100 * x)
+    assert far.reasons["line"] == "the metric has too few different values for a line"
+    assert all(math.isfinite(fit.aicc) for fit in choose(1e100 * x, 1e-300 * x).fits)
 
 
 def test_where_nothing_goes_with_anything_the_mean_is_taken_most_often() -> None:

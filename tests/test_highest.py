@@ -117,6 +117,14 @@ def test_an_interval_of_a_difference_leaves_out_0_just_where_p_says_so():
     assert (True, True) in told
 
 
+def test_means_that_are_both_0_for_certain_leave_a_difference_open_only_where_nothing_else_is_there():
+    rows = np.random.default_rng(10).normal(1, 1, size=(40, 2)) * [1, 0]
+    ours, theirs, every = parts(rows), parts(np.zeros((40, 2))), np.ones(2, bool)
+    low, high, _ = highest.difference_of_highest(ours, theirs, (every, every))
+    assert 0 < low < rows[:, 0].mean() < high
+    assert np.isnan(highest.difference_of_highest(ours, theirs, (np.array([False, True]), every))[0])
+
+
 def test_the_interval_of_the_furthest_holds_for_all():
     rng, held = np.random.default_rng(9), []
     for seed in range(60):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,9 +21,11 @@ from rmbench.cli import main
 from rmbench.compare.entrants import read_models
 from rmbench.compare.report import compare
 from rmbench.correlate.mismatch import MismatchReport, Slice, mismatch
-from rmbench.correlate.sides import judged_by, side_of
+from rmbench.correlate.sides import Judged, Side, judged_by, side_of
 from rmbench.errors import ResultError
 from rmbench.metrics import pick
+from rmbench.metrics.interval import mean
+from rmbench.metrics.paired import holm
 from rmbench.plugins import load_task
 from rmbench.results.schema import TaskResult
 
@@ -285,7 +288,8 @@ def test_what_is_printed_is_whole_at_any_width(
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= width
     assert "…" not in printed
-    assert "subset=turned" in printed.replace("\n", "")
+    assert "subset=turned" in printed
+    assert all(f" {name} " in printed for name in ("m0", "m5", "picked", "accuracy"))
     assert "m5 above m0 by" in " ".join(printed.split())
 
 
@@ -335,6 +339,46 @@ def test_what_cannot_be_told_is_one_line(planted: list[TaskResult], names: Seque
         mismatch([one for one in planted if one.task.name not in names], task, load_task, {})
 
 
+def test_a_task_that_is_not_installed_has_its_pools_and_no_headline(planted: list[TaskResult]) -> None:
+    def renamed(result: TaskResult) -> TaskResult:
+        return result.model_copy(update={"task": result.task.model_copy(update={"name": "gone"})})
+
+    results = [renamed(one) if one.task.name == "best_of_n" else one for one in planted]
+    found = mismatch(results, "preference", load_task, {})
+    assert [(one.task, one.figure) for one in found.slices] == [("gone", "picked")] * 3
+    assert found.left_out == [
+        "the headline of gone is left out: task 'gone' is not installed, and only its measure gives its headline"
+    ]
+    with pytest.raises(ResultError, match="task 'gone' is not installed"):
+        mismatch(results, "gone", load_task, {})
+
+
+def test_a_task_whose_headline_is_what_is_picked_has_it_once(planted: list[TaskResult]) -> None:
+    def light(name: str) -> Any:
+        return replace(load_task(name), measure=pick.PICK) if name == "best_of_n" else load_task(name)
+
+    def measured(result: TaskResult) -> TaskResult:
+        return result.model_copy(update={"task": result.task.model_copy(update={"measure": "pick"})})
+
+    results = [measured(one) if one.task.name == "best_of_n" else one for one in planted]
+    found = mismatch(results, "preference", light, {})
+    assert [(one.slice, one.figure) for one in found.slices] == [
+        ("all", "picked"), ("subset=same", "picked"), ("subset=turned", "picked"),
+    ]  # fmt: skip
+
+
+def test_aliases_that_make_two_results_one_model_are_refused(planted: list[TaskResult]) -> None:
+    with pytest.raises(ResultError, match="two results on preference are of 'm0' by the aliases"):
+        mismatch(planted, "preference", load_task, {"m1": "m0"})
+
+
+def test_what_is_of_policy_results_is_refused_beside_it(tmp_path: Path, capsys: Any) -> None:
+    given = ("--mismatch", "preference", "--downstream", "Arena", "--plots", str(tmp_path))
+    assert main(["correlate", *given]) == 2
+    line = capsys.readouterr().err
+    assert "--downstream, --plots: of policy results, which --mismatch does without" in line
+
+
 def test_no_results_are_one_line(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["correlate", "--mismatch", "preference"]) == 1
@@ -358,3 +402,24 @@ def test_what_a_model_left_unanswered_takes_no_part_and_is_said(tmp_path: Path) 
     found = mismatch(results, "preference", load_task, {})
     assert found.left_out[0] == "none on preference is left out: examples are unanswered"
     assert set(found.models) == {"rmbench/length", "rmbench/random"}
+
+
+@pytest.mark.prove
+def test_models_that_a_slice_does_not_tell_apart_are_not_said_to_swap() -> None:
+    """The benchmark tells four models apart; on two slices they are equal: in at most 5 % of reports one is told."""
+    told = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        benchmark = made_side([rng.random(200) < p for p in (0.95, 0.8, 0.6, 0.4)])
+        slices = [made_side(list(rng.random((4, 80)) < 0.5)) for _ in range(2)]
+        swaps = [max(benchmark.apart(one, other).p, side.apart(one, other).p)
+                 for side in slices for one, other in combinations(benchmark.models, 2)]  # fmt: skip
+        told += min(holm(swaps)) < 0.05
+    assert told <= 300 * 0.05 + 2 * math.sqrt(300 * 0.05 * 0.95)
+
+
+def made_side(right: Sequence[Any]) -> Side:
+    """A figure of as many models: the share that each has right."""
+    judged = [Judged(f"m{i}", None, []) for i in range(len(right))]  # type: ignore[arg-type]
+    statistics = [mean(f"m{i}", np.asarray(one, float), "proportion") for i, one in enumerate(right)]
+    return Side(judged, statistics, [], np.arange(len(right[0])), 0)

@@ -100,3 +100,15 @@ def test_names_that_are_not_one_for_each_are_refused(names: list[str], words: st
 def test_two_that_are_named_alike_are_refused() -> None:
     with pytest.raises(UsageError, match="2 models are called x; give each a name of its own, as in x-2=MODEL"):
         named(["x=length", "x=random"], (), parse)
+
+
+def test_what_is_made_of_others_is_told_apart_by_them_and_by_how() -> None:
+    specs = ["ensemble:length,random", "ensemble:length,random?how=uwo", "ensemble:length,x=demo",
+             "ensemble:length,random?how=uwo&lambda=1", "transform:(ensemble:length,random)?how=zscore"]  # fmt: skip
+    assert list(named(specs, [], parse).values()) == [
+        None, None, None, "ensemble/uwo-length-random-lambda-1.0", None,
+    ]  # fmt: skip
+    assert [*columns_of(specs, parse)] == [
+        "mean-length-random", "uwo-length-random", "mean-length-x", "uwo-length-random-lambda-1.0",
+        "zscore-mean-length-random",
+    ]  # fmt: skip

@@ -29,6 +29,11 @@ def eight() -> OptimisationReport:
     return simulated()
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, eight: OptimisationReport) -> str:
+    return written(tmp_path_factory.mktemp("whole"), eight)
+
+
 def written(tmp_path: Path, report: OptimisationReport) -> str:
     """The page without the library, which is the same in all."""
     path = tmp_path / "optimisation.html"
@@ -70,14 +75,13 @@ def without(report: OptimisationReport, entrants: list[Entrant]) -> Optimisation
     )  # fmt: skip
 
 
-def test_every_question_has_a_plot_of_every_reward(tmp_path: Path, eight: OptimisationReport) -> None:
-    page = written(tmp_path, eight)
-    specs = specs_of(page)
-    assert sorted(re.findall(r'data-spec="(.*?)"', page)) == sorted(specs)
+def test_every_question_has_a_plot_of_every_reward(whole: str) -> None:
+    specs = specs_of(whole)
+    assert sorted(re.findall(r'data-spec="(.*?)"', whole)) == sorted(specs)
     assert len(specs) == 1 + len(TOPICS) * len(NAMES)
     for topic in TOPICS:
-        assert f'<section id="{topic}">' in page
-    assert "Not shown" not in page
+        assert f'<section id="{topic}">' in whole
+    assert "Not shown" not in whole
 
 
 def test_every_kind_of_plot_is_a_valid_specification(tmp_path: Path, eight: OptimisationReport) -> None:
@@ -88,8 +92,8 @@ def test_every_kind_of_plot_is_a_valid_specification(tmp_path: Path, eight: Opti
         altair.LayerChart.from_dict(few)  # raises for what Vega-Lite does not know
 
 
-def test_every_number_of_a_verdict_is_on_the_page(tmp_path: Path, eight: OptimisationReport) -> None:
-    page = html.unescape(written(tmp_path, eight))
+def test_every_number_of_a_verdict_is_on_the_page(whole: str, eight: OptimisationReport) -> None:
+    page = html.unescape(whole)
     for entrant in eight.entrants:
         row = next(line for line in page.splitlines() if f">{entrant.title}<" in line and entrant.verdict in line)
         for figure in (entrant.degree, entrant.gold_at_best, entrant.gold_at_end):
@@ -142,11 +146,67 @@ def test_what_a_fit_does_is_said(tmp_path: Path, eight: OptimisationReport) -> N
         ((peak, endless), "fitted: highest at n = 20, or rising throughout"),
         ((falling, falling), "fitted: falling from the first"),
         ((far, far), "fitted: highest at n = 20 (extrapolated)"),
-        ((peak, replace(peak, optimum_n=Figure(7.6e10))), "fitted: highest at n = 20, or n = 8e10"),
+        ((peak, replace(peak, optimum_n=Figure(7.6e10))), "fitted: highest at n = 20, or highest beyond n = 1,000,000"),
     ):
         page = written(tmp_path, replace(eight, entrants=[replace(eight.entrants[0], fits=fits)]))
         assert f"<span>{words}</span>" in page
         assert ("* beyond the largest n" in page) == any(fit.is_extrapolated for fit in fits)
+
+
+def test_each_side_has_its_own_colour_and_shape(whole: str, eight: OptimisationReport) -> None:
+    entrant, specs = eight.entrants[0], specs_of(whole)
+    keys = {key.partition("-plot-")[0]: key for key in specs}
+
+    def values(topic: str, style: str) -> list[float]:
+        return [point["value"] for points in marked(specs[keys[topic]], "point", style) for point in points]
+
+    def exactly(numbers: list[float]) -> Any:
+        return pytest.approx([one for one in numbers if math.isfinite(one)], rel=1e-4)
+
+    assert entrant.good_loses
+    assert entrant.poor_wins
+    assert values("winners-1", "first") == exactly(list(entrant.good_loses.value))
+    assert values("winners-1", "second") == exactly(list(entrant.poor_wins.value))
+    assert values("coverage-1", "first") == exactly([row.good_loses.value for row in entrant.by_coverage])
+    assert values("coverage-1", "second") == exactly([row.poor_wins.value for row in entrant.by_coverage])
+    assert values("signs-1", "first") == exactly([row.by_noise.value for row in entrant.sign_flips])
+    assert values("signs-1", "second") == exactly([row.against_gold.value for row in entrant.sign_flips])
+    assert values("overview", "first") == exactly([one.gold_at_best.value for one in eight.entrants])
+    assert values("overview", "second") == exactly([one.gold_at_end.value for one in eight.entrants])
+    kl = specs[keys["kl-1"]]["layer"][-1]["encoding"]["x"]
+    assert (kl["field"], kl["scale"]["type"]) == ("kl", "sqrt")
+    chance, *_ = marked(specs[keys["winners-1"]], "line", "soft")
+    assert chance[-1]["value"] == pytest.approx(eight.good_loses_by_chance.value[-1], rel=1e-4)
+
+
+def test_the_others_behind_a_reward_are_not_itself(whole: str) -> None:
+    for key, spec in specs_of(whole).items():
+        if re.match(r"(gold|diversity)-\d", key):
+            ground = next(points for points in marked(spec, "line", "soft") if "of" in points[0])
+            assert len({point["of"] for point in ground}) == len(NAMES) - 1
+
+
+def test_where_gold_is_best_at_the_end_nothing_is_said_of_a_fall(tmp_path: Path, eight: OptimisationReport) -> None:
+    entrant = replace(eight.entrants[0], best_n=Figure(12.0), degree=Figure(-0.0001))
+    words = "from the best n to 32 it rises by 1.20 SD within prompts, gold falls by 0.000"
+    assert words in written(tmp_path, replace(eight, entrants=[entrant]))
+    at_end = replace(entrant, best_n=Figure(32.0))
+    assert "from the best n" not in written(tmp_path, replace(eight, entrants=[at_end]))
+
+
+def test_rulers_are_stated_at_doublings_and_at_the_largest_n(tmp_path: Path, eight: OptimisationReport) -> None:
+    page = written(tmp_path, replace(eight, entrants=eight.entrants[:1], sizes=range(1, 12)))
+    [row] = [line for line in page.splitlines() if '<th scope="col" class="word">n</th>' in line]
+    assert re.findall(r"<th scope=\"col\">(\d+)</th>", row) == ["1", "2", "4", "8", "11"]
+
+
+def test_an_interval_without_an_end_leaves_the_others_their_room(tmp_path: Path, eight: OptimisationReport) -> None:
+    entrant = eight.entrants[0]
+    assert entrant.distinct
+    wide = replace(entrant, distinct=replace(entrant.distinct, high=[1e6, *entrant.distinct.high[1:]]))
+    specs = specs_of(written(tmp_path, replace(eight, entrants=[wide])))
+    [spec] = [one for key, one in specs.items() if key.startswith("diversity")]
+    assert spec["layer"][-1]["encoding"]["y"]["scale"]["domain"][1] < 2 * max(entrant.distinct.value)
 
 
 def test_a_fit_ends_where_it_leaves_the_plot(eight: OptimisationReport) -> None:
@@ -157,9 +217,8 @@ def test_a_fit_ends_where_it_leaves_the_plot(eight: OptimisationReport) -> None:
     assert min(point["value"] for point in line) >= 0.4
 
 
-def test_measured_policies_stand_with_their_reward_alone(tmp_path: Path, eight: OptimisationReport) -> None:
-    page = written(tmp_path, eight)
-    specs = specs_of(page)
+def test_measured_policies_stand_with_their_reward_alone(whole: str, eight: OptimisationReport) -> None:
+    specs = specs_of(whole)
     own = [spec for key, spec in specs.items() if key.startswith("kl-") and marked(spec, "point", "third")]
     assert len(own) == 1
     [points] = marked(own[0], "point", "third")
@@ -168,11 +227,11 @@ def test_measured_policies_stand_with_their_reward_alone(tmp_path: Path, eight: 
     assert [(point["method"], point["kl"]) for point in named] == [("PPO", 9), ("DPO", 2)]
     assert own[0]["layer"][0]["encoding"]["y"]["scale"]["domain"][0] < 0.32  # the axis reaches the interval of the last
     for policy in eight.measured:  # one of them of a reward that is not here
-        assert html.escape(policy.source) in page
+        assert html.escape(policy.source) in whole
 
 
-def test_everything_of_one_question_has_one_axis_of_gold(tmp_path: Path, eight: OptimisationReport) -> None:
-    specs = specs_of(written(tmp_path, eight))
+def test_everything_of_one_question_has_one_axis(whole: str) -> None:
+    specs = specs_of(whole)
     for topic in ("gold", "kl", "winners", "coverage", "signs", "diversity"):
         axes = [
             tuple(layer["encoding"]["y"]["scale"]["domain"])
@@ -193,7 +252,17 @@ def test_what_the_data_do_not_say_vanishes_with_its_reason(tmp_path: Path, eight
         "a reward is infinite, or no prompt has two samples",
         "no two samples have one answer or text, or none is known",
     ]
-    for absent in ("nan", "None", "majority", "Fits", "Useful ranges", "Differences", "Measured", "other rewards"):
+    for absent in (
+        "nan",
+        "None",
+        "majority",
+        "Fits",
+        "Useful ranges",
+        "Differences",
+        "Measured",
+        "other rewards",
+        "tilted policy",
+    ):
         assert absent not in re.sub(r"<style>.*?</style>|<script.*?</script>", "", page, flags=re.DOTALL), absent
     for topic in ("proxy", "winners"):
         assert f'href="#{topic}"' not in page
@@ -210,7 +279,7 @@ def test_rewards_that_are_told_apart_come_first_and_the_others_are_folded(
     tmp_path: Path, eight: OptimisationReport
 ) -> None:
     told = Contrast("one", "two", "degree", Figure(0.2, 0.1, 0.3), 0.002, 0.004)
-    still = Contrast("one", "three", "degree", Figure(0.0, -0.1, 0.1), 0.9, math.nan)
+    still = Contrast("one", "three", "degree", Figure(0.0, -0.1, 0.1), 0.01, 0.06)
     page = written(tmp_path, replace(eight, contrasts=[still, told]))
     part = page[page.index('id="contrasts"') :]
     assert "Degree of over-optimisation" in part
@@ -221,10 +290,9 @@ def test_rewards_that_are_told_apart_come_first_and_the_others_are_folded(
     assert "No two rewards are told apart." in page
 
 
-def test_infinities_are_said_and_never_drawn(tmp_path: Path, eight: OptimisationReport) -> None:
-    page = written(tmp_path, eight)
-    assert "20 [12, ∞]" in page  # the optimum of a fit
-    assert "∞ [50, ∞]" in page
+def test_infinities_are_said_and_never_drawn(tmp_path: Path, whole: str, eight: OptimisationReport) -> None:
+    assert "20 [12, ∞]" in whole  # the optimum of a fit
+    assert "∞ [50, ∞]" in whole
     endless = replace(
         eight.entrants[0].gold, value=[math.inf] * SAMPLES, low=[1.0] * SAMPLES, high=[math.inf] * SAMPLES
     )
@@ -262,13 +330,12 @@ def test_long_names_are_cut_and_plots_tell_them_apart(tmp_path: Path) -> None:
     assert all(len(point.get("reward", "")) < 40 for _, points in shown(overview) for point in points)
 
 
-def test_the_policy_lets_only_the_pages_own_scripts_run(tmp_path: Path, eight: OptimisationReport) -> None:
-    page = written(tmp_path, eight)
-    [policy] = re.findall(r'http-equiv="Content-Security-Policy" content="(.*?)"', page)
+def test_the_policy_lets_only_the_pages_own_scripts_run(whole: str) -> None:
+    [policy] = re.findall(r'http-equiv="Content-Security-Policy" content="(.*?)"', whole)
     assert html.unescape(policy).startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe" not in policy
-    assert "style=" not in page  # which the policy would not let work
-    assert not re.findall(r'(?:src|href)="(?!#)', page)
+    assert "style=" not in whole  # which the policy would not let work
+    assert not re.findall(r'(?:src|href)="(?!#)', whole)
 
 
 def test_a_report_of_nothing_and_one_that_cannot_be_written_are_one_line(

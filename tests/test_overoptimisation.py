@@ -182,6 +182,26 @@ def test_the_interval_of_an_optimum_apart_leaves_out_0_just_where_p_says_so():
     assert (True, True) in told
 
 
+def test_differences_hold_the_truth():
+    """Of 40 pools; the truth is an integral over the distribution of the proxy."""
+    heavy, light = World(60, 32), World(60, 32, noise="normal")
+    sizes, one, other = heavy.sizes, heavy.truth(), light.truth()
+    truth = {
+        "gold_at_best": one.max() - other.max(),
+        "gold_at_end": one[-1] - other[-1],
+        "degree": (one.max() - one[-1]) - (other.max() - other[-1]),
+        "optimum": np.log2(sizes[int(np.argmax(one))] / sizes[int(np.argmax(other))]),
+    }
+    rng, held = np.random.default_rng(1), dict.fromkeys(truth, 0)
+    for _ in range(40):
+        gold = rng.normal(size=(60, 32))
+        noise = rng.standard_t(2, gold.shape), rng.normal(size=gold.shape)
+        pools = pools_of(list(gold))
+        for found in apart(*(curves_of(pools, (gold + more).ravel(), sizes, draws=20) for more in noise)):
+            held[found.figure] += found.difference.low - 1e-9 <= truth[found.figure] <= found.difference.high + 1e-9
+    assert min(held.values()) >= 34  # 38 at least are expected
+
+
 def test_two_rewards_alike_are_seldom_apart():
     told = []
     for seed in range(25):

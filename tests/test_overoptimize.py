@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shlex
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -270,13 +271,22 @@ BAD: dict[str, tuple[Rows, list[str], str]] = {
     "no model": (samples(GOLD), [], "s.jsonl is no result; -m MODEL asks a model about the samples in it"),
     "a gold that is no model": (samples(GOLD), ["-m", "random", "--gold", "worth"],
         "gold 'worth': no column of the samples (prompt, response, gold), and unknown model 'worth'; a model is"),
+    "members that answer other things": (samples(GOLD), ["-m", "ensemble:random,scores:other.jsonl?how=mean"],
+        "other.jsonl: scores none of the data's examples; it has 'elsewhere', the data "),
+    "a member that only compares": (samples(GOLD), ["-m", "ensemble:random,scores:compared.jsonl?how=mean"],
+        "expected a member that gives each response a reward"),
+    "a gate without a threshold": (samples(GOLD), ["-m", "ensemble:random,length?how=gated"],
+        "gated: no thresholds; expected 1 number, one for each member but the last"),
     "an option of samples": ([], ["--limit", "3"], "--limit is for models that are asked about samples (-m)"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line(case: str, tmp_path: Path, capsys: Any) -> None:
+def test_bad_input_is_one_line(case: str, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     rows, arguments, line = BAD[case]
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "other.jsonl", [{"example_id": "elsewhere", "candidate": 0, "reward": 1.0}])
+    write(tmp_path / "compared.jsonl", [{"example_id": "a", "first": 0, "second": 1, "win_first": 1.0}])
     path = write(tmp_path / "s.jsonl", rows) if rows else tmp_path
     assert run(path, *arguments, "--draws", DRAWS) in (1, 2)
     told = capsys.readouterr().err
@@ -365,6 +375,25 @@ def test_a_table_of_policies_that_cannot_be_read_is_one_line(text: str, message:
         read_measured(path)
 
 
+# A simulation of which the answer is known.
+
+
+@pytest.mark.prove
+def test_heavy_noise_is_said_to_turn_over_and_normal_noise_is_not() -> None:
+    rng = np.random.default_rng(0)
+    gold = rng.normal(size=(500, 64))
+    heavy, normal = gold + rng.standard_t(2, size=gold.shape), gold + rng.normal(size=gold.shape)
+    models = {"heavy": table(heavy.tolist()), "normal": table(normal.tolist())}
+    report = rmbench.overoptimize(models=models, samples=samples(gold.tolist()))
+    turning, rising = report.entrants
+    assert (turning.verdict, rising.verdict) == ("turns over", "still rises")
+    assert turning.gold_at_best.value == pytest.approx(0.7, abs=0.1)
+    assert 6 <= turning.best_n.value <= 24
+    assert turning.gold_at_end.low < 0.5 < turning.gold_at_best.low
+    assert turning.degree.low > 0
+    assert rising.best_n.value == 64
+
+
 # Pools by others.
 
 needs_data = pytest.mark.skipif("RMBENCH_DATA" not in os.environ, reason="needs RMBENCH_DATA")
@@ -374,6 +403,18 @@ SCORES = {
     "rlhflow": "rlhflow_prm_gsm8k.jsonl.gz?aggregate=mean",
     "intern-7b": "internlm2_7b_reward_gsm8k.jsonl.gz?aggregate=last",
     "intern-1.8b": "internlm2_1_8b_reward_gsm8k.jsonl.gz?aggregate=last",
+}
+# the published passes take the first maximum, these the mean of equal ones
+ENDS = {
+    "shepherd": 0.849,
+    "qwen": 0.896,
+    "rlhflow": 0.857,
+    "intern-7b": 0.884,
+    "intern-1.8b": 0.844,
+    "mean": 0.874,
+    "min": 0.864,
+    "uwo": 0.870,
+    "and": 0.872,
 }
 
 
@@ -403,6 +444,38 @@ def test_aggregators_of_a_process_model_stand_side_by_side_paired(tmp_path: Path
     _, product, mean = (entrant.gold_at_end.value for entrant in report.entrants)
     assert paired.value == pytest.approx(product - mean)
     assert paired.low < 0 < paired.high < 0.02
+
+
+@needs_data
+@pytest.mark.prove
+def test_ensembles_of_five_process_models_stand_beside_their_members(capsys: Any) -> None:
+    models = strict(*SCORES)
+    members = ",".join(f"{name}=({spec})" for name, spec in models.items())
+    for how in ("mean", "min", "uwo", "and"):
+        models[how] = f"ensemble:{members}?how={how}&scale=z"
+    path = models["shepherd"].removeprefix("scores:").partition("?")[0]
+    asked = [part for name, spec in models.items() for part in ("-m", f"{name}={spec}")]
+    before = time.process_time()
+    assert run(path, *asked, "--json") == 0
+    assert time.process_time() - before < 60
+    report = json.loads(capsys.readouterr().out)
+    assert report["sizes"] == [*range(1, 33)]
+    gold = {entrant["name"]: entrant["gold"]["value"] for entrant in report["entrants"]}
+    assert [*gold] == [*SCORES, "mean", "min", "uwo", "and"]
+    assert {len(curve) for curve in gold.values()} == {32}
+    assert {name: round(curve[-1], 3) for name, curve in gold.items()} == ENDS
+    of_ensembles = [one for one in report["contrasts"] if one["second"] in ("mean", "min", "uwo", "and")]
+    of_members = [one for one in of_ensembles if one["first"] in SCORES]
+    assert len(of_members) == 4 * 5 * 4
+    for one in of_members:
+        change = one["difference"]
+        assert change["low"] is None or change["low"] <= change["value"] <= change["high"]
+        if one["figure"] == "gold_at_end":
+            assert change["value"] == pytest.approx(gold[one["first"]][-1] - gold[one["second"]][-1])
+    later = [one for one in of_members if one["figure"] == "optimum"]
+    assert all(
+        one["p_holm"] is None or one["p_holm"] > 0.05 for one in later
+    )  # 500 prompts do not say that it is later
 
 
 # The tutorial.

@@ -321,7 +321,7 @@ def test_every_plugin_can_be_loaded_and_says_what_it_is(group: plugins.PluginGro
 )
 def test_every_family_declares_options_that_read_their_own_defaults(group: plugins.PluginGroup, name: str) -> None:
     family = plugins.load(group, name)
-    assert getattr(family, "SOURCE", "required") in ("required", "none", "url")
+    assert getattr(family, "SOURCE", "required") in ("required", "none", "url", "members", "member")
     for option in family.OPTIONS.values():
         assert option.help
         if option.choices:

@@ -277,3 +277,13 @@ def test_an_aggregate_of_the_steps_is_the_reward_of_a_response(tmp_path: Path) -
 def test_an_address_is_no_score_file() -> None:
     with pytest.raises(UsageError, match="scores:https://a.b/c.jsonl: expected a file of this machine; download it"):
         load_model("scores:https://a.b/c.jsonl")
+
+
+def test_a_file_is_read_once_while_it_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "kept.jsonl"
+    path.write_text(json.dumps({"example_id": "x", "candidate": 0, "steps": [0.5, 0.2]}) + "\n")
+    first = load_model(f"scores:{path}?aggregate=min")
+    assert load_model(f"scores:{path}?aggregate=min") is first
+    assert load_model(f"scores:{path}?aggregate=max") is not first
+    path.write_text(path.read_text().replace("0.2", "0.3"))
+    assert load_model(f"scores:{path}?aggregate=min").fingerprint != first.fingerprint

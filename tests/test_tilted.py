@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmbench.metrics import tilted
@@ -54,6 +54,7 @@ def test_without_strength_it_is_the_policy_and_with_endless_strength_the_best_of
     assert divergence == pytest.approx(np.column_stack([np.zeros(4), np.log(pools.counts / at_the_top)]))
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=6), st.floats(0, 10), st.floats(0, 10))
 def test_its_kl_and_its_reward_only_rise_with_the_strength(rewards, one, another):
     pools = pools_of([np.array(rewards)])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from rmbench.compare.distances import Dependence, DistanceReport, Figure, PairOfModels, TaskDistances
+    from rmbench.compare.distance_report import Dependence, DistanceReport, Figure, PairOfModels, TaskDistances
     from rmbench.compare.members import Membership
     from rmbench.metrics.distance import Join
     from rmbench.metrics.paired import Difference
@@ -25,7 +25,8 @@ _CAPTION = (
     "STARC: L2 distance of rewards less their mean over a prompt's responses, over their L2 norm; every prompt weighs "
     "the same. 0 the same preferences by as much, 1.41 unrelated, 2 opposite. EPIC is half of it. Both are of these "
     "responses alone. other: share of prompts for which another response has the highest reward. phi, kappa: of "
-    "errors. beyond: what phi has beyond a difficulty that all models share; * told from 0 after Holm over the pairs. "
+    "errors. beyond: what phi has beyond a difficulty, and wrong labels, that all models share; * told from 0 after "
+    "Holm over the pairs. "
     "[ ] 95 % interval over clusters."
 )
 

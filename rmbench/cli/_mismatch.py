@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     from rmbench.correlate.sides import Apart, Placed
     from rmbench.metrics.interval import Kind
 
+_BESIDE, _RANK_WIDTH = 56, 4  # columns of a table of ranks beside its ranks, and of each
 _UNBOUND = 10_000  # columns, more than any table has
 _SHOWN = 12  # swaps of a slice
 _CHANCE = 0.05  # below it the p of a swap that Holm does not let stand is said
 _CAPTION = (
-    "r: Pearson, rho: Spearman over models, [ ] 95 % over models and examples. swaps: pairs of models in the other "
-    "order than on the benchmark, in brackets those told from chance: both differences tested over the same examples, "
-    "Holm over every pair of every slice. cost: how far the benchmark's first model is below the first here, which "
-    "owes some of it to having been picked. Of a rank, [ ] is what tests between all models, after Holm, leave open."
+    "picked, and each facet=value: the label of the response that a reward picks out of a pool, beside chance and "
+    "oracle. r: Pearson, rho: Spearman over models, [ ] 95 % over models and examples. swaps: pairs of models in the "
+    "other order than on the benchmark, in brackets those told from chance: both differences tested over the same "
+    "examples, Holm over every pair of every slice. cost: how far the benchmark's first model is below the first here, "
+    "which owes some of it to having been picked. Of a rank, [ ] is what tests between all models, after Holm, leave "
+    "open."
 )
 
 
@@ -41,8 +44,11 @@ def print_mismatch(report: MismatchReport, console: Console) -> None:
         if one.reason:
             reasons.setdefault(one.reason, []).append(letter)
     for reason, letters in reasons.items():
-        console.print(f"  -: {plain(reason)}: {', '.join(letters)}", highlight=False)
-    console.print(_ranks(report))
+        which = "everywhere" if len(letters) == len(report.slices) else ", ".join(letters)
+        console.print(f"  -: {plain(reason)}: {which}", highlight=False)
+    at_once = max(1, (console.width - _BESIDE) // _RANK_WIDTH)
+    for start in range(0, len(report.slices), at_once):
+        console.print(_ranks(report, slice(start, start + at_once)))
     for letter, one in zip(_letters(report.slices), report.slices, strict=True):
         for line in _told(letter, one, report):
             console.print(f"  {plain(line)}", highlight=False)
@@ -75,7 +81,7 @@ def _slices(slices: Sequence[Slice], *, wide: bool) -> Table:
         tau = "-" if one.kendall is None else f"{one.kendall:.2f}"
         table.add_row(
             letter,
-            space.join(map(plain, (one.task, one.slice, one.figure))),
+            space.join(map(plain, (one.task, one.name))),
             f"{one.examples:,}",
             *([*rulers, *correlations, tau] if wide else ["\n".join(rulers), "\n".join(correlations)]),
             f"{len(one.swaps)} \\[{told}]{space}of {one.pairs}",
@@ -84,8 +90,8 @@ def _slices(slices: Sequence[Slice], *, wide: bool) -> Table:
     return table
 
 
-def _ranks(report: MismatchReport) -> Table:
-    """Each model's figure and rank on the benchmark, and its rank on each slice."""
+def _ranks(report: MismatchReport, some: slice) -> Table:
+    """Each model's figure and rank on the benchmark, and its rank on some of the slices."""
     from rich import box
     from rich.table import Table
 
@@ -95,10 +101,10 @@ def _ranks(report: MismatchReport) -> Table:
     table.add_column("model", overflow="fold")
     table.add_column(plain(report.metric), justify="right", no_wrap=True)
     table.add_column("rank", justify="right", no_wrap=True)
-    for letter in _letters(report.slices):
+    for letter in _letters(report.slices)[some]:
         table.add_column(letter, justify="right", no_wrap=True)
     for model, placed in report.models.items():
-        elsewhere = [_rank(one.models.get(model)) for one in report.slices]
+        elsewhere = [_rank(one.models.get(model)) for one in report.slices[some]]
         table.add_row(plain(model), _number(placed.value, report.kind), _open_rank(placed), *elsewhere)
     return table
 

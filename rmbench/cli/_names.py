@@ -91,9 +91,12 @@ def _column(spec: Any) -> str:
 
 def _of_members(spec: Any) -> str:
     from rmbench.models.members import called
+    from rmbench.models.spec import declared
 
     names = [(one.name or _column(one)).rpartition("/")[2] for one in spec.members]
-    return called(spec.family, str(spec.options.get("how", "")), names)
+    option = declared(spec).get("how")
+    how = spec.options.get("how") or (option.default if option else None) or spec.family
+    return called(spec.family, str(how), names)
 
 
 def _name(specs: Sequence[Any], ids: Sequence[str], at: int, most: int) -> str:

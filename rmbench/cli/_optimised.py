@@ -16,14 +16,15 @@ from rmbench.optimise.report import Contrast, Entrant, OptimisationReport
 _NOTHING = "-"
 _PIPED = 100
 _SHOWN = 12  # contrasts
+_FAR = 1e6  # an n that nobody draws
 _NAME = 16  # columns that a name has at least
 _UNBOUND = 1000
 _GROUP = 8  # of the sign flips that are shown
 _WORDS = {
-    "gold_at_best": "gold at its best n",
-    "gold_at_end": "gold at n = {end}",
-    "degree": "what is lost beyond the best n",
-    "optimum": "doublings to the best n",
+    "gold_at_best": "{first} above {second} in gold at its best n: {size}",
+    "gold_at_end": "{first} above {second} in gold at n = {end}: {size}",
+    "degree": "{first} loses more than {second} beyond its best n: {size}",
+    "optimum": "{first} has its best n later than {second}: {size} doublings",
 }
 _HOW_TO_READ = (
     "best n: where gold is highest when the best of n is taken by the reward, [ ] 95 % interval over prompts; lost: "
@@ -158,10 +159,9 @@ def _contrast(contrast: Contrast, report: OptimisationReport) -> str:
     if value < 0:
         names, value, low, high = names[::-1], -value, -high, -low
     factor = 1.0 if contrast.figure == "optimum" else _percent(report)
-    unit = " points" if factor > 1 else ""
-    what = _WORDS[contrast.figure].format(end=report.sizes[-1])
-    size = f"{_cell(Figure(value, low, high), factor)}{unit}, p{_equals(contrast.p_holm)}"
-    return f"{names[0]} above {names[1]} in {what}: {size}"
+    size = f"{_cell(Figure(value, low, high), factor)}{' points' if factor > 1 else ''}"
+    words = {"first": names[0], "second": names[1], "size": size, "end": report.sizes[-1]}
+    return f"{_WORDS[contrast.figure].format(**words)}, p{_equals(contrast.p_holm)}"
 
 
 def _useful(report: OptimisationReport) -> list[str]:
@@ -199,7 +199,7 @@ def _optimum(entrant: Entrant, at: int) -> str:
     value = fit.optimum_n.value
     if math.isnan(value):
         return _NOTHING
-    told = "never" if math.isinf(value) else f"{value:,.0f}" if value < 1e5 else f"{value:.0e}"
+    told = "never" if math.isinf(value) else f"{value:,.0f}" if value <= _FAR else f">{_FAR:.0e}".replace("+0", "")
     return f"{told}{'*' if fit.is_extrapolated and not math.isinf(value) else ''}"
 
 

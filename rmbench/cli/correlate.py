@@ -81,7 +81,8 @@ def command(
     """Correlate metrics of reward models with what was measured on policies made with them.
 
     Models are matched by name, letter by letter. Tables have the columns rm, benchmark, metric, value, low, high, n,
-    source; those of policies also policy and method. low and high, the ends of a 95 % interval, and n may be empty.
+    source; those of policies also policy and method. low and high, the ends of a 95 % interval, and n may be empty. A
+    column unit (fraction or percent) says which figures are shares.
     """
     from rmbench.correlate import tables
     from rmbench.correlate.plots import draw
@@ -89,6 +90,9 @@ def command(
 
     folder = results or (_RESULTS if _RESULTS.is_dir() else None)
     if benchmark is not None:
+        given = {"--metrics": metrics, "--policy-results": policy_results, "--downstream": downstream, "--plots": plots}
+        if refused := [name for name, value in given.items() if value]:
+            raise click.UsageError(f"{', '.join(refused)}: of policy results, which --mismatch does without")
         _tell_mismatch(benchmark, folder, aliases, at_least=at_least, seed=seed, as_json=as_json)
         return
     measured = [row for path in metrics for row in tables.read_table(path, "metrics")] or tables.shipped("metrics")

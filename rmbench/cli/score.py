@@ -42,6 +42,13 @@ from rmbench.cli._options import (
     metavar="RESULT.json",
     help="A result of the same model: its calibration gives each reward a probability.",
 )
+@click.option(
+    "--fitted",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="RESULT.json",
+    help="A result of the same model: what an ensemble or transform fitted there is used (repeatable).",
+)
 @click.option("--tokens", is_flag=True, help="A value a token of the response too, of models that have some (dpo).")
 @reading_options
 @model_options
@@ -52,6 +59,7 @@ def command(
     out: Path,
     form: str | None,
     calibrator: Path | None,
+    fitted: tuple[Path, ...],
     tokens: bool,
     columns: dict[str, str] | None,
     skip_bad_rows: bool,
@@ -70,7 +78,7 @@ def command(
     from rmbench.runs.rows import check_input
     from rmbench.runs.score import score_file
 
-    place = target(out, [file, *([calibrator] if calibrator else []), *files_of(models)], form=form)
+    place = target(out, [file, *([calibrator] if calibrator else []), *fitted, *files_of(models)], form=form)
     check_input(file)
     specs = columns_of(models, parse)
     given = allotted(options, [(spec, model_options_of(spec)) for spec in specs.values()])
@@ -78,7 +86,7 @@ def command(
     with redirect_stdout(sys.stderr):  # what a user's code prints is no result
         reading: dict[str, Any] = {"columns": columns, "skip_bad_rows": skip_bad_rows}
         reading["ask"] = "tokens" if tokens else "reward"
-        scored = score_file(asked, file, calibrator=calibrator, progress=ConsoleProgress, **reading)
+        scored = score_file(asked, file, calibrator=calibrator, fitted=fitted, progress=ConsoleProgress, **reading)
     lines = [*scored.notes, *place.write(scored.columns)]
     for line in lines:
         tell(f"rmbench: {line}", err=True)

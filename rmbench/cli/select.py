@@ -60,6 +60,10 @@ _GOLD = "gold"  # the name of the model that is only to judge
     "--result", "results", multiple=True, type=click.Path(path_type=Path), metavar="RESULT",
     help="A result file, or a folder of them, instead of FILE (repeatable).",
 )  # fmt: skip
+@click.option(
+    "--fitted", multiple=True, type=click.Path(path_type=Path), metavar="RESULT.json",
+    help="A result of one of the models: what an ensemble or transform fitted there is used (repeatable).",
+)  # fmt: skip
 @click.option("--up-to", type=click.IntRange(min=1), metavar="N", help="Of the worth: leave prompts with fewer out.")
 @click.option("--view", help="With --result: a head or step aggregator. [default: each model's primary one]")
 @click.option("--kl", is_flag=True, help="Of the worth: the KL divergence of best-of-n; for samples of one policy.")
@@ -78,6 +82,7 @@ def command(
     form: str | None,
     gold: str | None,
     results: tuple[Path, ...],
+    fitted: tuple[Path, ...],
     up_to: int | None,
     view: str | None,
     kl: bool,
@@ -112,7 +117,9 @@ def command(
     if file is None or not models or (out is None and gold is None):
         missing = ", ".join(_named(context, needed - given))
         raise UsageError(f"missing {missing}; select FILE -m MODEL -o OUT, or --result RESULT.json")
-    selected, place = _select(file, models, k, out, form, gold, options, columns=columns, skip_bad_rows=skip_bad_rows)
+    selected, place = _select(
+        file, models, k, out, form, gold, options, fitted=fitted, columns=columns, skip_bad_rows=skip_bad_rows
+    )
     lines = [*selected.notes, *(place.write(selected.columns) if place else [])]
     for line in lines:
         tell(f"rmbench: {line}", err=True)
@@ -171,7 +178,12 @@ def _select(
     from rmbench.runs.select import select_file
 
     judge = None if gold is None else Path(gold) if _is_table(Path(gold)) else gold
-    read = [file, *([judge] if isinstance(judge, Path) else []), *files_of([*models, *([gold] if gold else [])])]
+    read = [
+        file,
+        *reading["fitted"],
+        *([judge] if isinstance(judge, Path) else []),
+        *files_of([*models, *([gold] if gold else [])]),
+    ]
     place = None if out is None else target(out, read, form=form)
     check_input(file)
     specs = columns_of(models, parse)

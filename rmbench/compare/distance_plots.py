@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rmbench.compare.distances import DistanceReport, TaskDistances
+from rmbench.compare.distance_report import DistanceReport, TaskDistances
 from rmbench.errors import ResultError
 from rmbench.results.files import put
 

@@ -88,7 +88,7 @@ def shared_rewards(models: Sequence[Rewarding]) -> tuple[SharedRewards, list[str
     if not several:
         raise ResultError("every prompt has a single response, and a reward is compared with others to the same prompt")
     if len(several) < len(prompts):
-        notes.append(f"left out: {len(prompts) - len(several):,} prompts with a single response")
+        notes.append(f"left out: {len(prompts) - len(several):,} of {len(prompts):,} prompts, with a single response")
     counts = np.array([len(prompt.rows) for prompt in several], np.intp)
     rewards = {model.name: rewards_of(model, model.view, several) for model in models}
     finite = {name: _all_finite(given, counts) for name, given in rewards.items()}
@@ -104,7 +104,8 @@ def shared_rewards(models: Sequence[Rewarding]) -> tuple[SharedRewards, list[str
         raise ResultError(f"no prompt has rewards by all models; of {len(several):,} prompts lack some by {lacking}")
     for model in left:
         if missing := int((~finite[model.name]).sum()):
-            notes.append(f"left out: {missing:,} prompts with a response that {model.name} gave no finite reward")
+            share = f"{missing:,} of {len(several):,} prompts"
+            notes.append(f"left out: {share}, with a response that {model.name} gave no finite reward")
     inside = np.repeat(kept, counts)
     alike = [model.name for model in left if not distance.norm(rewards[model.name][inside], counts[kept]) > 0]
     refused += [f"{name} has no distance: it gives all responses to a prompt the same reward" for name in alike]

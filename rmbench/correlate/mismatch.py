@@ -19,9 +19,10 @@ import numpy as np
 
 from rmbench.correlate.report import plain
 from rmbench.correlate.sides import Apart, Benchmark, Judged, Make, Placed, Side, judged_by, side_of
-from rmbench.errors import ResultError
+from rmbench.errors import ResultError, UsageError
 from rmbench.metrics import association, pick
 from rmbench.metrics.interval import LEVEL, Kind, Statistic, whole_value
+from rmbench.metrics.measure import Measure
 from rmbench.metrics.paired import holm
 from rmbench.results import collection
 from rmbench.results.figures import subsets_of
@@ -30,6 +31,7 @@ from rmbench.types import Outcome
 
 Find = Callable[[str], Any]  # the task of a name
 LEAST_EXAMPLES = 10  # of a slice
+_HEADLINE = "headline"
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,11 @@ class Slice:
     pairs: int
     swaps: Sequence[Swap]
 
+    @property
+    def name(self) -> str:
+        """What is ranked, after the task's name: its headline, or what is picked of all or of a facet."""
+        return self.figure if self.chance is None or self.slice == "all" else self.slice
+
 
 @dataclass(frozen=True)
 class MismatchReport:
@@ -124,9 +131,9 @@ def mismatch(
 ) -> MismatchReport:
     """What `benchmark`, a task of `results`, ranks against each slice of every task among them.
 
-    Of a task the first slice is its own headline; the others are what is picked from its pools, of all and of each
-    facet. The benchmark's own pools count where they have more than two responses. Raises ResultError where fewer than
-    two models have the benchmark and something else.
+    Of a task the first slice is its own headline, where that is another; the others are what is picked from its pools,
+    of all and of each facet. The benchmark's own pools count where they have more than two responses. Raises
+    ResultError where fewer than two models have the benchmark and something else.
     """
     left_out = [f"{one.subject.id} on {one.task.name}" for one in results if not collection.is_answered(one)]
     left_out = [f"{name} is left out: examples are unanswered" for name in left_out]
@@ -161,15 +168,29 @@ def mismatch(
 
 
 def _headline(find: Find) -> Make:
-    """The headline of a result's task, in the model's primary view."""
+    """The headline of a result's task, in the model's primary view. It raises ResultError where that task is not the
+    one installed.
+    """
 
     def make(judged: Judged, outcomes: Sequence[Outcome]) -> Statistic | None:
         result = judged.result
-        measure, view = find(result.task.name).measure, result.primary_view
+        measure, view = _measure_of(result, find), result.primary_view
         made = measure.statistics(outcomes, view, result.fitted.measure.get(view))
         return next((one for one in made if one.name == measure.headline), None)
 
     return make
+
+
+def _measure_of(result: TaskResult, find: Find) -> Measure:
+    info = result.task
+    try:
+        task = find(info.name)
+    except UsageError as error:
+        raise ResultError(f"task {info.name!r} is not installed, and only its measure gives its headline") from error
+    measure: Measure = task.measure
+    if (task.version, measure.name) != (info.version, info.measure):
+        raise ResultError(f"results of {info.name} are of version {info.version}, and {task.version} is installed")
+    return measure
 
 
 def _picked(judged: Judged, outcomes: Sequence[Outcome]) -> Statistic | None:
@@ -183,26 +204,40 @@ def _slices(
     task: str, ranked: Benchmark, theirs: Sequence[Judged], headline: Make, at_least: int
 ) -> tuple[list[Slice], list[str]]:
     """The slices of a task on which two models or more are that have the benchmark, and why others are none."""
-    is_own = theirs is ranked.judged
     shared = [one for one in theirs if one.model in {ours.model for ours in ranked.judged}]
     if len(shared) < 2:
         return [], [f"{task} is left out: of its models {len(shared)} have the benchmark"]
-    wanted = [] if is_own else [("headline", headline, list(range(len(shared[0].outcomes))))]
-    pools = _pools(shared[0].outcomes, 3 if is_own else 2)
-    few = 0
-    for name, places in subsets_of([shared[0].outcomes[place].facets for place in pools]).items():
-        few += 0 < len(places) < LEAST_EXAMPLES
-        if len(places) >= LEAST_EXAMPLES and (name == "all" or len(places) < len(pools)):
-            wanted.append((name, _picked, [pools[place] for place in places]))
-    lines = [f"{few:,} slices of {task} with fewer than {LEAST_EXAMPLES} pools are left out"] if few else []
+    parts, lines = _parts(task, shared, headline, is_own=theirs is ranked.judged)
     made = []
-    for name, make, places in wanted:
+    for name, make, places in parts:
         side = side_of(shared, make, places, ranked.seed)
         if side is None:
             lines.append(f"{task} {name} is left out: fewer than two models have examples that count for both")
         else:
             made.append(_slice(task, name, ranked.of(side.models), side, at_least))
     return made, lines
+
+
+def _parts(
+    task: str, shared: Sequence[Judged], headline: Make, *, is_own: bool
+) -> tuple[list[tuple[str, Make, list[int]]], list[str]]:
+    """Of each slice its name, what makes its figure, and the places of its examples; and why others are none."""
+    outcomes = shared[0].outcomes
+    parts, lines = list[tuple[str, Make, list[int]]](), list[str]()
+    try:
+        statistic = None if is_own else headline(shared[0], outcomes)
+        if statistic is not None and statistic.name != pick.PICK.headline:
+            parts.append((_HEADLINE, headline, list(range(len(outcomes)))))
+    except ResultError as error:
+        lines.append(f"the headline of {task} is left out: {error}")
+    pools, few = _pools(outcomes, 3 if is_own else 2), 0
+    for name, places in subsets_of([outcomes[place].facets for place in pools]).items():
+        few += 0 < len(places) < LEAST_EXAMPLES
+        if len(places) >= LEAST_EXAMPLES and (name == "all" or len(places) < len(pools)):
+            parts.append((name, _picked, [pools[place] for place in places]))
+    if few:
+        lines.append(f"{few:,} slices of {task} with fewer than {LEAST_EXAMPLES} pools are left out")
+    return parts, lines
 
 
 def _pools(outcomes: Sequence[Outcome], least: int) -> list[int]:
@@ -216,13 +251,13 @@ def _slice(task: str, name: str, benchmark: Side, side: Side, at_least: int) -> 
     """A slice held against what the benchmark says of the same models."""
     placed, before = side.places(), benchmark.places()
     first, favoured = next(iter(placed)), next(iter(before))
-    rulers = [] if name == "headline" else pick.statistics(side.outcomes, side.judged[0].result.primary_view)[2:]
+    rulers = [] if name == _HEADLINE else pick.statistics(side.outcomes, side.judged[0].result.primary_view)[2:]
     chance, oracle = [whole_value(one, side.codes) for one in rulers] or (None, None)
     pairs = list(combinations(before, 2))
     swaps = [_swap(one, other, benchmark, side) for one, other in pairs if _is_swapped(one, other, before, placed)]
     statistic = side.statistics[0]
     return Slice(
-        task, "all" if name == "headline" else name, statistic.name, statistic.kind, len(side.codes), chance, oracle,
+        task, "all" if name == _HEADLINE else name, statistic.name, statistic.kind, len(side.codes), chance, oracle,
         placed, before, *_correlated(benchmark, side, at_least), first, side.apart(first, favoured), len(pairs), swaps,
     )  # fmt: skip
 

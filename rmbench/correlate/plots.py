@@ -63,7 +63,9 @@ def scatter(pair: Pair, report: CorrelationReport) -> dict[str, Any]:
     x = alt.X("x:Q", title=pair.metric, scale=alt.Scale(domain=_domain(points), zero=False, nice=False))
     y = alt.Y("y:Q", title=pair.downstream, scale=alt.Scale(zero=False))
     curves = alt.Chart(alt.InlineData(values=_curves(pair, report)))
-    form = alt.StrokeDash("form:N", scale=alt.Scale(domain=list(_DASHES), range=list(_DASHES.values())), legend=None)
+    forms = [fit.form for fit in pair.fit.fits] if pair.fit else []
+    dashes = alt.Scale(domain=forms, range=[_DASHES[form] for form in forms])
+    form = alt.StrokeDash("form:N", scale=dashes, legend=alt.Legend(title=None, orient="bottom", symbolSize=900))
     layers = [
         curves.mark_line(color="steelblue", strokeWidth=1.2).encode(x=x, y=y, strokeDash=form, opacity=_OPACITY),
         base.mark_rule(color="gray").encode(x=alt.X("x_low:Q", title=pair.metric), x2="x_high:Q", y=y),

@@ -164,7 +164,9 @@ def _pair(metric: Series, policy: Series, at_least: int, seed: int) -> Pair:
         metric_source=metric.source, downstream_source=policy.source,
     )  # fmt: skip
     if len(models) < at_least:
-        return replace(pair, reason=f"{len(models)} common models, expected {at_least} or more")
+        return replace(
+            pair, reason=f"{len(models)} common model{'' if len(models) == 1 else 's'}, expected {at_least} or more"
+        )
     x, x_error = _values(metric, models)
     y, y_error = _values(policy, models)
     r = association.pearson(x, y)

@@ -126,14 +126,22 @@ class Benchmark:
 
 
 def judged_by(group: Sequence[TaskResult], aliases: Mapping[str, str]) -> list[Judged]:
-    """The results of one set of examples, by the models' names, with outcomes in one order."""
+    """The results of one set of examples, by the models' names, with outcomes in one order.
+
+    Raises ResultError where aliases make two of them one model.
+    """
     order: dict[str, int] = {}
-    judged = []
+    judged = list[Judged]()
     for name, result in zip(collection.names(group), group, strict=True):
         outcomes = outcomes_of(result)
         order = order or {one.example_id: place for place, one in enumerate(outcomes)}
         outcomes = sorted(outcomes, key=lambda outcome: order[outcome.example_id])
-        judged.append(Judged(aliases.get(name, name), result, outcomes))
+        model = aliases.get(name, name)
+        if model in {one.model for one in judged}:
+            raise ResultError(
+                f"two results on {result.task.name} are of {model!r} by the aliases; expected one a model"
+            )
+        judged.append(Judged(model, result, outcomes))
     return judged
 
 

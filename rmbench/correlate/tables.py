@@ -32,6 +32,7 @@ _MAY_BE_EMPTY = {"low", "high", "n", "better", "unit"}
 _MAY_LACK = {"better", "unit"}
 _BETTER = ("higher", "lower")
 _WHOLE = {"fraction": 1.0, "percent": 100.0}
+_LARGEST = 1e100  # what can be squared and summed
 _QUANTILES = 3.92  # standard errors between the ends of a normal's 95 % interval
 
 
@@ -249,6 +250,8 @@ class _Cells:
             number = math.nan
         if not math.isfinite(number):
             raise self.error(field, f"expected a finite number, got {self.values[field]!r}")
+        if abs(number) > _LARGEST:
+            raise self.error(field, f"expected a number up to {_LARGEST:g}, got {self.values[field]!r}")
         return number
 
 

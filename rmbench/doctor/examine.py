@@ -191,6 +191,8 @@ def _drift(
     spec: Spec, options: dict[str, Any], dtype: str, rewards: Sequence[Reward], requests: Sequence[Request]
 ) -> Finding:
     """The model once more in the other dtype: how many pairs it puts in the other order."""
+    if spec.members:
+        return absent("dtype", "it combines what its members answer, each examined in its own")
     if spec.model is not None or "dtype" not in declared(spec):
         return absent("dtype", f"it is in memory, in {dtype}" if spec.model is not None else "it has no option dtype")
     if not any(one.status == "ok" and not one.vectors for one in rewards):

@@ -56,7 +56,8 @@ def conflict(name: str, first: Array, second: Array, counts: Codes) -> Statistic
         for at in range(0, len(places), step):
             rows = places[at : at + step]
             inside = starts[rows][:, None] + np.arange(size)
-            signs = [np.sign(reward[inside][:, upper[0]] - reward[inside][:, upper[1]]) for reward in (first, second)]
+            with np.errstate(invalid="ignore"):  # two infinities of one sign are in no order
+                signs = [np.sign(one[inside][:, upper[0]] - one[inside][:, upper[1]]) for one in (first, second)]
             products = signs[0] * signs[1]
             opposite = products < 0
             columns[rows] = np.stack([opposite.sum(axis=1), (opposite | (products > 0)).sum(axis=1)], axis=1)

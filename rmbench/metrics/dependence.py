@@ -12,10 +12,10 @@ Latent Factors, 2021). With loadings g [n] and SDs s [n] of what is left,
     a_i = 1 - s_i g_i mean(g / s) / mean(g^2),   theta = 1 - mean(a^2),   CD* = (CD + sqrt(t / 2) theta) / (1 - theta)
 
 is normal where models are many and loadings differ: it says nothing where theta is near 1, as it is for few models
-that find the same examples hard. For those there is a null that is no limit: `Difficulty`, one factor with a logistic
-curve a model, which no model errs less by. Its draws give CD* a p, and each pair of models what their errors have in
-common beyond difficulty, from five models on (with fewer, one factor explains any correlations, or nearly). Where most
-models are of one family, what is hard for that family is the difficulty.
+that find the same examples hard. For those there is a null that is no limit: `Difficulty`, one factor of any
+distribution with a logistic curve a model, and labels of which some are wrong. Its draws give CD* a p, and each pair of
+models what their errors have in common beyond difficulty, from five models on (with fewer, one factor explains any
+correlations, or nearly). Where most models are of one family, what is hard for that family is the difficulty.
 
 A panel is [t, n]: t examples, n models. Examples are taken as independent given their difficulty.
 """
@@ -23,7 +23,7 @@ A panel is [t, n]: t examples, n models. Examples are taken as independent given
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -36,6 +36,8 @@ _NODES = 21
 _STEEPEST, _FURTHEST = 8.0, 12.0
 _ENTRIES = 1 << 21  # numbers held at once: 16 MiB
 _SETTLED = 1e-4
+_PRIOR = 10  # examples' worth of a normal difficulty
+_MISLABELLED, _MOST_MISLABELLED = 0.02, 0.3  # at first, and at most: beyond, it is the models that are wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,40 +113,57 @@ def cross_dependence(panel: Array) -> CrossDependence:
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """n models' errors, given one difficulty d an example, normal: independent, with log-odds level + slope d, no slope
-    below 0."""
+    """n models' errors, given one difficulty d an example: independent, with log-odds `levels` + `slopes` d, no slope
+    below 0. d is each of the nodes of a normal's quadrature with the chance `weights` [q]; of a share `mislabelled` of
+    the examples the label is the wrong one, so that whoever errs is right.
+    """
 
     levels: Array
     slopes: Array
+    mislabelled: float = 0.0
+    weights: Array = field(default_factory=lambda: _quadrature()[1])
 
     @classmethod
     def of(cls, wrong: Array) -> Difficulty:
-        """The model of most likelihood for errors [t, n] of 0 and 1, by EM over quadrature (Bock and Aitkin,
-        Psychometrika 46, 1981), drawn a little towards 0 so that it ends where a curve has no end."""
-        nodes, weights = _quadrature()
+        """The model of most likelihood for errors [t, n] of 0 and 1, by EM (Bock and Aitkin, Psychometrika 46, 1981),
+        levels and slopes drawn a little towards 0, so that it ends where a curve has no end, and weights towards a
+        normal's."""
+        nodes, normal = _quadrature()
         patterns, counts = np.unique(wrong, axis=0, return_counts=True)
         t, n = len(wrong), wrong.shape[1]
         rates = np.clip(wrong.mean(axis=0), 0.5 / t, 1 - 0.5 / t)
-        levels, slopes = np.log(rates / (1 - rates)), np.ones(n)
+        fitted = cls(np.log(rates / (1 - rates)), np.ones(n), _MISLABELLED)
         for _ in range(_STEPS):
-            before = np.concatenate([levels, slopes])
-            odds = levels[:, None] + slopes[:, None] * nodes
-            likelihood = -patterns @ np.logaddexp(0, -odds) - (1 - patterns) @ np.logaddexp(0, odds) + np.log(weights)
-            shares = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
-            shares *= (counts / shares.sum(axis=1))[:, None]
-            levels, slopes = _curves(levels, slopes, shares.sum(axis=0), patterns.T @ shares, nodes)
-            if np.abs(np.concatenate([levels, slopes]) - before).max() < _SETTLED:
+            before, (truly, turned) = fitted, fitted._shares(patterns, nodes)
+            truly, turned = truly * counts[:, None], turned * counts[:, None]
+            there, errors = (truly + turned).sum(axis=0), patterns.T @ truly + (1 - patterns).T @ turned
+            levels, slopes = _curves(before.levels, before.slopes, there, errors, nodes)
+            mislabelled = float(np.clip(turned.sum() / t, 1e-6, _MOST_MISLABELLED))
+            fitted = cls(levels, slopes, mislabelled, (there + _PRIOR * normal) / (t + _PRIOR))
+            if max(np.abs(levels - before.levels).max(), np.abs(slopes - before.slopes).max()) < _SETTLED:
                 break
-        return cls(levels, slopes)
+        return fitted
+
+    def _shares(self, patterns: Array, nodes: Array) -> tuple[Array, Array]:
+        """How likely each difficulty is given each of `patterns` [u, n]: with the label right [u, q], and wrong."""
+        odds = self.levels[:, None] + self.slopes[:, None] * nodes
+        wrong, right = -np.logaddexp(0, -odds), -np.logaddexp(0, odds)
+        truly = patterns @ wrong + (1 - patterns) @ right + np.log(self.weights * (1 - self.mislabelled))
+        turned = patterns @ right + (1 - patterns) @ wrong + np.log(self.weights * self.mislabelled)
+        largest = np.maximum(truly.max(axis=1), turned.max(axis=1))[:, None]
+        truly, turned = np.exp(truly - largest), np.exp(turned - largest)
+        total = (truly + turned).sum(axis=1)[:, None]
+        return truly / total, turned / total
 
     def draws(self, t: int, count: int, seed: int) -> Iterator[Array]:
         """`count` panels of `t` examples, in blocks [some, t, n]."""
-        rng = np.random.default_rng(seed)
+        rng, nodes = np.random.default_rng(seed), _quadrature()[0]
         most = max(1, _ENTRIES // (t * len(self.levels)))
         for start in range(0, count, most):
-            block = min(most, count - start)
-            odds = self.levels + self.slopes * rng.standard_normal((block, t, 1))
-            yield (rng.random(odds.shape) < 1 / (1 + np.exp(-odds))).astype(float)
+            block = (min(most, count - start), t, 1)
+            odds = self.levels + self.slopes * rng.choice(nodes, block, p=self.weights)
+            turned = rng.random(block) < self.mislabelled
+            yield ((rng.random(odds.shape) < 1 / (1 + np.exp(-odds))) != turned).astype(float)
 
 
 def beyond_difficulty(wrong: Array, *, draws: int = 400, seed: int = 0) -> Beyond:

@@ -148,7 +148,7 @@ def _penalty(n: int, coefficients: int) -> float:
 def _polynomial(form: Form, x: Array, y: Array) -> Fit | str:
     """y on powers of x; x is centred and scaled meanwhile, so that powers stay apart."""
     size = _COEFFICIENTS[form]
-    centre, scale = float(x.mean()), float(x.std())
+    centre, scale = float(x.mean()), float(x.std()) or 1.0
     design = np.vander((x - centre) / scale, size, increasing=True)
     found = _least_squares(design, y, form)
     if isinstance(found, str):
@@ -203,7 +203,8 @@ def _aicc(residuals: Array, y: Array, coefficients: int, density: float) -> floa
     Residuals of rounding alone count as that much: no form is infinitely better than another.
     """
     n = len(residuals)
-    squares = max(float(residuals @ residuals), n * (_ROUNDING * float(np.ptp(y))) ** 2)
+    rounding = n * (_ROUNDING * float(np.ptp(y))) ** 2
+    squares = max(float(residuals @ residuals), rounding, float(np.finfo(float).tiny))
     return n * (math.log(2 * math.pi * squares / n) + 1) + density + _penalty(n, coefficients)
 
 

@@ -133,7 +133,7 @@ def _least_above(ours: Parts, theirs: Parts, candidates: tuple[Candidates, Candi
     clusters = int(np.count_nonzero(ours.shares))
     if clusters < 2:
         return np.nan, 1.0
-    lows, p_values, every = [], [], np.ones(int(candidates[0].sum()), bool)
+    lows, p_values, every, varies = [], [], np.ones(int(candidates[0].sum()), bool), False
     for place in np.flatnonzero(candidates[1]):
         apart = Parts(
             ours.parts[:, candidates[0]] - theirs.parts[:, place, None],
@@ -143,9 +143,8 @@ def _least_above(ours: Parts, theirs: Parts, candidates: tuple[Candidates, Candi
         errors = _errors(apart)
         lows.append(float((apart.means - _times(critical(apart, every, clusters), errors)).max()))
         p_values.append(none_above(apart))
-        if not errors.any():
-            return np.nan, 1.0
-    return min(lows), max(p_values)
+        varies |= bool(errors.any())
+    return min(lows) if varies else np.nan, max(p_values)
 
 
 def critical(means: Parts, candidates: Candidates, clusters: int) -> float:

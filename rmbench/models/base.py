@@ -107,8 +107,9 @@ class Derived(Protocol):
     `members` are specs, or objects in memory. `needs` says what each is asked, question by question. `fit` learns from
     the answers what `combine` needs besides them, JSON-able, or None; it sees no label. It is called on all clusters
     and without each fold of them, every time with answers of members that were fitted alike, and the questions of a
-    fold are answered with the fits that did not see them. One that may say so in `fits` has to be given a fit where
-    there are no data of a task, and is refused before its members are asked.
+    fold are answered with the fits that did not see them. That it fits, it may say in `fits`: then a lack of fits is
+    told before its members are asked, where there are no data of a task. That one of its members knows rewards by their
+    place only, it may say in `looks_up`.
     `fingerprint` covers the function and its settings, not the members; it names results.
 
     Where each member is asked exactly one question for each of the Derived's, about the same place, a question that a

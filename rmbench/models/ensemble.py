@@ -107,31 +107,29 @@ class Ensemble:
         return [member.asked(questions) for member in self.looked]
 
     def fit(self, questions: Sequence[Question], answers: list[list[Reward]]) -> Json | None:
-        """Mean and SD of each member's rewards, by its name; None of raw ones. Raises ModelError for an SD of 0."""
+        """Mean and SD of the rewards of each member; None of raw ones. Raises ModelError for an SD of 0."""
         rewards = rewards_of(self.looked, answers)
-        scales = {
-            member.name: ensembles.scale_of(row[np.isfinite(row)])
-            for member, row in zip(self.looked, rewards, strict=True)
-            if np.isfinite(row).any()
-        }
+        known = [row[np.isfinite(row)] for row in rewards]
+        scales = [ensembles.scale_of(row) if len(row) else None for row in known]
         if not self.fits:
             if self.how in _BY_SCALE and rewards.shape[1] >= _FEWEST:
-                self._tell_scales({name: sd for name, (_, sd) in scales.items()})
+                self._tell_scales(
+                    {member.name: scale[1] for member, scale in zip(self.looked, scales, strict=True) if scale}
+                )
             return None
-        for member in self.looked:
-            if member.name in scales and scales[member.name][1] == 0:
-                raise constant(member, scales[member.name][0], rewards.shape[1])
-        return {name: {"mean": centre, "sd": sd} for name, (centre, sd) in scales.items()}
+        for member, row, scale in zip(self.looked, known, scales, strict=True):
+            if scale is not None and scale[1] == 0:
+                raise constant(member, scale[0], len(row))
+        return [
+            None if scale is None else {"member": member.name, "mean": scale[0], "sd": scale[1]}
+            for member, scale in zip(self.looked, scales, strict=True)
+        ]
 
     def combine(self, questions: Sequence[Question], answers: list[list[Reward]], fitted: Json | None) -> list[Reward]:
         """One reward a question, with each member's as a head."""
         raw = rewards_of(self.looked, answers)
-        scaled = (
-            raw
-            if not self.fits
-            else np.array([self._scaled(*pair, fitted) for pair in zip(self.looked, raw, strict=True)])
-        )
-        whole = np.isfinite(scaled).all(axis=0)
+        scaled = self._scaled(raw, fitted) if self.fits else raw
+        whole = np.asarray(np.isfinite(scaled).all(axis=0))
         values, spread = np.full(len(whole), math.nan), np.zeros(len(whole))
         if whole.any():
             values[whole] = _MADE[self.how](scaled[:, whole], self.settings)
@@ -146,18 +144,23 @@ class Ensemble:
             )
         ]  # fmt: skip
 
-    def _scaled(self, member: Member, rewards: Array, fitted: Json | None) -> Array:
-        scale = (fitted or {}).get(member.name)
-        if not np.isfinite(rewards).any():
-            return rewards
-        if scale is None:
-            raise ModelError(f"{self.subject.id}: no reward of {member.name} tells its scale; none is a finite number")
-        return ensembles.z_score(rewards, scale["mean"], scale["sd"])[0]
+    def _scaled(self, rewards: Array, fitted: Json | None) -> Array:
+        """The z-scores of rewards [m, n]."""
+        rows = []
+        for member, row, scale in zip(self.looked, rewards, fitted or [None] * len(rewards), strict=True):
+            if scale is None and np.isfinite(row).any():
+                raise ModelError(
+                    f"{self.subject.id}: no reward of {member.name} tells its scale; none is a finite number"
+                )
+            rows.append(row if scale is None else ensembles.z_score(row, scale["mean"], scale["sd"])[0])
+        return np.array(rows)
 
     def _tell_scales(self, sds: Mapping[str, float]) -> None:
         """Warns once where members of different scales are taken as they are."""
+        if self._told or not sds:
+            return
         least, most = min(sds, key=sds.__getitem__), max(sds, key=sds.__getitem__)
-        if sds[most] > _APART * sds[least] and not self._told:
+        if sds[most] > _APART * sds[least]:
             self._told.append("scales")
             warnings.warn(
                 f"{self.subject.id}: its members' rewards are on different scales, from an SD of {sds[least]:.3g} "
@@ -190,7 +193,7 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
         called("ensemble", how if scale == "raw" else f"{how}-{scale}", names), "ensemble",
         settings={**stated_of(stated), "members": [member.stated() for member in looked]},
     )  # fmt: skip
-    fingerprint = f"ensemble:{VERSION}:{json.dumps([stated, names], sort_keys=True)}"
+    fingerprint = f"ensemble:{VERSION}:{json.dumps(stated, sort_keys=True)}"
     return Ensemble(subject, fingerprint, specs, looked, how, scale, settings)
 
 

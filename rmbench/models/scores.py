@@ -21,6 +21,8 @@ OPTIONS: Mapping[str, Option] = {
     "aggregate": Option("What the reward of a response is, made of those of its steps.", choices=tuple(VIEWS)),
 }
 
+_MOST_KEPT = 250_000  # answers: of steps about 1 KB each
+
 
 class Scores:
     """What a file holds, by example id and the candidates shown. `answers` is the one kind of answer that it holds.
@@ -43,6 +45,11 @@ class Scores:
         self._examples = {e.example_id: e for e in sorted(entries, key=lambda entry: max(entry.candidates))}
         self.answers = frozenset({self._ask(entries)})
         self._nth = len(self._examples) if entries[0].is_nth else None  # rows, where these stand for examples in turn
+
+    @property
+    def count(self) -> int:
+        """How many answers it holds."""
+        return len(self._entries)
 
     def lookup(self, questions: Sequence[Question]) -> list[Reward]:
         """The recorded answer to each question, `missing` where there is none.
@@ -118,22 +125,40 @@ class Scores:
         return "steps" if any(entry.ask == "steps" for entry in entries) else first.ask
 
 
+_READ: dict[tuple[str, str, str | None], Scores] = {}  # by path, content and aggregator, the one read last at the end
+
+
 def open(source: str, options: Mapping[str, Any], revision: str | None) -> Scores:
-    """The score file at path `source`. Raises DataError."""
+    """The score file at path `source`, which is read once while several models of a run ask it. Raises DataError."""
     if "://" in source:
         raise UsageError(f"scores:{source}: expected a file of this machine; download it first")
     path = Path(
         source if revision is None else f"{source}@{revision}"
     )  # a file has no revision, its name may have an @
+    sha256, name = file_sha256(path), options["aggregate"]
+    key = f"{path.resolve()}", sha256, name
+    if key not in _READ:
+        _keep(key, _read(path, sha256, name))
+    return _READ[key]
+
+
+def _read(path: Path, sha256: str, name: str | None) -> Scores:
     rows = read_rows(path)
     if path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
         rows = (replace(row, value={name: _written(name, text) for name, text in row.value.items()}) for row in rows)
     entries = list(read_entries(rows))
     if not entries:
         raise DataError(f"{path.name}: no scores in it")
-    if (name := options["aggregate"]) is not None:
+    if name is not None:
         entries = _aggregated(entries, name)
-    return Scores(entries, name=stem(path), sha256=file_sha256(path), aggregate=name)
+    return Scores(entries, name=stem(path), sha256=sha256, aggregate=name)
+
+
+def _keep(key: tuple[str, str, str | None], read: Scores) -> None:
+    """Keeps what was read last, of files that are not too large together."""
+    _READ[key] = read
+    while len(_READ) > 1 and sum(scores.count for scores in _READ.values()) > _MOST_KEPT:
+        del _READ[next(iter(_READ))]
 
 
 def _written(name: str, text: str) -> Any:

@@ -145,7 +145,8 @@ class Transform:
             return Reward((math.nan,), status="error", detail=f"no reference with a number in {self.references.name}")
         heads = {**reward.heads, self.member.name: reward.values}
         spread = None if reward.spread is None else (abs(slope) * reward.spread[0],)
-        return replace(reward, values=(value,), heads=heads, spread=spread, steps=(), step_heads={}, pick=None)
+        return Reward((value,), heads=heads, spread=spread, n_tokens=reward.n_tokens, truncated=reward.truncated,
+                      read=reward.read, noted=reward.noted)  # fmt: skip
 
     def _moved(self, rewards: Array, questions: Sequence[Question], fitted: Json | None) -> Moved:
         """Values and slopes of rewards [n], each by itself."""
@@ -291,7 +292,7 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     subject = Subject(
         called("transform", how, [member.name]), "transform", settings={**stated_of(told), "members": [member.stated()]}
     )
-    fingerprint = f"transform:{VERSION}:{json.dumps([told, member.name], sort_keys=True)}"
+    fingerprint = f"transform:{VERSION}:{json.dumps(told, sort_keys=True)}"
     return Transform(subject, fingerprint, specs, member, how, settings, references)
 
 

@@ -273,6 +273,8 @@ def _counted(common: _Common, proxies: Sequence[Proxy], gold_name: str, up_to: i
     if _same_within(pools.gold, pools):
         raise ResultError(f"{where}: all samples of every prompt are worth the same by {gold_name}; there is no choice")
     chosen, notes = _telling([proxy.of(of_kept) for proxy in proxies], pools)
+    if part := common.result.dataset.part:
+        notes.append(f"of a part of the task: {part}")
     size = min(up_to or samples[0], samples[0])
     if samples[0] < samples[1] and up_to is None:
         fewest = int((counts == samples[0]).sum())

@@ -17,7 +17,7 @@ from rmbench.report.charts import Spec
 from rmbench.report.frame import Board, Plot
 
 _LONGEST = 120  # characters of a name
-_MOST = 1_000_000  # a number of samples that is written out
+_MOST = 1_000_000  # beyond so many samples an optimum is none
 _TOLD = 0.05  # the p, after Holm, under which two rewards are told apart
 
 _VERDICTS = {
@@ -335,6 +335,8 @@ def _course(fit: Fit, seen: float) -> str:
     """What gold does along a fit, which was seen up to a KL."""
     if math.isfinite(fit.optimum_n.value):
         n = fit.optimum_n.value
+        if n >= _MOST:
+            return f"highest beyond n = {_MOST:,}"
         return f"highest at n = {_whole_number(n)}{' (extrapolated)' if fit.is_extrapolated else ''}"
     return "rising throughout" if charts.fitted(fit, math.sqrt(seen)) > fit.start else "falling from the first"
 
@@ -357,7 +359,7 @@ def _figure(figure: Figure) -> str:
 def _whole_number(value: float) -> str:
     if math.isinf(value) or math.isnan(value):
         return _number(value)
-    return f"{value:,.0f}" if value < _MOST else f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
+    return f"{value:,.0f}" if value < _MOST else f"> {_MOST:,}"
 
 
 def _whole(figure: Figure) -> str:

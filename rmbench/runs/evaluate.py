@@ -302,10 +302,16 @@ def _config(item: TaskData, session: Session, command: Mapping[str, Any]) -> Con
 def _command(model: object, options: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
     """What was asked for, as parsed; no path of this machine."""
     spec = spec_of(model)
-    named = {"family": spec.family, "source": spec.source or None, "revision": spec.revision, "name": spec.name}
-    given = {"model": named, "options": {**spec.options, **options}, **run}
+    given = {"model": _stated(spec), "options": {**spec.options, **options}, **run}
     stated: dict[str, Any] = provenance.stated(given)
     return stated
+
+
+def _stated(spec: Spec) -> dict[str, Any]:
+    """A spec as the command of a result has it; one that is made of others with these, each with its options."""
+    named = {"family": spec.family, "source": spec.source or None, "revision": spec.revision, "name": spec.name}
+    members = [{**_stated(one), "options": dict(one.options)} for one in spec.members]
+    return {**named, "members": members} if members else named
 
 
 def _shared_out(spec: str | Spec | None, devices: str | None, options: dict[str, Any]) -> tuple[str | None, list[str]]:

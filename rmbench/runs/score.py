@@ -18,15 +18,15 @@ from rmbench.checkpoints import notes as noting
 from rmbench.data.conversation import Responses
 from rmbench.data.steps import in_steps
 from rmbench.errors import UsageError
-from rmbench.models.base import Model, Opened, ScoreFile, subject_of
+from rmbench.models.base import Derived, Model, Opened, ScoreFile, subject_of
 from rmbench.models.spec import Spec, open_model
 from rmbench.results import files
 from rmbench.results.judged import reason_of
-from rmbench.results.schema import Calibration
+from rmbench.results.schema import Calibration, TaskResult
 from rmbench.runs.rows import ResponseRows, joined, rows_of
 from rmbench.scoring import Asking, Progress, Session, Store
 from rmbench.scoring.usage import busy
-from rmbench.types import Array, Message, Question, Request, Response, Reward
+from rmbench.types import Array, Json, Message, Question, Request, Response, Reward
 
 PerResponse = Literal["reward", "tokens"]  # what can be asked about one response of which nothing else is known
 Conversation = tuple[str, str] | Sequence[Mapping[str, str]]
@@ -37,6 +37,7 @@ def score(
     conversations: Sequence[Conversation],
     *,
     ask: PerResponse = "reward",
+    fitted: str | Path | TaskResult | None = None,
     token_budget: int | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
@@ -45,8 +46,9 @@ def score(
     """The reward of each conversation, in order: (prompt, response), or messages that end with the assistant's.
 
     `model` and `options` are those of `evaluate`; asked for `tokens`, a model that knows them gives a value a token of
-    the response as well. Rewards are kept in the store. Raises UsageError for a conversation that is neither, and
-    ModelError for a model that does not answer what is asked.
+    the response as well. What an ensemble or transform fits to data of a task is taken from `fitted`, a result of the
+    same model. Rewards are kept in the store. Raises UsageError for a conversation that is neither, for a fit that is
+    lacking or of another model, and ModelError for a model that does not answer what is asked.
 
     >>> import rmbench
     >>> [reward.value for reward in rmbench.score("length", [("What is 2 + 2?", "4"), ("What is 2 + 2?", "four")])]
@@ -56,7 +58,11 @@ def score(
     asking = Asking(token_budget=token_budget, progress=progress, fresh=fresh, seed=options.get("seed", 0))
     opened = open_model(model, **options)
     with Store(cache_folder() / "rewards.sqlite") as asking.store, Session(opened, asking) as session:
-        return session.ask(_as_answered(questions, opened)).rewards
+        if fitted is not None:
+            result = fitted if isinstance(fitted, TaskResult) else files.read(Path(fitted))
+            _check_owner(result, session, "fitted")
+            asking.fitted = _fit_of(result, "fitted")
+        return _asked(session, _as_answered(questions, opened))
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ def score_file(
     *,
     ask: PerResponse = "reward",
     calibrator: Path | None = None,
+    fitted: Sequence[Path] = (),
     columns: Mapping[str, str] | None = None,
     skip_bad_rows: bool = False,
     token_budget: int | None = None,
@@ -96,14 +103,16 @@ def score_file(
     `calibrator` is a result file of the same model, whose `probability` is the calibration's: a softmax over the
     different responses to a prompt (a row's own, or those of the rows of one prompt that have one response each), as if
     exactly one were right, or what a reward is worth by itself. The latter is `probability_pooled` beside a softmax.
-    Raises DataError, ModelError, ResultError, and UsageError for a calibrator of another
-    model or without calibration.
+    `fitted` are result files, each of the one of the models whose fits it has: those of an ensemble or transform.
+    Raises DataError, ModelError, ResultError, and UsageError for a calibrator or fits of another model and for those
+    that are lacking.
     """
     rows = rows_of(file, columns=columns, skip_bad_rows=skip_bad_rows)
     several = {"": (models, options)} if isinstance(models, str) else models
     if calibrator is not None and len(several) > 1:
         raise UsageError(f"--calibrator {calibrator} is of one model; got {len(several)} of them")
     run = {"token_budget": token_budget, "fresh": fresh}
+    fits = _fits(fitted, several, run)
     made: dict[str, Any] = {"example_id": [name for name, _ in rows.places],
                             "candidate": [candidate for _, candidate in rows.places]}  # fmt: skip
     rewards, notes = dict[str, Sequence[Reward]](), _notes_of(rows)
@@ -113,7 +122,8 @@ def score_file(
         said = progress(spec) if progress else None
         with _session(spec, said, given, **of_run) as session:
             calibration = _calibration(calibrator, session) if calibrator else None
-            rewards[name] = session.ask(_as_answered(_questions(rows.read, ask), session.model)).rewards
+            session.asking.fitted = fits.get(name)
+            rewards[name] = _asked(session, _as_answered(_questions(rows.read, ask), session.model))
         behind = f":{name}" if len(several) > 1 else ""
         made |= {f"{column}{behind}": values for column, values in _found(rewards[name]).items()}
         notes += [f"{name}: {line}" if behind else line for line in lines_of(rows, rewards[name])]
@@ -132,12 +142,56 @@ def _session(
     asking = Asking(token_budget=token_budget, progress=progress, fresh=fresh, seed=options.get("seed", 0))
     with busy(progress, "opening"):
         opened = open_model(spec, **options)
-    if isinstance(opened, ScoreFile):
+    if isinstance(opened, ScoreFile) or getattr(opened, "looks_up", False):
         raise UsageError(
             f"model {spec!r} looks rewards up by example; rmbench run -t TASK takes it, score needs a model"
         )
     with Store(cache_folder() / "rewards.sqlite") as asking.store, Session(opened, asking) as session:
         yield session
+
+
+def _asked(session: Session, questions: Sequence[Question]) -> list[Reward]:
+    """The rewards of questions that no task asks; members of a Derived answer first, each in memory by itself."""
+    if isinstance(session.model, Derived):
+        session.check_fits(session.asking.fitted)
+        session.fill([questions])
+    return session.ask(questions).rewards
+
+
+def _fits(
+    given: Sequence[Path], models: Mapping[str, tuple[str, Mapping[str, Any]]], run: Mapping[str, Any]
+) -> dict[str, Json]:
+    """What results fitted, by the name of the model that each is of. Raises UsageError for one that is of none."""
+    prints: dict[str, Session] = {}
+    for name, (spec, own) in models.items() if given else ():
+        prints[name] = Session(open_model(spec, **{key: own[key] for key in own if key not in run}), Asking())
+    fits: dict[str, Json] = {}
+    for path in given:
+        result = files.read(path)
+        owner = next((name for name, one in prints.items() if _is_of(result, one)), None)
+        if owner is None:
+            _check_owner(result, next(iter(prints.values())), f"--fitted {path}")
+        if owner in fits:
+            raise UsageError(f"--fitted {path}: another result has fits of {result.subject.id}; expected one a model")
+        fits[str(owner)] = _fit_of(result, f"--fitted {path}")
+    return fits
+
+
+def _fit_of(result: TaskResult, told: str) -> Json:
+    if result.fitted.model is None:
+        raise UsageError(f"{told}: {result.subject.id} fits nothing; expected a result of a model that does")
+    return result.fitted.model.model_dump()
+
+
+def _is_of(result: TaskResult, session: Session) -> bool:
+    return session.fingerprint is not None and result.subject.fingerprint == session.fingerprint
+
+
+def _check_owner(result: TaskResult, session: Session, told: str) -> None:
+    """Raises UsageError where what a result fitted is another model's."""
+    if not _is_of(result, session):
+        name = subject_of(session.model).id
+        raise UsageError(f"{told}: it was fitted to {result.subject.id}, as it was loaded then, not to {name}")
 
 
 def _questions(rows: Sequence[Responses], ask: PerResponse) -> list[Question]:
@@ -195,15 +249,18 @@ def lines_of(rows: ResponseRows, rewards: Sequence[Reward]) -> list[str]:
 
 
 def _found(given: Sequence[Reward]) -> dict[str, Any]:
-    """The columns that a model's rewards are; `heads`, `tokens` and `noted` only where one of them has some."""
+    """The columns that a model's rewards are; `spread`, `heads`, `tokens` and `noted` only where one has some."""
     import pyarrow as pa
 
     heads = pa.map_(pa.string(), pa.float64())
     noted = ["; ".join(reward.noted) or None for reward in given]
     heads_of = {"heads": pa.array([[(h, v[0]) for h, v in r.heads.items()] for r in given], heads)}
     tokens = {"tokens": pa.array([list(reward.tokens) for reward in given], pa.list_(pa.float64()))}
+    spreads = [None if reward.spread is None else reward.spread[0] for reward in given]
+    spread = {"spread": pa.array(spreads, pa.float64())}
     columns = {
         "reward": pa.array([None if math.isnan(r.value) else r.value for r in given], pa.float64()),
+        **(spread if any(reward.spread for reward in given) else {}),
         **(heads_of if any(reward.heads for reward in given) else {}),
         **(tokens if any(reward.tokens for reward in given) else {}),
         "status": pa.array([reward.status for reward in given], pa.string()),
@@ -216,11 +273,7 @@ def _found(given: Sequence[Reward]) -> dict[str, Any]:
 
 def _calibration(path: Path, session: Session) -> Calibration:
     result = files.read(path)
-    if session.fingerprint is None or result.subject.fingerprint != session.fingerprint:
-        name = subject_of(session.model).id
-        raise UsageError(
-            f"--calibrator {path}: it was fitted to {result.subject.id}, as it was loaded then, not to {name}"
-        )
+    _check_owner(result, session, f"--calibrator {path}")
     if result.calibration is None:
         raise UsageError(f"--calibrator {path}: the result has no calibration: {result.calibration_reason}")
     if result.calibration.view != "default":

@@ -51,6 +51,7 @@ def select_file(
     k: int,
     *,
     gold: str | Path | None = None,
+    fitted: Sequence[Path] = (),
     columns: Mapping[str, str] | None = None,
     skip_bad_rows: bool = False,
     token_budget: int | None = None,
@@ -63,12 +64,14 @@ def select_file(
     Rows of one prompt are joined, prompts in the order in which they first stand. Of equal rewards the one that stands
     first in the file goes first. A response without a finite reward is never selected; a prompt that has fewer than `k`
     others gives all of them. Of several `models` the first selects, and what the others say stands beside it. `gold`
-    is the name of one that is only to judge, or a file of rewards as `score_file` gives them. `options` are those of
-    `load_model`. Raises what `score_file` does.
+    is the name of one that is only to judge, or a file of rewards as `score_file` gives them. `fitted` and `options`
+    are as there. Raises what `score_file` does.
     """
     recorded = gold_rewards(gold) if isinstance(gold, Path) else None
     reading: dict[str, Any] = {"columns": columns, "skip_bad_rows": skip_bad_rows}
-    scored = score_file(models, file, token_budget=token_budget, fresh=fresh, progress=progress, **reading, **options)
+    scored = score_file(
+        models, file, fitted=fitted, token_budget=token_budget, fresh=fresh, progress=progress, **reading, **options
+    )
     names = [name for name in scored.rewards if name != gold] or [*scored.rewards]
     proxy = [reward.value for reward in scored.rewards[names[0]]]
     groups = _groups(scored.rows)

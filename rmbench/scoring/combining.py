@@ -277,6 +277,8 @@ def _one_by_one(questions: Sequence[Question], needs: Sequence[Sequence[Question
     """Whether each member is asked one question for each of `questions`, about the same place."""
     return all(
         len(needed_here) == len(questions)
-        and all(one.place == question.place for one, question in zip(needed_here, questions, strict=True))
+        and all(
+            one is question or one.place == question.place for one, question in zip(needed_here, questions, strict=True)
+        )
         for needed_here in needs
     )

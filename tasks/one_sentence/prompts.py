@@ -1,16 +1,19 @@
 """Prompts that ask for one sentence under stated constraints: at most so many words, two of them given.
 
-They are one endless series, drawn from a fixed seed: the bundled pool answers the first of them, and whatever is
-trained or tried on others takes later ones.
+They are one long series, drawn from a fixed seed: the bundled pool answers the first of them, and whatever is trained
+or tried on others takes later ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 
+BUNDLED = 60
 _SEED = 16
+_PASSED_OVER = {"sentence-047", "sentence-051", "sentence-056"}  # a sample said what nobody wants to hand on
 _LIMITS = {"tight": range(8, 12), "middle": range(12, 16), "loose": range(16, 21)}
 _WORDINGS = (
     "Write one sentence of at most {limit} words that contains the words {first} and {second}.",
@@ -62,3 +65,8 @@ def prompts() -> Iterator[Asked]:
             seen.add(frozenset((first, second)))
             prompt = wording.format(limit=limit, first=first, second=second)
             yield Asked(f"sentence-{len(seen):03}", subset, prompt, (first, second), limit)
+
+
+def bundled() -> list[Asked]:
+    """Those that the bundled pool answers: the first of the series, but for three that were passed over whole."""
+    return list(islice((one for one in prompts() if one.id not in _PASSED_OVER), BUNDLED))
