@@ -27,6 +27,7 @@ prove: .venv/ready
 	$(BIN)/python benchmarks/calibration.py
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/tails.py
+	$(BIN)/python benchmarks/overoptimise.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/fuzz.py
 
@@ -36,6 +37,7 @@ prove-full: .venv/ready
 	$(BIN)/python benchmarks/fuzz.py --full
 	$(BIN)/python benchmarks/tiers.py --full
 	$(BIN)/python benchmarks/compare.py --full
+	$(BIN)/python benchmarks/overoptimise.py --full
 	$(BIN)/python benchmarks/fingerprints.py
 	$(BIN)/pip install -q -c constraints.txt trl bitsandbytes torchao gguf
 	$(BIN)/python benchmarks/trainers.py

@@ -132,13 +132,16 @@ def slope(of: Callable[[Order], Any], doubt: Any, weight: Any, error: Any, at: i
 
 @pytest.mark.parametrize("name", OF)
 def test_parts_have_the_variance_of_draws(name: str) -> None:
-    """The standard error that the parts of one sample give is that of many samples, within a tenth."""
+    """The standard error that the parts of one sample give is that of many samples, within a tenth.
+
+    Who is near the cut at .8 is far more often wrong than who is kept, and so a cut that moves adds a fifth to it.
+    """
     values, errors = [], []
     for seed in range(400):
         rng = np.random.default_rng(seed)
         doubt = rng.random(300)
-        error = (rng.random(300) < 0.4 * doubt).astype(float)
+        error = (rng.random(300) < 2 * doubt - 1).astype(float)
         found = OF[name](ordered(doubt, np.ones(300), error))
         values.append(found.value)
         errors.append(np.sqrt(np.square(parts(found)).sum()) / 300)
-    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(values), rel=0.12)
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(values), rel=0.1)

@@ -16,6 +16,7 @@ import pytest
 from given import example, given, judged
 from rich.console import Console
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from rmbench.cli._report import print_results
 from rmbench.errors import DataError, ResultError
@@ -27,6 +28,7 @@ from rmbench.metrics.doubt import Doubt
 from rmbench.metrics.grading import Grades
 from rmbench.metrics.interval import Estimate, cluster_codes, estimate
 from rmbench.metrics.summary import COMPARISON
+from rmbench.metrics.views import Given, views
 from rmbench.report import doubted, frame, page
 from rmbench.results.schema import TaskResult
 from rmbench.results.verify import verify
@@ -70,7 +72,7 @@ def random_outcomes(seed: int, n: int = 30) -> list[Outcome]:
     made = []
     for at in range(n):
         k = int(rng.integers(2, 6))
-        spread = np.where(rng.random(k) < 0.1, np.nan, rng.integers(1, 8, k) / 2)
+        spread = np.where(rng.random(k) < 0.1, np.nan, rng.integers(1, 12, k) / 8)
         scores = rng.integers(0, 6, k).astype(float)
         made.append(outcome(rng.integers(0, 3, k), scores, spread, f"e{at}", cluster=f"c{at // 3}"))
     return made
@@ -109,7 +111,9 @@ def test_every_pair_of_different_labels_against_loops() -> None:
     of = values(found(outcomes))
     flip = norm.cdf(-margin / spread)
     assert of["doubt_auc"] == pytest.approx(auc_by_loops(rows, spread.tolist()))
-    assert of["doubt_flip_auc"] == pytest.approx(auc_by_loops(rows, [round(one, 12) for one in flip.tolist()]))
+    assert of["doubt_flip_auc"] == pytest.approx(
+        auc_by_loops(rows, [round(one, 10) for one in (-margin / spread).tolist()])
+    )
     assert of["doubt_margin_auc"] == pytest.approx(auc_by_loops(rows, (-margin).tolist()))
     assert of["doubt_added"] == pytest.approx(of["doubt_flip_auc"] - of["doubt_margin_auc"])
     risk, sure = np.average(error, weights=weight), margin > norm.ppf(0.975) * spread
@@ -166,10 +170,37 @@ def planted(seed: int, kind: str, n: int = 150, each: int = 3) -> Doubt:
 def test_spread_that_is_the_error_has_an_auc_of_1() -> None:
     of = estimates(planted(0, "error"))
     assert of["doubt_auc"].value == 1.0
-    assert of["doubt_auc"].ci_low > 0.8
+    rarer = len(np.unique(planted(0, "error").codes[planted(0, "error").known.error == 1]))
+    assert of["doubt_auc"].ci_low == pytest.approx(rarer / (rarer + norm.ppf(0.975) ** 2))
     assert of["doubt_area"].value == pytest.approx(of["doubt_area_oracle"].value)
     assert of["doubt_gain"].value == pytest.approx(1.0)
     assert of["doubt_accuracy_80"].value == pytest.approx(min(1.0, of["doubt_accuracy"].value / 0.8))
+
+
+def test_the_interval_of_an_auc_has_the_variance_of_delong() -> None:
+    """Of a difference, which is symmetric: Student's, with the degrees of freedom of two samples of unlike variance."""
+    rng = np.random.default_rng(0)
+    error = (rng.random(60) < 0.3).astype(float)
+    made = Decided(np.arange(60), error, rng.random(60), rng.random(60))
+    one = estimates(Doubt(made, np.arange(60), "pairs", False), "doubt_added")["doubt_added"]
+    wrong, right = error == 1, error == 0
+    placed = []
+    for doubts in (made.spread / made.margin, -made.margin):
+        above = (doubts[wrong][:, None] > doubts[right]).astype(float)
+        placed.append((above.mean(axis=1), above.mean(axis=0)))
+    each = [np.var(placed[0][side] - placed[1][side], ddof=1) / len(placed[0][side]) for side in (0, 1)]
+    freedom = sum(each) ** 2 / sum(part**2 / (len(placed[0][side]) - 1) for side, part in enumerate(each))
+    half = student.ppf(0.975, freedom) * math.sqrt(sum(each))
+    assert one.value == pytest.approx(np.mean(placed[0][0]) - np.mean(placed[1][0]))
+    assert (one.ci_low, one.ci_high) == pytest.approx((one.value - half, one.value + half))
+
+
+def test_no_error_among_a_tenth_of_a_hundred_is_none_among_ten() -> None:
+    made = Decided(np.arange(100), np.zeros(100), np.ones(100), np.arange(100) + 1.0)
+    of = Doubt(made, np.arange(100), "pairs", False)
+    first = estimate(doubt.curves(of)[:1], of.codes)[0]
+    square = norm.ppf(0.975) ** 2
+    assert (first.value, first.ci_low, first.ci_high) == pytest.approx((0, 0, square / (10 + square)))
 
 
 def test_spread_that_is_noise_has_an_auc_of_a_half_within_its_interval() -> None:
@@ -299,6 +330,30 @@ def test_single_responses_are_decided_by_their_threshold() -> None:
     assert of.known.margin.tolist() == pytest.approx(np.abs(scores - 0.25).tolist())
     accuracy = next(one for one in Grades(at=0.25).statistics(outcomes, "default", {"threshold": 0.25}))
     assert values(of)["doubt_accuracy"] == pytest.approx(estimate([accuracy], np.arange(40), draws=20)[0].value)
+
+
+def test_heads_decide_without_a_margin_and_what_they_leave_open_is_not_decided() -> None:
+    classes, heads = ["correct", "incorrect", "correct"], [(2.0, 1.0), (2.0, 1.0), (math.nan, 1.0)]
+    outcomes = []
+    for at, (name, (right, wrong)) in enumerate(zip(classes, heads, strict=True)):
+        one = outcome([math.nan], [0.0], [0.5], f"e{at}", classes=[name])
+        more = {
+            head: View(np.array([value]), None, ["ok"]) for head, value in (("correct", right), ("incorrect", wrong))
+        }
+        outcomes.append(replace(one, views=dict(one.views) | more))
+    of = found(outcomes, Grades(positive="correct"))
+    assert of.known.error.tolist() == [0, 1]
+    assert np.isnan(of.known.margin).all()
+    told = values(of)
+    assert told["doubt_auc"] == 0.5
+    assert np.isnan([told[name] for name in ("doubt_flip_auc", "doubt_added", "doubt_sure", "doubt_expected")]).all()
+
+
+def test_the_reward_that_a_model_makes_of_its_steps_has_its_spread_and_other_aggregates_have_none() -> None:
+    given_to = [Given("steps", (0,), Reward((0.5,), steps=(0.5, 0.9), spread=(0.1,)))]
+    made = views(np.array([1.0]), given_to)
+    assert made["default"].spread == pytest.approx([0.1])
+    assert {name for name, view in made.items() if view.spread is not None} == {"default"}
 
 
 def test_scores_for_labels_are_held_against_each_other_within_an_example() -> None:

@@ -101,6 +101,12 @@ def test_rewards_that_are_all_equal_are_level():
     assert np.isnan(found.proxy_rise.value)
 
 
+def test_gold_that_is_the_same_for_all_samples_of_a_prompt_says_nothing():
+    pools = pools_of([np.full(8, float(right)) for right in [0, 0, 1] * 10])
+    found = turn_over(curves_of(pools, np.random.default_rng(0).normal(size=240), (1, 2, 8), draws=100))
+    assert (found.verdict, found.p, found.degree.value) == ("open", 1, 0)
+
+
 def test_a_reward_that_is_gold_where_gold_has_a_ceiling_is_level():
     rng = np.random.default_rng(3)
     pools = pools_of(list((rng.random((400, 32)) < 0.5).astype(float)))

@@ -7,7 +7,7 @@ best n has an interval of all n that may be the best. The verdict is one of
     turns over    gold at some n is above gold at the largest, p < .05
     still rises   gold at the largest n is above that at half of it, at 2.5 % on that side
     level         neither, and both differences are within a tenth of gold's standard deviation within prompts
-    open          neither, and they may be larger
+    open          neither, and they may be larger; or no prompt has samples of different gold
 
 so that of rewards that say nothing of gold at most one in twenty is said to rise or to turn over.
 """
@@ -223,6 +223,8 @@ def _verdict(curves: Curves, degree: Figure, p: float) -> Verdict:
     if highest.none_above(risen) < highest.TAIL:
         return "still rises"
     ends, within = highest.highest(risen, np.ones(1, bool)), _LEVEL * curves.gold_sd
+    if not within:  # no choice could matter
+        return "open"
     return "level" if degree.high <= within and max(abs(ends[0]), abs(ends[1])) <= within else "open"
 
 
