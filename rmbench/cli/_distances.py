@@ -163,9 +163,10 @@ def _dependence(task: TaskDistances, found: Dependence, letters: Mapping[str, st
         return [f"Errors, {found.examples:,} examples: a model is never wrong, or always, so CD has no number."]
     line = f"Errors, {found.examples:,} examples: CD {found.cd:.1f}, p {_p(found.cd_p)}, with what is hard for all"
     if not math.isnan(found.star):
-        line += f"; beyond a common factor CD* {found.star:.1f} (theta {found.theta:.2f}), p {_p(found.star_p)}"
-    if not math.isnan(found.star_p_drawn):
-        line += f" were models many, {_p(found.star_p_drawn)} by draws of the fitted difficulty"
+        line += f"; beyond a common factor CD* {found.star:.1f} (theta {found.theta:.2f}), p "
+        if not math.isnan(found.star_p_drawn):
+            line += f"{_p(found.star_p_drawn)} by draws of the fitted difficulty, "
+        line += f"{_p(found.star_p)} were models many"
     line += "."
     told = [
         f"{letters[pair.first]} and {letters[pair.second]} {errors.beyond:+.2f} (p {_p(errors.beyond_p_holm)})"

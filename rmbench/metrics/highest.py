@@ -124,7 +124,8 @@ def difference_of_highest(
     """
     low, p_above = _least_above(ours, theirs, candidates)
     high, p_below = _least_above(theirs, ours, candidates[::-1])
-    low, high = (end if np.isfinite(end) else np.nan for end in (low, -high))
+    near = _ROUNDING * float(np.abs(np.hstack([ours.parts, theirs.parts])).sum(axis=0).max(initial=0.0))
+    low, high = (0.0 if abs(end) <= near else end if np.isfinite(end) else np.nan for end in (low, -high))
     return low, high, min(1.0, 2 * min(p_above, p_below))
 
 

@@ -192,11 +192,9 @@ def _gain_at_end(curves: Curves) -> Figure:
     of few right samples most draws have only what they lose."""
     gain = curves.parts.over(0).at([len(curves.sizes) - 1])
     value, half = float(gain.means[0]), highest.furthest(gain)[1]
-    return (
-        Figure(value, max(value - half, -curves.span), min(value + half, curves.span))
-        if half < np.inf
-        else Figure(value)
-    )
+    if not np.isfinite(half):
+        return Figure(value)
+    return Figure(value, max(value - half, -curves.span), min(value + half, curves.span))
 
 
 def _proxy_rise(curves: Curves) -> Figure:
