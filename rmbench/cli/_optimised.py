@@ -35,7 +35,8 @@ _HOW_TO_READ = (
     "is chosen; good loses: a poor one stands above a good one, both at the largest n, of prompts that have both.",
     "signs: advantages in groups of {group} whose sign is not gold's (by the reward's own noise, where it tells its "
     "doubt); within: share of the reward's variance within prompts; likely: how the reward goes with likelihood among "
-    "good samples; optimum n: where the fits d(a - b d) | d(a - b log d) are highest, * beyond what was seen.",
+    "good samples; optimum n: where the fits d(a - b d) | d(a - b log d) are highest, which gold "
+    "need not follow, * beyond what was seen.",
 )
 Columns = Mapping[str, Callable[[Entrant], str]]
 
