@@ -76,6 +76,11 @@ class Curves:
         return highest.p_highest(self.parts)
 
     @property
+    def left_open(self) -> Codes:
+        """The places of the n that may be the best, a set that has it in it with chance 97.5 %."""
+        return np.flatnonzero(self.chances > highest.TAIL)
+
+    @property
     def maybe(self) -> highest.Candidates:
         """Which n [m] may be the best, erring on the side of more."""
         return self.chances > highest.MAYBE
@@ -140,7 +145,7 @@ def curves_of(pools: Pools, proxy: Array, sizes: Sequence[int], *, draws: int = 
 
 def turn_over(curves: Curves) -> TurnOver:
     """Whether, where and how much gold turns over."""
-    left_open = np.flatnonzero(curves.chances > highest.TAIL)
+    left_open = curves.left_open
     p = min(1.0, 2 * float(curves.chances[-1]))
     degree = _degree(curves, p)
     return TurnOver(
@@ -197,14 +202,33 @@ def _gain_at_end(curves: Curves) -> Figure:
     return Figure(value, max(value - half, -curves.span), min(value + half, curves.span))
 
 
+def proxy_at_best(curves: Curves) -> Figure:
+    """The proxy of what is chosen at the best n; from the least that it may be at the first n that may be the best to
+    the most at the last, since the best one was chosen by looking."""
+    first, last = curves.left_open[[0, -1]]
+    found = [_with_draws(curves, curves.proxy[:, at], curves.drawn_proxy[:, at]) for at in (curves.best, first, last)]
+    return Figure(found[0].value, found[1].low, found[2].high)
+
+
 def _proxy_rise(curves: Curves) -> Figure:
-    """What the proxy rises from the best n to the largest, in its SD within prompts; the best n is of each draw."""
-    rise = float(curves.proxy[:, -1].mean() - curves.proxy[:, curves.best].mean())
-    drawn_best = curves.drawn_gold.argmax(axis=1)[:, None]
-    drawn = curves.drawn_proxy[:, -1] - np.take_along_axis(curves.drawn_proxy, drawn_best, axis=1)[:, 0]
-    clusters, unit = curves.number_of_clusters, curves.proxy_sd or np.nan
-    low, high = (rise, rise) if np.ptp(drawn) == 0 else percentiles(rise, drawn, clusters, clusters - 1)
-    return Figure(rise / unit, low / unit, high / unit)
+    """What the proxy rises from the best n to the largest, in its SD within prompts; the ends are of the last and the
+    first n that may be the best."""
+    first, last = curves.left_open[[0, -1]]
+    found = [
+        _with_draws(
+            curves, curves.proxy[:, -1] - curves.proxy[:, at], curves.drawn_proxy[:, -1] - curves.drawn_proxy[:, at]
+        )
+        for at in (curves.best, last, first)
+    ]
+    unit = curves.proxy_sd or np.nan
+    return Figure(found[0].value / unit, found[1].low / unit, found[2].high / unit)
+
+
+def _with_draws(curves: Curves, rows: Array, drawn: Array) -> Figure:
+    """The mean of rows [p], by its draws; certain where these are all the same."""
+    value, clusters = float(rows.mean()), curves.number_of_clusters
+    low, high = (value, value) if np.ptp(drawn) == 0 else percentiles(value, drawn, clusters, clusters - 1)
+    return Figure(value, low, high)
 
 
 def _gold_at_best(curves: Curves) -> Figure:

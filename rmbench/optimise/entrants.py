@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rmbench.metrics import advantages, best_of, diversity, rank_bias, tilted, winners
 from rmbench.metrics.curve import Curve, Figure, curve, estimates, figure
 from rmbench.metrics.interval import Statistic, estimate, percentiles
-from rmbench.metrics.overoptimisation import Curves, curves_of, fits_of, turn_over
+from rmbench.metrics.overoptimisation import Curves, curves_of, fits_of, proxy_at_best, turn_over
 from rmbench.metrics.pools import Codes, Pools
 from rmbench.metrics.useful_range import useful_range
 from rmbench.optimise.pool import Proxy
@@ -185,9 +185,7 @@ def _useful(setting: Setting, name: str, rewards: Array) -> list[UsefulRange]:
     curves = setting.curves(rewards)
     ends = useful_range(curves.gold.mean(axis=0), curves.proxy.mean(axis=0))
     drawn = useful_range(curves.drawn_gold, curves.drawn_proxy)
-    clusters = len(np.unique(setting.pools.clusters))
-    high, gold = (
-        Figure(float(value), *percentiles(float(value), anew, clusters, clusters - 1))
-        for value, anew in ((ends.high, drawn.high), (ends.gold, drawn.gold))
-    )
+    clusters, value = len(np.unique(setting.pools.clusters)), float(ends.gold)
+    gold = Figure(value, *percentiles(value, drawn.gold, clusters, clusters - 1))
+    high = proxy_at_best(curves)
     return [UsefulRange(name, float(ends.low), high, setting.sizes[int(ends.at)], gold, bool(ends.is_open))]
