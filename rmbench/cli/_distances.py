@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from rmbench.compare.distance_report import Dependence, DistanceReport, Figure, PairOfModels, TaskDistances
+    from rmbench.compare.distance_report import Dependence, DistanceReport, PairOfModels, TaskDistances
     from rmbench.compare.members import Membership
+    from rmbench.metrics.curve import Figure
     from rmbench.metrics.distance import Join
     from rmbench.metrics.paired import Difference
 

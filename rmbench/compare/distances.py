@@ -14,7 +14,6 @@ from rmbench.compare.distance_report import (
     Dependence,
     DistanceReport,
     Errors,
-    Figure,
     PairOfModels,
     TaskDistances,
 )
@@ -24,6 +23,7 @@ from rmbench.compare.members import members
 from rmbench.compare.shared_rewards import Rewarding, SharedRewards, rewarding, rewards_of, shared_rewards
 from rmbench.errors import ResultError, UsageError
 from rmbench.metrics import choice, comparison, dependence, distance
+from rmbench.metrics.curve import Figure
 from rmbench.metrics.interval import Estimate, Statistic, cluster_codes, estimate
 from rmbench.metrics.measure import Measure
 from rmbench.metrics.paired import Difference, Overlap, holm, overlap

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,6 +13,7 @@ from rmbench.compare.measured import Find, Measured, Rows, SideOutcomes, common,
 from rmbench.errors import ResultError, UsageError
 from rmbench.metrics.interval import LEVEL, Kind
 from rmbench.metrics.paired import Difference, Overlap, Rank, holm, overlap
+from rmbench.results.document import as_json
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class ComparisonReport:
 
     def json(self) -> str:
         """One JSON document; null where there is no number."""
-        return json.dumps(_plain(asdict(self)), indent=1, allow_nan=False)
+        return as_json(self)
 
 
 def compare(
@@ -287,12 +286,3 @@ def _adjusted(tasks: Sequence[TaskComparison]) -> list[TaskComparison]:
     stated = [(id(contrast), p) for contrast, p in tested if not np.isnan(p)]
     adjusted = dict(zip((place for place, _ in stated), holm([p for _, p in stated]), strict=True))
     return [replace(task, contrasts=[replace(c, p_holm=adjusted.get(id(c))) for c in task.contrasts]) for task in tasks]
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses as mappings, nan as None."""
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and np.isnan(value) else value

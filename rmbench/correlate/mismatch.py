@@ -8,16 +8,14 @@ over every pair of models of every slice.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from rmbench.correlate.report import plain
 from rmbench.correlate.sides import Apart, Benchmark, Judged, Make, Placed, Side, judged_by, side_of
 from rmbench.errors import ResultError, UsageError
 from rmbench.metrics import association, pick
@@ -25,6 +23,7 @@ from rmbench.metrics.interval import LEVEL, Kind, Statistic, whole_value
 from rmbench.metrics.measure import Measure
 from rmbench.metrics.paired import holm
 from rmbench.results import collection
+from rmbench.results.document import as_json
 from rmbench.results.figures import subsets_of
 from rmbench.results.schema import TaskResult
 from rmbench.types import Outcome
@@ -117,7 +116,7 @@ class MismatchReport:
 
     def json(self) -> str:
         """Everything in it; what is no number is null."""
-        return json.dumps(plain(asdict(self)), indent=1, allow_nan=False, ensure_ascii=False)
+        return as_json(self)
 
 
 def mismatch(
