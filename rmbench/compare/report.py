@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from rmbench.compare.agreement import Agreement, agreement, settings_that_differ
-from rmbench.compare.entrants import ComparedModel, Side, is_try, shared_tasks, sides_of, unknown
-from rmbench.compare.measured import Find, Measured, Rows, SideOutcomes, common, measure_of
+from rmbench.compare.entrants import ComparedModel, Side, is_try, part_notes, shared_tasks, sides_of, unknown
+from rmbench.compare.measured import Measured, Rows, SideOutcomes, common
 from rmbench.errors import ResultError, UsageError
 from rmbench.metrics.interval import LEVEL, Kind
 from rmbench.metrics.paired import Difference, Overlap, Rank, holm, overlap
 from rmbench.results.document import as_json
+from rmbench.results.measuring import Find, measure_of
 
 
 @dataclass(frozen=True)
@@ -179,11 +180,7 @@ def _compared(sides: Sequence[Side], find: Find, wanted: str | None, view: str |
 
 def _notes(sides: Sequence[Side]) -> list[str]:
     """What a reader must know of the models before their numbers."""
-    notes = []
-    if is_try(sides):
-        notes.append("a try, of examples that --limit cut off: it decides nothing; run the task whole")
-    if parts := list(dict.fromkeys(side.part for side in sides if side.part)):
-        notes.append(f"no whole task: {'; '.join(parts)}")
+    notes = part_notes(sides)
     if len({len(side.results) > 1 for side in sides}) > 1:
         alone = ", ".join(side.name for side in sides if len(side.results) == 1)
         notes.append(f"of one run, so no interval says how far other seeds would be from it: {alone}")
