@@ -41,6 +41,7 @@ prove-full: .venv/ready
 	$(BIN)/python benchmarks/fingerprints.py
 	$(BIN)/pip install -q -c constraints.txt trl bitsandbytes torchao gguf
 	$(BIN)/python benchmarks/trainers.py
+	$(BIN)/python benchmarks/one_sentence.py .demo/one_sentence --full
 	$(BIN)/pip install -q -c constraints.txt 'trl<1.14'  # the last with PRMTrainer
 	[ -z "$$RMBENCH_DATA" ] || $(BIN)/python benchmarks/real_families.py .demo/real
 	[ -z "$$RMBENCH_DATA" ] || $(BIN)/python benchmarks/gemma.py .demo/gemma-3-270m
