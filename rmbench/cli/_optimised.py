@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
 
+from rmbench.cli._cells import NOTHING, light_table, print_fitting
 from rmbench.cli._console import terminal
 from rmbench.cli._report import plain, print_note
 from rmbench.metrics.curve import Curve, Figure
 from rmbench.optimise.report import Contrast, Entrant, OptimisationReport
 
-_NOTHING = "-"
 _PIPED = 100
 _SHOWN = 12  # contrasts
 _FAR = 1e6  # an n that nobody draws
 _NAME = 16  # columns that a name has at least
-_UNBOUND = 1000
 _GROUP = 8  # of the sign flips that are shown
 _WORDS = {
     "gold_at_best": "{first} above {second} in gold at its best n: {size}",
@@ -109,25 +109,21 @@ def _beside(report: OptimisationReport) -> Columns:
         "good loses %": lambda entrant: _last(entrant.good_loses),
         "signs %": lambda entrant: _flips(entrant, group),
         "within %": lambda entrant: _number(entrant.variance_within, 100),
-        "likely": lambda entrant: _NOTHING if entrant.rank_bias is None else _number(entrant.rank_bias, 1, 2),
+        "likely": lambda entrant: NOTHING if entrant.rank_bias is None else _number(entrant.rank_bias, 1, 2),
         "optimum n": lambda entrant: " | ".join(_optimum(entrant, at) for at in range(len(entrant.fits))),
     }
     cells = {name: [cell(entrant) for entrant in report.entrants] for name, cell in columns.items()}
-    return {name: columns[name] for name, values in cells.items() if set(values) != {_NOTHING}}
+    return {name: columns[name] for name, values in cells.items() if set(values) != {NOTHING}}
 
 
 def _print_table(console: Console, columns: Columns, entrants: Sequence[Entrant], rulers: list[list[str]]) -> None:
     """One row a reward, then the rulers below a line; where there is no room an interval stands below its number."""
     rows = [[cell(entrant) for cell in columns.values()] for entrant in entrants]
-    wide, narrow = (_table([*columns], [rows, rulers], space) for space in (" ", "\n"))
-    unbound = console.options.update(max_width=_UNBOUND)
-    console.print(wide if console.measure(wide, options=unbound).maximum <= console.width else narrow)
+    print_fitting(console, partial(_table, [*columns], [rows, rulers]))
 
 
 def _table(headings: Sequence[str], groups: Sequence[list[list[str]]], space: str) -> Table:
-    from rich import box
-
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if space == " " else 0))
+    table = light_table(wide=space == " ")
     for at, heading in enumerate(headings):
         shown = heading if space == " " or not at else heading.replace(" ", "\n", heading.count(" ") > 0)
         table.add_column("\n".join(map(plain, shown.split("\n"))), justify="right" if at else "left", overflow="fold",
@@ -190,7 +186,7 @@ def _flips(entrant: Entrant, group: int) -> str:
     """Against gold, and in brackets by the reward's own noise where that is known."""
     flip = next((one for one in entrant.sign_flips if (one.size, one.baseline) == (group, "mean")), None)
     if flip is None:
-        return _NOTHING
+        return NOTHING
     noise = "" if math.isnan(flip.by_noise.value) else f" ({_number(flip.by_noise, 100)})"
     return f"{_number(flip.against_gold, 100)}{noise}"
 
@@ -199,13 +195,13 @@ def _optimum(entrant: Entrant, at: int) -> str:
     fit = entrant.fits[at]
     value = fit.optimum_n.value
     if math.isnan(value):
-        return _NOTHING
+        return NOTHING
     told = "never" if math.isinf(value) else f"{value:,.0f}" if value <= _FAR else f">{_FAR:.0e}".replace("+0", "")
     return f"{told}{'*' if fit.is_extrapolated and not math.isinf(value) else ''}"
 
 
 def _last(curve: Curve | None) -> str:
-    return _NOTHING if curve is None else _number(_at(curve, -1), 100)
+    return NOTHING if curve is None else _number(_at(curve, -1), 100)
 
 
 def _at(curve: Curve, place: int) -> Figure:
@@ -213,13 +209,13 @@ def _at(curve: Curve, place: int) -> Figure:
 
 
 def _number(figure: Figure, factor: float, digits: int = 1) -> str:
-    return _NOTHING if math.isnan(figure.value) else f"{factor * figure.value:.{digits}f}"
+    return NOTHING if math.isnan(figure.value) else f"{factor * figure.value:.{digits}f}"
 
 
 def _cell(figure: Figure, factor: float, digits: int | None = None) -> str:
     """A number with its interval."""
     if math.isnan(figure.value):
-        return _NOTHING
+        return NOTHING
     shown = digits if digits is not None else 1 if factor > 1 else 2
     value, low, high = (f"{factor * end:.{shown}f}" for end in (figure.value, figure.low, figure.high))
     return value if math.isnan(figure.low) else f"{value} [{low}, {high}]"
