@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rmbench.cli._console import terminal
-from rmbench.cli._report import plain
+from rmbench.cli._report import plain, print_note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +26,7 @@ _CAPTION = (
     "the same. 0 the same preferences by as much, 1.41 unrelated, 2 opposite. EPIC is half of it. Both are of these "
     "responses alone. other: share of prompts for which another response has the highest reward. phi, kappa: of "
     "errors. beyond: what phi has beyond a difficulty, and wrong labels, that all models share; * told from 0 after "
-    "Holm over the pairs. "
+    "Holm over the pairs. CD: Pesaran's, of errors that a model makes where others do (near 0: independent). "
     "[ ] 95 % interval over clusters."
 )
 
@@ -38,7 +38,7 @@ def show(report: DistanceReport) -> None:
         if place:
             console.print()
         _show_task(console, task)
-    console.print(plain(_CAPTION), highlight=False)
+    print_note(console, _CAPTION, indent="")
 
 
 def _show_task(console: Console, task: TaskDistances) -> None:
@@ -57,15 +57,15 @@ def _show_task(console: Console, task: TaskDistances) -> None:
         console.print(plain(line), highlight=False, no_wrap=True)
     _print_fitting(console, lambda space: _pairs(task, letters, space))
     for line in _sentences(task, letters):
-        console.print(plain(line), highlight=False)
+        print_note(console, line, indent="")
     if task.conflicts:
         console.print(_conflicts(task, letters))
     if task.members is not None:
         ensemble = task.members
-        console.print(plain(_ensemble(task, ensemble)), highlight=False)
+        print_note(console, _ensemble(task, ensemble), indent="")
         _print_fitting(console, lambda space: _members(task, ensemble, letters, space))
     for note in task.notes:
-        console.print(plain(note), highlight=False)
+        print_note(console, note, indent="")
 
 
 def _matrix(task: TaskDistances, letters: Mapping[str, str], width: int) -> list[str]:
@@ -159,13 +159,14 @@ def _sentences(task: TaskDistances, letters: Mapping[str, str]) -> list[str]:
 
 
 def _dependence(task: TaskDistances, found: Dependence, letters: Mapping[str, str]) -> list[str]:
+    asked = f"Do errors go together? {found.examples:,} examples"
     if math.isnan(found.cd):
-        return [f"Errors, {found.examples:,} examples: a model is never wrong, or always, so CD has no number."]
-    line = f"Errors, {found.examples:,} examples: CD {found.cd:.1f}, p {_p(found.cd_p)}, with what is hard for all"
+        return [f"{asked}: a model is never wrong, or always, so CD has no number."]
+    line = f"{asked}: CD {found.cd:.1f}, p {_p(found.cd_p)}, which counts what is hard for all"
     if not math.isnan(found.star):
         line += f"; beyond a common factor CD* {found.star:.1f} (theta {found.theta:.2f}), p {_p(found.star_p)}"
     if not math.isnan(found.star_p_drawn):
-        line += f" were models many, {_p(found.star_p_drawn)} by draws of the fitted difficulty"
+        line += f" as if models were many, {_p(found.star_p_drawn)} by draws of the fitted difficulty"
     line += "."
     told = [
         f"{letters[pair.first]} and {letters[pair.second]} {errors.beyond:+.2f} (p {_p(errors.beyond_p_holm)})"

@@ -145,7 +145,7 @@ def _print(report: CorrelationReport, *, is_chosen: bool) -> None:
     Where not asked for by name, downstream figures without a number are a line together.
     """
     from rmbench.cli._console import terminal
-    from rmbench.cli._report import plain
+    from rmbench.cli._report import plain, print_note
 
     console = terminal(140)
     numbered = [downstream for downstream in report.downstream if downstream.pairs and downstream.pairs[0].rank]
@@ -155,16 +155,16 @@ def _print(report: CorrelationReport, *, is_chosen: bool) -> None:
         if shown := [pair for pair in downstream.pairs if pair.rank]:
             console.print(_table(shown, wide=console.width >= _WIDE))
         if counts := sorted({pair.n for pair in downstream.pairs if pair.fit}):
-            console.print(f"  {plain(_told_by(counts))}", highlight=False)
+            print_note(console, _told_by(counts))
         _print_reasons(console, downstream)
         console.print()
     if numbered and not is_chosen and len(numbered) < len(report.downstream):
-        console.print(plain(_without(report)), highlight=False)
+        print_note(console, _without(report), indent="")
     for name, other in report.near.items():
         console.print(plain(f"{name!r} has no policy result; is it {other!r}? --aliases would say so"), highlight=False)
     lower = any(pair.lower_is_better and pair.rank for pair in report.pairs)
     caption = _CAPTION.format(other=_OTHER[console.width >= _WIDE])
-    console.print(plain(f"{caption} {_LOWER if lower else ''}"), highlight=False)
+    print_note(console, f"{caption} {_LOWER if lower else ''}", indent="")
 
 
 def _told_by(counts: Sequence[int]) -> str:
@@ -238,14 +238,14 @@ def _form(pair: Pair, *, wide: bool) -> str:
 
 
 def _print_reasons(console: Console, downstream: Downstream) -> None:
-    from rmbench.cli._report import plain
+    from rmbench.cli._report import print_note
 
     without: dict[str, list[str]] = {}
     for pair in downstream.pairs:
         if pair.reason and pair.n:
             without.setdefault(pair.reason, []).append(pair.metric)
     for reason, metrics in without.items():
-        console.print(f"  -: {plain(reason)}: {plain(_some(metrics))}", highlight=False)
+        print_note(console, f"-: {reason}: {_some(metrics)}")
     apart = sum(pair.n == 0 for pair in downstream.pairs)
     if apart:
         console.print(f"  not shown, because no model is in both: metrics {apart:,}", highlight=False)
