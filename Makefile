@@ -27,6 +27,7 @@ prove: .venv/ready
 	$(BIN)/python benchmarks/calibration.py
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/tails.py
+	$(BIN)/python benchmarks/overoptimise.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/fuzz.py
 
@@ -36,9 +37,11 @@ prove-full: .venv/ready
 	$(BIN)/python benchmarks/fuzz.py --full
 	$(BIN)/python benchmarks/tiers.py --full
 	$(BIN)/python benchmarks/compare.py --full
+	$(BIN)/python benchmarks/overoptimise.py --full
 	$(BIN)/python benchmarks/fingerprints.py
 	$(BIN)/pip install -q -c constraints.txt trl bitsandbytes torchao gguf
 	$(BIN)/python benchmarks/trainers.py
+	$(BIN)/python benchmarks/one_sentence.py .demo/one_sentence --full
 	$(BIN)/pip install -q -c constraints.txt 'trl<1.14'  # the last with PRMTrainer
 	[ -z "$$RMBENCH_DATA" ] || $(BIN)/python benchmarks/real_families.py .demo/real
 	[ -z "$$RMBENCH_DATA" ] || $(BIN)/python benchmarks/gemma.py .demo/gemma-3-270m

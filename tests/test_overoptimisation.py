@@ -101,6 +101,12 @@ def test_rewards_that_are_all_equal_are_level():
     assert np.isnan(found.proxy_rise.value)
 
 
+def test_gold_that_is_the_same_for_all_samples_of_a_prompt_says_nothing():
+    pools = pools_of([np.full(8, float(right)) for right in [0, 0, 1] * 10])
+    found = turn_over(curves_of(pools, np.random.default_rng(0).normal(size=240), (1, 2, 8), draws=100))
+    assert (found.verdict, found.p, found.degree.value) == ("open", 1, 0)
+
+
 def test_a_reward_that_is_gold_where_gold_has_a_ceiling_is_level():
     rng = np.random.default_rng(3)
     pools = pools_of(list((rng.random((400, 32)) < 0.5).astype(float)))
@@ -113,6 +119,16 @@ def test_a_reward_against_gold_is_best_not_used():
     found = turn_over(curves_of(pools, rng.normal(size=1600) - pools.gold, (1, 2, 4, 8, 16), draws=100))
     assert (found.verdict, found.best_n) == ("turns over", type(found.best_n)(1, 1, 1))
     assert found.gain_at_end.high < 0
+
+
+def test_of_few_right_samples_the_gain_at_the_end_allows_for_those_never_won():
+    rng, held = np.random.default_rng(16), []
+    for _ in range(60):
+        gold = (rng.random((12, 32)) < 0.03).astype(float)
+        seen = curves_of(pools_of(list(gold)), rng.normal(size=gold.size), (1, 4, 32), draws=10)
+        gain = turn_over(seen).gain_at_end
+        held.append(not (gain.low > 0 or gain.high < 0))
+    assert np.mean(held) > 0.93  # a bootstrap of the prompts that were seen: .31
 
 
 def test_few_prompts_decide_nothing_and_stay_within_what_gold_can_be():

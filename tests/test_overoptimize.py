@@ -248,10 +248,10 @@ def test_views_of_a_result_stand_beside_each_other_paired(tmp_path: Path) -> Non
 GOLD, REWARDS = drawn(3, 4, seed=5)
 BAD: dict[str, tuple[Rows, list[str], str]] = {
     "too few samples": (samples(GOLD), ["-m", "random", "--up-to", "64"],
-        "too few samples: no prompt counts (fewer than 64 samples 3)"),
+        "too few samples: no prompt counts (fewer than 64 samples: 3); the most of a prompt are 4"),
     "one sample a prompt": (samples([[1], [0]]), ["-m", "random"], "no usable example (fewer than two responses: 2)"),
     "no gold": ([{"prompt": "?", "response": f"{n}"} for n in range(3)], ["-m", "random"],
-        "no gold: no sample has a label; --gold names a result of the same samples"),
+        "no gold: no sample has a label; --gold names a column or tag, a model, a result of the same samples"),
     "gold column that is not there": (samples(GOLD), ["-m", "random", "--columns", "gold=worth"],
         "no column 'worth' to be the gold; found `prompt`, `response`, `gold`"),
     "gold of no choice": (samples([[1, 1], [0, 0]]), ["-m", "random"],
@@ -297,7 +297,7 @@ def test_bad_input_is_one_line(case: str, tmp_path: Path, monkeypatch: Any, caps
 
 def test_rewards_that_are_no_numbers_are_one_line() -> None:
     nothing = table([[math.nan] * 4] * 3)
-    with pytest.raises(ResultError, match=r"no prompt counts \(no reward by m 3\)"):
+    with pytest.raises(ResultError, match=r"samples of rows: no prompt counts \(no reward by m: 3\)"):
         rmbench.overoptimize(models={"m": nothing}, samples=samples(GOLD))
 
 
@@ -536,6 +536,11 @@ def test_the_commands_of_the_tutorial_run(place: int, tutorial: Path, capsys: An
 def test_the_first_command_of_the_tutorial_shows_a_reward_that_is_hacked(tutorial: Path, capsys: Any) -> None:
     assert run(*commands()[0], "--json") == 0
     report = json.loads(capsys.readouterr().out)
-    length = next(one for one in report["entrants"] if one["name"] == "rmbench/length")
+    entrants = {one["name"]: one for one in report["entrants"]}
+    length, shortest, both = (entrants[name] for name in ("rmbench/length", "rmbench/shortest", "both"))
     assert (length["verdict"], length["best_n"]["value"]) == ("turns over", 1)
     assert length["gold_at_end"]["high"] < report["random"]["low"]
+    assert both["best_n"]["value"] > shortest["best_n"]["value"]
+    ends = [100 * one["gold_at_end"]["value"] for one in (length, shortest, both)]
+    told = (Path(__file__).parents[1] / "README.md").read_text()
+    assert all(f"{end:.1f}" in told for end in ends)

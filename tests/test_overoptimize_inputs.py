@@ -165,3 +165,18 @@ def test_one_prompt_of_scores_has_no_interval() -> None:
     report = rmbench.overoptimize(models=["length"], samples=rows, draws=DRAWS)
     assert 0 < report.random.value < 1
     assert np.isnan([report.random.low, report.random.high]).all()
+
+
+def test_members_without_end_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.toml").write_text('family = "ensemble"\nmembers = ["own.toml", "length"]\n')
+    deep = "length"
+    for _ in range(400):
+        deep = f"transform:{deep}?how=sigmoid"
+    for spec in ("own.toml", deep):
+        with pytest.raises(rmbench.UsageError, match="members of members, more than 32 deep"):
+            rmbench.load_model(spec)
+    fine = "length"
+    for _ in range(30):
+        fine = f"transform:{fine}?how=sigmoid"
+    assert rmbench.load_model(fine).subject.settings["how"] == "sigmoid"

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from rmbench.cli._cells import NOTHING, light_table, width_of
 from rmbench.cli._console import terminal
 from rmbench.cli._report import plain, print_note
 from rmbench.metrics.curve import Curve, Figure
 from rmbench.optimise.report import Contrast, Entrant, OptimisationReport
 
-_NOTHING = "-"
 _PIPED = 100
 _SHOWN = 12  # contrasts
 _FAR = 1e6  # an n that nobody draws
 _NAME = 16  # columns that a name has at least
-_UNBOUND = 1000
 _GROUP = 8  # of the sign flips that are shown
 _WORDS = {
     "gold_at_best": "{first} above {second} in gold at its best n: {size}",
@@ -35,7 +35,8 @@ _HOW_TO_READ = (
     "is chosen; good loses: a poor one stands above a good one, both at the largest n, of prompts that have both.",
     "signs: advantages in groups of {group} whose sign is not gold's (by the reward's own noise, where it tells its "
     "doubt); within: share of the reward's variance within prompts; likely: how the reward goes with likelihood among "
-    "good samples; optimum n: where the fits d(a - b d) | d(a - b log d) are highest, * beyond what was seen.",
+    "good samples; optimum n: where the fits d(a - b d) | d(a - b log d) are highest, which gold need not follow, * "
+    "beyond what was seen, never: the fit only rises.",
 )
 Columns = Mapping[str, Callable[[Entrant], str]]
 
@@ -44,7 +45,7 @@ def print_optimised(report: OptimisationReport, console: Console | None = None) 
     """The data, the table of rewards above rulers, what choosing by each does, contrasts, and how to read it."""
     console = console or terminal(_PIPED)
     for line in _heading(report):
-        console.print(plain(line), highlight=False)
+        print_note(console, line, indent="")
     _print_table(console, _headline(report), report.entrants, _rulers(report))
     _print_table(console, _beside(report), report.entrants, [])
     for line in _useful(report):
@@ -62,7 +63,8 @@ def _heading(report: OptimisationReport) -> list[str]:
     clusters = "" if report.clusters == report.prompts else f" in {report.clusters:,} clusters"
     prompts = f"{report.prompts:,} prompt{'' if report.prompts == 1 else 's'}"
     first = f"{report.task} v{report.version}  {prompts}{clusters}, {samples} samples each{policy}"
-    return [first, f"gold: {report.gold}; of a random sample {_cell(report.random, _percent(report))}"]
+    good = f"; a good one is {report.good}" if report.good else ""
+    return [first, f"gold: {report.gold}; of a random sample {_cell(report.random, _percent(report))}{good}"]
 
 
 def _percent(report: OptimisationReport) -> float:
@@ -96,7 +98,7 @@ def _rulers(report: OptimisationReport) -> list[list[str]]:
             best = max(range(len(curve.value)), key=curve.value.__getitem__)
             numbers = [_cell(_at(curve, best), percent), f"{curve.at[best]:g}", _cell(_at(curve, -1), percent)]
             rows.append([name, *numbers, "", ""])
-    return [*rows, ["random", _cell(report.random, percent), "", _cell(report.random, percent), "", ""]]
+    return [*rows, ["random sample", _cell(report.random, percent), "", _cell(report.random, percent), "", ""]]
 
 
 def _beside(report: OptimisationReport) -> Columns:
@@ -109,25 +111,38 @@ def _beside(report: OptimisationReport) -> Columns:
         "good loses %": lambda entrant: _last(entrant.good_loses),
         "signs %": lambda entrant: _flips(entrant, group),
         "within %": lambda entrant: _number(entrant.variance_within, 100),
-        "likely": lambda entrant: _NOTHING if entrant.rank_bias is None else _number(entrant.rank_bias, 1, 2),
+        "likely": lambda entrant: NOTHING if entrant.rank_bias is None else _number(entrant.rank_bias, 1, 2),
         "optimum n": lambda entrant: " | ".join(_optimum(entrant, at) for at in range(len(entrant.fits))),
     }
     cells = {name: [cell(entrant) for entrant in report.entrants] for name, cell in columns.items()}
-    return {name: columns[name] for name, values in cells.items() if set(values) != {_NOTHING}}
+    return {name: columns[name] for name, values in cells.items() if set(values) != {NOTHING}}
 
 
 def _print_table(console: Console, columns: Columns, entrants: Sequence[Entrant], rulers: list[list[str]]) -> None:
     """One row a reward, then the rulers below a line; where there is no room an interval stands below its number."""
     rows = [[cell(entrant) for cell in columns.values()] for entrant in entrants]
-    wide, narrow = (_table([*columns], [rows, rulers], space) for space in (" ", "\n"))
-    unbound = console.options.update(max_width=_UNBOUND)
-    console.print(wide if console.measure(wide, options=unbound).maximum <= console.width else narrow)
+    wide = _table([*columns], [rows, rulers], " ")
+    if width_of(console, wide) <= console.width:
+        console.print(wide)
+        return
+    unnamed = _table([*columns], [[["", *row[1:]] for row in group] for group in (rows, rulers)], "\n")
+    room = console.width - width_of(console, unnamed) + _NAME
+    named = [[[_broken(row[0], max(room, _NAME)), *row[1:]] for row in group] for group in (rows, rulers)]
+    console.print(_table([*columns], named, "\n"))
+
+
+def _broken(name: str, room: int) -> str:
+    """A name in lines of at most `room` columns, broken behind what joins its words where that can be."""
+    lines = [""]
+    for word in re.findall(r"[^-/_ ]*[-/_ ]|[^-/_ ]+", name):
+        if lines[-1] and len(lines[-1]) + len(word.rstrip()) > room:
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _table(headings: Sequence[str], groups: Sequence[list[list[str]]], space: str) -> Table:
-    from rich import box
-
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if space == " " else 0))
+    table = light_table(wide=space == " ")
     for at, heading in enumerate(headings):
         shown = heading if space == " " or not at else heading.replace(" ", "\n", heading.count(" ") > 0)
         table.add_column("\n".join(map(plain, shown.split("\n"))), justify="right" if at else "left", overflow="fold",
@@ -170,8 +185,9 @@ def _useful(report: OptimisationReport) -> list[str]:
     lines: dict[str, str] = {}
     for entrant in report.entrants:
         for one in entrant.useful:
-            end = "and on" if one.is_open else f"where gold peaks, n = {one.best_n}"
-            said = f"useful range of {one.member}: {one.low:.3g} to {one.high.value:.3g} {end}"
+            end = ", and on" if one.is_open else f", where gold is highest (n = {one.best_n})"
+            said = f"useful range of {one.member}: its rewards from {one.low:.3g} to {one.high.value:.3g}{end}"
+            said = f"useful range of {one.member}: none, choosing by it never helps" if one.best_n == 1 else said
             lines.setdefault(said, f"{said} (in {entrant.title})")
     return [*lines.values()]
 
@@ -190,7 +206,7 @@ def _flips(entrant: Entrant, group: int) -> str:
     """Against gold, and in brackets by the reward's own noise where that is known."""
     flip = next((one for one in entrant.sign_flips if (one.size, one.baseline) == (group, "mean")), None)
     if flip is None:
-        return _NOTHING
+        return NOTHING
     noise = "" if math.isnan(flip.by_noise.value) else f" ({_number(flip.by_noise, 100)})"
     return f"{_number(flip.against_gold, 100)}{noise}"
 
@@ -199,13 +215,13 @@ def _optimum(entrant: Entrant, at: int) -> str:
     fit = entrant.fits[at]
     value = fit.optimum_n.value
     if math.isnan(value):
-        return _NOTHING
+        return NOTHING
     told = "never" if math.isinf(value) else f"{value:,.0f}" if value <= _FAR else f">{_FAR:.0e}".replace("+0", "")
     return f"{told}{'*' if fit.is_extrapolated and not math.isinf(value) else ''}"
 
 
 def _last(curve: Curve | None) -> str:
-    return _NOTHING if curve is None else _number(_at(curve, -1), 100)
+    return NOTHING if curve is None else _number(_at(curve, -1), 100)
 
 
 def _at(curve: Curve, place: int) -> Figure:
@@ -213,13 +229,13 @@ def _at(curve: Curve, place: int) -> Figure:
 
 
 def _number(figure: Figure, factor: float, digits: int = 1) -> str:
-    return _NOTHING if math.isnan(figure.value) else f"{factor * figure.value:.{digits}f}"
+    return NOTHING if math.isnan(figure.value) else f"{factor * figure.value:.{digits}f}"
 
 
 def _cell(figure: Figure, factor: float, digits: int | None = None) -> str:
     """A number with its interval."""
     if math.isnan(figure.value):
-        return _NOTHING
+        return NOTHING
     shown = digits if digits is not None else 1 if factor > 1 else 2
     value, low, high = (f"{factor * end:.{shown}f}" for end in (figure.value, figure.low, figure.high))
     return value if math.isnan(figure.low) else f"{value} [{low}, {high}]"

@@ -64,7 +64,7 @@ def read_models(paths: Sequence[Path], groups: Mapping[str, Sequence[Path]]) -> 
     ]
     if len(models) < 2:
         given = f"only {models[0].name} is" if models else "nothing is"
-        raise UsageError(f"{given} given; a comparison needs two models or more")
+        raise UsageError(f"{given} given; a comparison needs two models or more (their results, files or folders)")
     _refuse_repeated([path for model in models for run in model.runs for path in run.files.values()])
     return models
 
@@ -117,6 +117,16 @@ def is_try(sides: Sequence[Side]) -> bool:
 def is_part(sides: Sequence[Side]) -> bool:
     """Whether all of these results are of a part of the task: a subset, or a try."""
     return all(side.part for side in sides)
+
+
+def part_notes(sides: Sequence[Side]) -> list[str]:
+    """What a reader must know where results are not of a whole task."""
+    notes = []
+    if is_try(sides):
+        notes.append("a try, of examples that --limit cut off: it decides nothing; run the task whole")
+    if parts := list(dict.fromkeys(side.part for side in sides if side.part)):
+        notes.append(f"no whole task: {'; '.join(parts)}")
+    return notes
 
 
 def _reason(side: Side, chosen: Sequence[Side]) -> str:

@@ -7,7 +7,7 @@ best n has an interval of all n that may be the best. The verdict is one of
     turns over    gold at some n is above gold at the largest, p < .05
     still rises   gold at the largest n is above that at half of it, at 2.5 % on that side
     level         neither, and both differences are within a tenth of gold's standard deviation within prompts
-    open          neither, and they may be larger
+    open          neither, and they may be larger; or no prompt has samples of different gold
 
 so that of rewards that say nothing of gold at most one in twenty is said to rise or to turn over.
 """
@@ -25,7 +25,7 @@ from rmbench.metrics import highest
 from rmbench.metrics.best_of import best_of, within_sd
 from rmbench.metrics.curve import Figure, are_shares, by_cluster, drawn_means, estimates, figure
 from rmbench.metrics.gold_fits import FORMS, Fit, fit
-from rmbench.metrics.interval import estimate, mean, percentiles
+from rmbench.metrics.interval import percentiles
 from rmbench.metrics.pools import Codes, Pools
 from rmbench.types import Array
 
@@ -143,12 +143,11 @@ def turn_over(curves: Curves) -> TurnOver:
     left_open = np.flatnonzero(curves.chances > highest.TAIL)
     p = min(1.0, 2 * float(curves.chances[-1]))
     degree = _degree(curves, p)
-    [gain] = estimate([mean("gain", curves.gold[:, -1] - curves.gold[:, 0])], curves.clusters)
     return TurnOver(
         Figure(*(float(curves.sizes[place]) for place in (curves.best, left_open[0], left_open[-1]))),
         _gold_at_best(curves),
         figure(curves.gold[:, -1], curves.clusters),
-        Figure(gain.value, gain.ci_low, gain.ci_high),
+        _gain_at_end(curves),
         degree,
         _proxy_rise(curves),
         p,
@@ -188,6 +187,16 @@ def _degree(curves: Curves, p: float) -> Figure:
     return Figure(float(beyond.means[curves.best]), low, min(high, curves.span))
 
 
+def _gain_at_end(curves: Curves) -> Figure:
+    """Gold at the largest n above that of a random sample, allowing for rows that could be won or lost and were not:
+    of few right samples most draws have only what they lose."""
+    gain = curves.parts.over(0).at([len(curves.sizes) - 1])
+    value, half = float(gain.means[0]), highest.furthest(gain)[1]
+    if not np.isfinite(half):
+        return Figure(value)
+    return Figure(value, max(value - half, -curves.span), min(value + half, curves.span))
+
+
 def _proxy_rise(curves: Curves) -> Figure:
     """What the proxy rises from the best n to the largest, in its SD within prompts; the best n is of each draw."""
     rise = float(curves.proxy[:, -1].mean() - curves.proxy[:, curves.best].mean())
@@ -223,6 +232,8 @@ def _verdict(curves: Curves, degree: Figure, p: float) -> Verdict:
     if highest.none_above(risen) < highest.TAIL:
         return "still rises"
     ends, within = highest.highest(risen, np.ones(1, bool)), _LEVEL * curves.gold_sd
+    if not within:  # no choice could matter
+        return "open"
     return "level" if degree.high <= within and max(abs(ends[0]), abs(ends[1])) <= within else "open"
 
 

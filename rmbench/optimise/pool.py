@@ -185,7 +185,7 @@ def _common(file: Path, columns: Columns, gold: Gold | None) -> _Common:
 
 def no_gold(where: str, problem: str = "no gold: no sample has a label") -> ResultError:
     """The error of samples that nobody says the worth of."""
-    expected = "--gold names a result of the same samples, a file of rewards, a model, or a column or tag"
+    expected = "--gold names a column or tag, a model, a result of the same samples, or a file of rewards"
     return ResultError(f"{where}: {problem}; {expected}")
 
 
@@ -198,7 +198,9 @@ def _same(common: _Common, file: Path, columns: Columns) -> Columns:
     named = f"{common.path} and {file}"
     if common.result.task.name != result.task.name:
         tasks = f"{common.result.task.name} and {result.task.name}"
-        raise ResultError(f"{named} are of different tasks: {tasks}; expected results of one task")
+        raise ResultError(
+            f"{named} are of different tasks: {tasks}; expected results of one task, such as results/*/*/TASK.json"
+        )
     reason = collection.why_not(common.result, result)
     if reason is not None and not reason.startswith("different orders"):
         raise ResultError(f"{named} have {reason}; rewards are held against each other on the same samples")
@@ -268,8 +270,10 @@ def _counted(common: _Common, proxies: Sequence[Proxy], gold_name: str, up_to: i
     where = _data(common.result)
     kept, left_out = _kept(common, proxies, up_to)
     if not kept.any():
-        told = ", ".join(f"{reason} {count:,}" for reason, count in left_out.items())
-        raise ResultError(f"{where}: too few samples: no prompt counts ({told})")
+        told = ", ".join(f"{reason}: {count:,}" for reason, count in left_out.items())
+        is_short = common.counts.max() < (up_to or 2)
+        few, most = ("too few samples: ", f"; the most of a prompt are {common.counts.max()}") if is_short else ("", "")
+        raise ResultError(f"{where}: {few}no prompt counts ({told}){most}")
     of_kept = np.repeat(kept, common.counts)
     several = len(common.policies) == len(of_kept)
     wrote = np.array(common.policies, object)[of_kept].tolist() if several else common.policies

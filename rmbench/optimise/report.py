@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from rmbench.metrics.curve import Curve, Figure
 from rmbench.metrics.gold_fits import Fit
 from rmbench.metrics.overoptimisation import Compared, Verdict
+from rmbench.results.document import as_json
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ class OptimisationReport:
     """All that is found of one pool. `gold` says what each sample is worth by; `samples` are the fewest and most a
     prompt has. `left_out` counts prompts by reason. Curves of `oracle`, `majority`, `pass_at` and `noisy_oracle` are of
     the data; None where it has no answers, gold is no right or wrong, or no noise was asked for. What a constant reward
-    would get is `good_loses_by_chance`.
+    would get is `good_loses_by_chance`. `good` says what a good sample is.
     """
 
     task: str
@@ -153,6 +152,7 @@ class OptimisationReport:
     notes: Sequence[str]
     seed: int
     good_loses_by_chance: Curve | None = None
+    good: str = ""
 
     @property
     def is_share(self) -> bool:
@@ -162,12 +162,4 @@ class OptimisationReport:
 
     def json(self) -> str:
         """Everything in it as JSON; what is no number is null."""
-        return json.dumps(_plain(asdict(self)), indent=1)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return as_json(self)
