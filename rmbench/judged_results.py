@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rmbench.compare.selection import TaskSelection
     from rmbench.correlate.mismatch import MismatchReport
     from rmbench.optimise.report import OptimisationReport
-    from rmbench.runs.loading import Data
+    from rmbench.runs.loading import Data, TaskData
     from rmbench.runs.sampled import Asked
     from rmbench.runs.select import Selected
     from rmbench.scoring import Progress
@@ -200,6 +200,7 @@ def optimised(
     """
     from rmbench.optimise.measured import read_measured
     from rmbench.optimise.overoptimise import check_numbers, overoptimise
+    from rmbench.optimise.pool import check_samples
     from rmbench.optimise.tables import write_tables
     from rmbench.results import files
     from rmbench.runs.sampled import Asked, column_names, evaluate_samples
@@ -222,8 +223,13 @@ def optimised(
             raise UsageError(
                 f"gold {gold!r:.80} is a model that is asked too; expected others, whose choices it judges"
             )
+
+        def check(item: TaskData) -> None:
+            where = f"{item.name} of {item.data.source}"
+            check_samples(where, item.data.examples, is_judged=truth is not None)
+
         if asked:
-            run = {**reading, "seed": seed, "progress": progress, "is_judged": truth is not None}
+            run = {**reading, "seed": seed, "progress": progress, "check": check}
             results = evaluate_samples(asked, samples, kept, gold=column, **run)
             if isinstance(truth, Asked):
                 (truth,) = evaluate_samples([truth], samples, kept, gold=column, **run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from rmbench.metrics.pools import LARGEST, Codes, Pools
 from rmbench.optimise.columns import Columns, columns_of
 from rmbench.results import collection, files
 from rmbench.results.schema import TaskResult
-from rmbench.types import Array
+from rmbench.types import Array, Example
 
 Place = tuple[str, int]  # an example's id and a candidate
 Gold = Path | str | Mapping[Place, float]
@@ -170,7 +171,7 @@ def _common(file: Path, columns: Columns, gold: Gold | None) -> _Common:
         raise UsageError(f"gold {gold!r} is no tag of the samples that is a number; there is {there}")
     if gold is None and np.isnan(worth).all():
         classes = columns.has("class")
-        raise no_gold(_data(columns.result), *["labels that are classes, which are worth no number"] * classes)
+        raise _no_gold(_data(columns.result), *["labels that are classes, which are worth no number"] * classes)
     named = columns.of_examples("cluster")
     clusters = {name or example: 0 for name, example in zip(named, columns.examples, strict=True)}
     numbers = {name: code for code, name in enumerate(clusters)}
@@ -183,10 +184,22 @@ def _common(file: Path, columns: Columns, gold: Gold | None) -> _Common:
     )
 
 
-def no_gold(where: str, problem: str = "no gold: no sample has a label") -> ResultError:
+def _no_gold(where: str, problem: str = "no gold: no sample has a label") -> ResultError:
     """The error of samples that nobody says the worth of."""
     expected = "--gold names a column or tag, a model, a result of the same samples, or a file of rewards"
     return ResultError(f"{where}: {problem}; {expected}")
+
+
+def check_samples(where: str, examples: Sequence[Example], *, is_judged: bool) -> None:
+    """Raises ResultError for samples of several policies, or that nobody says the worth of, unless that `is_judged`."""
+    samples = [sample for example in examples for sample in example.candidates]
+    if not (is_judged or any(_is_number(sample.label) for sample in samples)):
+        raise _no_gold(where)
+    _only_policy(where, Counter(sample.tags.get("policy") for sample in samples))
+
+
+def _is_number(label: object) -> bool:
+    return isinstance(label, int | float) and not math.isnan(label)
 
 
 def _same(common: _Common, file: Path, columns: Columns) -> Columns:
@@ -277,7 +290,7 @@ def _counted(common: _Common, proxies: Sequence[Proxy], gold_name: str, up_to: i
     of_kept = np.repeat(kept, common.counts)
     several = len(common.policies) == len(of_kept)
     wrote = np.array(common.policies, object)[of_kept].tolist() if several else common.policies
-    policy = only_policy(where, Counter(wrote))
+    policy = _only_policy(where, Counter(wrote))
     counts = common.counts[kept]
     pools = Pools(
         common.gold[of_kept],
@@ -333,7 +346,7 @@ def _kept(common: _Common, proxies: Sequence[Proxy], up_to: int | None) -> tuple
     return kept, {reason: count for reason, count in left_out.items() if count}
 
 
-def only_policy(where: str, wrote: Counter[str | None]) -> str:
+def _only_policy(where: str, wrote: Counter[str | None]) -> str:
     """Who wrote all of the samples, "" where nobody says. Raises ResultError for samples of several."""
     if len(wrote) > 1:
         told = ", ".join(f"{policy or 'not said'} {count:,}" for policy, count in wrote.most_common(_NAMED))

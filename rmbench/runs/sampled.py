@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -12,7 +10,6 @@ from typing import Any
 
 from rmbench.data.files import rows_of
 from rmbench.errors import UsageError
-from rmbench.optimise.pool import no_gold, only_policy
 from rmbench.results import files
 from rmbench.runs.evaluate import evaluations
 from rmbench.runs.loading import Data, Failed, TaskData, load_tasks
@@ -41,7 +38,7 @@ def evaluate_samples(
     out: Path,
     *,
     gold: str | None = None,
-    is_judged: bool = False,
+    check: Callable[[TaskData], None] | None = None,
     columns: Mapping[str, str] | None = None,
     seed: int = 0,
     fresh: bool = False,
@@ -50,9 +47,9 @@ def evaluate_samples(
 ) -> list[Path]:
     """The result files, under `out`, of each model on `samples`: a file, rows, or None for the pool that comes along.
 
-    `gold` is the column that says what a sample is worth; none need to where it `is_judged` by something else. `choice`
-    and `columns` are those of `load_tasks`. The first model that fails raises its error; what was scored is kept, so
-    that the same call goes on from there.
+    `gold` is the column that says what a sample is worth; `choice` and `columns` are those of `load_tasks`. What
+    `check` finds wrong with the samples is raised before a model is asked. The first model that fails raises its error;
+    what was scored is kept, so that the same call goes on from there.
     """
     if samples is None and (gold or columns):
         raise UsageError(
@@ -63,7 +60,8 @@ def evaluate_samples(
     else:
         renamed = {**(columns or {}), **({} if gold is None else {"gold": gold})} or None
         (item,) = load_tasks([SAMPLES], data={SAMPLES: samples}, columns=renamed, seed=seed, **choice)
-    _check_told(item, is_judged)
+    if check is not None:
+        check(item)
     return [_evaluated(one, item, out, seed, fresh, progress) for one in asked]
 
 
@@ -78,19 +76,6 @@ def _evaluated(
     if isinstance(found, Failed):
         raise found.error
     return out / files.result_path(found)
-
-
-def _check_told(item: TaskData, is_judged: bool) -> None:
-    """Raises ResultError for samples that nothing could be said of, before anybody is asked about them."""
-    where = f"{item.name} of {item.data.source}"
-    samples = [sample for example in item.data.examples for sample in example.candidates]
-    if not is_judged and not any(_is_number(sample.label) for sample in samples):
-        raise no_gold(where)
-    only_policy(where, Counter(sample.tags.get("policy") for sample in samples))
-
-
-def _is_number(label: object) -> bool:
-    return isinstance(label, int | float) and not math.isnan(label)
 
 
 def column_names(samples: Data) -> list[str]:
