@@ -23,7 +23,7 @@ import numpy as np
 
 from rmbench.metrics import highest
 from rmbench.metrics.best_of import best_of, within_sd
-from rmbench.metrics.curve import Figure, by_cluster, drawn_means, estimates, figure
+from rmbench.metrics.curve import Figure, are_shares, by_cluster, drawn_means, estimates, figure
 from rmbench.metrics.gold_fits import FORMS, Fit, fit
 from rmbench.metrics.interval import percentiles
 from rmbench.metrics.pools import Codes, Pools
@@ -235,7 +235,7 @@ def _gold_at_best(curves: Curves) -> Figure:
     """Gold at its best: pointwise intervals of all n that may be the best, the lower arms as much longer as makes
     them hold together."""
     there = np.flatnonzero(curves.maybe)
-    points = estimates(list(curves.gold[:, there].T), curves.clusters)
+    points = estimates(list(curves.gold[:, there].T), curves.clusters, shares=are_shares(curves.gold))
     values, lows, highs = np.array([(point.value, point.ci_low, point.ci_high) for point in points]).T
     drawn = curves.drawn_gold[:, there]
     spread = drawn.std(axis=0)
