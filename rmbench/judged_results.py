@@ -196,10 +196,10 @@ def optimised(
 ) -> OptimisationReport:
     """The report of result files, or of models that are `asked` about `samples` first; see `overoptimize`.
 
-    `reading` is how samples are read, `finding` what `rmbench.optimise.overoptimise` takes besides.
+    `reading` is how samples are read, `finding` what `rmbench.optimise.compose.report_of` takes besides.
     """
+    from rmbench.optimise.compose import report_of
     from rmbench.optimise.measured import read_measured
-    from rmbench.optimise.overoptimise import overoptimise
     from rmbench.optimise.tables import write_tables
     from rmbench.runs.sampled import Asked, column_names, evaluate_samples
 
@@ -219,7 +219,7 @@ def optimised(
             results = evaluate_samples(asked, samples, kept, gold=column, **run)
             if isinstance(truth, Asked):
                 (truth,) = evaluate_samples([truth], samples, kept, gold=column, **run)
-        report = overoptimise(results, gold=truth, gold_name=named, **{**finding, "measured": policies})
+        report = report_of(results, gold=truth, gold_name=named, **{**finding, "measured": policies})
     if out is not None:
         write_tables(report, out)
     return report

@@ -23,9 +23,9 @@ from rmbench.errors import DataError, ResultError, UsageError
 from rmbench.kinds.comparison import Comparison
 from rmbench.metrics.selection import expected_choice
 from rmbench.optimise.columns import columns_of
+from rmbench.optimise.compose import sizes_to
 from rmbench.optimise.entrants import in_order
 from rmbench.optimise.measured import read_measured
-from rmbench.optimise.overoptimise import sizes_to
 from rmbench.optimise.pool import read_pool
 from rmbench.plugins import load_task
 from rmbench.results import files

@@ -159,14 +159,15 @@ def _sentences(task: TaskDistances, letters: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def _dependence(task: TaskDistances, found: Dependence, letters: Mapping[str, str]) -> list[str]:
-    if math.isnan(found.cd):
-        return [f"Errors, {found.examples:,} examples: a model is never wrong, or always, so CD has no number."]
-    line = f"Errors, {found.examples:,} examples: CD {found.cd:.1f}, p {p_value(found.cd_p)}, with what is hard for all"
-    if not math.isnan(found.star):
-        line += f"; beyond a common factor CD* {found.star:.1f} (theta {found.theta:.2f}), p {p_value(found.star_p)}"
-    if not math.isnan(found.star_p_drawn):
-        line += f" were models many, {p_value(found.star_p_drawn)} by draws of the fitted difficulty"
+def _dependence(task: TaskDistances, dependence: Dependence, letters: Mapping[str, str]) -> list[str]:
+    if math.isnan(dependence.cd):
+        return [f"Errors, {dependence.examples:,} examples: a model is never wrong, or always, so CD has no number."]
+    cd, star = (f"p {p_value(p)}" for p in (dependence.cd_p, dependence.star_p))
+    line = f"Errors, {dependence.examples:,} examples: CD {dependence.cd:.1f}, {cd}, with what is hard for all"
+    if not math.isnan(dependence.star):
+        line += f"; beyond a common factor CD* {dependence.star:.1f} (theta {dependence.theta:.2f}), {star}"
+    if not math.isnan(dependence.star_p_drawn):
+        line += f" were models many, {p_value(dependence.star_p_drawn)} by draws of the fitted difficulty"
     line += "."
     told = [
         f"{letters[pair.first]} and {letters[pair.second]} {errors.beyond:+.2f} (p {p_value(errors.beyond_p_holm)})"

@@ -129,8 +129,8 @@ def _apart(apart: Apart, kind: Kind, space: str = " ") -> str:
     return f"{number(apart.value, kind)}{ends(apart.low, apart.high, kind, space)}"
 
 
-def _correlation(found: Correlation | None) -> str:
-    return "-" if found is None else f"{found.value:.3f} \\[{found.low:.2f}, {found.high:.2f}]"
+def _correlation(correlation: Correlation | None) -> str:
+    return "-" if correlation is None else f"{correlation.value:.3f} \\[{correlation.low:.2f}, {correlation.high:.2f}]"
 
 
 def _rank(placed: Placed | None) -> str:

@@ -128,11 +128,11 @@ def _tell_mismatch(
     from rmbench.results import collection
 
     paths = [folder or _RESULTS]
-    found = [collection.read_checked(path) for path in collection.result_files(paths)]
-    if not found:
+    answered = [collection.read_checked(path) for path in collection.result_files(paths)]
+    if not answered:
         raise collection.nothing_in(paths)
     (name,), find = finder([task])
-    report = mismatch(found, name, find, read_aliases(aliases), at_least=at_least, seed=seed)
+    report = mismatch(answered, name, find, read_aliases(aliases), at_least=at_least, seed=seed)
     if as_json:
         click.echo(report.json())
     else:

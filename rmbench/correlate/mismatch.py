@@ -153,8 +153,8 @@ def mismatch(
                 continue
             name = f"{task} {title}" if len(titled) > 1 else task
             theirs = ranked.judged if group is own else judged_by(group, aliases)
-            made, lines = _slices(name, ranked, theirs, headline, at_least)
-            slices, left_out = slices + made, left_out + lines
+            of_task, lines = _slices(name, ranked, theirs, headline, at_least)
+            slices, left_out = slices + of_task, left_out + lines
     if not slices:
         raise ResultError(f"nothing to hold {benchmark} against: {'; '.join(left_out) or 'it is the only task'}")
     statistic = first.statistics[0]

@@ -46,20 +46,25 @@ def curve(
 
     Intervals are those of `interval.estimate`, point by point: Wilson's for what lies in [0, 1].
     """
-    found = estimates(list(rows.T), clusters, draws=draws, seed=seed)
+    means = estimates(list(rows.T), clusters, draws=draws, seed=seed)
     return Curve(
         [float(x) for x in at],
         [float(x) for x in kl],
-        [one.value for one in found],
-        [one.ci_low for one in found],
-        [one.ci_high for one in found],
+        [one.value for one in means],
+        [one.ci_low for one in means],
+        [one.ci_high for one in means],
     )
 
 
 def figure(rows: Array, clusters: Codes, *, draws: int = 2000, seed: int = 0) -> Figure:
     """The mean of `rows` [p] over prompts, as `curve` has it."""
-    [found] = estimates([rows], clusters, draws=draws, seed=seed)
-    return Figure(found.value, found.ci_low, found.ci_high)
+    [estimated] = estimates([rows], clusters, draws=draws, seed=seed)
+    return figure_of(estimated)
+
+
+def figure_of(estimated: Estimate) -> Figure:
+    """An estimate without what it is of."""
+    return Figure(estimated.value, estimated.ci_low, estimated.ci_high)
 
 
 def estimates(columns: Sequence[Array], clusters: Codes, *, draws: int = 2000, seed: int = 0) -> list[Estimate]:
