@@ -111,7 +111,7 @@ def test_each_member_gets_its_own_part_of_what_a_result_fitted() -> None:
 def test_a_fit_that_is_lacking_anywhere_is_told_before_anybody_is_asked() -> None:
     plain = Scripted(lambda request: 5.0)
     question = [Question(Request("reward", (), (Response("x"),)))]
-    told = "tests/centred fits to the data of a task; expected fitted, a result that did"
+    told = "tests/centred fits to the data of a task; expected --fitted, a result of this model"
     without = {"fit": {"whole": [0.0, 0.0], "folds": []}, "members": [None, None]}
     for fitted in (None, without):
         with pytest.raises(UsageError, match=told):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -219,3 +220,15 @@ def test_one_metric_in_two_units_is_refused(tmp_path: Path, capsys: Any) -> None
     other = table(tmp_path / "other.csv", METRICS, [55.0], unit="percent", rm="another")
     line = error_of(capsys, *arguments, "--metrics", str(other))
     assert "other.csv, row 1: Bench accuracy is in percent, but in fraction at m.csv, row 1; expected one unit" in line
+
+
+def test_of_many_figures_each_has_a_line_unless_asked_for(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["correlate"]) == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "(Qwen2.5-Math-7B-Instruct,\n" in re.sub(r" {2,}.*", "", printed)
+    words = " ".join(printed.split())
+    assert "gsm8k accuracy PRMBench prmbench_score 6 13 0.596 1.00" in words
+    assert "--downstream BENCHMARK, such as 'Chatbot Arena', shows every metric of one" in words
+    assert "ProcessBench MATH f1 7" not in words

@@ -185,7 +185,7 @@ def test_what_is_printed(six: Path, capsys: Any) -> None:
     assert "A B C D E F A . 0.0 100.0" in out
     assert "A B 0.00 0 [0, 9]" in out
     assert "Not told apart by accuracy, and yet other responses selected: " in out
-    assert "Errors, 40 examples: CD " in out
+    assert "Do errors go together? 40 examples: CD " in out
     assert "Ensemble of all, the mean of rewards over their SD within prompts: accuracy " in out
     assert "EPIC is half of it" in out
 
@@ -272,7 +272,7 @@ def test_a_model_that_is_never_wrong_has_distances_and_no_correlation_of_errors(
     assert all(pair["errors"]["phi"]["value"] is None and 0 < pair["starc"]["value"] < 2 for pair in pairs)
     assert task["dependence"]["cd"] is None
     out, _ = printed(capsys, six, perfect)
-    assert "Errors, 40 examples: a model is never wrong, or always, so CD has no number." in out
+    assert "Do errors go together? 40 examples: a model is never wrong, or always, so CD has no number." in out
 
 
 def test_a_model_that_only_compares_has_no_distance(tmp_path: Path, capsys: Any) -> None:

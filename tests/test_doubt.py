@@ -458,8 +458,8 @@ def test_the_terminal_says_it_in_tables_of_their_own() -> None:
     ("wrong", "expected"),
     [
         (9, "is larger where it is wrong; for its margin it says more of errors than the margin alone"),
-        (1, "says nothing of where it is wrong that could be seen; for its margin it says no more of errors than the "
-            "margin alone that could be seen"),
+        (1, "whether its spread is larger where it is wrong is not told from chance; for its margin it says as much of "
+            "errors as the margin alone, as far as can be told"),
         (1 / 9, "is larger where it is right, so that a small one is no reason to trust it; for its margin it says "
                 "less of errors than the margin alone"),
     ],

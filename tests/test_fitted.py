@@ -72,10 +72,12 @@ def test_the_whole_fit_of_a_result_is_used(fitted: Path, file: Path, tmp_path: P
 
 def test_a_lack_is_told_before_anybody_is_asked(file: Path, tmp_path: Path, capsys: Any) -> None:
     assert run("score", file, "-m", ZSCORE, "-o", tmp_path / "out.jsonl") == 2
-    told = "rmbench: error: transform/zscore-length fits to the data of a task; expected fitted, a result that did"
-    assert told in capsys.readouterr().err.splitlines()
+    told = (
+        "rmbench: error: transform/zscore-length fits to the data of a task; expected --fitted, a result of this model"
+    )
+    assert told in capsys.readouterr().err
     member = Scripted(lambda request: 1.0)
-    with pytest.raises(UsageError, match="expected fitted, a result that did"):
+    with pytest.raises(UsageError, match="expected --fitted, a result of this model"):
         score(open_model("ensemble", members=["length", member], scale="z"), [("a", "b")])
     assert member.seen == []
 

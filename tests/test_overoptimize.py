@@ -248,10 +248,10 @@ def test_views_of_a_result_stand_beside_each_other_paired(tmp_path: Path) -> Non
 GOLD, REWARDS = drawn(3, 4, seed=5)
 BAD: dict[str, tuple[Rows, list[str], str]] = {
     "too few samples": (samples(GOLD), ["-m", "random", "--up-to", "64"],
-        "too few samples: no prompt counts (fewer than 64 samples 3)"),
+        "too few samples: no prompt counts (fewer than 64 samples: 3); the most of a prompt are 4"),
     "one sample a prompt": (samples([[1], [0]]), ["-m", "random"], "no usable example (fewer than two responses: 2)"),
     "no gold": ([{"prompt": "?", "response": f"{n}"} for n in range(3)], ["-m", "random"],
-        "no gold: no sample has a label; --gold names a result of the same samples"),
+        "no gold: no sample has a label; --gold names a column or tag, a model, a result of the same samples"),
     "gold column that is not there": (samples(GOLD), ["-m", "random", "--columns", "gold=worth"],
         "no column 'worth' to be the gold; found `prompt`, `response`, `gold`"),
     "gold of no choice": (samples([[1, 1], [0, 0]]), ["-m", "random"],
@@ -297,7 +297,7 @@ def test_bad_input_is_one_line(case: str, tmp_path: Path, monkeypatch: Any, caps
 
 def test_rewards_that_are_no_numbers_are_one_line() -> None:
     nothing = table([[math.nan] * 4] * 3)
-    with pytest.raises(ResultError, match=r"no prompt counts \(no reward by m 3\)"):
+    with pytest.raises(ResultError, match=r"samples of rows: no prompt counts \(no reward by m: 3\)"):
         rmbench.overoptimize(models={"m": nothing}, samples=samples(GOLD))
 
 

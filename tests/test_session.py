@@ -269,7 +269,10 @@ def test_a_derived_of_deriveds_is_held_out_by_the_same_folds() -> None:
 
 def test_without_a_task_the_whole_fit_of_a_result_is_used_and_its_lack_refused() -> None:
     derived, asked = Standardised(Scripted(lambda r: 3.0)), [Question(Request("reward", (), (Response("x"),)))]
-    with Session(derived, Asking()) as session, pytest.raises(UsageError, match="expected fitted, a result that did"):
+    with (
+        Session(derived, Asking()) as session,
+        pytest.raises(UsageError, match="expected --fitted, a result of this model"),
+    ):
         session.ask(asked)
     fitted = {"fit": {"whole": [[1.0, 2.0]], "folds": []}, "members": [None]}
     with Session(derived, Asking(fitted=fitted)) as session:

@@ -52,8 +52,12 @@ def light_table(*, wide: bool = True) -> Table:
     return Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if wide else 0))
 
 
+def width_of(console: Console, table: Table) -> int:
+    """How many columns a table takes where nothing is cut or folded."""
+    return console.measure(table, options=console.options.update(max_width=_UNBOUND)).maximum
+
+
 def print_fitting(console: Console, make: Callable[[str], Table]) -> None:
     """The table that `make` gives with " " between what belongs together; with a line break where it is too wide."""
     table = make(" ")
-    fits = console.measure(table, options=console.options.update(max_width=_UNBOUND)).maximum <= console.width
-    console.print(table if fits else make("\n"))
+    console.print(table if width_of(console, table) <= console.width else make("\n"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rmbench.cli._cells import NOTHING, ends, letter_of, light_table, number, p_value, print_fitting
 from rmbench.cli._console import terminal
-from rmbench.cli._report import plain
+from rmbench.cli._report import plain, print_note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +27,7 @@ _CAPTION = (
     "the same. 0 the same preferences by as much, 1.41 unrelated, 2 opposite. EPIC is half of it. Both are of these "
     "responses alone. other: share of prompts for which another response has the highest reward. phi, kappa: of "
     "errors. beyond: what phi has beyond a difficulty, and wrong labels, that all models share; * told from 0 after "
-    "Holm over the pairs. "
+    "Holm over the pairs. CD: Pesaran's, of errors that a model makes where others do (near 0: independent). "
     "[ ] 95 % interval over clusters."
 )
 
@@ -39,7 +39,7 @@ def show(report: DistanceReport) -> None:
         if place:
             console.print()
         _show_task(console, task)
-    console.print(plain(_CAPTION), highlight=False)
+    print_note(console, _CAPTION, indent="")
 
 
 def _show_task(console: Console, task: TaskDistances) -> None:
@@ -58,15 +58,15 @@ def _show_task(console: Console, task: TaskDistances) -> None:
         console.print(plain(line), highlight=False, no_wrap=True)
     print_fitting(console, lambda space: _pairs(task, letters, space))
     for line in _sentences(task, letters):
-        console.print(plain(line), highlight=False)
+        print_note(console, line, indent="")
     if task.conflicts:
         console.print(_conflicts(task, letters))
     if task.members is not None:
         ensemble = task.members
-        console.print(plain(_ensemble(task, ensemble)), highlight=False)
+        print_note(console, _ensemble(task, ensemble), indent="")
         print_fitting(console, lambda space: _members(task, ensemble, letters, space))
     for note in task.notes:
-        console.print(plain(note), highlight=False)
+        print_note(console, note, indent="")
 
 
 def _matrix(task: TaskDistances, letters: Mapping[str, str], width: int) -> list[str]:
@@ -160,14 +160,15 @@ def _sentences(task: TaskDistances, letters: Mapping[str, str]) -> list[str]:
 
 
 def _dependence(task: TaskDistances, dependence: Dependence, letters: Mapping[str, str]) -> list[str]:
+    asked = f"Do errors go together? {dependence.examples:,} examples"
     if math.isnan(dependence.cd):
-        return [f"Errors, {dependence.examples:,} examples: a model is never wrong, or always, so CD has no number."]
-    cd, star = (f"p {p_value(p)}" for p in (dependence.cd_p, dependence.star_p))
-    line = f"Errors, {dependence.examples:,} examples: CD {dependence.cd:.1f}, {cd}, with what is hard for all"
+        return [f"{asked}: a model is never wrong, or always, so CD has no number."]
+    line = f"{asked}: CD {dependence.cd:.1f}, p {p_value(dependence.cd_p)}, which counts what is hard for all"
     if not math.isnan(dependence.star):
-        line += f"; beyond a common factor CD* {dependence.star:.1f} (theta {dependence.theta:.2f}), {star}"
-    if not math.isnan(dependence.star_p_drawn):
-        line += f" were models many, {p_value(dependence.star_p_drawn)} by draws of the fitted difficulty"
+        line += f"; beyond a common factor CD* {dependence.star:.1f} (theta {dependence.theta:.2f}), p "
+        if not math.isnan(dependence.star_p_drawn):
+            line += f"{p_value(dependence.star_p_drawn)} by draws of the fitted difficulty, "
+        line += f"{p_value(dependence.star_p)} as if models were many"
     line += "."
     told = [
         f"{letters[pair.first]} and {letters[pair.second]} {errors.beyond:+.2f} (p {p_value(errors.beyond_p_holm)})"

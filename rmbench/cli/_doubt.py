@@ -26,18 +26,18 @@ TABLES: Sequence[Mapping[str, tuple[str, bool]]] = (
 )
 _WORDS = (
     "does spread say where a model is wrong? auc: how often a wrong {unit} has more spread than a right one (50: it "
-    "does not), a smaller margin, more spread for its margin; area: errors among those kept, the surest first, over "
-    "all shares kept; right of all, and of the 80 % with the least spread; sure: the stated 95 % interval of the "
+    "does not), a smaller margin, more spread for its margin (both); area: errors among those kept, the surest first, "
+    "over all shares kept; right of all, and of the 80 % with the least spread; sure: the stated 95 % interval of the "
     "margin leaves out 0, right then in 97.5 % or more of a spread that is what it says"
 )
 _ERRORS = {
     1: "its spread is larger where it is wrong",
-    0: "its spread says nothing of where it is wrong that could be seen",
+    0: "whether its spread is larger where it is wrong is not told from chance",
     -1: "its spread is larger where it is right, so that a small one is no reason to trust it",
 }
 _ADDED = {
     1: "more of errors than the margin alone",
-    0: "no more of errors than the margin alone that could be seen",
+    0: "as much of errors as the margin alone, as far as can be told",
     -1: "less of errors than the margin alone",
 }
 NOT_TOLD = "its rewards have spread, and nothing says whether it is where they are wrong: no decision has a label"

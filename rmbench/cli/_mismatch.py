@@ -31,7 +31,7 @@ _CAPTION = (
 
 def print_mismatch(report: MismatchReport, console: Console) -> None:
     """What the benchmark ranks, a table of slices, one of ranks, and the pairs that swap."""
-    from rmbench.cli._report import plain
+    from rmbench.cli._report import plain, print_note
 
     unit = " %" if report.kind != "number" else ""
     head = f"{report.metric}{unit}: {report.title}; {len(report.models)} models, {report.examples:,} examples"
@@ -43,16 +43,16 @@ def print_mismatch(report: MismatchReport, console: Console) -> None:
             reasons.setdefault(one.reason, []).append(letter)
     for reason, letters in reasons.items():
         which = "everywhere" if len(letters) == len(report.slices) else ", ".join(letters)
-        console.print(f"  -: {plain(reason)}: {which}", highlight=False)
+        print_note(console, f"-: {reason}: {which}")
     at_once = max(1, (console.width - _BESIDE) // _RANK_WIDTH)
     for start in range(0, len(report.slices), at_once):
         console.print(_ranks(report, slice(start, start + at_once)))
     for letter, one in zip(_letters(report.slices), report.slices, strict=True):
         for line in _told(letter, one, report):
-            console.print(f"  {plain(line)}", highlight=False)
+            print_note(console, line)
     for line in report.left_out:
-        console.print(f"  {plain(line)}", highlight=False)
-    console.print(plain(_CAPTION), highlight=False)
+        print_note(console, line)
+    print_note(console, _CAPTION, indent="")
 
 
 def _letters(slices: Sequence[Slice]) -> list[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from rich.console import Console
 from rich.table import Table
 
-from rmbench.cli._cells import NOTHING, light_table, print_fitting
+from rmbench.cli._cells import NOTHING, light_table, width_of
 from rmbench.cli._console import terminal
 from rmbench.cli._report import plain, print_note
 from rmbench.metrics.curve import Curve, Figure
@@ -35,7 +35,8 @@ _HOW_TO_READ = (
     "is chosen; good loses: a poor one stands above a good one, both at the largest n, of prompts that have both.",
     "signs: advantages in groups of {group} whose sign is not gold's (by the reward's own noise, where it tells its "
     "doubt); within: share of the reward's variance within prompts; likely: how the reward goes with likelihood among "
-    "good samples; optimum n: where the fits d(a - b d) | d(a - b log d) are highest, * beyond what was seen.",
+    "good samples; optimum n: where the fits d(a - b d) | d(a - b log d) are highest, which gold need not follow, * "
+    "beyond what was seen, never: the fit only rises.",
 )
 Columns = Mapping[str, Callable[[Entrant], str]]
 
@@ -44,7 +45,7 @@ def print_optimised(report: OptimisationReport, console: Console | None = None) 
     """The data, the table of rewards above rulers, what choosing by each does, contrasts, and how to read it."""
     console = console or terminal(_PIPED)
     for line in _heading(report):
-        console.print(plain(line), highlight=False)
+        print_note(console, line, indent="")
     _print_table(console, _headline(report), report.entrants, _rulers(report))
     _print_table(console, _beside(report), report.entrants, [])
     for line in _useful(report):
@@ -61,7 +62,8 @@ def _heading(report: OptimisationReport) -> list[str]:
     policy = f" of {report.policy}" if report.policy else ""
     clusters = "" if report.clusters == report.prompts else f" in {report.clusters:,} clusters"
     first = f"{report.task} v{report.version}  {report.prompts:,} prompts{clusters}, {samples} samples each{policy}"
-    return [first, f"gold: {report.gold}; of a random sample {_cell(report.random, _percent(report))}"]
+    good = f"; a good one is {report.good}" if report.good else ""
+    return [first, f"gold: {report.gold}; of a random sample {_cell(report.random, _percent(report))}{good}"]
 
 
 def _percent(report: OptimisationReport) -> float:
@@ -95,7 +97,7 @@ def _rulers(report: OptimisationReport) -> list[list[str]]:
             best = max(range(len(curve.value)), key=curve.value.__getitem__)
             numbers = [_cell(_at(curve, best), percent), f"{curve.at[best]:g}", _cell(_at(curve, -1), percent)]
             rows.append([name, *numbers, "", ""])
-    return [*rows, ["random", _cell(report.random, percent), "", _cell(report.random, percent), "", ""]]
+    return [*rows, ["random sample", _cell(report.random, percent), "", _cell(report.random, percent), "", ""]]
 
 
 def _beside(report: OptimisationReport) -> Columns:
@@ -118,7 +120,24 @@ def _beside(report: OptimisationReport) -> Columns:
 def _print_table(console: Console, columns: Columns, entrants: Sequence[Entrant], rulers: list[list[str]]) -> None:
     """One row a reward, then the rulers below a line; where there is no room an interval stands below its number."""
     rows = [[cell(entrant) for cell in columns.values()] for entrant in entrants]
-    print_fitting(console, partial(_table, [*columns], [rows, rulers]))
+    wide = _table([*columns], [rows, rulers], " ")
+    if width_of(console, wide) <= console.width:
+        console.print(wide)
+        return
+    unnamed = _table([*columns], [[["", *row[1:]] for row in group] for group in (rows, rulers)], "\n")
+    room = console.width - width_of(console, unnamed) + _NAME
+    named = [[[_broken(row[0], max(room, _NAME)), *row[1:]] for row in group] for group in (rows, rulers)]
+    console.print(_table([*columns], named, "\n"))
+
+
+def _broken(name: str, room: int) -> str:
+    """A name in lines of at most `room` columns, broken behind what joins its words where that can be."""
+    lines = [""]
+    for word in re.findall(r"[^-/_ ]*[-/_ ]|[^-/_ ]+", name):
+        if lines[-1] and len(lines[-1]) + len(word.rstrip()) > room:
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _table(headings: Sequence[str], groups: Sequence[list[list[str]]], space: str) -> Table:
@@ -165,8 +184,9 @@ def _useful(report: OptimisationReport) -> list[str]:
     lines: dict[str, str] = {}
     for entrant in report.entrants:
         for one in entrant.useful:
-            end = "and on" if one.is_open else f"where gold peaks, n = {one.best_n}"
-            said = f"useful range of {one.member}: {one.low:.3g} to {one.high.value:.3g} {end}"
+            end = ", and on" if one.is_open else f", where gold is highest (n = {one.best_n})"
+            said = f"useful range of {one.member}: its rewards from {one.low:.3g} to {one.high.value:.3g}{end}"
+            said = f"useful range of {one.member}: none, choosing by it never helps" if one.best_n == 1 else said
             lines.setdefault(said, f"{said} (in {entrant.title})")
     return [*lines.values()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from textwrap import wrap
@@ -41,6 +42,9 @@ _BOUNDS = {
 _KINDS = {"softmax": "a softmax over a prompt's responses", "pooled": "pooled over all prompts"}
 _METRIC_WIDTH, _MODEL_WIDTH = 34, 26
 _INDENT = "  "
+# spaces that no line ends at: in p < .001, n = 32, 5 %, [ ] and inside an interval
+_TIED = re.compile(r"(?<=\b[pn]) (?=[<=])|(?<=[<=]) (?=[\d.])|(?<=\d) (?=%)|(?<=\[) (?=\])|(?<=\d,) (?=-?[\d.]+\])")
+_TIE = "\N{NO-BREAK SPACE}"
 Row = tuple[TaskResult, str]  # a result and a view
 Cell = Callable[[TaskResult, str], str]
 
@@ -57,12 +61,12 @@ def plain(text: str) -> str:
     return escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
 
 
-def print_note(console: Console, text: str, *, style: str = "") -> None:
+def print_note(console: Console, text: str, *, style: str = "", indent: str = _INDENT) -> None:
     """A line below a table; what it does not hold goes on further in, so that the next note is told from it."""
-    room = console.width - len(_INDENT)
-    lines = wrap(plain(text), room, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
-    for line in lines:
-        console.print(f"{_INDENT}{line}", style=style, highlight=False)
+    room = console.width - len(indent)
+    tied = _TIED.sub(_TIE, plain(text))
+    for line in wrap(tied, room, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False):
+        console.print(f"{indent}{line.replace(_TIE, ' ')}", style=style, highlight=False)
 
 
 def _print_task(console: Console, task: str, results: Sequence[TaskResult]) -> None:

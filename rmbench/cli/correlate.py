@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _RESULTS = Path("leaderboards/results")
 _WIDE = 130  # narrower, an interval stands below its number, so that it stays whole
 _NAMED = 8  # of many names
+_MANY = 6  # downstream figures from which on each has one line, unless it is asked for by name
 _CAPTION = (
     "r: Pearson over models, [ ] its 95 % interval for figures as noisy as these. p: two-sided permutation test of r; "
     "Holm: adjusted for every p shown. rho: Spearman. tau: Kendall's tau-b. D: Somers' D over the pairs of models that "
@@ -29,6 +30,11 @@ _CAPTION = (
     "mean. Of a rank, [ ] is what tests between all metrics, after Holm, leave open."
 )
 _OTHER = ("a * where another foretells models left out better", "after / the one that foretells models left out best")
+_BRIEFLY = (
+    "its best metric: the one, of so many, with the largest r. n: models in common. r: Pearson over models, [ ] its "
+    "95 % interval for figures as noisy as these. Holm: its p by permutation, adjusted for every pair, also of metrics "
+    "that are not shown."
+)
 _LOWER = "v: less is better, so the rank is that of -r."
 
 
@@ -142,29 +148,61 @@ def _tell_mismatch(
 def _print(report: CorrelationReport, *, is_chosen: bool) -> None:
     """For each downstream figure its table, best predictor first, and why the rest has no number.
 
-    Where not asked for by name, downstream figures without a number are a line together.
+    Where not asked for by name, downstream figures without a number are a line together, and many have a line each.
     """
     from rmbench.cli._console import terminal
-    from rmbench.cli._report import plain
+    from rmbench.cli._report import plain, print_note
 
     console = terminal(140)
     numbered = [downstream for downstream in report.downstream if downstream.pairs and downstream.pairs[0].rank]
-    for downstream in report.downstream if is_chosen or not numbered else numbered:
+    brief = not is_chosen and len(numbered) > _MANY
+    if brief:
+        _print_overview(console, numbered, report)
+    for downstream in [] if brief else report.downstream if is_chosen or not numbered else numbered:
         how = f"{downstream.models} models; {downstream.method}, policy {downstream.policy}; {downstream.source}"
         console.print(f"[bold]{plain(downstream.name)}[/]  {plain(how)}", highlight=False)
         if shown := [pair for pair in downstream.pairs if pair.rank]:
             console.print(_table(shown, wide=console.width >= _WIDE))
         if counts := sorted({pair.n for pair in downstream.pairs if pair.fit}):
-            console.print(f"  {plain(_told_by(counts))}", highlight=False)
+            print_note(console, _told_by(counts))
         _print_reasons(console, downstream)
         console.print()
     if numbered and not is_chosen and len(numbered) < len(report.downstream):
-        console.print(plain(_without(report)), highlight=False)
+        print_note(console, _without(report, 2 if brief else _NAMED), indent="")
     for name, other in report.near.items():
         console.print(plain(f"{name!r} has no policy result; is it {other!r}? --aliases would say so"), highlight=False)
     lower = any(pair.lower_is_better and pair.rank for pair in report.pairs)
+    if brief:
+        print_note(console, _BRIEFLY, indent="")
+        return
     caption = _CAPTION.format(other=_OTHER[console.width >= _WIDE])
-    console.print(plain(f"{caption} {_LOWER if lower else ''}"), highlight=False)
+    print_note(console, f"{caption} {_LOWER if lower else ''}", indent="")
+
+
+def _print_overview(console: Console, numbered: Sequence[Downstream], report: CorrelationReport) -> None:
+    """A line for each downstream figure: the metric that goes with it most."""
+    from rich import box
+    from rich.table import Table
+
+    from rmbench.cli._report import plain, print_note
+
+    wide = console.width >= _WIDE
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if wide else 0))
+    longest = max(len(word) for downstream in numbered for word in downstream.name.split())
+    table.add_column("policies' figure", overflow="fold", min_width=min(longest, console.width // 2))
+    table.add_column("its best metric", overflow="fold")
+    for heading in ("of", "n", "r", "Holm"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for downstream in numbered:
+        best, among = downstream.pairs[0], sum(pair.rank is not None for pair in downstream.pairs)
+        metric = f"{best.metric}{' v' if best.lower_is_better else ''}"
+        ends = [] if best.ci_low is None else [f"\\[{best.ci_low:.2f}, {best.ci_high:.2f}]"]
+        r = (" " if wide else "\n").join([f"{best.pearson:.3f}", *ends])
+        table.add_row(plain(downstream.name), plain(metric), str(among), str(best.n), r, _p(best.p_holm))
+    console.print(table)
+    name = report.policies[numbered[0].name].benchmark
+    said = f"--downstream BENCHMARK, such as {name!r}, shows every metric of one and its fits, --json every pair"
+    print_note(console, said, indent="")
 
 
 def _told_by(counts: Sequence[int]) -> str:
@@ -178,14 +216,14 @@ def _told_by(counts: Sequence[int]) -> str:
     return f"{of_lines}; {of_parabolas if parabolas else 'a parabola never'}"
 
 
-def _without(report: CorrelationReport) -> str:
+def _without(report: CorrelationReport, named: int) -> str:
     """The downstream figures that no metric has enough models in common with."""
     names: dict[str, list[str]] = {}
     for downstream in report.downstream:
         if not (downstream.pairs and downstream.pairs[0].rank):
             most = max((pair.n for pair in downstream.pairs), default=0)
             names.setdefault(f"{most} of {downstream.models} models in common", []).append(downstream.name)
-    told = "; ".join(f"{_some(given)} ({why})" for why, given in names.items())
+    told = "; ".join(f"{_some(given, named)} ({why})" for why, given in names.items())
     return f"no metric has models enough for: {told}. --downstream shows one"
 
 
@@ -236,23 +274,23 @@ def _form(pair: Pair, *, wide: bool) -> str:
 
 
 def _print_reasons(console: Console, downstream: Downstream) -> None:
-    from rmbench.cli._report import plain
+    from rmbench.cli._report import print_note
 
     without: dict[str, list[str]] = {}
     for pair in downstream.pairs:
         if pair.reason and pair.n:
             without.setdefault(pair.reason, []).append(pair.metric)
     for reason, metrics in without.items():
-        console.print(f"  -: {plain(reason)}: {plain(_some(metrics))}", highlight=False)
+        print_note(console, f"-: {reason}: {_some(metrics)}")
     apart = sum(pair.n == 0 for pair in downstream.pairs)
     if apart:
         console.print(f"  not shown, because no model is in both: metrics {apart:,}", highlight=False)
 
 
-def _some(names: Sequence[str]) -> str:
+def _some(names: Sequence[str], most: int = _NAMED) -> str:
     """The first of them, and how many more there are."""
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _p(p: float | None) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _GROUPS = ("tasks", "models", "policies", "suites")
 _KNOWN = "known models"
+_WIDE = 120  # columns from which on a table of them breaks no word
 
 
 @click.command()
@@ -115,20 +116,31 @@ def _print_tasks(listed: Sequence[Listed]) -> None:
 
 
 def _print_known(table_entries: Sequence[Entry]) -> None:
+    """The known models in a table; where it has no room, each in a line with what it is known as below it."""
     from rich.table import Table
 
     from rmbench.cli._console import terminal
-    from rmbench.cli._report import plain
+    from rmbench.cli._report import plain, print_note
 
+    console = terminal()
+    if console.width < _WIDE:
+        console.print(f"\n[bold]{_KNOWN}[/]: family, how it is read, what is known as it, or why it is not read")
+        for one in table_entries:
+            console.print(plain(f"{one.name}: {one.family}, {_trust(one)}"), highlight=False)
+            print_note(console, _known_as(one))
+        return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in (_KNOWN, "family", "how it is read"):
         table.add_column(column, no_wrap=True)
     table.add_column("what is known as it, or why it is not read", overflow="fold")
     for one in table_entries:
-        told = [*one.ids, *_marks(one)]
-        reason = "" if one.refused is None else f": {one.refused}"
-        table.add_row(*map(plain, (one.name, one.family, _trust(one), ", ".join(told) + reason)))
-    terminal().print(table)
+        table.add_row(*map(plain, (one.name, one.family, _trust(one), _known_as(one))))
+    console.print(table)
+
+
+def _known_as(entry: Entry) -> str:
+    reason = "" if entry.refused is None else f": {entry.refused}"
+    return ", ".join([*entry.ids, *_marks(entry)]) + reason
 
 
 def _marks(entry: Entry) -> list[str]:

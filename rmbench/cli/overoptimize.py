@@ -42,12 +42,24 @@ _TABLES = (".jsonl", ".csv", ".tsv", ".parquet", ".gz")
 )  # fmt: skip
 @click.option("--view", "views", multiple=True, help="A head or step aggregator; each takes part (repeatable).")
 @click.option(
-    "--up-to", type=click.IntRange(min=2), metavar="N", help="Curves go to N; prompts with fewer are left out."
+    "--up-to",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Curves go to N; prompts with fewer samples are left out. [default: the fewest samples of a prompt]",
 )
 @click.option(
-    "--good", type=float, metavar="X", help="A sample worth X or more is good. [default: right, or above mean]"
+    "--good",
+    type=float,
+    metavar="X",
+    help="A sample worth X or more is good. [default: 1 of gold 0 or 1, else what is above the prompt's mean]",
 )
-@click.option("--label-noise", type=float, default=0.0, metavar="P", help="An oracle beside the rewards that errs so.")
+@click.option(
+    "--label-noise",
+    type=float,
+    default=0.0,
+    metavar="P",
+    help="Beside the rewards, an oracle that errs so often (of scores: noise of P SDs within prompts).",
+)
 @click.option(
     "--measured", type=click.Path(path_type=Path), metavar="CSV",
     help="Trained policies to show beside the curves: reward, method, kl, gold, low, high, source.",
@@ -85,7 +97,7 @@ def command(
     fresh: bool,
     **options: Any,
 ) -> int:
-    """Show where choosing the best of n by a reward stops helping, for several rewards on the same samples.
+    """Show where choosing the best of n by a reward stops helping, for one reward or more on the same samples.
 
     SAMPLES is a file with many responses of one policy to each prompt and what each is worth (see the card of the task
     samples); without it MODELs are asked about the pool that comes with rmbench. RESULTs are results of one task, files
@@ -108,6 +120,8 @@ def command(
         click.echo(report.json())
     else:
         print_optimised(report)
+    if out is None and not as_json:
+        tell("\n--out DIR writes a page with the curves over n and over KL, and tables of every number")
     if out is not None:
         written = _write_page(report, out, debug=bool(context.find_root().meta.get("debug")))
         tell(f"\n{written} are in {out}", err=as_json)
@@ -119,7 +133,8 @@ def _check(paths: tuple[Path, ...], models: tuple[str, ...], reading: dict[str, 
     if models and len(paths) > 1:
         raise UsageError(f"got {len(paths)} files; models are asked about one file of samples")
     if not models and not paths:
-        raise UsageError("nothing to look at: give RESULTs, or models with -m and a file of SAMPLES for them")
+        expected = "give RESULTs, or models with -m, and SAMPLES or nothing: then they are asked about the bundled pool"
+        raise UsageError(f"nothing to look at: {expected}")
     if not models and (tables := [path for path in paths if path.suffix in _TABLES]):
         raise UsageError(f"{tables[0]} is no result; -m MODEL asks a model about the samples in it")
     if not models and (idle := [name for name in _OF_SAMPLES if reading[name]]):

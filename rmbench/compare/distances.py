@@ -84,7 +84,7 @@ def _of_task(
         notes.append("no errors in common: no example has a right and a wrong response that all models rewarded")
     else:
         pairs, dependent = _with_errors(pairs, wrong, whose, seed)
-        if dependent.clusters < dependent.examples:
+        if dependent.clusters < dependent.examples and not math.isnan(dependent.cd):
             notes.append(
                 f"CD takes examples as independent given their difficulty, and {dependent.examples:,} examples are of "
                 f"{dependent.clusters:,} clusters: its p are too small where a cluster's errors go together"

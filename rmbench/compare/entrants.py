@@ -64,7 +64,7 @@ def read_models(paths: Sequence[Path], groups: Mapping[str, Sequence[Path]]) -> 
     ]
     if len(models) < 2:
         given = f"only {models[0].name} is" if models else "nothing is"
-        raise UsageError(f"{given} given; a comparison needs two models or more")
+        raise UsageError(f"{given} given; a comparison needs two models or more (their results, files or folders)")
     _refuse_repeated([path for model in models for run in model.runs for path in run.files.values()])
     return models
 

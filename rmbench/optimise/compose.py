@@ -69,6 +69,7 @@ def report_of(
         notes=pool.notes,
         seed=seed,
         good_loses_by_chance=setting.curve_if_any(by_chance),
+        good=_goodness(pool, good),
     )
 
 
@@ -81,6 +82,13 @@ def sizes_to(most: int) -> tuple[int, ...]:
     steps = range(1, _A_DOUBLING * most.bit_length())
     beyond = [round(_EACH_UP_TO * 2 ** (step / _A_DOUBLING)) for step in steps]
     return (*range(1, min(most, _EACH_UP_TO) + 1), *(n for n in beyond if n < most), *([most] * (most > _EACH_UP_TO)))
+
+
+def _goodness(pool: Pool, good: float | None) -> str:
+    """Which samples are good, in words."""
+    if good is not None:
+        return f"worth {good:g} or more"
+    return "worth 1" if pool.pools.is_binary else "worth more than the mean of its prompt"
 
 
 def _setting(pool: Pool, good: float | None, draws: int, seed: int) -> Setting:

@@ -169,7 +169,7 @@ def _common(file: Path, columns: Columns, gold: Gold | None) -> _Common:
     if gold is None and np.isnan(worth).all():
         classes = columns.has("class")
         problem = "labels that are classes, which are worth no number" if classes else "no gold: no sample has a label"
-        expected = "--gold names a result of the same samples, a file of rewards, a model, or a column or tag"
+        expected = "--gold names a column or tag, a model, a result of the same samples, or a file of rewards"
         raise ResultError(f"{_data(columns.result)}: {problem}; {expected}")
     named = columns.of_examples("cluster")
     clusters = {name or example: 0 for name, example in zip(named, columns.examples, strict=True)}
@@ -192,7 +192,9 @@ def _same(common: _Common, file: Path, columns: Columns) -> Columns:
     named = f"{common.path} and {file}"
     if common.result.task.name != result.task.name:
         tasks = f"{common.result.task.name} and {result.task.name}"
-        raise ResultError(f"{named} are of different tasks: {tasks}; expected results of one task")
+        raise ResultError(
+            f"{named} are of different tasks: {tasks}; expected results of one task, such as results/*/*/TASK.json"
+        )
     reason = collection.why_not(common.result, result)
     if reason is not None and not reason.startswith("different orders"):
         raise ResultError(f"{named} have {reason}; rewards are held against each other on the same samples")
@@ -262,8 +264,10 @@ def _counted(common: _Common, proxies: Sequence[Proxy], gold_name: str, up_to: i
     where = _data(common.result)
     kept, left_out = _kept(common, proxies, up_to)
     if not kept.any():
-        told = ", ".join(f"{reason} {count:,}" for reason, count in left_out.items())
-        raise ResultError(f"{where}: too few samples: no prompt counts ({told})")
+        told = ", ".join(f"{reason}: {count:,}" for reason, count in left_out.items())
+        is_short = common.counts.max() < (up_to or 2)
+        few, most = ("too few samples: ", f"; the most of a prompt are {common.counts.max()}") if is_short else ("", "")
+        raise ResultError(f"{where}: {few}no prompt counts ({told}){most}")
     of_kept = np.repeat(kept, common.counts)
     policy = _policy(where, common.policies, of_kept)
     counts = common.counts[kept]

@@ -128,7 +128,7 @@ class OptimisationReport:
     """All that is found of one pool. `gold` says what each sample is worth by; `samples` are the fewest and most a
     prompt has. `left_out` counts prompts by reason. Curves of `oracle`, `majority`, `pass_at` and `noisy_oracle` are of
     the data; None where it has no answers, gold is no right or wrong, or no noise was asked for. What a constant reward
-    would get is `good_loses_by_chance`.
+    would get is `good_loses_by_chance`. `good` says what a good sample is.
     """
 
     task: str
@@ -152,6 +152,7 @@ class OptimisationReport:
     notes: Sequence[str]
     seed: int
     good_loses_by_chance: Curve | None = None
+    good: str = ""
 
     @property
     def is_share(self) -> bool:

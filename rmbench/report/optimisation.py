@@ -207,9 +207,10 @@ def _sides(report: OptimisationReport, specs: dict[str, Spec]) -> Topic:
             return None
         return charts.both_sides(one.poor_wins, one.good_loses, report.good_loses_by_chance)
 
+    good = f" (good: {report.good})" if report.good else ""
     words = (
-        "Over prompts that have good and poor samples: how often the best of n is poor (type I), and how often a good "
-        "one among n has a poor one rated above it (type II)."
+        f"Over prompts that have good and poor samples{good}: how often the best of n is poor (type I), and how often "
+        "a good one among n has a poor one rated above it (type II)."
     )
     missing = "no prompt has both good and poor samples"
     key = [Key("first band", "good ones lose"), Key("second band", "poor ones win", charts.DASHES["second"])]

@@ -261,7 +261,8 @@ class Combination:
 
 def lacks_fit(model: Derived) -> UsageError:
     """The error of a Derived that fits and is given neither data of a task nor a fit."""
-    return UsageError(f"{subject_of(model).id} fits to the data of a task; expected fitted, a result that did")
+    expected = "expected --fitted, a result of this model (fitted in Python)"
+    return UsageError(f"{subject_of(model).id} fits to the data of a task; {expected}")
 
 
 def fold_of(question: Question, seed: int) -> int:
