@@ -84,7 +84,7 @@ def objective_mismatch(*results: Given, benchmark: str, at_least: int = 6, seed:
 
     >>> import rmbench
     >>> models, tasks = ("length", "random"), ["best_of_n", "rewardmath_mini"]
-    >>> results = [result for model in models for result in rmbench.evaluate(model, tasks)]
+    >>> results = [result for model in models for result in rmbench.evaluate(model, tasks, limit=20)]
     >>> rmbench.objective_mismatch(*results, benchmark="best_of_n").benchmark
     'best_of_n'
     """

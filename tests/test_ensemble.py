@@ -268,7 +268,7 @@ def test_where_scales_do_not_decide_nothing_is_told(options: Any) -> None:
         ("ensemble:length,random?how=uwo&lambda=-1", "lambda=-1.0: expected a number from 0"),
         ("ensemble:length,random?how=constrained", "constrained: neither low nor high; expected 2 numbers"),
         ("ensemble:length,random?how=constrained&low=0,1&high=1,0", "low=1.0 is above high=0.0, of member 2"),
-        ("ensemble:length,random?howw=min", "unknown option 'howw' of family 'ensemble': did you mean 'how'"),
+        ("ensemble:length,random?howw=min", "unknown option 'howw' of family 'ensemble' (did you mean 'how'?)"),
     ],
 )
 def test_what_cannot_be_is_one_line(word: str, message: str) -> None:
