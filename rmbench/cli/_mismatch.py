@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from rmbench.correlate.mismatch import Correlation, MismatchReport, Slice, Swap
+    from rmbench.correlate.mismatch import MismatchReport, Slice, Swap
     from rmbench.correlate.sides import Apart, Placed
+    from rmbench.metrics.curve import Figure
     from rmbench.metrics.interval import Kind
 
 _BESIDE, _RANK_WIDTH = 56, 4  # columns of a table of ranks beside its ranks, and of each
@@ -129,7 +130,7 @@ def _apart(apart: Apart, kind: Kind, space: str = " ") -> str:
     return f"{number(apart.value, kind)}{ends(apart.low, apart.high, kind, space)}"
 
 
-def _correlation(correlation: Correlation | None) -> str:
+def _correlation(correlation: Figure | None) -> str:
     return "-" if correlation is None else f"{correlation.value:.3f} \\[{correlation.low:.2f}, {correlation.high:.2f}]"
 
 
