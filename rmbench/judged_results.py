@@ -84,7 +84,7 @@ def objective_mismatch(*results: Given, benchmark: str, at_least: int = 6, seed:
 
     >>> import rmbench
     >>> models, tasks = ("length", "random"), ["best_of_n", "rewardmath_mini"]
-    >>> results = [result for model in models for result in rmbench.evaluate(model, tasks)]
+    >>> results = [result for model in models for result in rmbench.evaluate(model, tasks, limit=20)]
     >>> rmbench.objective_mismatch(*results, benchmark="best_of_n").benchmark
     'best_of_n'
     """
@@ -153,6 +153,9 @@ def overoptimize(
     draws: int = 2000,
     columns: Mapping[str, str] | None = None,
     skip_bad_rows: bool = False,
+    limit: int | None = None,
+    subset: Mapping[str, str | Sequence[str]] | None = None,
+    fresh: bool = False,
     **options: Any,
 ) -> OptimisationReport:
     """What choosing the best of n of one policy's samples by each of several rewards does, as `rmbench overoptimize`.
@@ -164,7 +167,8 @@ def overoptimize(
     the primary one. Curves go to the fewest samples of a prompt, or to `up_to`, and prompts that have fewer are left
     out. A sample worth `good` or more is good; an oracle errs by `label_noise`; `measured` is a table of trained
     policies. The results of `models` are kept in `out`, with `overoptimize.json` and `overoptimize-figures.csv` and
-    `.parquet`. `options` are those of the models. Raises UsageError, DataError, ModelError and ResultError.
+    `.parquet`. `limit`, `subset` and `fresh` are those of `evaluate`, `options` those of the models; `results` take
+    none of them. Raises UsageError, DataError, ModelError and ResultError.
 
     >>> import rmbench
     >>> rows = [{"prompt": f"{p}", "response": "x" * n, "gold": n == 4} for p in range(9) for n in range(1, 6)]
@@ -177,7 +181,9 @@ def overoptimize(
     named = dict(models) if isinstance(models, Mapping) else {}
     asked = [Asked(model, name, options) for name, model in named.items()]
     asked += [Asked(model, None, options) for model in models] if not named else []
-    reading = {"columns": columns, "skip_bad_rows": skip_bad_rows}
+    reading = {"columns": columns, "skip_bad_rows": skip_bad_rows, "limit": limit, "subset": subset, "fresh": fresh}
+    if results and (idle := [name for name, value in {**reading, **options}.items() if value]):
+        raise UsageError(f"{idle[0]} is for models that are asked about samples, and there are results")
     finding: dict[str, Any] = {"views": views, "up_to": up_to, "good": good, "label_noise": label_noise, "seed": seed}
     finding |= {"draws": draws, "measured": None if measured is None else Path(measured)}
     with _as_files([results]) as (paths,):
@@ -196,10 +202,10 @@ def optimised(
 ) -> OptimisationReport:
     """The report of result files, or of models that are `asked` about `samples` first; see `overoptimize`.
 
-    `reading` is how samples are read, `finding` what `rmbench.optimise.overoptimise` takes besides.
+    `reading` is how samples are read, `finding` what `rmbench.optimise.compose.report_of` takes besides.
     """
+    from rmbench.optimise.compose import check_numbers, report_of
     from rmbench.optimise.measured import read_measured
-    from rmbench.optimise.overoptimise import check_numbers, overoptimise
     from rmbench.optimise.pool import check_samples
     from rmbench.optimise.tables import write_tables
     from rmbench.results import files
@@ -233,7 +239,7 @@ def optimised(
             results = evaluate_samples(asked, samples, kept, gold=column, **run)
             if isinstance(truth, Asked):
                 (truth,) = evaluate_samples([truth], samples, kept, gold=column, **run)
-        report = overoptimise(results, gold=truth, gold_name=named, **{**finding, "measured": policies})
+        report = report_of(results, gold=truth, gold_name=named, **{**finding, "measured": policies})
     if out is not None:
         write_tables(report, out)
     return report

@@ -222,8 +222,11 @@ def test_one_metric_in_two_units_is_refused(tmp_path: Path, capsys: Any) -> None
     assert "other.csv, row 1: Bench accuracy is in percent, but in fraction at m.csv, row 1; expected one unit" in line
 
 
-def test_of_many_figures_each_has_a_line_unless_asked_for(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_figures_each_has_a_line_unless_asked_for(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch, published: CorrelationReport
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("rmbench.correlate.report.correlate", lambda *_, **__: published)  # of the same: made once
     assert main(["correlate"]) == 0
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80

@@ -1,4 +1,4 @@
-"""The Python API's docstrings carry examples, and each of them runs."""
+"""The Python API's docstrings carry examples, and each of them runs, as do those of all other modules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ import pytest
 import rmbench
 
 PUBLIC = [name for name in rmbench.__all__ if not name.endswith("Error")]
-HOMES = sorted({rmbench._HOMES[name] for name in rmbench.__all__} | {"rmbench.runs.loading", "rmbench.metrics.measure"})
+ROOT = Path(__file__).parents[1]
+WITH_EXAMPLES = sorted(
+    ".".join([package, *path.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__")
+    for folder, package in ((ROOT / "rmbench", "rmbench"), (ROOT / "tasks", "rmbench.tasks"))
+    for path in folder.rglob("*.py")
+    if ">>> " in path.read_text()
+)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -23,7 +29,7 @@ def test_what_is_public_has_an_example(name: str) -> None:
     assert any(">>>" in (one.__doc__ or "") for one in documented), f"{name} has no example"
 
 
-@pytest.mark.parametrize("module", HOMES)
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
 def test_examples_run(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert doctest.testmod(import_module(module), optionflags=doctest.ELLIPSIS).failed == 0

@@ -52,7 +52,7 @@ def compared(labels: Sequence[float], *answers: Answer) -> Outcome:
 
 def found(outcomes: Sequence[Outcome], measure: Any = COMPARISON) -> Doubt:
     codes = cluster_codes([one.cluster for one in outcomes])
-    made = doubt.found(measure, outcomes, "default", measure.fit(outcomes, "default"), codes)
+    made = doubt.of_view(measure, outcomes, "default", measure.fit(outcomes, "default"), codes)
     assert made is not None
     return made
 
@@ -279,9 +279,9 @@ def test_what_is_no_spread_is_not_known_and_counted() -> None:
     of = found([*odd, outcome([1, 0], [0, 1], [2, 2], "wrong"), outcome([1, 1], [0, 1], [1, 1], "alike")])
     assert len(of.known.rows) == 2
     assert values(of)["doubt_known"] == pytest.approx(2 / 5)
-    assert doubt.found(COMPARISON, odd[:3], "default", None, np.arange(3)) is None
-    assert doubt.found(COMPARISON, [outcome([1, 1], [0, 1], [1, 1])], "default", None, np.arange(1)) is None
-    assert doubt.found(COMPARISON, [outcome([1, 0], [0, 1], None)], "default", None, np.arange(1)) is None
+    assert doubt.of_view(COMPARISON, odd[:3], "default", None, np.arange(3)) is None
+    assert doubt.of_view(COMPARISON, [outcome([1, 1], [0, 1], [1, 1])], "default", None, np.arange(1)) is None
+    assert doubt.of_view(COMPARISON, [outcome([1, 0], [0, 1], None)], "default", None, np.arange(1)) is None
 
 
 def test_no_spread_at_all_is_sure_and_equal_rewards_are_a_tie_in_doubt() -> None:

@@ -23,9 +23,9 @@ from rmbench.errors import DataError, ResultError, UsageError
 from rmbench.kinds.comparison import Comparison
 from rmbench.metrics.selection import expected_choice
 from rmbench.optimise.columns import columns_of
+from rmbench.optimise.compose import sizes_to
 from rmbench.optimise.entrants import in_order
 from rmbench.optimise.measured import read_measured
-from rmbench.optimise.overoptimise import sizes_to
 from rmbench.optimise.pool import read_pool
 from rmbench.plugins import load_task
 from rmbench.results import files
@@ -223,6 +223,16 @@ def test_results_of_a_run_can_be_read_again_and_tables_hold_the_report(tmp_path:
     curve = [float(row["value"]) for row in rows if (row["reward"], row["what"]) == ("rmbench/random", "gold")]
     assert curve == by_name[0][0]["gold"]["value"]
     assert json.loads((tmp_path / "out" / "overoptimize.json").read_text())["oracle"] == first["oracle"]
+
+
+def test_a_part_of_the_samples_is_asked_about_from_python_too() -> None:
+    gold, rewards = drawn(12, 6)
+    rows = [{**row, "subset": "ab"[int(row["prompt"]) % 2]} for row in samples(gold)]
+    given: dict[str, Any] = {"models": {"m": table(rewards)}, "samples": rows, "draws": DRAWS}
+    assert rmbench.overoptimize(**given, limit=5, fresh=True).prompts == 5
+    assert rmbench.overoptimize(**given, subset={"subset": "a"}).prompts == 6
+    with pytest.raises(UsageError, match="limit is for models that are asked about samples"):
+        rmbench.overoptimize("results", limit=5)
 
 
 def test_views_of_a_result_stand_beside_each_other_paired(tmp_path: Path) -> None:

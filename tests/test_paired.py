@@ -59,6 +59,7 @@ def test_holm_is_the_worked_example() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
     assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([0.03, np.nan, 0.02]) == pytest.approx([0.04, np.nan, 0.04], nan_ok=True)  # two tests, not three
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 30])

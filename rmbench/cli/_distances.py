@@ -159,16 +159,16 @@ def _sentences(task: TaskDistances, letters: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def _dependence(task: TaskDistances, found: Dependence, letters: Mapping[str, str]) -> list[str]:
-    asked = f"Do errors go together? {found.examples:,} examples"
-    if math.isnan(found.cd):
+def _dependence(task: TaskDistances, dependence: Dependence, letters: Mapping[str, str]) -> list[str]:
+    asked = f"Do errors go together? {dependence.examples:,} examples"
+    if math.isnan(dependence.cd):
         return [f"{asked}: a model is never wrong, or always, so CD has no number."]
-    line = f"{asked}: CD {found.cd:.1f}, p {p_value(found.cd_p)}, which counts what is hard for all"
-    if not math.isnan(found.star):
-        line += f"; beyond a common factor CD* {found.star:.1f} (theta {found.theta:.2f}), p "
-        if not math.isnan(found.star_p_drawn):
-            line += f"{p_value(found.star_p_drawn)} by draws of the fitted difficulty, "
-        line += f"{p_value(found.star_p)} as if models were many"
+    line = f"{asked}: CD {dependence.cd:.1f}, p {p_value(dependence.cd_p)}, which counts what is hard for all"
+    if not math.isnan(dependence.star):
+        line += f"; beyond a common factor CD* {dependence.star:.1f} (theta {dependence.theta:.2f}), p "
+        if not math.isnan(dependence.star_p_drawn):
+            line += f"{p_value(dependence.star_p_drawn)} by draws of the fitted difficulty, "
+        line += f"{p_value(dependence.star_p)} as if models were many"
     line += "."
     told = [
         f"{letters[pair.first]} and {letters[pair.second]} {errors.beyond:+.2f} (p {p_value(errors.beyond_p_holm)})"

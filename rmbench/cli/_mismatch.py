@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from rmbench.correlate.mismatch import Correlation, MismatchReport, Slice, Swap
+    from rmbench.correlate.mismatch import MismatchReport, Slice, Swap
     from rmbench.correlate.sides import Apart, Placed
+    from rmbench.metrics.curve import Figure
     from rmbench.metrics.interval import Kind
 
 _BESIDE, _RANK_WIDTH = 56, 4  # columns of a table of ranks beside its ranks, and of each
@@ -129,8 +130,8 @@ def _apart(apart: Apart, kind: Kind, space: str = " ") -> str:
     return f"{number(apart.value, kind)}{ends(apart.low, apart.high, kind, space)}"
 
 
-def _correlation(found: Correlation | None) -> str:
-    return "-" if found is None else f"{found.value:.3f} \\[{found.low:.2f}, {found.high:.2f}]"
+def _correlation(correlation: Figure | None) -> str:
+    return "-" if correlation is None else f"{correlation.value:.3f} \\[{correlation.low:.2f}, {correlation.high:.2f}]"
 
 
 def _rank(placed: Placed | None) -> str:

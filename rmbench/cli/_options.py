@@ -106,6 +106,29 @@ _MODEL = (
 )
 
 
+def comparing_options(command: _Command) -> _Command:
+    """Of results that are held against each other: which tasks, by what metric."""
+    for option in (
+        click.option("--metric", help="Any metric of the task, as in a result. [default: the headline of the task]"),
+        click.option(
+            "-t",
+            "--task",
+            "tasks",
+            multiple=True,
+            metavar="TASK",
+            help="Only this one, by its name or, where that finds none, as python:module:TASK (repeatable).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def drawn_option(command: _Command) -> _Command:
+    """The seed of a bootstrap and of permutations, where no model is asked."""
+    told = "Seed of what is drawn."
+    return click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help=told)(command)
+
+
 def form_option(command: _Command) -> _Command:
     """In what format a table is written, where its name does not say it."""
     formats = click.Choice(["jsonl", "csv", "tsv", "parquet"])

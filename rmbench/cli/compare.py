@@ -12,6 +12,7 @@ import click
 
 from rmbench.cli import EXIT_INCOMPLETE, debug_option, tell
 from rmbench.cli._cells import ends, letter_of, number, p_value, print_fitting
+from rmbench.cli._options import comparing_options, drawn_option
 from rmbench.cli._tasks import finder
 
 if TYPE_CHECKING:
@@ -48,13 +49,9 @@ def _groups(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> di
     "--group", "groups", multiple=True, metavar="NAME=PATH[,PATH...]", callback=_groups,
     help="Seeds or checkpoints of one model, compared as one, after A B C (repeatable).",
 )  # fmt: skip
-@click.option(
-    "-t", "--task", "tasks", multiple=True, metavar="TASK",
-    help="Only this one, by its name or, where that finds none, as python:module:TASK (repeatable).",
-)  # fmt: skip
+@comparing_options
 @click.option("--view", help="A head or step aggregator. [default: each model's primary one, then all in common]")
-@click.option("--metric", help="Any metric of the task, as in a result. [default: the headline of the task]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn.")
+@drawn_option
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON and nothing else.")
 @debug_option
 def command(

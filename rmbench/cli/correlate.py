@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rmbench.cli import debug_option
+from rmbench.cli._options import drawn_option
 from rmbench.metrics.association import MINIMUM
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ _LOWER = "v: less is better, so the rank is that of -r."
     help="In place of policy results: what TASK ranks, against what selection by the same rewards ranks on the other "
     "tasks of --results, slice by slice.",
 )  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn.")
+@drawn_option
 @click.option("--json", "as_json", is_flag=True, help="Print every pair as JSON and nothing else.")
 @click.option(
     "--plots", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
@@ -134,11 +135,11 @@ def _tell_mismatch(
     from rmbench.results import collection
 
     paths = [folder or _RESULTS]
-    found = [collection.read_checked(path) for path in collection.result_files(paths)]
-    if not found:
+    answered = [collection.read_checked(path) for path in collection.result_files(paths)]
+    if not answered:
         raise collection.nothing_in(paths)
     (name,), find = finder([task])
-    report = mismatch(found, name, find, read_aliases(aliases), at_least=at_least, seed=seed)
+    report = mismatch(answered, name, find, read_aliases(aliases), at_least=at_least, seed=seed)
     if as_json:
         click.echo(report.json())
     else:

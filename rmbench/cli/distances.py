@@ -8,19 +8,16 @@ from pathlib import Path
 import click
 
 from rmbench.cli import EXIT_INCOMPLETE, debug_option, tell
+from rmbench.cli._options import comparing_options, drawn_option
 from rmbench.cli._tasks import finder
 from rmbench.errors import ResultError, UsageError
 
 
 @click.command()
 @click.argument("paths", metavar="A B [C ...]", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "-t", "--task", "tasks", multiple=True, metavar="TASK",
-    help="Only this one, by its name or, where that finds none, as python:module:TASK (repeatable).",
-)  # fmt: skip
+@comparing_options
 @click.option("--view", help="A head or step aggregator, of models that have it.  [default: each model's primary one]")
-@click.option("--metric", help="Any metric of the task, as in a result.  [default: the headline of the task]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn.")
+@drawn_option
 @click.option("--json", "as_json", is_flag=True, help="Print all that was found as JSON and nothing else.")
 @click.option(
     "--csv", "table", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),

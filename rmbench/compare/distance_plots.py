@@ -105,9 +105,9 @@ def _order(task: TaskDistances) -> Sequence[int]:
 
 
 def _cell(task: TaskDistances, one: str, other: str) -> Mapping[str, Any]:
-    found = task.pair(one, other).starc
-    ends = "" if math.isnan(found.low) else f"{found.low:.2f} to {found.high:.2f}"
-    return {"first": one, "second": other, "starc": found.value, "value": f"{found.value:.2f}", "interval": ends}
+    distance = task.pair(one, other).starc
+    ends = "" if math.isnan(distance.low) else f"{distance.low:.2f} to {distance.high:.2f}"
+    return {"first": one, "second": other, "starc": distance.value, "value": f"{distance.value:.2f}", "interval": ends}
 
 
 def _ink(alt: Any) -> Any:

@@ -23,8 +23,8 @@ from rmbench.compare.members import members
 from rmbench.compare.shared_rewards import Rewarding, SharedRewards, rewarding, rewards_of, shared_rewards
 from rmbench.errors import ResultError, UsageError
 from rmbench.metrics import choice, comparison, dependence, distance
-from rmbench.metrics.curve import Figure
-from rmbench.metrics.interval import Estimate, Statistic, cluster_codes, estimate
+from rmbench.metrics.curve import Figure, figure_of
+from rmbench.metrics.interval import Statistic, cluster_codes, estimate
 from rmbench.metrics.measure import Measure
 from rmbench.metrics.paired import Difference, Overlap, holm, overlap
 from rmbench.results.measuring import Find, measure_of
@@ -46,20 +46,20 @@ def distances(
     model's primary one unless told. A task, or a model on a task, without distances is a line of the report. Where
     nothing is left, raises UsageError if there is no such task, view or metric, else ResultError.
     """
-    found, refused, misnamed = list[TaskDistances](), list[str](), False
+    tasks_apart, refused, misnamed = list[TaskDistances](), list[str](), False
     for task in shared_tasks(models, tasks):
         try:
             sides, lines = sides_of(task, models)
             refused += lines
             made, lines = _of_task(sides, find, metric, view, seed)
-            found.append(made)
+            tasks_apart.append(made)
             refused += [f"{task}: {line}" for line in lines]
         except (ResultError, UsageError) as error:
             refused.append(f"{task}: {error}")
             misnamed = misnamed or isinstance(error, UsageError)
-    if not found:
+    if not tasks_apart:
         raise (UsageError if misnamed else ResultError)("; ".join(refused))
-    return DistanceReport(found, refused)
+    return DistanceReport(tasks_apart, refused)
 
 
 def _of_task(
@@ -89,11 +89,11 @@ def _of_task(
                 f"CD takes examples as independent given their difficulty, and {dependent.examples:,} examples are of "
                 f"{dependent.clusters:,} clusters: its p are too small where a cluster's errors go together"
             )
-    said = measured[0].whole[0] if measured else None
+    statistic = measured[0].whole[0] if measured else None
     ensemble = members(measured, shared, seed) if measured else "there is no metric of all members"
     if isinstance(ensemble, str):
         notes.append(f"no ensemble: {ensemble}")
-    made = TaskDistances(
+    distances = TaskDistances(
         result.label,
         result.task.version,
         [model.name for model in shared.models],
@@ -103,10 +103,10 @@ def _of_task(
         int(shared.counts.sum()),
         len(np.unique(shared.clusters)),
         metric,
-        "" if said is None else said.title,
-        "" if said is None else said.unit,
-        "number" if said is None else said.kind,
-        said is not None and said.better == "lower",
+        "" if statistic is None else statistic.title,
+        "" if statistic is None else statistic.unit,
+        "number" if statistic is None else statistic.kind,
+        statistic is not None and statistic.better == "lower",
         matrix.tolist(),
         distance.dendrogram(matrix),
         pairs,
@@ -116,7 +116,7 @@ def _of_task(
         notes,
         is_try(sides),
     )
-    return made, [*without_rewards, *without_numbers]
+    return distances, [*without_rewards, *without_numbers]
 
 
 def _measured(
@@ -140,14 +140,14 @@ def _pairs(shared: SharedRewards, measured: Sequence[Measured], seed: int) -> li
     others = [choice.other_choice("other", rewards[i], rewards[j], counts) for i, j in places]
     estimates = estimate([*apart, *others], shared.clusters, seed=seed)
     differences = [_difference([measured[i], measured[j]], seed) if measured else None for i, j in places]
-    adjusted = _adjusted([math.nan if one is None else one.p for one in differences])
+    adjusted = holm([math.nan if one is None else one.p for one in differences])
     pairs = []
     for (i, j), one, other, difference, p in zip(
         places, estimates[: len(places)], estimates[len(places) :], differences, adjusted, strict=True
     ):
-        starc = _figure(one)
+        starc = figure_of(one)
         epic = Figure(*(distance.epic(end) for end in (starc.value, starc.low, starc.high)))
-        pairs.append(PairOfModels(names[i], names[j], starc, epic, _figure(other), difference, p, None))
+        pairs.append(PairOfModels(names[i], names[j], starc, epic, figure_of(other), difference, p, None))
     return pairs
 
 
@@ -182,9 +182,9 @@ def _with_errors(
     statistics: list[Statistic] = []
     for i, j in places:
         statistics += [make("errors", wrong[:, i], wrong[:, j]) for make in (dependence.phi, dependence.kappa)]
-    figures = [_figure(one) for one in estimate(statistics, clusters, seed=seed)]
+    figures = [figure_of(one) for one in estimate(statistics, clusters, seed=seed)]
     beyond = dependence.beyond_difficulty(wrong, seed=seed)
-    adjusted = _adjusted([float(beyond.p[i, j]) for i, j in places])
+    adjusted = holm([float(beyond.p[i, j]) for i, j in places])
     told = [
         replace(
             pair,
@@ -222,20 +222,9 @@ def _conflicts(model: Rewarding, shared: SharedRewards, seed: int) -> list[Confl
     counts = np.array([len(prompt.rows) for prompt in shared.several], np.intp)
     clusters = [prompt.cluster for prompt in shared.several]
     names = list(combinations(views, 2))
-    made = [choice.conflict("conflict", rewards[one], rewards[other], counts) for one, other in names]
-    found = [
-        Conflict(model.name, one, other, _figure(figure))
-        for (one, other), figure in zip(names, estimate(made, clusters, seed=seed), strict=True)
+    statistics = [choice.conflict("conflict", rewards[one], rewards[other], counts) for one, other in names]
+    conflicts = [
+        Conflict(model.name, one, other, figure_of(figure))
+        for (one, other), figure in zip(names, estimate(statistics, clusters, seed=seed), strict=True)
     ]
-    return sorted(found, key=lambda conflict: (math.isnan(conflict.opposite.value), -conflict.opposite.value))
-
-
-def _figure(estimated: Estimate) -> Figure:
-    return Figure(estimated.value, estimated.ci_low, estimated.ci_high)
-
-
-def _adjusted(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjustment of those that are numbers; the others stay nan."""
-    told = [at for at, p in enumerate(p_values) if not math.isnan(p)]
-    adjusted = dict(zip(told, holm([p_values[at] for at in told]), strict=True))
-    return [adjusted.get(at, math.nan) for at in range(len(p_values))]
+    return sorted(conflicts, key=lambda conflict: (math.isnan(conflict.opposite.value), -conflict.opposite.value))

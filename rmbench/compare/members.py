@@ -56,8 +56,8 @@ def members(measured: Sequence[Measured], shared: SharedRewards, seed: int) -> M
     if getattr(first.measure, "steps_alone", False):
         return f"{first.metric} is of steps, and an ensemble of rewards has none"
     whole = common(measured, np.ones(len(first.judged.clusters), bool))
-    said = first.whole[0]
-    if whole is None or said.better is None:
+    statistic = first.whole[0]
+    if whole is None or statistic.better is None:
         return (
             f"{first.metric} has no number for all models" if whole is None else f"no {first.metric} is the better one"
         )
@@ -72,9 +72,9 @@ def members(measured: Sequence[Measured], shared: SharedRewards, seed: int) -> M
     together = makes.ensemble(range(len(measured)))
     if together is None:
         return f"{first.metric} is of more than rewards"
-    sign = -1.0 if said.better == "lower" else 1.0
+    sign = -1.0 if statistic.better == "lower" else 1.0
     best = int(np.argmax([sign * value for value in whole.value]))
-    codes, made = whole.codes, list[Member]()
+    codes, adding = whole.codes, list[Member]()
     for place, model in enumerate(measured):
         rest = [other for other in range(len(measured)) if other != place]
         left, pair = makes.ensemble(rest), makes.ensemble([best, place])
@@ -82,11 +82,11 @@ def members(measured: Sequence[Measured], shared: SharedRewards, seed: int) -> M
             return f"{first.metric} is of more than rewards"
         added = difference_of(together, left, codes, seed=seed)
         to_best = None if place == best else difference_of(pair, alone[best], codes, seed=seed)
-        made.append(
+        adding.append(
             Member(model.name, whole.value[place], whole_value(left, codes), added, math.nan, to_best, math.nan)
         )
     above = difference_of(together, alone[best], codes, seed=seed)
-    return Membership(whole.n, whole_value(together, codes), measured[best].name, above, _adjusted(made))
+    return Membership(whole.n, whole_value(together, codes), measured[best].name, above, _adjusted(adding))
 
 
 class _Makes:
@@ -107,14 +107,11 @@ class _Makes:
         return next((one for one in made if label(one) == self._like.metric), None)
 
 
-def _adjusted(made: Sequence[Member]) -> list[Member]:
+def _adjusted(members: Sequence[Member]) -> list[Member]:
     """The same with Holm's adjustment of both columns of p."""
-    added = [(at, one.added.p) for at, one in enumerate(made) if not math.isnan(one.added.p)]
-    to_best = [(at, one.to_best.p) for at, one in enumerate(made) if one.to_best and not math.isnan(one.to_best.p)]
-    told = [
-        dict(zip((at for at, _ in column), holm([p for _, p in column]), strict=True)) for column in (added, to_best)
-    ]
+    added = holm([one.added.p for one in members])
+    to_best = holm([math.nan if one.to_best is None else one.to_best.p for one in members])
     return [
-        replace(one, added_p_holm=told[0].get(at, math.nan), to_best_p_holm=told[1].get(at, math.nan))
-        for at, one in enumerate(made)
+        replace(one, added_p_holm=of_added, to_best_p_holm=of_best)
+        for one, of_added, of_best in zip(members, added, to_best, strict=True)
     ]

@@ -18,6 +18,7 @@ import numpy as np
 from rmbench.correlate.sides import Apart, Benchmark, Judged, Make, Placed, Side, judged_by, side_of
 from rmbench.errors import ResultError
 from rmbench.metrics import association, pick
+from rmbench.metrics.curve import Figure
 from rmbench.metrics.interval import LEVEL, Kind, Statistic, whole_value
 from rmbench.metrics.paired import holm
 from rmbench.results import collection
@@ -52,23 +53,15 @@ class Swap:
 
 
 @dataclass(frozen=True)
-class Correlation:
-    """A correlation over models with its 95 % interval: over models, and over the examples of both sides."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Slice:
     """What selection, or the `figure` of another task, ranks on one slice of it.
 
     `chance` and `oracle` are the labels of a random and of the best response, None of another figure. `models` have
-    their places here, `on_benchmark` those that the benchmark gives the same models. The correlations are None where
-    models are too few or a side is constant, and `reason` says so. `cost` is how far the model that the benchmark puts
-    first is below the one that is first here, in the unit of the figure: at least 0, and too large by what the first
-    one here owes to chance. `pairs` is how many pairs of models there are.
+    their places here, `on_benchmark` those that the benchmark gives the same models. The correlations over models, with
+    intervals over these and over the examples of both sides, are None where models are too few or a side is constant,
+    and `reason` says so. `cost` is how far the model that the benchmark puts first is below the one that is first here,
+    in the unit of the figure: at least 0, and too large by what the first one here owes to chance. `pairs` is how many
+    pairs of models there are.
     """
 
     task: str
@@ -80,8 +73,8 @@ class Slice:
     oracle: float | None
     models: Mapping[str, Placed]
     on_benchmark: Mapping[str, Placed]
-    pearson: Correlation | None
-    spearman: Correlation | None
+    pearson: Figure | None
+    spearman: Figure | None
     kendall: float | None
     p: float | None
     reason: str | None
@@ -153,8 +146,8 @@ def mismatch(
                 continue
             name = f"{task} {title}" if len(titled) > 1 else task
             theirs = ranked.judged if group is own else judged_by(group, aliases)
-            made, lines = _slices(name, ranked, theirs, headline, at_least)
-            slices, left_out = slices + made, left_out + lines
+            of_task, lines = _slices(name, ranked, theirs, headline, at_least)
+            slices, left_out = slices + of_task, left_out + lines
     if not slices:
         raise ResultError(f"nothing to hold {benchmark} against: {'; '.join(left_out) or 'it is the only task'}")
     statistic = first.statistics[0]
@@ -259,7 +252,7 @@ def _swap(above: str, below: str, benchmark: Side, side: Side) -> Swap:
 
 def _correlated(
     benchmark: Side, side: Side, at_least: int
-) -> tuple[Correlation | None, Correlation | None, float | None, float | None, str | None]:
+) -> tuple[Figure | None, Figure | None, float | None, float | None, str | None]:
     """Pearson, Spearman, Kendall and the p of Pearson's, both sides signed so that more is better; else the reason."""
     n = len(side.models)
     if n < at_least:
@@ -270,8 +263,8 @@ def _correlated(
         return None, None, None, None, f"{which} is the same for all {n} models"
     drawn = benchmark.drawn(), side.drawn()
     return (
-        Correlation(association.pearson(x, y), *association.drawn_interval(x, y, *drawn)),
-        Correlation(association.spearman(x, y), *association.drawn_rank_interval(x, y, *drawn)),
+        Figure(association.pearson(x, y), *association.drawn_interval(x, y, *drawn)),
+        Figure(association.spearman(x, y), *association.drawn_rank_interval(x, y, *drawn)),
         association.kendall(x, y),
         association.permutation_p(x, y, seed=side.seed),
         None,

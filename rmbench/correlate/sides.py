@@ -70,7 +70,7 @@ class Side:
 
     def places(self) -> dict[str, Placed]:
         """Each model with its figure and rank, the best first."""
-        found = estimate(self.statistics, self.codes, draws=_DRAWS, seed=self.seed)
+        figures = estimate(self.statistics, self.codes, draws=_DRAWS, seed=self.seed)
         clusters = len(np.unique(self.codes))
         means = all(map(is_mean, self.statistics))
         units = [
@@ -83,7 +83,7 @@ class Side:
         ranked = ranks([self.sign * unit for unit in units], codes, seed=self.seed)
         placed = {
             model: Placed(one.value, one.ci_low, one.ci_high, rank)
-            for model, one, rank in zip(self.models, found, ranked, strict=True)
+            for model, one, rank in zip(self.models, figures, ranked, strict=True)
         }
         return dict(sorted(placed.items(), key=lambda item: item[1].rank.rank))
 
@@ -100,9 +100,9 @@ class Side:
         if first == second:
             return Apart(0.0, 0.0, 0.0, 1.0)
         ours, theirs = (self.statistics[self.models.index(name)] for name in (first, second))
-        found = difference_of(ours, theirs, self.codes, seed=self.seed)
-        low, high = sorted((self.sign * found.ci_low, self.sign * found.ci_high))
-        return Apart(self.sign * found.value, low, high, found.p)
+        difference = difference_of(ours, theirs, self.codes, seed=self.seed)
+        low, high = sorted((self.sign * difference.ci_low, self.sign * difference.ci_high))
+        return Apart(self.sign * difference.value, low, high, difference.p)
 
 
 class Benchmark:

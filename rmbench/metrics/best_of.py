@@ -33,12 +33,12 @@ def best_of(pools: Pools, proxy: Array, values: Array, sizes: Sequence[int]) -> 
     `proxy` and `values` [s] are of the samples; no proxy may be nan. What is infinite is larger, or smaller, than every
     number.
     """
-    found = np.full((len(pools.counts), len(sizes)), np.nan)
+    worths = np.full((len(pools.counts), len(sizes)), np.nan)
     for prompts, places in pools.blocks():
         columns, there = _within(sizes, places.shape[1])
         if len(there):
-            found[prompts[:, None], columns] = _chosen(proxy[places], values[places], there)
-    return found
+            worths[prompts[:, None], columns] = _chosen(proxy[places], values[places], there)
+    return worths
 
 
 def oracle(pools: Pools, sizes: Sequence[int]) -> Array:
@@ -83,7 +83,7 @@ def weighted_majority(pools: Pools, weights: Array, sizes: Sequence[int], seed: 
     """
     if not (weights >= 0).all():
         raise ValueError(f"weights down to {np.min(weights)}; the weight of a vote is 0 or more")
-    found = np.full((len(pools.counts), len(sizes)), np.nan)
+    worths = np.full((len(pools.counts), len(sizes)), np.nan)
     rng = np.random.default_rng(seed)
     drawn = int(np.clip(_STEPS // max(1, len(pools.gold)), *_ORDERS))
     answers = np.where(weights > 0, pools.answers, -1)
@@ -96,8 +96,8 @@ def weighted_majority(pools: Pools, weights: Array, sizes: Sequence[int], seed: 
             some, inside = prompts[start : start + at_once], places[start : start + at_once]
             worth = _votes(answers[inside], weights[inside], pools.gold[inside], there, orders, rng)
             voted = np.asarray((answers[inside] >= 0).any(axis=1))
-            found[some[:, None], columns] = np.where(voted[:, None], worth, np.nan)
-    return found
+            worths[some[:, None], columns] = np.where(voted[:, None], worth, np.nan)
+    return worths
 
 
 def vote_weights(pools: Pools, proxy: Array) -> Array:
@@ -133,13 +133,13 @@ def noisy_oracle(pools: Pools, noise: float, sizes: Sequence[int], seed: int = 0
         rng, scale = np.random.default_rng(seed), noise * within_sd(pools, pools.gold)
         draws = (pools.gold + scale * rng.standard_normal(len(pools.gold)) for _ in range(_JUDGEMENTS))
         return np.asarray(sum(best_of(pools, judged, pools.gold, sizes) for judged in draws) / _JUDGEMENTS)
-    found = np.full((len(pools.counts), len(sizes)), np.nan)
+    worths = np.full((len(pools.counts), len(sizes)), np.nan)
     for prompts, places in pools.blocks():
         columns, there = _within(sizes, places.shape[1])
         right = pools.gold[places].sum(axis=1).astype(int)
         for column, n in zip(columns, there, strict=True):
-            found[prompts, column] = _taken_of(places.shape[1], n, noise)[right]
-    return found
+            worths[prompts, column] = _taken_of(places.shape[1], n, noise)[right]
+    return worths
 
 
 def within_sd(pools: Pools, values: Array) -> float:
@@ -183,13 +183,13 @@ def _chosen(proxy: Array, values: Array, sizes: tuple[int, ...]) -> Array:
     averaged, chances = by_proxy(proxy, values), chances_of_ranks(proxy.shape[1], sizes)
     open_rows = np.logical_not(np.isfinite(averaged).all(axis=1))
     with np.errstate(invalid="ignore"):  # of both infinities the mean is nan
-        found = np.where(open_rows[:, None], 0.0, averaged) @ chances
+        worths = np.where(open_rows[:, None], 0.0, averaged) @ chances
         for row in np.flatnonzero(open_rows):  # 0 chances of an infinity are none of it
-            found[row] = [(averaged[row, c > 0] * c[c > 0]).sum() for c in chances.T]
+            worths[row] = [(averaged[row, c > 0] * c[c > 0]).sum() for c in chances.T]
     closed = np.flatnonzero(np.logical_not(open_rows))
     ends = averaged[closed].min(axis=1, keepdims=True), averaged[closed].max(axis=1, keepdims=True)
-    found[closed] = np.clip(found[closed], *ends)
-    return np.asarray(found)
+    worths[closed] = np.clip(worths[closed], *ends)
+    return np.asarray(worths)
 
 
 def _sorted(values: Array, order: Codes) -> Array:

@@ -54,20 +54,25 @@ def curve(
     Intervals are those of `interval.estimate`, point by point: Wilson's for `shares`, what can only lie in [0, 1].
     Unless told these are rows of which all lie there.
     """
-    found = estimates(list(rows.T), clusters, draws=draws, seed=seed, shares=shares)
+    means = estimates(list(rows.T), clusters, draws=draws, seed=seed, shares=shares)
     return Curve(
         [float(x) for x in at],
         [float(x) for x in kl],
-        [one.value for one in found],
-        [one.ci_low for one in found],
-        [one.ci_high for one in found],
+        [one.value for one in means],
+        [one.ci_low for one in means],
+        [one.ci_high for one in means],
     )
 
 
 def figure(rows: Array, clusters: Codes, *, draws: int = 2000, seed: int = 0, shares: bool | None = None) -> Figure:
     """The mean of `rows` [p] over prompts, as `curve` has it."""
-    [found] = estimates([rows], clusters, draws=draws, seed=seed, shares=shares)
-    return Figure(found.value, found.ci_low, found.ci_high)
+    [estimated] = estimates([rows], clusters, draws=draws, seed=seed, shares=shares)
+    return figure_of(estimated)
+
+
+def figure_of(estimated: Estimate) -> Figure:
+    """An estimate without what it is of."""
+    return Figure(estimated.value, estimated.ci_low, estimated.ci_high)
 
 
 def estimates(

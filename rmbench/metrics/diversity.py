@@ -43,8 +43,8 @@ def same_chosen(pools: Pools, proxy: Array, codes: Codes, sizes: Sequence[int]) 
         for first in range(0, len(prompts), step):
             some, asked = prompts[first : first + step], places[first : first + step]
             same = _same_by_rank(proxy[asked], codes[asked]).reshape(len(some), -1) @ chances
-            known = (codes[asked] >= 0).any(axis=1, keepdims=True)
-            rows[np.ix_(some, fit)] = np.where(known, np.clip(same, 0.0, 1.0), np.nan)
+            answered = (codes[asked] >= 0).any(axis=1, keepdims=True)
+            rows[np.ix_(some, fit)] = np.where(answered, np.clip(same, 0.0, 1.0), np.nan)
     return rows
 
 

@@ -102,7 +102,7 @@ class Doubt:
         return abstention.ordered(_rounded(doubt), self.weight, self.known.error)
 
 
-def found(measure: Any, outcomes: Sequence[Outcome], view: str, fitted: Json, codes: Codes) -> Doubt | None:
+def of_view(measure: Any, outcomes: Sequence[Outcome], view: str, fitted: Json, codes: Codes) -> Doubt | None:
     """What one view of `outcomes` [n] decides, and in which doubt; None where no decision has a known spread.
 
     Decisions are those of the measure's `decided(outcomes, view, fitted)`, where it has such and gives any, else pairs.

@@ -150,10 +150,10 @@ def _polynomial(form: Form, x: Array, y: Array) -> Fit | str:
     size = _COEFFICIENTS[form]
     centre, scale = float(x.mean()), float(x.std()) or 1.0
     design = np.vander((x - centre) / scale, size, increasing=True)
-    found = _least_squares(design, y, form)
-    if isinstance(found, str):
-        return found
-    weights, residuals, left_out = found
+    solved = _least_squares(design, y, form)
+    if isinstance(solved, str):
+        return solved
+    weights, residuals, left_out = solved
     shifted = np.polynomial.Polynomial(weights)(np.polynomial.Polynomial([-centre / scale, 1 / scale]))
     coefficients = tuple(map(float, [*shifted.coef, *[0.0] * size][:size]))
     return Fit(form, coefficients, _size(residuals), _size(left_out), _aicc(residuals, y, size, 0.0))
@@ -169,10 +169,10 @@ def _probit(x: Array, y: Array, x_share: Share | None, y_share: Share | None) ->
     z_y, moved_y = (y, 0) if y_share is None else probits(y, y_share)
     if np.isnan(z_x).any() or np.isnan(z_y).any():
         return "a share of 0 or 1 of an unknown number of trials has no probit"
-    found = _least_squares(np.column_stack([np.ones(len(x)), z_x]), z_y, "probit")
-    if isinstance(found, str):
-        return found
-    weights, residuals, left_out = found
+    solved = _least_squares(np.column_stack([np.ones(len(x)), z_x]), z_y, "probit")
+    if isinstance(solved, str):
+        return solved
+    weights, residuals, left_out = solved
     aicc, errors, foretold = _aicc(residuals, z_y, 2, 0.0), residuals, left_out
     if y_share is not None:
         log_density = -0.5 * z_y**2 - 0.5 * math.log(2 * math.pi) + math.log(y_share.whole)  # of dy/dz

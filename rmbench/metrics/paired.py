@@ -324,10 +324,14 @@ def apart(values: Sequence[Array], clusters: NDArray[np.integer], *, seed: int =
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's (1979) step-down adjustment of [m] p values, in their order: an error rate of the whole family."""
-    adjusted, floor = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[index]))
+    """Holm's (1979) step-down adjustment of [m] p values, in their order: an error rate of the whole family.
+
+    nan, where nothing was tested, stays nan and is none of the family.
+    """
+    adjusted, floor = [np.nan] * len(p_values), 0.0
+    tested = [index for index, p in enumerate(p_values) if not np.isnan(p)]
+    for rank, index in enumerate(sorted(tested, key=lambda i: p_values[i])):
+        floor = max(floor, min(1.0, (len(tested) - rank) * p_values[index]))
         adjusted[index] = floor
     return adjusted
 

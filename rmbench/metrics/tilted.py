@@ -94,12 +94,12 @@ def _strength(pools: Pools, below: Array, target: float, first: float) -> float:
         weights, total = _weights(below, pools.starts, strength)
         moment = np.add.reduceat(weights * below, pools.starts) / total
         square = np.add.reduceat(weights * np.square(below), pools.starts) / total
-        found = float((np.log(pools.counts / total) + strength * moment).mean())
-        if abs(found - target) <= _CLOSE * target:
+        divergence = float((np.log(pools.counts / total) + strength * moment).mean())
+        if abs(divergence - target) <= _CLOSE * target:
             break
-        least, most = (strength, most) if found < target else (least, strength)
+        least, most = (strength, most) if divergence < target else (least, strength)
         slope = strength * float((square - np.square(moment)).mean())
-        root = np.sqrt(max(found, 0.0))
+        root = np.sqrt(max(divergence, 0.0))
         step = strength + 2 * root * (np.sqrt(target) - root) / slope if slope > 0 else np.nan
         between = (least + most) / 2 if np.isfinite(most) else 4 * strength
         strength = float(step) if least < step < min(most, 4 * strength) else between

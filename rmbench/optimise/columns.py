@@ -68,8 +68,8 @@ class Columns:
     def hashes(self, name: str) -> NDArray[np.uint64]:
         """A column of hashes in hex digits as numbers [s], by the first 16 digits of each; 0 where it has none."""
         codes = self.codes(name)
-        known = self.result.records[name].unique().drop_null().to_pylist()
-        numbers = np.array([int(digits[:16], 16) for digits in known] + [0], np.uint64)
+        different = self.result.records[name].unique().drop_null().to_pylist()
+        numbers = np.array([int(digits[:16], 16) for digits in different] + [0], np.uint64)
         return numbers[codes]
 
     def tags(self) -> list[str]:
@@ -192,6 +192,6 @@ def _row_of_entries(maps: Any) -> Codes:
 
 def _last_of_rows(maps: Any, wanted: NDArray[np.bool_], values: Array) -> Array:
     """The value of the wanted entry of each row, nan where a row has none."""
-    found: Array = np.full(len(maps), np.nan)
-    found[_row_of_entries(maps)[wanted]] = values[wanted]
-    return found
+    last: Array = np.full(len(maps), np.nan)
+    last[_row_of_entries(maps)[wanted]] = values[wanted]
+    return last

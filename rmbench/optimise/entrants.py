@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmbench.metrics import advantages, best_of, diversity, rank_bias, tilted, winners
-from rmbench.metrics.curve import Curve, Figure, are_shares, curve, estimates, figure
+from rmbench.metrics.curve import Curve, Figure, are_shares, curve, estimates, figure, figure_of
 from rmbench.metrics.interval import Statistic, estimate, percentiles
 from rmbench.metrics.overoptimisation import Curves, curves_of, fits_of, proxy_at_best, turn_over
 from rmbench.metrics.pools import Codes, Pools
@@ -56,14 +56,14 @@ class Setting:
 
     def figures(self, columns: Sequence[Array]) -> list[Figure]:
         """The mean of each of several rows [p], by draws that are made once."""
-        found = estimates(columns, self.pools.clusters, draws=self.draws, seed=self.seed)
-        return [Figure(one.value, one.ci_low, one.ci_high) for one in found]
+        means = estimates(columns, self.pools.clusters, draws=self.draws, seed=self.seed)
+        return [figure_of(one) for one in means]
 
     def of_sums(self, columns: Array, value: object) -> Figure:
         """What `value` makes of the sums of columns [p, k] over prompts."""
         statistic = Statistic("of sums", columns, value)  # type: ignore[arg-type]
-        [found] = estimate([statistic], self.pools.clusters, draws=self.draws, seed=self.seed)
-        return Figure(found.value, found.ci_low, found.ci_high)
+        [estimated] = estimate([statistic], self.pools.clusters, draws=self.draws, seed=self.seed)
+        return figure_of(estimated)
 
     def curves(self, rewards: Array) -> Curves:
         """The curves of best-of-n by finite rewards [s]."""
@@ -135,8 +135,8 @@ def _tilted(setting: Setting, rewards: Array) -> tuple[Curve, Figure]:
     divergences, values = tilted.tilted(pools, rewards, pools.gold, strengths)
     kl = divergences.mean(axis=0).tolist()
     drawn = {"draws": setting.draws, "seed": setting.seed}
-    found = curve(strengths.tolist(), kl, values, pools.clusters, shares=are_shares(pools.gold), **drawn)
-    return found, tilted.largest_gap(apart, pools.clusters, setting.seed)
+    of_tilted = curve(strengths.tolist(), kl, values, pools.clusters, shares=are_shares(pools.gold), **drawn)
+    return of_tilted, tilted.largest_gap(apart, pools.clusters, setting.seed)
 
 
 def _by_coverage(setting: Setting, wins: Array, losses: Array) -> list[Coverage]:

@@ -14,7 +14,7 @@ from rmbench.metrics.curve import Curve, Figure
 from rmbench.optimise.report import Contrast, Entrant, OptimisationReport
 from rmbench.results.files import atomically, put
 
-COLUMNS = ("reward", "view", "what", "at", "kl", "value", "low", "high", "p")
+COLUMNS = ("reward", "view", "what", "at", "kl", "value", "low", "high", "p", "p_holm")
 _CURVES = ("gold", "proxy", "tilted", "poor_wins", "good_loses", "weighted_majority", "distinct")
 _FIGURES = ("best_n", "gold_at_best", "gold_at_end", "gain_at_end", "degree", "proxy_rise", "tilted_gap", "rank_bias",
             "variance_within")  # fmt: skip
@@ -106,7 +106,7 @@ def _of_entrant(entrant: Entrant) -> Iterator[Row]:
 
 def _of_contrast(contrast: Contrast) -> Row:
     named = f"{contrast.first} - {contrast.second}"
-    return _row(named, "", contrast.figure, contrast.difference) | {"p": contrast.p}
+    return _row(named, "", contrast.figure, contrast.difference) | {"p": contrast.p, "p_holm": contrast.p_holm}
 
 
 def _curve(reward: str, view: str, what: str, curve: Curve | None) -> Iterator[Row]:
@@ -127,4 +127,5 @@ def _row(reward: str, view: str, what: str, figure: Figure) -> Row:
         "low": float(figure.low),
         "high": float(figure.high),
         "p": math.nan,
+        "p_holm": math.nan,
     }

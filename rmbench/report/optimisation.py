@@ -305,8 +305,8 @@ def _rulers(report: OptimisationReport, sizes: Sequence[int]) -> list[Ruler]:
 
 def _at(curve: Curve, sizes: Sequence[int]) -> list[Figure]:
     rows = zip(curve.value, curve.low, curve.high, strict=True)
-    found = {int(at): Figure(*row) for at, row in zip(curve.at, rows, strict=True)}
-    return [found.get(n, Figure(math.nan)) for n in sizes]
+    figures = {int(at): Figure(*row) for at, row in zip(curve.at, rows, strict=True)}
+    return [figures.get(n, Figure(math.nan)) for n in sizes]
 
 
 def _some(sizes: Sequence[int]) -> list[int]:
@@ -319,13 +319,13 @@ def _measured_of(entrant: Entrant, policies: Sequence[Measured]) -> list[Measure
 
 
 def _compared(contrasts: Sequence[Contrast]) -> list[Compared]:
-    found = []
+    tables = []
     for figure, words in _FIGURES.items():
         rows = sorted((one for one in contrasts if one.figure == figure), key=lambda one: (one.p_holm, one.p))
         if rows:
             told = [one for one in rows if one.p_holm < _TOLD]
-            found.append(Compared(words, told, [one for one in rows if one not in told]))
-    return found
+            tables.append(Compared(words, told, [one for one in rows if one not in told]))
+    return tables
 
 
 def _is_known(figure: Figure) -> bool:

@@ -214,13 +214,13 @@ def _doubts(
 ) -> tuple[list[Metric], dict[str, Definition]]:
     """What the spread of a view says of its errors, in the whole and in each subset; nothing without spread."""
     clusters = [outcome.cluster for outcome in outcomes]
-    found = doubt.found(measure, outcomes, view, fit, cluster_codes(clusters))
+    in_all = doubt.of_view(measure, outcomes, view, fit, cluster_codes(clusters))
     metrics, definitions = list[Metric](), dict[str, Definition]()
-    if found is None:
+    if in_all is None:
         return metrics, definitions
     for subset, places in subsets_of([outcome.facets for outcome in outcomes]).items():
         codes = cluster_codes([clusters[place] for place in places])
-        part = found if subset == "all" else found.of(places, codes)
+        part = in_all if subset == "all" else in_all.of(places, codes)
         statistics = [*doubt.statistics(part), *(doubt.curves(part) if subset == "all" else ())]
         estimates = estimate(statistics, codes, draws=drawn.draws, seed=drawn.seed)
         for statistic, estimated in zip(statistics, estimates, strict=True):

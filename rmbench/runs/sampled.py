@@ -68,14 +68,14 @@ def evaluate_samples(
 def _evaluated(
     asked: Asked, item: TaskData, out: Path, seed: int, fresh: bool, progress: Callable[[str], Progress] | None
 ) -> Path:
-    said = None if progress is None else progress(asked.label)
+    shown = None if progress is None else progress(asked.label)
     options = dict(asked.options)
-    (found,) = evaluations(
-        asked.model, [item], out=out, name=asked.name, seed=seed, fresh=fresh, progress=said, **options
+    (evaluation,) = evaluations(
+        asked.model, [item], out=out, name=asked.name, seed=seed, fresh=fresh, progress=shown, **options
     )
-    if isinstance(found, Failed):
-        raise found.error
-    return out / files.result_path(found)
+    if isinstance(evaluation, Failed):
+        raise evaluation.error
+    return out / files.result_path(evaluation)
 
 
 def column_names(samples: Data) -> list[str]:

@@ -23,7 +23,7 @@ _FEWEST_DRAWS = 100
 _A_DOUBLING = 8  # sizes a doubling beyond that
 
 
-def overoptimise(
+def report_of(
     paths: Sequence[Path],
     *,
     gold: Gold | None = None,
@@ -46,7 +46,7 @@ def overoptimise(
     pool = read_pool(paths, gold=gold, gold_name=gold_name, views=views, up_to=up_to)
     _check_noise(pool, label_noise)
     setting = _setting(pool, good, draws, seed)
-    found = [entrant_of(setting, proxy) for proxy in pool.proxies]
+    examined = [entrant_of(setting, proxy) for proxy in pool.proxies]
     pools, sizes, majority_seed = pool.pools, setting.sizes, seed
     by_chance = winners.good_loses(pools, np.zeros(len(pools.gold)), setting.good, sizes)
     has_answers, is_told = bool((pools.answers >= 0).any()), pools.is_binary or good is not None
@@ -66,8 +66,8 @@ def overoptimise(
         pass_at=setting.curve(best_of.pass_at(pools, setting.good, sizes)) if is_told else None,
         noisy_oracle=setting.of_gold(best_of.noisy_oracle(pools, label_noise, sizes, seed)) if label_noise else None,
         label_noise=label_noise,
-        entrants=[entrant for entrant, _ in found],
-        contrasts=_contrasts([proxy.title for proxy in pool.proxies], [curves for _, curves in found]),
+        entrants=[entrant for entrant, _ in examined],
+        contrasts=_contrasts([proxy.title for proxy in pool.proxies], [curves for _, curves in examined]),
         measured=list(measured),
         notes=pool.notes,
         seed=seed,
@@ -124,12 +124,10 @@ def _check_noise(pool: Pool, noise: float) -> None:
 
 def _contrasts(names: Sequence[str], curves: Sequence[Curves]) -> list[Contrast]:
     """Every two rewards, paired, with Holm's adjustment over all that have a p."""
-    found = [
+    contrasts = [
         Contrast(names[first], names[second], one.figure, one.difference, one.p, float("nan"))
         for first, second in combinations(range(len(names)), 2)
         for one in apart(curves[first], curves[second])
     ]
-    tested = [at for at, one in enumerate(found) if np.isfinite(one.p)]
-    for at, adjusted in zip(tested, holm([found[at].p for at in tested]), strict=True):
-        found[at] = replace(found[at], p_holm=float(adjusted))
-    return found
+    adjusted = holm([one.p for one in contrasts])
+    return [replace(one, p_holm=p) for one, p in zip(contrasts, adjusted, strict=True)]
