@@ -12,8 +12,8 @@ from rmbench.data.conversation import (
     RESPONSE,
     RESPONSES,
     Reply,
-    attempt,
     facets,
+    read_grouped,
     read_prompt,
     read_reply,
     to_example,
@@ -64,17 +64,7 @@ class _Sample:
 
 def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
     """One example a prompt: a row that lists its samples, or rows of one sample each, joined by id or prompt."""
-    groups: dict[object, list[Row]] = {}
-    for row in rows:
-        group = attempt(row, _group)
-        if isinstance(group, LeftOut):
-            yield group
-        elif group is None:
-            yield attempt(row, _listed)
-        else:
-            groups.setdefault(group, []).append(row)
-    for several in groups.values():
-        yield attempt(several[0], lambda _, several=several: _joined(several))  # type: ignore[misc]
+    return read_grouped(rows, _group, _listed, _joined)
 
 
 def _group(row: Row) -> object | None:

@@ -471,7 +471,7 @@ def test_another_measure_than_the_installed_one_compares_nothing(
     made = [edit(path, tmp_path / f"{i}" / "preference.json", task={"measure": "other"}) for i, path in enumerate(two)]
     assert "measured by other; version 2, by comparison, is installed" in refused(capsys, *made)
     gone = [edit(path, tmp_path / f"g{i}" / "gone.json", task={"name": "gone"}) for i, path in enumerate(two)]
-    assert "task 'gone' is not installed, and only its measure can compare" in refused(capsys, *gone)
+    assert "task 'gone' is not installed, and only its measure gives its figures" in refused(capsys, *gone)
 
 
 def test_models_that_look_at_other_things_are_said_to(two: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:

@@ -117,6 +117,15 @@ def test_an_interval_of_a_difference_leaves_out_0_just_where_p_says_so():
     assert (True, True) in told
 
 
+def test_an_end_of_a_difference_that_is_rounding_alone_is_0():
+    apart = np.array([0.0, 0.5, 0.75, 0.0, 0.5, 0.25, 0.0, 0.5, 1.0, 0.5, -0.5, 0.0])[:, None]
+    ours, theirs = (highest.parts_of(one, np.ones(12), np.zeros(1)) for one in (apart / 3 + 0.1, 0.1 - apart * 2 / 3))
+    every = np.ones(1, bool)
+    low, _, p = highest.difference_of_highest(ours, theirs, (every, every))
+    assert p > 0.05
+    assert low == 0
+
+
 def test_means_that_are_both_0_for_certain_leave_a_difference_open_only_where_nothing_else_is_there():
     rows = np.random.default_rng(10).normal(1, 1, size=(40, 2)) * [1, 0]
     ours, theirs, every = parts(rows), parts(np.zeros((40, 2))), np.ones(2, bool)

@@ -347,7 +347,7 @@ def test_a_task_that_is_not_installed_has_its_pools_and_no_headline(planted: lis
     found = mismatch(results, "preference", load_task, {})
     assert [(one.task, one.figure) for one in found.slices] == [("gone", "picked")] * 3
     assert found.left_out == [
-        "the headline of gone is left out: task 'gone' is not installed, and only its measure gives its headline"
+        "the headline of gone is left out: task 'gone' is not installed, and only its measure gives its figures"
     ]
     with pytest.raises(ResultError, match="task 'gone' is not installed"):
         mismatch(results, "gone", load_task, {})

@@ -169,7 +169,7 @@ def test_it_is_put_on_a_board_which_a_fresh_process_checks(rmbench: Run, out: Pa
 
 def test_where_it_is_not_installed_that_is_one_line(rmbench: Run, out: Path) -> None:
     line = rmbench("compare", "out", code=1, installed=False).stderr
-    assert "task 'own_bench' is not installed, and only its measure can compare" in line
+    assert "task 'own_bench' is not installed, and only its measure gives its figures" in line
     assert line.count("\n") == 1
     (path,) = out.glob("rmbench__length/*/own_bench.json")
     line = rmbench("leaderboard", "add", path, "--folder", "other", code=1, installed=False).stderr

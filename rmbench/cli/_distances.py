@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from rmbench.cli._cells import NOTHING, ends, letter_of, light_table, number, p_value, print_fitting
 from rmbench.cli._console import terminal
 from rmbench.cli._report import plain, print_note
 
@@ -13,14 +14,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from rmbench.compare.distance_report import Dependence, DistanceReport, Figure, PairOfModels, TaskDistances
+    from rmbench.compare.distance_report import Dependence, DistanceReport, PairOfModels, TaskDistances
     from rmbench.compare.members import Membership
+    from rmbench.metrics.curve import Figure
     from rmbench.metrics.distance import Join
     from rmbench.metrics.paired import Difference
 
 _PAIRS, _NAMED, _CONFLICTS = 15, 3, 3
 _CELL, _TREE = 6, 60
-_UNBOUND = 10_000  # columns, more than any table has
 _CAPTION = (
     "STARC: L2 distance of rewards less their mean over a prompt's responses, over their L2 norm; every prompt weighs "
     "the same. 0 the same preferences by as much, 1.41 unrelated, 2 opposite. EPIC is half of it. Both are of these "
@@ -42,7 +43,7 @@ def show(report: DistanceReport) -> None:
 
 
 def _show_task(console: Console, task: TaskDistances) -> None:
-    letters = {name: _letter(place) for place, name in enumerate(task.models)}
+    letters = {name: letter_of(place) for place, name in enumerate(task.models)}
     of = "" if task.prompts == task.of_prompts else f" of {task.of_prompts:,}"
     sizes = f"{task.prompts:,}{of} prompts, {task.responses:,} responses"
     console.print(f"[bold]{plain(task.task)}[/] v{task.version}  {sizes}", highlight=False)
@@ -55,7 +56,7 @@ def _show_task(console: Console, task: TaskDistances) -> None:
     console.print("\nDendrogram: groups joined at their mean STARC")
     for line in tree(task.joins, list(letters.values()), min(_TREE, console.width - 20)):
         console.print(plain(line), highlight=False, no_wrap=True)
-    _print_fitting(console, lambda space: _pairs(task, letters, space))
+    print_fitting(console, lambda space: _pairs(task, letters, space))
     for line in _sentences(task, letters):
         print_note(console, line, indent="")
     if task.conflicts:
@@ -63,7 +64,7 @@ def _show_task(console: Console, task: TaskDistances) -> None:
     if task.members is not None:
         ensemble = task.members
         print_note(console, _ensemble(task, ensemble), indent="")
-        _print_fitting(console, lambda space: _members(task, ensemble, letters, space))
+        print_fitting(console, lambda space: _members(task, ensemble, letters, space))
     for note in task.notes:
         print_note(console, note, indent="")
 
@@ -114,7 +115,7 @@ def tree(joins: Sequence[Join], names: Sequence[str], width: int) -> list[str]:
 
 
 def _pairs(task: TaskDistances, letters: Mapping[str, str], space: str) -> Table:
-    table = _table()
+    table = light_table()
     table.add_column("pair", no_wrap=True)
     for heading in ("STARC", "other %", f"{task.metric}{' %' if _is_percent(task) else ''}", "phi", "kappa"):
         table.add_column(heading, justify="right", overflow="fold")
@@ -162,14 +163,15 @@ def _dependence(task: TaskDistances, found: Dependence, letters: Mapping[str, st
     asked = f"Do errors go together? {found.examples:,} examples"
     if math.isnan(found.cd):
         return [f"{asked}: a model is never wrong, or always, so CD has no number."]
-    line = f"{asked}: CD {found.cd:.1f}, p {_p(found.cd_p)}, which counts what is hard for all"
+    line = f"{asked}: CD {found.cd:.1f}, p {p_value(found.cd_p)}, which counts what is hard for all"
     if not math.isnan(found.star):
-        line += f"; beyond a common factor CD* {found.star:.1f} (theta {found.theta:.2f}), p {_p(found.star_p)}"
-    if not math.isnan(found.star_p_drawn):
-        line += f" as if models were many, {_p(found.star_p_drawn)} by draws of the fitted difficulty"
+        line += f"; beyond a common factor CD* {found.star:.1f} (theta {found.theta:.2f}), p "
+        if not math.isnan(found.star_p_drawn):
+            line += f"{p_value(found.star_p_drawn)} by draws of the fitted difficulty, "
+        line += f"{p_value(found.star_p)} as if models were many"
     line += "."
     told = [
-        f"{letters[pair.first]} and {letters[pair.second]} {errors.beyond:+.2f} (p {_p(errors.beyond_p_holm)})"
+        f"{letters[pair.first]} and {letters[pair.second]} {errors.beyond:+.2f} (p {p_value(errors.beyond_p_holm)})"
         for pair in task.pairs
         if (errors := pair.errors) is not None and errors.beyond_p_holm < 0.05
     ]
@@ -184,7 +186,7 @@ def _dependence(task: TaskDistances, found: Dependence, letters: Mapping[str, st
 
 
 def _conflicts(task: TaskDistances, letters: Mapping[str, str]) -> Table:
-    table = _table()
+    table = light_table()
     for heading in ("model", "heads or aspects"):
         table.add_column(heading, overflow="fold")
     table.add_column("pairs in the opposite order %", justify="right", no_wrap=True)
@@ -199,16 +201,17 @@ def _conflicts(task: TaskDistances, letters: Mapping[str, str]) -> Table:
 
 
 def _ensemble(task: TaskDistances, ensemble: Membership) -> str:
-    change = _change(ensemble.above_best, task, " ").replace("\\", "")
+    above = ensemble.above_best
     return (
         f"Ensemble of all, the mean of rewards over their SD within prompts: {task.metric} "
-        f"{_number(ensemble.value, task)}; less {ensemble.best}, the best: {change}, p {_p(ensemble.above_best.p)}. "
+        f"{number(ensemble.value, task.kind)}; less {ensemble.best}, the best: {_change(above, task, ' ')}, "
+        f"p {p_value(above.p)}. "
         "Each alone, all without it, and what it adds to those and to the best; phi with the others."
     )
 
 
 def _members(task: TaskDistances, ensemble: Membership, letters: Mapping[str, str], space: str) -> Table:
-    table = _table()
+    table = light_table()
     table.add_column("", no_wrap=True)
     for heading in ("alone", "without it", "it adds", "Holm", "to the best", "Holm"):
         table.add_column(heading, justify="right", overflow="fold")
@@ -217,67 +220,30 @@ def _members(task: TaskDistances, ensemble: Membership, letters: Mapping[str, st
         phi = task.mean_phi(member.model)
         table.add_row(
             letters[member.model],
-            _number(member.alone, task),
-            _number(member.without, task),
+            number(member.alone, task.kind),
+            number(member.without, task.kind),
             _change(member.added, task, space),
-            _p(member.added_p_holm),
+            p_value(member.added_p_holm),
             _change(member.to_best, task, space),
-            "-" if member.to_best is None else _p(member.to_best_p_holm),
+            "-" if member.to_best is None else p_value(member.to_best_p_holm),
             "-" if math.isnan(phi) else f"{phi:.2f}",
         )
     return table
-
-
-def _print_fitting(console: Console, make: Callable[[str], Table]) -> None:
-    """A table whose intervals stand below their numbers where there is no room beside them."""
-    table, unbound = make(" "), console.options.update(max_width=_UNBOUND)
-    fits = console.measure(table, options=unbound).maximum <= console.width
-    console.print(table if fits else make("\n"))
-
-
-def _table() -> Table:
-    from rich import box
-    from rich.table import Table
-
-    return Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-
-
-def _letter(place: int) -> str:
-    return chr(ord("A") + place) if place < 26 else f"M{place + 1}"
 
 
 def _interval(figure: Figure, space: str, *, percent: bool = False, digits: int = 2) -> str:
     if math.isnan(figure.value):
         return "-"
     value, low, high = ((100 if percent else 1) * end for end in (figure.value, figure.low, figure.high))
-    ends = "" if math.isnan(low) else f"{space}\\[{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{value:.{digits}f}{ends}"
+    interval = "" if math.isnan(low) else f"{space}[{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:.{digits}f}{interval}"
 
 
 def _change(change: Difference | None, task: TaskDistances, space: str) -> str:
     if change is None or math.isnan(change.value):
-        return "-"
-    ends = (
-        ""
-        if math.isnan(change.ci_low)
-        else f"{space}\\[{_number(change.ci_low, task)}, {_number(change.ci_high, task)}]"
-    )
-    return f"{_number(change.value, task)}{ends}"
+        return NOTHING
+    return f"{number(change.value, task.kind)}{ends(change.ci_low, change.ci_high, task.kind, space)}"
 
 
 def _is_percent(task: TaskDistances) -> bool:
     return task.kind != "number"
-
-
-def _number(value: float, task: TaskDistances) -> str:
-    if math.isnan(value):
-        return "-"
-    return f"{100 * value:.1f}" if _is_percent(task) else f"{value:.2f}"
-
-
-def _p(p: float) -> str:
-    if math.isnan(p):
-        return "-"
-    if p < 0.0001:
-        return "< 0.0001"
-    return f"{p:.4f}" if p < 0.01 else f"{p:.2f}"

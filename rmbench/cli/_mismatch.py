@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
+
+from rmbench.cli._cells import ends, letter_of, light_table, number, p_value, print_fitting
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from rmbench.metrics.interval import Kind
 
 _BESIDE, _RANK_WIDTH = 56, 4  # columns of a table of ranks beside its ranks, and of each
-_UNBOUND = 10_000  # columns, more than any table has
 _SHOWN = 12  # swaps of a slice
 _CHANCE = 0.05  # below it the p of a swap that Holm does not let stand is said
 _CAPTION = (
@@ -35,10 +36,7 @@ def print_mismatch(report: MismatchReport, console: Console) -> None:
     unit = " %" if report.kind != "number" else ""
     head = f"{report.metric}{unit}: {report.title}; {len(report.models)} models, {report.examples:,} examples"
     console.print(f"[bold]{plain(report.benchmark)}[/]  {plain(head)}", highlight=False)
-    # without room what belongs together stands below each other, so that it stays whole
-    wide, unbound = _slices(report.slices, wide=True), console.options.update(max_width=_UNBOUND)
-    fits = console.measure(wide, options=unbound).maximum <= console.width
-    console.print(wide if fits else _slices(report.slices, wide=False))
+    print_fitting(console, partial(_slices, report.slices))
     reasons: dict[str, list[str]] = {}
     for letter, one in zip(_letters(report.slices), report.slices, strict=True):
         if one.reason:
@@ -58,25 +56,22 @@ def print_mismatch(report: MismatchReport, console: Console) -> None:
 
 
 def _letters(slices: Sequence[Slice]) -> list[str]:
-    return [chr(ord("a") + place) if place < 26 else f"s{place + 1}" for place in range(len(slices))]
+    return [letter_of(place, "a", "s") for place in range(len(slices))]
 
 
-def _slices(slices: Sequence[Slice], *, wide: bool) -> Table:
-    from rich import box
-    from rich.table import Table
-
+def _slices(slices: Sequence[Slice], space: str) -> Table:
     from rmbench.cli._report import plain
 
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if wide else 0))
+    wide = space == " "
+    table = light_table(wide=wide)
     table.add_column("", no_wrap=True)
     table.add_column("what is ranked", overflow="fold")
     headings = ("n", "chance", "oracle", "r", "rho", "tau", "swaps", "cost")
     for heading in headings if wide else ("n", "chance\noracle", "r\nrho", "swaps", "cost"):
         table.add_column(heading, justify="right", no_wrap=True)
-    space = " " if wide else "\n"
     for letter, one in zip(_letters(slices), slices, strict=True):
         told = sum(swap.is_told for swap in one.swaps)
-        rulers = [_number(one.chance, one.kind), _number(one.oracle, one.kind)]
+        rulers = [number(one.chance, one.kind), number(one.oracle, one.kind)]
         correlations = [_correlation(one.pearson), _correlation(one.spearman)]
         tau = "-" if one.kendall is None else f"{one.kendall:.2f}"
         table.add_row(
@@ -85,19 +80,16 @@ def _slices(slices: Sequence[Slice], *, wide: bool) -> Table:
             f"{one.examples:,}",
             *([*rulers, *correlations, tau] if wide else ["\n".join(rulers), "\n".join(correlations)]),
             f"{len(one.swaps)} \\[{told}]{space}of {one.pairs}",
-            _apart(one.cost, one.kind, space),
+            "0" if one.cost.value == 0 else _apart(one.cost, one.kind, space),
         )
     return table
 
 
 def _ranks(report: MismatchReport, some: slice) -> Table:
     """Each model's figure and rank on the benchmark, and its rank on some of the slices."""
-    from rich import box
-    from rich.table import Table
-
     from rmbench.cli._report import plain
 
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = light_table()
     table.add_column("model", overflow="fold")
     table.add_column(plain(report.metric), justify="right", no_wrap=True)
     table.add_column("rank", justify="right", no_wrap=True)
@@ -105,7 +97,7 @@ def _ranks(report: MismatchReport, some: slice) -> Table:
         table.add_column(letter, justify="right", no_wrap=True)
     for model, placed in report.models.items():
         elsewhere = [_rank(one.models.get(model)) for one in report.slices[some]]
-        table.add_row(plain(model), _number(placed.value, report.kind), _open_rank(placed), *elsewhere)
+        table.add_row(plain(model), number(placed.value, report.kind), _open_rank(placed), *elsewhere)
     return table
 
 
@@ -114,7 +106,7 @@ def _told(letter: str, one: Slice, report: MismatchReport) -> list[str]:
     told = [swap for swap in one.swaps if swap.is_told]
     lines = [f"{letter}: {_swap(swap, one.kind, report.kind)}" for swap in told[:_SHOWN]]
     others = [
-        f"{swap.above} > {swap.below}{f' (p {_p(swap.p)})' if swap.p < _CHANCE else ''}"
+        f"{swap.above} > {swap.below}{f' (p {p_value(swap.p)})' if swap.p < _CHANCE else ''}"
         for swap in one.swaps
         if swap not in told[:_SHOWN]
     ]
@@ -128,19 +120,13 @@ def _told(letter: str, one: Slice, report: MismatchReport) -> list[str]:
 def _swap(swap: Swap, kind: Kind, benchmark: Kind) -> str:
     before, here = swap.benchmark, swap.slice
     return (
-        f"{swap.above} above {swap.below} by {_plain_apart(before, benchmark)} on the benchmark, "
-        f"{_plain_apart(here, kind)} here, p {_p(swap.p)} ({_p(swap.p_holm)} after Holm)"
+        f"{swap.above} above {swap.below} by {_apart(before, benchmark)} on the benchmark, "
+        f"{_apart(here, kind)} here, p {p_value(swap.p)} ({p_value(swap.p_holm)} after Holm)"
     )
 
 
-def _plain_apart(apart: Apart, kind: Kind) -> str:
-    return f"{_number(apart.value, kind)} [{_number(apart.low, kind)}, {_number(apart.high, kind)}]"
-
-
-def _apart(apart: Apart, kind: Kind, space: str) -> str:
-    if apart.value == 0:
-        return "0"
-    return f"{_number(apart.value, kind)}{space}\\[{_number(apart.low, kind)}, {_number(apart.high, kind)}]"
+def _apart(apart: Apart, kind: Kind, space: str = " ") -> str:
+    return f"{number(apart.value, kind)}{ends(apart.low, apart.high, kind, space)}"
 
 
 def _correlation(found: Correlation | None) -> str:
@@ -154,15 +140,3 @@ def _rank(placed: Placed | None) -> str:
 def _open_rank(placed: Placed) -> str:
     rank = placed.rank
     return f"{rank.rank} \\[{rank.low}]" if rank.low == rank.high else f"{rank.rank} \\[{rank.low}, {rank.high}]"
-
-
-def _number(value: float | None, kind: Kind) -> str:
-    if value is None or math.isnan(value):
-        return "-"
-    return f"{value:.3g}" if kind == "number" else f"{100 * value:.1f}"
-
-
-def _p(p: float) -> str:
-    if p < 0.0001:
-        return "< .0001"
-    return f"{p:.4f}" if p < 0.01 else f"{p:.2f}"

@@ -9,17 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from rmbench.cli._cells import NOTHING, light_table, width_of
 from rmbench.cli._console import terminal
 from rmbench.cli._report import plain, print_note
 from rmbench.metrics.curve import Curve, Figure
 from rmbench.optimise.report import Contrast, Entrant, OptimisationReport
 
-_NOTHING = "-"
 _PIPED = 100
 _SHOWN = 12  # contrasts
 _FAR = 1e6  # an n that nobody draws
 _NAME = 16  # columns that a name has at least
-_UNBOUND = 1000
 _GROUP = 8  # of the sign flips that are shown
 _WORDS = {
     "gold_at_best": "{first} above {second} in gold at its best n: {size}",
@@ -36,8 +35,8 @@ _HOW_TO_READ = (
     "is chosen; good loses: a poor one stands above a good one, both at the largest n, of prompts that have both.",
     "signs: advantages in groups of {group} whose sign is not gold's (by the reward's own noise, where it tells its "
     "doubt); within: share of the reward's variance within prompts; likely: how the reward goes with likelihood among "
-    "good samples; optimum n: where the fits d(a - b d) | d(a - b log d) are highest, * beyond what was seen, never: "
-    "the fit only rises.",
+    "good samples; optimum n: where the fits d(a - b d) | d(a - b log d) are highest, which gold need not follow, * "
+    "beyond what was seen, never: the fit only rises.",
 )
 Columns = Mapping[str, Callable[[Entrant], str]]
 
@@ -111,23 +110,22 @@ def _beside(report: OptimisationReport) -> Columns:
         "good loses %": lambda entrant: _last(entrant.good_loses),
         "signs %": lambda entrant: _flips(entrant, group),
         "within %": lambda entrant: _number(entrant.variance_within, 100),
-        "likely": lambda entrant: _NOTHING if entrant.rank_bias is None else _number(entrant.rank_bias, 1, 2),
+        "likely": lambda entrant: NOTHING if entrant.rank_bias is None else _number(entrant.rank_bias, 1, 2),
         "optimum n": lambda entrant: " | ".join(_optimum(entrant, at) for at in range(len(entrant.fits))),
     }
     cells = {name: [cell(entrant) for entrant in report.entrants] for name, cell in columns.items()}
-    return {name: columns[name] for name, values in cells.items() if set(values) != {_NOTHING}}
+    return {name: columns[name] for name, values in cells.items() if set(values) != {NOTHING}}
 
 
 def _print_table(console: Console, columns: Columns, entrants: Sequence[Entrant], rulers: list[list[str]]) -> None:
     """One row a reward, then the rulers below a line; where there is no room an interval stands below its number."""
     rows = [[cell(entrant) for cell in columns.values()] for entrant in entrants]
-    unbound = console.options.update(max_width=_UNBOUND)
     wide = _table([*columns], [rows, rulers], " ")
-    if console.measure(wide, options=unbound).maximum <= console.width:
+    if width_of(console, wide) <= console.width:
         console.print(wide)
         return
     unnamed = _table([*columns], [[["", *row[1:]] for row in group] for group in (rows, rulers)], "\n")
-    room = console.width - console.measure(unnamed, options=unbound).maximum + _NAME
+    room = console.width - width_of(console, unnamed) + _NAME
     named = [[[_broken(row[0], max(room, _NAME)), *row[1:]] for row in group] for group in (rows, rulers)]
     console.print(_table([*columns], named, "\n"))
 
@@ -143,9 +141,7 @@ def _broken(name: str, room: int) -> str:
 
 
 def _table(headings: Sequence[str], groups: Sequence[list[list[str]]], space: str) -> Table:
-    from rich import box
-
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if space == " " else 0))
+    table = light_table(wide=space == " ")
     for at, heading in enumerate(headings):
         shown = heading if space == " " or not at else heading.replace(" ", "\n", heading.count(" ") > 0)
         table.add_column("\n".join(map(plain, shown.split("\n"))), justify="right" if at else "left", overflow="fold",
@@ -209,7 +205,7 @@ def _flips(entrant: Entrant, group: int) -> str:
     """Against gold, and in brackets by the reward's own noise where that is known."""
     flip = next((one for one in entrant.sign_flips if (one.size, one.baseline) == (group, "mean")), None)
     if flip is None:
-        return _NOTHING
+        return NOTHING
     noise = "" if math.isnan(flip.by_noise.value) else f" ({_number(flip.by_noise, 100)})"
     return f"{_number(flip.against_gold, 100)}{noise}"
 
@@ -218,13 +214,13 @@ def _optimum(entrant: Entrant, at: int) -> str:
     fit = entrant.fits[at]
     value = fit.optimum_n.value
     if math.isnan(value):
-        return _NOTHING
+        return NOTHING
     told = "never" if math.isinf(value) else f"{value:,.0f}" if value <= _FAR else f">{_FAR:.0e}".replace("+0", "")
     return f"{told}{'*' if fit.is_extrapolated and not math.isinf(value) else ''}"
 
 
 def _last(curve: Curve | None) -> str:
-    return _NOTHING if curve is None else _number(_at(curve, -1), 100)
+    return NOTHING if curve is None else _number(_at(curve, -1), 100)
 
 
 def _at(curve: Curve, place: int) -> Figure:
@@ -232,13 +228,13 @@ def _at(curve: Curve, place: int) -> Figure:
 
 
 def _number(figure: Figure, factor: float, digits: int = 1) -> str:
-    return _NOTHING if math.isnan(figure.value) else f"{factor * figure.value:.{digits}f}"
+    return NOTHING if math.isnan(figure.value) else f"{factor * figure.value:.{digits}f}"
 
 
 def _cell(figure: Figure, factor: float, digits: int | None = None) -> str:
     """A number with its interval."""
     if math.isnan(figure.value):
-        return _NOTHING
+        return NOTHING
     shown = digits if digits is not None else 1 if factor > 1 else 2
     value, low, high = (f"{factor * end:.{shown}f}" for end in (figure.value, figure.low, figure.high))
     return value if math.isnan(figure.low) else f"{value} [{low}, {high}]"

@@ -12,7 +12,7 @@ from rmbench.errors import UsageError
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-MODEL_HELP = "demo, length, random, a hub id, a folder, scores:FILE, python:module:attribute, ..."
+MODEL_HELP = "demo, length, random, a hub id, a folder, scores:FILE, ensemble:A,B, python:module:attribute, ..."
 
 OUT_HELP = "A .jsonl, .csv, .tsv or .parquet file, or - for standard output."
 

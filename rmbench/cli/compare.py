@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rmbench.cli import EXIT_INCOMPLETE, debug_option, tell
+from rmbench.cli._cells import ends, letter_of, number, p_value, print_fitting
 from rmbench.cli._tasks import finder
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from rmbench.compare.report import ComparisonReport, Contrast, TaskComparison
 
 _SETTINGS = 6
-_UNBOUND = 10_000  # columns, more than any table has
 _CAPTION = (
     "[ ] 95 % interval; p two-sided, over clusters, of that one test. detectable: the difference that one test at 5 %, "
     "before Holm, finds in 80 % of such samples, (t.975 + t.8) standard errors. With few examples interval and "
@@ -92,7 +93,7 @@ def _print(report: ComparisonReport) -> None:
     from rmbench.cli._report import plain
 
     console = terminal()
-    letters = {name: _letter(place) for place, name in enumerate(report.models)}
+    letters = {name: letter_of(place) for place, name in enumerate(report.models)}
     for name, letter in letters.items():
         runs = len(report.models[name])
         console.print(plain(f"{letter}  {name}{f', {runs} runs' if runs > 1 else ''}"), highlight=False)
@@ -103,9 +104,7 @@ def _print(report: ComparisonReport) -> None:
             if contrast.headline:
                 console.print(plain(_sentence(contrast, task)), highlight=False)
         # without room an interval stands below its difference and a value below its facet, so that both stay whole
-        table, unbound = _table(task, letters, " "), console.options.update(max_width=_UNBOUND)
-        fits = console.measure(table, options=unbound).maximum <= console.width
-        console.print(table if fits else _table(task, letters, "\n"))
+        print_fitting(console, partial(_table, task, letters))
         for contrast in task.contrasts:
             if contrast.headline and contrast.overlap:
                 console.print(f"  {plain(_overlap(contrast, letters))}", highlight=False)
@@ -123,10 +122,6 @@ def _said(task: TaskComparison) -> str:
     return f"{task.metric}: {task.title}{f' ({task.unit})' if task.unit else ''}"
 
 
-def _letter(place: int) -> str:
-    return chr(ord("A") + place) if place < 26 else f"M{place + 1}"
-
-
 def _sentence(contrast: Contrast, task: TaskComparison) -> str:
     """What the numbers of a headline say, the higher model first, and no more."""
     change = contrast.difference
@@ -137,16 +132,16 @@ def _sentence(contrast: Contrast, task: TaskComparison) -> str:
     names, low, high = (contrast.model, contrast.baseline), change.ci_low, change.ci_high
     if change.value < 0:
         names, low, high = names[::-1], -change.ci_high, -change.ci_low
-    size = f"{_number(abs(change.value), task)}{' points' if _is_percent(task) else ''}"
-    interval = "" if math.isnan(change.ci_low) else f" [{_number(low, task)}, {_number(high, task)}]"
+    size = f"{number(abs(change.value), task.kind)}{' points' if _is_percent(task) else ''}"
+    interval = ends(low, high, task.kind)
     where = "level with" if change.value == 0 else f"{size} above"
     holm = contrast.p_holm
-    adjusted = f" ({_p(holm)} after Holm)" if holm is not None and _p(holm) != _p(change.p) else ""
+    adjusted = f" ({p_value(holm)} after Holm)" if holm is not None and p_value(holm) != p_value(change.p) else ""
     direction = f" in {task.metric}{', where less is better' if task.lower_is_better else ''}"
     told = "a try, which decides nothing" if task.is_try else "a difference"
     if not (task.is_try or contrast.is_told):
         told = "no difference shown"
-    return f"{names[0]} is {where} {names[1]}{direction}{interval}, p {_p(change.p, '= ')}{adjusted}: {told}"
+    return f"{names[0]} is {where} {names[1]}{direction}{interval}, p {p_value(change.p, '= ')}{adjusted}: {told}"
 
 
 def _table(task: TaskComparison, letters: Mapping[str, str], space: str) -> Table:
@@ -172,17 +167,15 @@ def _cells(contrast: Contrast, task: TaskComparison, letters: Mapping[str, str],
     change, values = contrast.difference, (contrast.model_value, contrast.baseline_value)
     if change is None:
         return [where, f"{model} - {baseline}", "-", "-", "-", "-", "0"]
-    interval = (
-        "" if math.isnan(change.ci_low) else f"{space}[{_number(change.ci_low, task)}, {_number(change.ci_high, task)}]"
-    )
+    interval = ends(change.ci_low, change.ci_high, task.kind, space)
     beyond = _is_percent(task) and change.detectable > 1  # no share differs by more than all of it
     return [
         where,
         f"{model} - {baseline}",
-        " - ".join(_number(value, task) for value in values if value is not None),
-        f"{_number(change.value, task)}{interval}",
-        _p(change.p),
-        "-" if math.isnan(change.detectable) or beyond else _number(change.detectable, task),
+        " - ".join(number(value, task.kind) for value in values if value is not None),
+        f"{number(change.value, task.kind)}{interval}",
+        p_value(change.p),
+        "-" if math.isnan(change.detectable) or beyond else number(change.detectable, task.kind),
         f"{contrast.n:,}" + (f" (-{contrast.dropped:,})" if contrast.dropped else ""),
     ]
 
@@ -197,7 +190,7 @@ def _overlap(contrast: Contrast, letters: Mapping[str, str]) -> str:
     shares = f"{100 * errors.common:.0f} %, {100 * errors.common_if_independent:.0f} % if independent"
     exact = contrast.difference.mcnemar_p if contrast.difference else None
     return f"{line}; both of what either gets wrong: {shares}" + (
-        "" if exact is None else f"; McNemar p {_p(exact, '= ')}"
+        "" if exact is None else f"; McNemar p {p_value(exact, '= ')}"
     )
 
 
@@ -230,7 +223,7 @@ def _print_ranking(console: Console, task: TaskComparison, letters: Mapping[str,
     for place in task.ranking:
         rank = place.rank
         open_ranks = f"{rank.low}" if rank.low == rank.high else f"{rank.low} to {rank.high}"
-        value = f"{_number(place.value, task)}{' %' if _is_percent(task) else ''}"
+        value = f"{number(place.value, task.kind)}{' %' if _is_percent(task) else ''}"
         line = f"rank {rank.rank} [{open_ranks}]  {letters[place.model]}  {value}  {place.model}"
         console.print(f"  {plain(line)}", highlight=False)
 
@@ -239,21 +232,5 @@ def _is_percent(task: TaskComparison) -> bool:
     return task.kind != "number"
 
 
-def _number(value: float, task: TaskComparison) -> str:
-    if math.isnan(value):
-        return "-"
-    if _is_percent(task):
-        return f"{100 * value:.1f}"
-    return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
-
-
 def _count(number: float) -> str:
     return f"{number:,.0f}" if number == round(number) else f"{number:,.1f}"
-
-
-def _p(p: float, equals: str = "") -> str:
-    if math.isnan(p):
-        return f"{equals}-"
-    if p < 0.0001:
-        return "< 0.0001"
-    return f"{equals}{p:.4f}" if p < 0.01 else f"{equals}{p:.2f}"

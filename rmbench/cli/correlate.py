@@ -228,12 +228,10 @@ def _without(report: CorrelationReport, named: int) -> str:
 
 
 def _table(pairs: Sequence[Pair], *, wide: bool) -> Table:
-    from rich import box
-    from rich.table import Table
-
+    from rmbench.cli._cells import light_table
     from rmbench.cli._report import plain
 
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if wide else 0))
+    table = light_table(wide=wide)
     table.add_column("rank", no_wrap=True)
     table.add_column("metric", overflow="fold")
     headings = ("n", "r", "r2", "rho", "tau", "D", "p", "Holm", "fit", "off")

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from rmbench.compare.members import Membership
+from rmbench.metrics.curve import Figure
 from rmbench.metrics.distance import Join
 from rmbench.metrics.interval import LEVEL, Kind
 from rmbench.metrics.paired import Difference
+from rmbench.results.document import as_json
 
 _COLUMNS = ("task", "first", "second", "prompts", "starc", "starc_low", "starc_high", "epic", "epic_low", "epic_high",
             "other", "other_low", "other_high", "metric", "difference", "difference_low", "difference_high", "p",
             "p_holm", "only_first", "only_second", "both", "neither", "phi", "phi_low", "phi_high", "kappa",
             "kappa_low", "kappa_high", "beyond", "beyond_p", "beyond_p_holm")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A number with the ends of its 95 % interval, nan where that, or all of it, is open."""
-
-    value: float
-    low: float = math.nan
-    high: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -158,7 +150,7 @@ class DistanceReport:
 
     def json(self) -> str:
         """One JSON document; null where there is no number."""
-        return json.dumps(_plain(asdict(self)), indent=1, allow_nan=False)
+        return as_json(self)
 
     def csv(self) -> str:
         """A row for each pair of models of a task; empty where there is no number."""
@@ -184,12 +176,3 @@ def _row(task: TaskDistances, pair: PairOfModels) -> dict[str, Any]:
     for name, figure in figures.items():
         row |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
     return {name: "" if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses as mappings, what is no number as None."""
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

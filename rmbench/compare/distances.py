@@ -14,19 +14,20 @@ from rmbench.compare.distance_report import (
     Dependence,
     DistanceReport,
     Errors,
-    Figure,
     PairOfModels,
     TaskDistances,
 )
-from rmbench.compare.entrants import ComparedModel, Side, is_try, shared_tasks, sides_of
-from rmbench.compare.measured import Find, Measured, common, measure_of
+from rmbench.compare.entrants import ComparedModel, Side, is_try, part_notes, shared_tasks, sides_of
+from rmbench.compare.measured import Measured, common
 from rmbench.compare.members import members
 from rmbench.compare.shared_rewards import Rewarding, SharedRewards, rewarding, rewards_of, shared_rewards
 from rmbench.errors import ResultError, UsageError
 from rmbench.metrics import choice, comparison, dependence, distance
+from rmbench.metrics.curve import Figure
 from rmbench.metrics.interval import Estimate, Statistic, cluster_codes, estimate
 from rmbench.metrics.measure import Measure
 from rmbench.metrics.paired import Difference, Overlap, holm, overlap
+from rmbench.results.measuring import Find, measure_of
 from rmbench.types import Array
 
 
@@ -72,7 +73,7 @@ def _of_task(
     except ResultError as error:
         raise ResultError("; ".join([*without_rewards, str(error)])) from error
     metric = wanted or measure.headline
-    notes = [*_notes(sides), *shared.notes]
+    notes = [*part_notes(sides), *shared.notes]
     measured, lacking = _measured(shared.models, metric, measure, is_wanted=wanted is not None)
     notes += lacking
     wrong, whose = _wrong(shared.models, measured)
@@ -116,15 +117,6 @@ def _of_task(
         is_try(sides),
     )
     return made, [*without_rewards, *without_numbers]
-
-
-def _notes(sides: Sequence[Side]) -> list[str]:
-    notes = []
-    if is_try(sides):
-        notes.append("a try, of examples that --limit cut off: it decides nothing; run the task whole")
-    if parts := list(dict.fromkeys(side.part for side in sides if side.part)):
-        notes.append(f"no whole task: {'; '.join(parts)}")
-    return notes
 
 
 def _measured(

@@ -119,6 +119,16 @@ def is_part(sides: Sequence[Side]) -> bool:
     return all(side.part for side in sides)
 
 
+def part_notes(sides: Sequence[Side]) -> list[str]:
+    """What a reader must know where results are not of a whole task."""
+    notes = []
+    if is_try(sides):
+        notes.append("a try, of examples that --limit cut off: it decides nothing; run the task whole")
+    if parts := list(dict.fromkeys(side.part for side in sides if side.part)):
+        notes.append(f"no whole task: {'; '.join(parts)}")
+    return notes
+
+
 def _reason(side: Side, chosen: Sequence[Side]) -> str:
     if side.is_limited and not is_try(chosen):
         _, result = side.results[0]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,24 +18,7 @@ from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import TaskResult
 from rmbench.types import Array, Outcome
 
-Find = Callable[[str], Any]  # the task of a name
 Rows = NDArray[np.bool_]
-
-
-def measure_of(result: TaskResult, find: Find) -> Measure:
-    """The measure of the task that a result is of. Raises ResultError where that task is not the one installed."""
-    info = result.task
-    try:
-        task = find(info.name)
-    except UsageError as error:
-        raise ResultError(f"task {info.name!r} is not installed, and only its measure can compare") from error
-    measure: Measure = task.measure
-    if (task.version, measure.name) != (info.version, info.measure):
-        raise ResultError(
-            f"these are of version {info.version}, measured by {info.measure}; version {task.version}, by "
-            f"{measure.name}, is installed"
-        )
-    return measure
 
 
 def label(statistic: Statistic) -> str:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from rmbench.compare.agreement import Agreement, agreement, settings_that_differ
-from rmbench.compare.entrants import ComparedModel, Side, is_try, shared_tasks, sides_of, unknown
-from rmbench.compare.measured import Find, Measured, Rows, SideOutcomes, common, measure_of
+from rmbench.compare.entrants import ComparedModel, Side, is_try, part_notes, shared_tasks, sides_of, unknown
+from rmbench.compare.measured import Measured, Rows, SideOutcomes, common
 from rmbench.errors import ResultError, UsageError
 from rmbench.metrics.interval import LEVEL, Kind
 from rmbench.metrics.paired import Difference, Overlap, Rank, holm, overlap
+from rmbench.results.document import as_json
+from rmbench.results.measuring import Find, measure_of
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class ComparisonReport:
 
     def json(self) -> str:
         """One JSON document; null where there is no number."""
-        return json.dumps(_plain(asdict(self)), indent=1, allow_nan=False)
+        return as_json(self)
 
 
 def compare(
@@ -180,11 +180,7 @@ def _compared(sides: Sequence[Side], find: Find, wanted: str | None, view: str |
 
 def _notes(sides: Sequence[Side]) -> list[str]:
     """What a reader must know of the models before their numbers."""
-    notes = []
-    if is_try(sides):
-        notes.append("a try, of examples that --limit cut off: it decides nothing; run the task whole")
-    if parts := list(dict.fromkeys(side.part for side in sides if side.part)):
-        notes.append(f"no whole task: {'; '.join(parts)}")
+    notes = part_notes(sides)
     if len({len(side.results) > 1 for side in sides}) > 1:
         alone = ", ".join(side.name for side in sides if len(side.results) == 1)
         notes.append(f"of one run, so no interval says how far other seeds would be from it: {alone}")
@@ -287,12 +283,3 @@ def _adjusted(tasks: Sequence[TaskComparison]) -> list[TaskComparison]:
     stated = [(id(contrast), p) for contrast, p in tested if not np.isnan(p)]
     adjusted = dict(zip((place for place, _ in stated), holm([p for _, p in stated]), strict=True))
     return [replace(task, contrasts=[replace(c, p_holm=adjusted.get(id(c))) for c in task.contrasts]) for task in tasks]
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses as mappings, nan as None."""
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and np.isnan(value) else value

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +15,7 @@ from rmbench.metrics import best_of, selection
 from rmbench.metrics.interval import Estimate, estimate
 from rmbench.results import collection, files
 from rmbench.results.collection import check_comparable, read_checked, result_files, why_not
+from rmbench.results.document import as_json
 from rmbench.results.replay import outcomes_of
 from rmbench.results.schema import TaskResult
 from rmbench.types import Outcome
@@ -55,7 +53,7 @@ class TaskSelection:
 
     def json(self) -> str:
         """Everything in it; what is no number is null."""
-        return json.dumps(_plain(asdict(self)), indent=1)
+        return as_json(self)
 
 
 def select(
@@ -249,11 +247,3 @@ def _at(n: int, estimates: Mapping[str, Mapping[str, Estimate]], kl: bool) -> At
         majority=first[f"{name}_majority"] if first[f"{name}_majority"].n else None,
         kl=float(best_of.kl([n])[0]) if kl else None,
     )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

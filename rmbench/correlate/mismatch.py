@@ -8,28 +8,25 @@ over every pair of models of every slice.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
-from rmbench.correlate.report import plain
 from rmbench.correlate.sides import Apart, Benchmark, Judged, Make, Placed, Side, judged_by, side_of
-from rmbench.errors import ResultError, UsageError
+from rmbench.errors import ResultError
 from rmbench.metrics import association, pick
 from rmbench.metrics.interval import LEVEL, Kind, Statistic, whole_value
-from rmbench.metrics.measure import Measure
 from rmbench.metrics.paired import holm
 from rmbench.results import collection
+from rmbench.results.document import as_json
 from rmbench.results.figures import subsets_of
+from rmbench.results.measuring import Find, measure_of
 from rmbench.results.schema import TaskResult
 from rmbench.types import Outcome
 
-Find = Callable[[str], Any]  # the task of a name
 LEAST_EXAMPLES = 10  # of a slice
 _HEADLINE = "headline"
 
@@ -117,7 +114,7 @@ class MismatchReport:
 
     def json(self) -> str:
         """Everything in it; what is no number is null."""
-        return json.dumps(plain(asdict(self)), indent=1, allow_nan=False, ensure_ascii=False)
+        return as_json(self)
 
 
 def mismatch(
@@ -174,23 +171,11 @@ def _headline(find: Find) -> Make:
 
     def make(judged: Judged, outcomes: Sequence[Outcome]) -> Statistic | None:
         result = judged.result
-        measure, view = _measure_of(result, find), result.primary_view
+        measure, view = measure_of(result, find), result.primary_view
         made = measure.statistics(outcomes, view, result.fitted.measure.get(view))
         return next((one for one in made if one.name == measure.headline), None)
 
     return make
-
-
-def _measure_of(result: TaskResult, find: Find) -> Measure:
-    info = result.task
-    try:
-        task = find(info.name)
-    except UsageError as error:
-        raise ResultError(f"task {info.name!r} is not installed, and only its measure gives its headline") from error
-    measure: Measure = task.measure
-    if (task.version, measure.name) != (info.version, info.measure):
-        raise ResultError(f"results of {info.name} are of version {info.version}, and {task.version} is installed")
-    return measure
 
 
 def _picked(judged: Judged, outcomes: Sequence[Outcome]) -> Statistic | None:

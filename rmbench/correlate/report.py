@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +13,7 @@ from rmbench.metrics import association
 from rmbench.metrics.association import MINIMUM
 from rmbench.metrics.fits import Choice, choose
 from rmbench.metrics.paired import Rank, holm
+from rmbench.results.document import as_json
 from rmbench.types import Array
 
 
@@ -93,7 +91,7 @@ class CorrelationReport:
 
     def json(self) -> str:
         """A JSON list of the pairs; null where there is no number."""
-        return json.dumps([plain(asdict(pair)) for pair in self.pairs], indent=1, allow_nan=False, ensure_ascii=False)
+        return as_json(self.pairs)
 
 
 def correlate(
@@ -218,15 +216,6 @@ def _adjusted(downstream: Sequence[Downstream]) -> list[Downstream]:
         replace(pairs, pairs=[replace(pair, p_holm=adjusted.get(id(pair))) for pair in pairs.pairs])
         for pairs in downstream
     ]
-
-
-def plain(value: Any) -> Any:
-    """The same for JSON; what is no finite number is null."""
-    if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _known(number: float) -> float | None:

@@ -145,6 +145,26 @@ def attempt(row: Row, read: Callable[[Row], _T]) -> _T | LeftOut:
     return LeftOut(reason)
 
 
+def read_grouped(
+    rows: Iterable[Row],
+    group_of: Callable[[Row], object | None],
+    alone: Callable[[Row], Example],
+    joined: Callable[[list[Row]], Example],
+) -> Iterator[Example | LeftOut]:
+    """One example a row that `group_of` gives None, at once; then one of the rows that it gives the same."""
+    groups: dict[object, list[Row]] = {}
+    for row in rows:
+        group = attempt(row, group_of)
+        if isinstance(group, LeftOut):
+            yield group
+        elif group is None:
+            yield attempt(row, alone)
+        else:
+            groups.setdefault(group, []).append(row)
+    for several in groups.values():
+        yield attempt(several[0], lambda _, several=several: joined(several))  # type: ignore[misc]
+
+
 def read_all(rows: Iterable[Row]) -> Iterator[Responses | LeftOut]:
     """What each row holds to be scored, or why it is left out, in the order of the rows. Raises DataError."""
     for row in rows:

@@ -11,8 +11,10 @@ Latent Factors, 2021). With loadings g [n] and SDs s [n] of what is left,
 
     a_i = 1 - s_i g_i mean(g / s) / mean(g^2),   theta = 1 - mean(a^2),   CD* = (CD + sqrt(t / 2) theta) / (1 - theta)
 
-is normal where models are many and loadings differ: it says nothing where theta is near 1, as it is for few models
-that find the same examples hard. For those there is a null that is no limit: `Difficulty`, one factor of any
+is normal where models are many, loadings differ and curves are lines: it says nothing where theta is near 1, as it is
+for few models that find the same examples hard. Of simulated panels whose dependence is one factor the normal p is
+below .05 for 6 to 8 % with 20 to 60 models and numbers, but for all with 8 models and errors of 0 and 1 (500 examples).
+For those there is a null that is no limit: `Difficulty`, one factor of any
 distribution with a logistic curve a model, and labels of which some are wrong. Its draws give CD* a p, and each pair of
 models what their errors have in common beyond difficulty, from five models on (with fewer, one factor explains any
 correlations, or nearly). Where most models are of one family, what is hard for that family is the difficulty.

@@ -2,6 +2,10 @@
 
 They are those that Gao, Schulman and Hilton (Scaling laws for reward model overoptimization, 2022) found for best-of-n
 and for reinforcement learning. Gold is counted from that of the policy itself.
+
+Intervals are of what the form says, and gold need not follow either. Of gold with t noise of 2 degrees of freedom,
+which peaks at n = 12 (200 simulated pools of 500 prompts x 64), the interval of the optimum n has that n in 68 %, that
+of the peak the true one in 67 % of the first form and 16 % of the second; `overoptimisation.turn_over` needs no form.
 """
 
 from __future__ import annotations

@@ -104,14 +104,14 @@ def highest(means: Parts, candidates: Candidates) -> tuple[float, float]:
 
 
 def furthest(means: Parts) -> tuple[int, float]:
-    """The place of the mean that is furthest from 0, and how far it may be off: the half of an interval of 95 % or more
-    that holds for all means together."""
+    """The place of the mean that is furthest from 0, and how far it may be off: half of its 95 % interval, which holds
+    for all means together."""
     both = Parts(np.hstack([means.parts, -means.parts]), np.vstack([means.flipped, -means.flipped]), means.shares)
     clusters, place = int(np.count_nonzero(means.shares)), int(np.argmax(np.abs(means.means)))
     if clusters < 2:
         return place, np.nan
     every = np.ones(both.parts.shape[1], bool)
-    return place, float(_times(critical(both, every, clusters), _errors(means))[place])
+    return place, float(_times(critical(both, every, clusters, 2 * TAIL), _errors(means))[place])
 
 
 def difference_of_highest(
@@ -124,7 +124,8 @@ def difference_of_highest(
     """
     low, p_above = _least_above(ours, theirs, candidates)
     high, p_below = _least_above(theirs, ours, candidates[::-1])
-    low, high = (end if np.isfinite(end) else np.nan for end in (low, -high))
+    near = _ROUNDING * float(np.abs(np.hstack([ours.parts, theirs.parts])).sum(axis=0).max(initial=0.0))
+    low, high = (0.0 if abs(end) <= near else end if np.isfinite(end) else np.nan for end in (low, -high))
     return low, high, min(1.0, 2 * min(p_above, p_below))
 
 
@@ -147,14 +148,14 @@ def _least_above(ours: Parts, theirs: Parts, candidates: tuple[Candidates, Candi
     return min(lows) if varies else np.nan, max(p_values)
 
 
-def critical(means: Parts, candidates: Candidates, clusters: int) -> float:
-    """How many standard errors the highest of `candidates` may be too high: that of the flips, in Student's scale; inf
-    where the signs of those that vary are too few to tell."""
+def critical(means: Parts, candidates: Candidates, clusters: int, tail: float = TAIL) -> float:
+    """How many standard errors the highest of `candidates` may be too high, but for a chance of `tail`: that of the
+    flips, in Student's scale; inf where the signs of those that vary are too few to tell."""
     _, flips = _studentised(means.at(candidates))
     if not len(flips):
         return 0.0
-    most = float(np.quantile(flips, 1 - TAIL, method="higher"))
-    if np.count_nonzero(flips >= flips.max() - _ROUNDING * clusters) > TAIL * len(flips):
+    most = float(np.quantile(flips, 1 - tail, method="higher"))
+    if np.count_nonzero(flips >= flips.max() - _ROUNDING * clusters) > tail * len(flips):
         return np.inf
     square = most**2
     left = clusters - square

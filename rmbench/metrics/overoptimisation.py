@@ -25,7 +25,7 @@ from rmbench.metrics import highest
 from rmbench.metrics.best_of import best_of, within_sd
 from rmbench.metrics.curve import Figure, by_cluster, drawn_means, estimates, figure
 from rmbench.metrics.gold_fits import FORMS, Fit, fit
-from rmbench.metrics.interval import estimate, mean, percentiles
+from rmbench.metrics.interval import percentiles
 from rmbench.metrics.pools import Codes, Pools
 from rmbench.types import Array
 
@@ -143,12 +143,11 @@ def turn_over(curves: Curves) -> TurnOver:
     left_open = np.flatnonzero(curves.chances > highest.TAIL)
     p = min(1.0, 2 * float(curves.chances[-1]))
     degree = _degree(curves, p)
-    [gain] = estimate([mean("gain", curves.gold[:, -1] - curves.gold[:, 0])], curves.clusters)
     return TurnOver(
         Figure(*(float(curves.sizes[place]) for place in (curves.best, left_open[0], left_open[-1]))),
         _gold_at_best(curves),
         figure(curves.gold[:, -1], curves.clusters),
-        Figure(gain.value, gain.ci_low, gain.ci_high),
+        _gain_at_end(curves),
         degree,
         _proxy_rise(curves),
         p,
@@ -186,6 +185,16 @@ def _degree(curves: Curves, p: float) -> Figure:
     low, high = highest.highest(beyond, curves.maybe)
     low = low if p < 2 * highest.TAIL or np.isnan(low) else 0.0
     return Figure(float(beyond.means[curves.best]), low, min(high, curves.span))
+
+
+def _gain_at_end(curves: Curves) -> Figure:
+    """Gold at the largest n above that of a random sample, allowing for rows that could be won or lost and were not:
+    of few right samples most draws have only what they lose."""
+    gain = curves.parts.over(0).at([len(curves.sizes) - 1])
+    value, half = float(gain.means[0]), highest.furthest(gain)[1]
+    if not np.isfinite(half):
+        return Figure(value)
+    return Figure(value, max(value - half, -curves.span), min(value + half, curves.span))
 
 
 def _proxy_rise(curves: Curves) -> Figure:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from rmbench.metrics.curve import Curve, Figure
 from rmbench.metrics.gold_fits import Fit
 from rmbench.metrics.overoptimisation import Compared, Verdict
+from rmbench.results.document import as_json
 
 
 @dataclass(frozen=True)
@@ -163,12 +162,4 @@ class OptimisationReport:
 
     def json(self) -> str:
         """Everything in it as JSON; what is no number is null."""
-        return json.dumps(_plain(asdict(self)), indent=1)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return as_json(self)

@@ -15,8 +15,8 @@ from rmbench.data.conversation import (
     RESPONSE,
     RESPONSES,
     Reply,
-    attempt,
     read_answers,
+    read_grouped,
     read_prompt,
     read_reply,
     to_example,
@@ -40,17 +40,7 @@ _EXPECTED = (
 
 def read(rows: Iterable[Row]) -> Iterator[Example | LeftOut]:
     """One example a row, or, where a row is one candidate, a group of rows of the same group id or prompt."""
-    groups: dict[object, list[Row]] = {}
-    for row in rows:
-        group = attempt(row, _group)
-        if isinstance(group, LeftOut):
-            yield group
-        elif group is None:
-            yield attempt(row, _alone)
-        else:
-            groups.setdefault(group, []).append(row)
-    for several in groups.values():
-        yield attempt(several[0], lambda _, several=several: _joined(several))  # type: ignore[misc]
+    return read_grouped(rows, _group, _alone, _joined)
 
 
 def _group(row: Row) -> object | None:
