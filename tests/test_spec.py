@@ -295,7 +295,7 @@ def test_what_a_family_of_others_does_not_declare_goes_to_the_members_that_do() 
     assert [dict(spec.options) for spec in (found, found.members[0], found.members[1].members[0])] == [
         {"how": "y"}, {"beta": 2.0}, {"beta": 2.0},
     ]  # fmt: skip
-    with pytest.raises(UsageError, match="unknown option 'betta' of family 'least': did you mean 'beta'"):
+    with pytest.raises(UsageError, match="unknown option 'betta' of family 'least' .did you mean 'beta'"):
         parse("least:toy:a,length?betta=2")
 
 
