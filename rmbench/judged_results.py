@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rmbench.compare.selection import TaskSelection
     from rmbench.correlate.mismatch import MismatchReport
     from rmbench.optimise.report import OptimisationReport
-    from rmbench.runs.loading import Data
+    from rmbench.runs.loading import Data, TaskData
     from rmbench.runs.sampled import Asked
     from rmbench.runs.select import Selected
     from rmbench.scoring import Progress
@@ -204,9 +204,11 @@ def optimised(
 
     `reading` is how samples are read, `finding` what `rmbench.optimise.compose.report_of` takes besides.
     """
-    from rmbench.optimise.compose import report_of
+    from rmbench.optimise.compose import check_numbers, report_of
     from rmbench.optimise.measured import read_measured
+    from rmbench.optimise.pool import check_samples
     from rmbench.optimise.tables import write_tables
+    from rmbench.results import files
     from rmbench.runs.sampled import Asked, column_names, evaluate_samples
 
     if bool(results) == bool(asked):
@@ -214,14 +216,26 @@ def optimised(
         raise UsageError(f"got {given}; expected results, or models (-m) and a file of samples for them")
     if results and samples is not None:
         raise UsageError("samples are for models that are asked about them; results know theirs")
+    check_numbers(*(finding[name] for name in ("up_to", "good", "label_noise", "draws")))
     policies = [] if finding["measured"] is None else read_measured(finding["measured"])  # before anything is scored
+    if out is not None:
+        files.check_writable(out)
     with TemporaryDirectory(prefix="rmbench-") as folder, _as_files([[gold] if _is_result(gold) else []]) as (truths,):
         kept, seed = Path(folder) if out is None else out, finding["seed"]
         columns = column_names(samples) if samples is not None and isinstance(gold, str) else []
         column = gold if gold in columns else None
         truth, named = (truths[0], str(gold)) if truths else _gold_of(gold, columns, results)
+        if isinstance(truth, Asked) and truth.model in [one.model for one in asked]:
+            raise UsageError(
+                f"gold {gold!r:.80} is a model that is asked too; expected others, whose choices it judges"
+            )
+
+        def check(item: TaskData) -> None:
+            where = f"{item.name} of {item.data.source}"
+            check_samples(where, item.data.examples, is_judged=truth is not None)
+
         if asked:
-            run = {**reading, "seed": seed, "progress": progress}
+            run = {**reading, "seed": seed, "progress": progress, "check": check}
             results = evaluate_samples(asked, samples, kept, gold=column, **run)
             if isinstance(truth, Asked):
                 (truth,) = evaluate_samples([truth], samples, kept, gold=column, **run)
@@ -236,7 +250,7 @@ def _is_result(gold: Any) -> bool:
     if not isinstance(gold, str | Path):
         return isinstance(gold, TaskResult)
     path = Path(gold)
-    return path.is_dir() or (path.suffix == ".json" and path.with_suffix(".parquet").is_file())
+    return (path.is_dir() and gold != "") or (path.suffix == ".json" and path.with_suffix(".parquet").is_file())
 
 
 def _gold_of(gold: Any, columns: Sequence[str], results: Sequence[Path]) -> tuple[Any, str]:
@@ -248,6 +262,8 @@ def _gold_of(gold: Any, columns: Sequence[str], results: Sequence[Path]) -> tupl
 
     if gold is None:
         return None, OWN_LABELS
+    if gold == "":
+        raise UsageError("gold: no name; expected a column, a model, a result or a file of rewards")
     if gold in columns:
         return None, f"the column {gold}"
     if isinstance(gold, str | Path) and Path(gold).is_file() and Path(gold).suffix in _TABLES:

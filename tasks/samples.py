@@ -114,12 +114,29 @@ def _joined(group: list[Row]) -> Example:
     first = group[0]
     if _is_known_by_number(first):
         return _known_by_number(group)
+    group = _in_order(group)
     prompt = read_prompt(first)
     for row in group[1:]:
         if read_prompt(row) != prompt:
             raise row.error(f"another prompt than in row {first.number} of the same group", row.filled(PROMPT))
     samples = [_sample(row) for row in group]
     return to_example(first, [one.reply for one in samples], [one.gold for one in samples], _GROUP)
+
+
+def _in_order(group: list[Row]) -> list[Row]:
+    """Rows of one prompt by the number of their sample, which score files go by, as they stand where some have none.
+
+    Raises DataError for one number twice, as of a file that was joined with itself.
+    """
+    texts = [str(row.value.get(_INDEX[0])) for row in group]
+    if not all(text.isdecimal() for text in texts):
+        return group
+    numbers = [int(text) for text in texts]
+    seen = dict[int, Row]()
+    for number, row in zip(numbers, group, strict=True):
+        if seen.setdefault(number, row) is not row:
+            raise row.error(f"{number} stands in row {seen[number].number} of the same prompt already", _INDEX[0])
+    return [seen[number] for number in sorted(seen)]
 
 
 def _known_by_number(group: list[Row]) -> Example:

@@ -178,7 +178,8 @@ def test_spread_that_is_the_error_has_an_auc_of_1() -> None:
 
 
 def test_the_interval_of_an_auc_has_the_variance_of_delong() -> None:
-    """Of a difference, which is symmetric: Student's, with the degrees of freedom of two samples of unlike variance."""
+    """Of a difference, which is symmetric: Student's, with the degrees of freedom of the rarer kind, and one error more
+    that may be off by the SD of 0 and 1 with the mean of an AUC."""
     rng = np.random.default_rng(0)
     error = (rng.random(60) < 0.3).astype(float)
     made = Decided(np.arange(60), error, rng.random(60), rng.random(60))
@@ -189,10 +190,19 @@ def test_the_interval_of_an_auc_has_the_variance_of_delong() -> None:
         above = (doubts[wrong][:, None] > doubts[right]).astype(float)
         placed.append((above.mean(axis=1), above.mean(axis=0)))
     each = [np.var(placed[0][side] - placed[1][side], ddof=1) / len(placed[0][side]) for side in (0, 1)]
-    freedom = sum(each) ** 2 / sum(part**2 / (len(placed[0][side]) - 1) for side, part in enumerate(each))
-    half = student.ppf(0.975, freedom) * math.sqrt(sum(each))
+    unseen = max(np.mean(one[0]) * (1 - np.mean(one[0])) for one in placed) / wrong.sum() ** 2
+    half = student.ppf(0.975, wrong.sum() - 1) * math.sqrt(sum(each) + unseen)
     assert one.value == pytest.approx(np.mean(placed[0][0]) - np.mean(placed[1][0]))
     assert (one.ci_low, one.ci_high) == pytest.approx((one.value - half, one.value + half))
+
+
+def test_three_errors_that_stand_alike_leave_room_for_one_that_does_not() -> None:
+    error = np.isin(np.arange(60), (50, 51, 52)).astype(float)
+    made = Decided(np.arange(60), error, np.ones(60), np.arange(60) + 1.0)
+    of = estimates(Doubt(made, np.arange(60), "pairs", False), "doubt_auc", "doubt_added")
+    assert of["doubt_auc"].value == pytest.approx(50 / 57)
+    assert of["doubt_auc"].ci_low < 0.5 < of["doubt_auc"].value
+    assert of["doubt_added"].ci_low < 0 < of["doubt_added"].value
 
 
 def test_no_error_among_a_tenth_of_a_hundred_is_none_among_ten() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from overoptimise import World
 
-from rmbench.metrics.overoptimisation import apart, curves_of, turn_over
+from rmbench.metrics.overoptimisation import apart, curves_of, proxy_at_best, turn_over
 from rmbench.metrics.pools import pools_of
 
 SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
@@ -129,6 +129,19 @@ def test_of_few_right_samples_the_gain_at_the_end_allows_for_those_never_won():
         gain = turn_over(seen).gain_at_end
         held.append(not (gain.low > 0 or gain.high < 0))
     assert np.mean(held) > 0.93  # a bootstrap of the prompts that were seen: .31
+
+
+def test_what_the_proxy_has_at_its_best_n_is_open_where_that_n_is():
+    rng = np.random.default_rng(16)
+    z = rng.normal(size=(150, 32))
+    pools = pools_of(list(z - 0.4 * z**2 + 0.3 * rng.normal(size=z.shape)))
+    seen = curves_of(pools, z.ravel(), range(1, 33), draws=400)
+    found, at_best = turn_over(seen), proxy_at_best(seen)
+    best_n, rise, means = found.best_n, found.proxy_rise, seen.proxy.mean(axis=0)
+    assert best_n.low < best_n.value < best_n.high
+    assert at_best.low < means[int(best_n.low) - 1] < at_best.value < means[int(best_n.high) - 1] < at_best.high
+    assert rise.low < (means[-1] - means[int(best_n.high) - 1]) / seen.proxy_sd < rise.value
+    assert rise.value < (means[-1] - means[int(best_n.low) - 1]) / seen.proxy_sd < rise.high
 
 
 def test_few_prompts_decide_nothing_and_stay_within_what_gold_can_be():

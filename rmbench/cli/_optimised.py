@@ -61,7 +61,8 @@ def _heading(report: OptimisationReport) -> list[str]:
     samples = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     policy = f" of {report.policy}" if report.policy else ""
     clusters = "" if report.clusters == report.prompts else f" in {report.clusters:,} clusters"
-    first = f"{report.task} v{report.version}  {report.prompts:,} prompts{clusters}, {samples} samples each{policy}"
+    prompts = f"{report.prompts:,} prompt{'' if report.prompts == 1 else 's'}"
+    first = f"{report.task} v{report.version}  {prompts}{clusters}, {samples} samples each{policy}"
     good = f"; a good one is {report.good}" if report.good else ""
     return [first, f"gold: {report.gold}; of a random sample {_cell(report.random, _percent(report))}{good}"]
 

@@ -174,7 +174,9 @@ class Row:
         near = [f"{name.lower()}={name}" for name in self.given if name.lower() in read - {name}]
         option = f"; --columns {','.join(near) or f'{field}=COLUMN'} would read it" if self.tally else ""
         kind = WrongFileError if self.tally and self.number == 1 else DataError
-        return self.error(f"no `{field}`; found {listed(self.given)}; {expected}{option}", kind=kind)
+        columns = self.tally.columns.items() if self.tally else ()
+        taken = "".join(f", which is read as `{ours}`" for ours, theirs in columns if theirs == field != ours)
+        return self.error(f"no `{field}`{taken}; found {listed(self.given)}; {expected}{option}", kind=kind)
 
     def objects(self, field: str, expected: str) -> list[dict[str, Any]]:
         """The objects listed in `field`. Raises DataError where it is no such list."""

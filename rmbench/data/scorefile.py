@@ -251,7 +251,7 @@ def _request(row: Row, example: str) -> ScoreEntry:
     reward = Reward(
         numbers,
         pick=pick,
-        spread=None if spread is None else tuple(_number(row, "spread", value) for value in spread),
+        spread=None if spread is None else tuple(_spread(row, value) for value in spread),
         heads={name: _head(row, head, len(candidates)) for name, head in _pairs(row, "heads")},
         status=_status(row, "refused" if any(map(math.isnan, numbers)) else "ok"),
         n_tokens=_whole(row, "n_tokens") if row.name(("n_tokens",)) else 0,
@@ -282,7 +282,7 @@ def _with_heads(row: Row) -> Reward:
     heads = {name: (_number(row, "heads", head),) for name, head in _pairs(row, "heads")}
     status: Status = "missing" if reward is None else "ok"
     spread = row.value.get("spread")
-    of_value = None if spread is None else (_number(row, "spread", spread),)
+    of_value = None if spread is None else (_spread(row, spread),)
     return Reward((_number(row, "reward", reward),), heads=heads, spread=of_value, status=status)
 
 
@@ -327,6 +327,14 @@ def _number(row: Row, field: str, value: Any) -> float:
         return float(value)
     except OverflowError as error:
         raise row.error(f"{shown(value)} is beyond the largest float", field) from error
+
+
+def _spread(row: Row, value: Any) -> float:
+    """A standard deviation, nan for null."""
+    spread = _number(row, "spread", value)
+    if spread < 0 or math.isinf(spread):
+        raise row.error(f"expected a standard deviation, finite and not below 0, got {shown(value)}", "spread")
+    return spread
 
 
 def _whole(row: Row, field: str) -> int:

@@ -38,14 +38,19 @@ class Worth:
 
 @dataclass(frozen=True, slots=True)
 class Auc:
-    """An AUC, or a difference of two, and the parts [m] in it of what is wrong and what is right of each decision."""
+    """An AUC, or a difference of two, and the parts [m] in it of what is wrong and what is right of each decision.
+
+    `reach` is the most that the standard deviation of where an error stands can be, from 0 to 1 with this mean.
+    """
 
     value: float
     wrong: Array
     right: Array
+    reach: float = 0.0
 
     def __sub__(self, other: Auc) -> Auc:
-        return Auc(self.value - other.value, self.wrong - other.wrong, self.right - other.right)
+        reach = max(self.reach, other.reach)
+        return Auc(self.value - other.value, self.wrong - other.wrong, self.right - other.right, reach)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,8 @@ def auc(order: Order) -> Auc:
     less_sure = 1 - (np.cumsum(wrong) - wrong / 2) / all_wrong
     value = float((wrong * surer).sum() / all_wrong)
     of_wrong, of_right = (surer - value) / all_wrong, (less_sure - value) / all_right
-    return Auc(value, order.error * of_wrong[order.level], (1 - order.error) * of_right[order.level])
+    reach = max(value * (1 - value), 0.0) ** 0.5
+    return Auc(value, order.error * of_wrong[order.level], (1 - order.error) * of_right[order.level], reach)
 
 
 def area(order: Order) -> Worth:

@@ -40,13 +40,21 @@ class Curve:
 
 
 def curve(
-    at: Sequence[float], kl: Sequence[float], rows: Array, clusters: Codes, *, draws: int = 2000, seed: int = 0
+    at: Sequence[float],
+    kl: Sequence[float],
+    rows: Array,
+    clusters: Codes,
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    shares: bool | None = None,
 ) -> Curve:
     """The mean over prompts of `rows` [p, m] at each point; a prompt that is nan there is left out of it.
 
-    Intervals are those of `interval.estimate`, point by point: Wilson's for what lies in [0, 1].
+    Intervals are those of `interval.estimate`, point by point: Wilson's for `shares`, what can only lie in [0, 1].
+    Unless told these are rows of which all lie there.
     """
-    means = estimates(list(rows.T), clusters, draws=draws, seed=seed)
+    means = estimates(list(rows.T), clusters, draws=draws, seed=seed, shares=shares)
     return Curve(
         [float(x) for x in at],
         [float(x) for x in kl],
@@ -56,9 +64,9 @@ def curve(
     )
 
 
-def figure(rows: Array, clusters: Codes, *, draws: int = 2000, seed: int = 0) -> Figure:
+def figure(rows: Array, clusters: Codes, *, draws: int = 2000, seed: int = 0, shares: bool | None = None) -> Figure:
     """The mean of `rows` [p] over prompts, as `curve` has it."""
-    [estimated] = estimates([rows], clusters, draws=draws, seed=seed)
+    [estimated] = estimates([rows], clusters, draws=draws, seed=seed, shares=shares)
     return figure_of(estimated)
 
 
@@ -67,9 +75,17 @@ def figure_of(estimated: Estimate) -> Figure:
     return Figure(estimated.value, estimated.ci_low, estimated.ci_high)
 
 
-def estimates(columns: Sequence[Array], clusters: Codes, *, draws: int = 2000, seed: int = 0) -> list[Estimate]:
+def estimates(
+    columns: Sequence[Array], clusters: Codes, *, draws: int = 2000, seed: int = 0, shares: bool | None = None
+) -> list[Estimate]:
     """The mean over prompts of each of the `columns` [p], all with the same draws."""
-    return estimate([_mean(column) for column in columns], clusters, draws=draws, seed=seed)
+    told = are_shares(*columns) if shares is None else shares
+    return estimate([_mean(column, told) for column in columns], clusters, draws=draws, seed=seed)
+
+
+def are_shares(*values: Array) -> bool:
+    """Whether all finite values lie in [0, 1]."""
+    return all(bool(((some >= 0) & (some <= 1) | ~np.isfinite(some)).all()) for some in values)
 
 
 def by_cluster(rows: Array, clusters: Codes) -> tuple[Array, Array]:
@@ -87,9 +103,9 @@ def drawn_means(rows: Array, clusters: Codes, draws: int = 2000, seed: int = 0) 
     return np.concatenate([some @ sums / (some @ counts)[:, None] for some in times(len(counts), draws, seed)])
 
 
-def _mean(values: Array) -> Statistic:
+def _mean(values: Array, is_share: bool) -> Statistic:
     finite = values[np.isfinite(values)]
-    if not ((finite >= 0) & (finite <= 1)).all():
+    if not is_share:
         return mean("mean", values)
     few = min(finite.sum(), (1 - finite).sum()) < _FEW
     return mean("mean", values, "proportion" if few or np.isin(finite, (0, 1)).all() else "fraction")

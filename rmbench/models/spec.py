@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import FunctionType, MethodType
@@ -39,6 +40,8 @@ _WORD = re.compile(r"([^:@?]*)([:@?]?)(.*)", re.DOTALL)
 _HELD: list[AbstractContextManager[Any]] = []
 _TEXTS = ("family", "source", "revision", "name")  # the keys of a file that hold texts
 _OF_OTHERS = {"members": "MEMBER,MEMBER", "member": "MEMBER"}  # families made of others, and what they are written of
+_DEEPEST = 32
+_DEPTH = ContextVar("how many specs a spec is a member of", default=0)
 _FamilyOf = Callable[[str, str | None, Mapping[str, Any]], str]
 _EXPECTED = f"a model is a spec, a Path, a function, an object with a protocol's methods, {UNDERSTOOD}"
 
@@ -175,7 +178,20 @@ def runs_forwards(model: str | Spec | object) -> bool:
 
 
 def read_spec(text: str, group: PluginGroup, family_of: _FamilyOf) -> Spec:
-    """Takes a spec apart; `family_of` gives the family of a source, revision and options that stand without one."""
+    """Takes a spec apart; `family_of` gives the family of a source, revision and options that stand without one.
+
+    Raises UsageError where it means nothing, or its members have members without end.
+    """
+    if _DEPTH.get() > _DEEPEST:
+        raise UsageError(f"{text:.60}: members of members, more than {_DEEPEST} deep; expected no file to be its own")
+    depth = _DEPTH.set(_DEPTH.get() + 1)
+    try:
+        return _read(text, group, family_of)
+    finally:
+        _DEPTH.reset(depth)
+
+
+def _read(text: str, group: PluginGroup, family_of: _FamilyOf) -> Spec:
     path = _exists(text) or _exists(text.rpartition("?")[0])
     named = None if path or text in plugins.names(group) else _NAMED.fullmatch(text)
     name, word = named.groups() if named else (None, text)

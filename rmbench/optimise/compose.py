@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -18,6 +19,7 @@ from rmbench.optimise.pool import OWN_LABELS, Gold, Pool, read_pool
 from rmbench.optimise.report import Contrast, Measured, OptimisationReport
 
 _EACH_UP_TO = 32
+_FEWEST_DRAWS = 100
 _A_DOUBLING = 8  # sizes a doubling beyond that
 
 
@@ -40,6 +42,7 @@ def report_of(
     right ones are, and of scores those above the mean of their prompt. `label_noise` is that of an oracle beside the
     rewards, `measured` is of policies beside them. Raises ResultError, DataError and UsageError.
     """
+    check_numbers(up_to, good, label_noise, draws)
     pool = read_pool(paths, gold=gold, gold_name=gold_name, views=views, up_to=up_to)
     _check_noise(pool, label_noise)
     setting = _setting(pool, good, draws, seed)
@@ -57,11 +60,11 @@ def report_of(
         samples=pool.samples,
         sizes=sizes,
         left_out=pool.left_out,
-        random=setting.figure(np.add.reduceat(pools.gold, pools.starts) / pools.counts),
-        oracle=setting.curve(best_of.oracle(pools, sizes)),
-        majority=setting.curve(best_of.majority(pools, sizes, majority_seed)) if has_answers else None,
+        random=setting.at_random(),
+        oracle=setting.of_gold(best_of.oracle(pools, sizes)),
+        majority=setting.of_gold(best_of.majority(pools, sizes, majority_seed)) if has_answers else None,
         pass_at=setting.curve(best_of.pass_at(pools, setting.good, sizes)) if is_told else None,
-        noisy_oracle=setting.curve(best_of.noisy_oracle(pools, label_noise, sizes, seed)) if label_noise else None,
+        noisy_oracle=setting.of_gold(best_of.noisy_oracle(pools, label_noise, sizes, seed)) if label_noise else None,
         label_noise=label_noise,
         entrants=[entrant for entrant, _ in examined],
         contrasts=_contrasts([proxy.title for proxy in pool.proxies], [curves for _, curves in examined]),
@@ -100,11 +103,23 @@ def _setting(pool: Pool, good: float | None, draws: int, seed: int) -> Setting:
     return Setting(pool.pools, marks, sizes_to(pool.size), draws, seed)
 
 
+def check_numbers(up_to: int | None, good: float | None, label_noise: float, draws: int) -> None:
+    """Raises UsageError for a number that nothing can be found by, whatever the samples are."""
+    whole = {"up_to": (up_to, 2), "draws": (draws, _FEWEST_DRAWS)}
+    for name, (number, least) in whole.items():
+        if number is not None and (not isinstance(number, int) or number < least):
+            raise UsageError(f"{name}={number!r:.40}: expected a whole number from {least}")
+    for name, given in {"good": good, "label_noise": label_noise}.items():
+        if given is not None and (not isinstance(given, int | float) or math.isnan(given)):
+            raise UsageError(f"{name}={given!r:.40}: expected a number")
+    if label_noise < 0 or math.isinf(label_noise):
+        raise UsageError(f"label_noise={label_noise:g}: expected 0 or more")
+
+
 def _check_noise(pool: Pool, noise: float) -> None:
-    """Raises UsageError for a label noise that cannot be."""
-    if noise < 0 or (pool.pools.is_binary and noise > 1) or not np.isfinite(noise):
-        expected = "a chance from 0 to 1" if pool.pools.is_binary else "0 or more, in SD of gold within prompts"
-        raise UsageError(f"label_noise={noise:g}: expected {expected}")
+    """Raises UsageError for a label noise that is no chance, where samples are right or wrong."""
+    if pool.pools.is_binary and noise > 1:
+        raise UsageError(f"label_noise={noise:g}: expected a chance from 0 to 1, since gold is right or wrong")
 
 
 def _contrasts(names: Sequence[str], curves: Sequence[Curves]) -> list[Contrast]:

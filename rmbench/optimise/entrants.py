@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmbench.metrics import advantages, best_of, diversity, rank_bias, tilted, winners
-from rmbench.metrics.curve import Curve, Figure, curve, estimates, figure, figure_of
+from rmbench.metrics.curve import Curve, Figure, are_shares, curve, estimates, figure, figure_of
 from rmbench.metrics.interval import Statistic, estimate, percentiles
-from rmbench.metrics.overoptimisation import Curves, curves_of, fits_of, turn_over
+from rmbench.metrics.overoptimisation import Curves, curves_of, fits_of, proxy_at_best, turn_over
 from rmbench.metrics.pools import Codes, Pools
 from rmbench.metrics.useful_range import useful_range
 from rmbench.optimise.pool import Proxy
@@ -34,18 +34,25 @@ class Setting:
     draws: int
     seed: int
 
-    def curve(self, rows: Array, sizes: Sequence[int] | None = None) -> Curve:
-        """The mean of rows [p, m] over prompts at each n."""
-        at = self.sizes if sizes is None else sizes
-        return curve(at, best_of.kl(at).tolist(), rows, self.pools.clusters, draws=self.draws, seed=self.seed)
+    def curve(self, rows: Array, sizes: Sequence[int] | None = None, *, of: Array | None = None) -> Curve:
+        """The mean of rows [p, m] over prompts at each n; they choose among the numbers `of` samples, if told."""
+        at, shares = self.sizes if sizes is None else sizes, None if of is None else are_shares(of)
+        kl, drawn = best_of.kl(at).tolist(), {"draws": self.draws, "seed": self.seed}
+        return curve(at, kl, rows, self.pools.clusters, shares=shares, **drawn)
 
     def curve_if_any(self, rows: Array) -> Curve | None:
         """The same; None where no prompt has a number."""
         return self.curve(rows) if np.isfinite(rows).any() else None
 
-    def figure(self, rows: Array) -> Figure:
-        """The mean of rows [p] over prompts."""
-        return figure(rows, self.pools.clusters, draws=self.draws, seed=self.seed)
+    def of_gold(self, rows: Array) -> Curve:
+        """The mean over prompts, at each n, of the gold [p, m] of what is chosen."""
+        return self.curve(rows, of=self.pools.gold)
+
+    def at_random(self) -> Figure:
+        """The gold of a random sample, where every prompt weighs the same."""
+        rows = np.add.reduceat(self.pools.gold, self.pools.starts) / self.pools.counts
+        shares = are_shares(self.pools.gold)
+        return figure(rows, self.pools.clusters, draws=self.draws, seed=self.seed, shares=shares)
 
     def figures(self, columns: Sequence[Array]) -> list[Figure]:
         """The mean of each of several rows [p], by draws that are made once."""
@@ -77,8 +84,8 @@ def entrant_of(setting: Setting, proxy: Proxy) -> tuple[Entrant, Curves]:
         name=proxy.name,
         view=proxy.view,
         result=proxy.result,
-        gold=setting.curve(curves.gold),
-        proxy=setting.curve(curves.proxy) if is_finite else _no_curve(sizes),
+        gold=setting.of_gold(curves.gold),
+        proxy=setting.curve(curves.proxy, of=rewards) if is_finite else _no_curve(sizes),
         tilted=tilted_curve,
         tilted_gap=tilted_gap,
         fits=fits_of(curves),
@@ -127,7 +134,8 @@ def _tilted(setting: Setting, rewards: Array) -> tuple[Curve, Figure]:
     strengths, apart = tilted.gap(pools, rewards, pools.gold, sizes)
     divergences, values = tilted.tilted(pools, rewards, pools.gold, strengths)
     kl = divergences.mean(axis=0).tolist()
-    of_tilted = curve(strengths.tolist(), kl, values, pools.clusters, draws=setting.draws, seed=setting.seed)
+    drawn = {"draws": setting.draws, "seed": setting.seed}
+    of_tilted = curve(strengths.tolist(), kl, values, pools.clusters, shares=are_shares(pools.gold), **drawn)
     return of_tilted, tilted.largest_gap(apart, pools.clusters, setting.seed)
 
 
@@ -148,7 +156,7 @@ def _weighted_majority(setting: Setting, rewards: Array) -> Curve | None:
     if (pools.answers < 0).all():
         return None
     weights = best_of.vote_weights(pools, rewards)
-    return setting.curve(best_of.weighted_majority(pools, weights, setting.sizes, setting.seed))
+    return setting.of_gold(best_of.weighted_majority(pools, weights, setting.sizes, setting.seed))
 
 
 def _sign_flips(setting: Setting, rewards: Array, spread: Array | None) -> list[SignFlip]:
@@ -185,9 +193,7 @@ def _useful(setting: Setting, name: str, rewards: Array) -> list[UsefulRange]:
     curves = setting.curves(rewards)
     ends = useful_range(curves.gold.mean(axis=0), curves.proxy.mean(axis=0))
     drawn = useful_range(curves.drawn_gold, curves.drawn_proxy)
-    clusters = len(np.unique(setting.pools.clusters))
-    high, gold = (
-        Figure(float(value), *percentiles(float(value), anew, clusters, clusters - 1))
-        for value, anew in ((ends.high, drawn.high), (ends.gold, drawn.gold))
-    )
+    clusters, value = len(np.unique(setting.pools.clusters)), float(ends.gold)
+    gold = Figure(value, *percentiles(value, drawn.gold, clusters, clusters - 1))
+    high = proxy_at_best(curves)
     return [UsefulRange(name, float(ends.low), high, setting.sizes[int(ends.at)], gold, bool(ends.is_open))]

@@ -32,6 +32,8 @@ def read_measured(path: Path) -> list[Measured]:
         if lacking := [name for name in COLUMNS if name not in heading and name not in _MAY_BE_EMPTY]:
             there = ", ".join(heading) or "nothing"
             raise DataError(f"{path.name}: no column {lacking[0]!r}; expected {', '.join(COLUMNS)}, got {there}")
+        if twice := [name for name in COLUMNS if heading.count(name) > 1]:
+            raise DataError(f"{path.name}: two columns {twice[0]!r}; expected one")
         measured = [_row(path.name, number, row) for number, row in enumerate(rows, 1)]
     except csv.Error as error:
         raise DataError(f"{path.name}, line {rows.line_num}: invalid CSV ({error})") from error
@@ -42,6 +44,8 @@ def read_measured(path: Path) -> list[Measured]:
 
 def _row(file: str, number: int, row: dict[str, str | None]) -> Measured:
     place = f"{file}, row {number}"
+    if more := row.get(None):  # type: ignore[call-overload]
+        raise DataError(f"{place}: {len(more)} more than the columns of the heading; the first is {more[0]!r:.40}")
     for name in ("reward", "method"):
         if not row.get(name):
             raise DataError(f"{place}, `{name}`: expected a name, got nothing")
@@ -49,8 +53,9 @@ def _row(file: str, number: int, row: dict[str, str | None]) -> Measured:
     ends = [_number(place, row, name) if row.get(name) else math.nan for name in ("low", "high")]
     if kl < 0:
         raise DataError(f"{place}, `kl`: expected nats from 0, got {kl:g}")
-    if not math.isnan(ends[0] + ends[1]) and not ends[0] <= gold <= ends[1]:
-        raise DataError(f"{place}, `low`: expected an interval around {gold:g}, got {ends[0]:g} to {ends[1]:g}")
+    if ends[0] > gold or ends[1] < gold:
+        told = " to ".join("nothing" if math.isnan(end) else f"{end:g}" for end in ends)
+        raise DataError(f"{place}, `low`: expected an interval around {gold:g}, got {told}")
     return Measured(row["reward"] or "", row["method"] or "", kl, Figure(gold, *ends), row.get("source") or "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmbench.errors import ResultError, UsageError
-from rmbench.metrics.pools import Codes, Pools
+from rmbench.metrics.pools import LARGEST, Codes, Pools
 from rmbench.optimise.columns import Columns, columns_of
 from rmbench.results import collection, files
 from rmbench.results.schema import TaskResult
-from rmbench.types import Array
+from rmbench.types import Array, Example
 
 Place = tuple[str, int]  # an example's id and a candidate
 Gold = Path | str | Mapping[Place, float]
@@ -104,6 +105,8 @@ def read_pool(
     wanted = collection.result_files(paths)
     truth = collection.result_files([gold]) if isinstance(gold, Path) else []
     wanted = [file for file in wanted if file.resolve() not in {one.resolve() for one in truth}]
+    if not wanted and truth:
+        raise ResultError(f"{gold}: the gold is all that is given; expected a result besides, of another model")
     if not wanted:
         raise collection.nothing_in(paths)
     named = list(zip(collection.names([files.read(file) for file in wanted]), wanted, strict=True))
@@ -168,9 +171,7 @@ def _common(file: Path, columns: Columns, gold: Gold | None) -> _Common:
         raise UsageError(f"gold {gold!r} is no tag of the samples that is a number; there is {there}")
     if gold is None and np.isnan(worth).all():
         classes = columns.has("class")
-        problem = "labels that are classes, which are worth no number" if classes else "no gold: no sample has a label"
-        expected = "--gold names a column or tag, a model, a result of the same samples, or a file of rewards"
-        raise ResultError(f"{_data(columns.result)}: {problem}; {expected}")
+        raise _no_gold(_data(columns.result), *["labels that are classes, which are worth no number"] * classes)
     named = columns.of_examples("cluster")
     clusters = {name or example: 0 for name, example in zip(named, columns.examples, strict=True)}
     numbers = {name: code for code, name in enumerate(clusters)}
@@ -181,6 +182,24 @@ def _common(file: Path, columns: Columns, gold: Gold | None) -> _Common:
     return _Common(
         file, result, examples, counts, np.array(codes, np.intp), worth, answers, policies, texts, likelihood
     )
+
+
+def _no_gold(where: str, problem: str = "no gold: no sample has a label") -> ResultError:
+    """The error of samples that nobody says the worth of."""
+    expected = "--gold names a column or tag, a model, a result of the same samples, or a file of rewards"
+    return ResultError(f"{where}: {problem}; {expected}")
+
+
+def check_samples(where: str, examples: Sequence[Example], *, is_judged: bool) -> None:
+    """Raises ResultError for samples of several policies, or that nobody says the worth of, unless that `is_judged`."""
+    samples = [sample for example in examples for sample in example.candidates]
+    if not (is_judged or any(_is_number(sample.label) for sample in samples)):
+        raise _no_gold(where)
+    _only_policy(where, Counter(sample.tags.get("policy") for sample in samples))
+
+
+def _is_number(label: object) -> bool:
+    return isinstance(label, int | float) and not math.isnan(label)
 
 
 def _same(common: _Common, file: Path, columns: Columns) -> Columns:
@@ -269,7 +288,9 @@ def _counted(common: _Common, proxies: Sequence[Proxy], gold_name: str, up_to: i
         few, most = ("too few samples: ", f"; the most of a prompt are {common.counts.max()}") if is_short else ("", "")
         raise ResultError(f"{where}: {few}no prompt counts ({told}){most}")
     of_kept = np.repeat(kept, common.counts)
-    policy = _policy(where, common.policies, of_kept)
+    several = len(common.policies) == len(of_kept)
+    wrote = np.array(common.policies, object)[of_kept].tolist() if several else common.policies
+    policy = _only_policy(where, Counter(wrote))
     counts = common.counts[kept]
     pools = Pools(
         common.gold[of_kept],
@@ -280,6 +301,7 @@ def _counted(common: _Common, proxies: Sequence[Proxy], gold_name: str, up_to: i
         common.likelihood[of_kept],
     )
     samples = int(counts.min()), int(counts.max())
+    _check_size(f"{where}: gold", pools.gold)
     if _same_within(pools.gold, pools):
         raise ResultError(f"{where}: all samples of every prompt are worth the same by {gold_name}; there is no choice")
     chosen, notes = _telling([proxy.of(of_kept) for proxy in proxies], pools)
@@ -324,9 +346,8 @@ def _kept(common: _Common, proxies: Sequence[Proxy], up_to: int | None) -> tuple
     return kept, {reason: count for reason, count in left_out.items() if count}
 
 
-def _policy(where: str, policies: Sequence[str | None], of_kept: Kept) -> str:
+def _only_policy(where: str, wrote: Counter[str | None]) -> str:
     """Who wrote all of the samples, "" where nobody says. Raises ResultError for samples of several."""
-    wrote = Counter(policies if len(policies) != len(of_kept) else np.array(policies, object)[of_kept].tolist())
     if len(wrote) > 1:
         told = ", ".join(f"{policy or 'not said'} {count:,}" for policy, count in wrote.most_common(_NAMED))
         more = ", ..." if len(wrote) > _NAMED else ""
@@ -342,6 +363,8 @@ def _telling(proxies: Sequence[Proxy], pools: Pools) -> tuple[list[Proxy], list[
 
     Raises ResultError where none is left.
     """
+    for proxy in proxies:
+        _check_size(f"{proxy.title}: a reward", proxy.rewards)
     constant = [proxy for proxy in proxies if _same_within(proxy.rewards, pools)]
     said = "gives all samples of every prompt the same reward, so that nothing is chosen by it"
     lines = [f"{proxy.title} {said}; left out" for proxy in constant]
@@ -355,6 +378,12 @@ def _telling(proxies: Sequence[Proxy], pools: Pools) -> tuple[list[Proxy], list[
                 "mean, so that the curves of its reward and of its tilted policy have no figures"
             )
     return chosen, lines
+
+
+def _check_size(what: str, values: Array) -> None:
+    """Raises ResultError for numbers too large to be squared and summed."""
+    if (large := values[np.isfinite(values) & (np.abs(values) > LARGEST)]).size:
+        raise ResultError(f"{what} of {large[0]:g}; expected {-LARGEST:g} to {LARGEST:g}, else infinite")
 
 
 def _same_within(values: Array, pools: Pools) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rmbench.errors import ResultError
 from rmbench.metrics.curve import Curve, Figure
 from rmbench.optimise.report import Contrast, Entrant, OptimisationReport
 from rmbench.results.files import atomically, put
@@ -40,7 +41,15 @@ def write_tables(report: OptimisationReport, folder: Path) -> list[Path]:
     """Writes `overoptimize.json` and `overoptimize-figures.csv` and `.parquet` into a folder, which is made.
 
     Their paths, in that order. No table is called like the JSON: a JSON beside a Parquet of its name is a result.
+    Raises ResultError where they cannot be written.
     """
+    try:
+        return _write(report, folder)
+    except OSError as error:
+        raise ResultError(f"{folder}: cannot write the tables ({error.strerror or error})") from error
+
+
+def _write(report: OptimisationReport, folder: Path) -> list[Path]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

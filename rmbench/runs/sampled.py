@@ -38,6 +38,7 @@ def evaluate_samples(
     out: Path,
     *,
     gold: str | None = None,
+    check: Callable[[TaskData], None] | None = None,
     columns: Mapping[str, str] | None = None,
     seed: int = 0,
     fresh: bool = False,
@@ -46,8 +47,9 @@ def evaluate_samples(
 ) -> list[Path]:
     """The result files, under `out`, of each model on `samples`: a file, rows, or None for the pool that comes along.
 
-    `gold` is the column that says what a sample is worth; `choice` and `columns` are those of `load_tasks`. The first
-    model that fails raises its error; what was scored is kept, so that the same call goes on from there.
+    `gold` is the column that says what a sample is worth; `choice` and `columns` are those of `load_tasks`. What
+    `check` finds wrong with the samples is raised before a model is asked. The first model that fails raises its error;
+    what was scored is kept, so that the same call goes on from there.
     """
     if samples is None and (gold or columns):
         raise UsageError(
@@ -58,6 +60,8 @@ def evaluate_samples(
     else:
         renamed = {**(columns or {}), **({} if gold is None else {"gold": gold})} or None
         (item,) = load_tasks([SAMPLES], data={SAMPLES: samples}, columns=renamed, seed=seed, **choice)
+    if check is not None:
+        check(item)
     return [_evaluated(one, item, out, seed, fresh, progress) for one in asked]
 
 

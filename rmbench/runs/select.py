@@ -142,6 +142,13 @@ def _outcome(
     )
 
 
+def _whole(value: Any) -> int:
+    """The whole number that a value or its text is. Raises ValueError and TypeError for what is none."""
+    if float(value) != int(float(value)):
+        raise ValueError(f"{value} is no whole number")
+    return int(float(value))
+
+
 def gold_rewards(file: Path) -> dict[Place, float]:
     """The rewards of a file as `score_file` writes them, by example and candidate. Raises DataError."""
     rewards: dict[Place, float] = {}
@@ -151,7 +158,7 @@ def gold_rewards(file: Path) -> dict[Place, float]:
             row.need((name,), expected)
         value = row.value["reward"]
         try:
-            place = str(row.value["example_id"]), int(row.value["candidate"])
+            place = str(row.value["example_id"]), _whole(row.value["candidate"])
             reward = math.nan if value in (None, "") else float(value)
         except (TypeError, ValueError, OverflowError):
             raise row.error(f"got {json.dumps(value, default=str)[:40]}; {expected}", "reward") from None
