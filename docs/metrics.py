@@ -22,6 +22,7 @@ from rmbench.types import Ask, Candidate, Example, Message, Response, Reward
 
 _PROMPT = (Message("user", "q"),)
 PAGE = Path(__file__).with_suffix(".md")
+_OF_REPORTS = Path(__file__).with_name("metrics_of_reports.md")  # written by hand: no result states these
 _HEAD = """# What every metric is
 
 Made by `python docs/metrics.py` from what the measures say of themselves; a test holds it to that. `rmbench show
@@ -89,7 +90,7 @@ def text() -> str:
         rows = [_row(name, definition) for name, definition in definitions.items()]
         head = "| metric | what it is | unit | better | from - to | what it cannot say |\n|---|---|---|---|---|---|"
         parts.append("\n".join([f"## {title}\n\n{about}\n", head, *rows]) + "\n")
-    return "\n".join([*parts, _CALIBRATION])
+    return "\n".join([*parts, _CALIBRATION, _OF_REPORTS.read_text(encoding="utf-8")])
 
 
 def _row(name: str, definition: Definition) -> str:

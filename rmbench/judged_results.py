@@ -246,10 +246,12 @@ def optimised(
 
 
 def _is_result(gold: Any) -> bool:
-    """Whether a gold is a result, in memory or on disk."""
+    """Whether a gold is a result, in memory or on disk; a folder with a checkpoint in it is a model."""
     if not isinstance(gold, str | Path):
         return isinstance(gold, TaskResult)
     path = Path(gold)
+    if any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
+        return False
     return (path.is_dir() and gold != "") or (path.suffix == ".json" and path.with_suffix(".parquet").is_file())
 
 

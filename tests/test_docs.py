@@ -8,6 +8,9 @@ import runpy
 from pathlib import Path
 
 import pytest
+from optimisation_reports import simulated
+
+from rmbench.optimise import tables
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -23,6 +26,14 @@ def test_every_metric_of_the_boards_is_in_the_glossary() -> None:
     names = {name for result in results for name in result["statistics"]}
     assert len(names) > 30
     assert {name for name in names if f"`{name}`" not in glossary} == set()
+
+
+def test_every_figure_of_a_report_on_optimisation_is_in_the_glossary() -> None:
+    stated = set(re.findall(r"[\w-]+", " ".join(re.findall(r"`([^`]+)`", (DOCS / "metrics.md").read_text()))))
+    names = {row["what"].partition(",")[0] for row in tables.rows(simulated())}
+    figures = {re.sub(r"^(fit of .*|sign flips|measured|useful range).*", "", name) for name in names}
+    assert len(figures) > 15
+    assert figures - stated == {""}
 
 
 def test_the_picture_is_of_this_program_and_fetches_nothing() -> None:

@@ -501,6 +501,21 @@ def test_ensembles_of_five_process_models_stand_beside_their_members(capsys: Any
 # The tutorial.
 
 TUTORIAL = "## Is my reward model hackable by best-of-n?"
+
+
+def test_a_folder_with_a_checkpoint_is_a_gold_that_is_a_model() -> None:
+    folder = Path(__file__).parents[1] / "demo"
+    report = rmbench.overoptimize(models=["random"], samples=samples(GOLD), gold=str(folder), draws=DRAWS)
+    assert report.gold == "the reward of local/demo"
+
+
+def test_measured_policies_of_no_reward_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "measured.csv"
+    path.write_text("reward,method,kl,gold\nnew,PPO,1,0.5\nrmbench/random,PPO,1,0.5\n")
+    report = rmbench.overoptimize(models=["random"], samples=samples(GOLD), measured=path, draws=DRAWS)
+    assert report.notes == ["measured policies of new stand in no plot: no reward is called so"]
+
+
 STANDING_IN = {"./new": "shortest", "./old": "random", "./judge": "length"}
 
 

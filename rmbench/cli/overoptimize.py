@@ -116,15 +116,15 @@ def command(
     results, samples = ([], paths[0] if paths else None) if models else (paths, None)
     with redirect_stdout(sys.stderr):  # what a user's code prints is no figure
         report = optimised(results, asked, samples, truth, out, reading, finding, ConsoleProgress)
+    told = "--out DIR writes a page with the curves over n and over KL, and tables of every number"
+    if out is not None:  # before anything is printed, which a closed pipe would end
+        told = _write_page(report, out, debug=bool(context.find_root().meta.get("debug")))
     if as_json:
         click.echo(report.json())
     else:
         print_optimised(report)
-    if out is None and not as_json:
-        tell("\n--out DIR writes a page with the curves over n and over KL, and tables of every number")
-    if out is not None:
-        written = _write_page(report, out, debug=bool(context.find_root().meta.get("debug")))
-        tell(f"\n{written} are in {out}", err=as_json)
+    if out is not None or not as_json:
+        tell(f"\n{told}", err=as_json)
     return EXIT_INCOMPLETE if any(set(one.statuses) - {"ok"} for one in report.entrants) else 0
 
 
@@ -156,8 +156,8 @@ def _asked(models: tuple[str, ...], gold: str | None, options: dict[str, Any]) -
 
 
 def _write_page(report: OptimisationReport, out: Path, *, debug: bool) -> str:
-    """What stands in the folder, the page among it where it could be written."""
-    written = "overoptimize.json, overoptimize-figures.csv and .parquet"
+    """What stands in the folder, said; the page is among it where it could be written."""
+    written = f"overoptimize.json, overoptimize-figures.csv and .parquet are in {out}"
     try:
         from rmbench.report import optimisation
 
@@ -167,4 +167,4 @@ def _write_page(report: OptimisationReport, out: Path, *, debug: bool) -> str:
             raise
         show_error(error, "no page")
         return written
-    return f"overoptimize.html, {written}"
+    return f"{out / 'overoptimize.html'} is the page for a browser; {written}"

@@ -34,6 +34,8 @@ def command(folder: Path, everything: bool, no_browser: bool) -> None:
         page.write(results, bundled_texts(results), report)
     elif (more := len(_paths(folder)) - page.count(report)) > 0:
         tell(f"{more:,} more results are in {folder}; --all makes a page of everything", err=True)
+    if (optimised := folder / "overoptimize.html").is_file():
+        tell(f"{optimised} is the page of what optimising does", err=True)
     click.echo(report)
     if not no_browser and not webbrowser.open(report.resolve().as_uri()):
         click.echo("no browser could be opened here", err=True)

@@ -69,7 +69,7 @@ def report_of(
         entrants=[entrant for entrant, _ in examined],
         contrasts=_contrasts([proxy.title for proxy in pool.proxies], [curves for _, curves in examined]),
         measured=list(measured),
-        notes=pool.notes,
+        notes=[*pool.notes, *_unmatched(measured, [proxy.title for proxy in pool.proxies])],
         seed=seed,
         good_loses_by_chance=setting.curve_if_any(by_chance),
         good=_goodness(pool, good),
@@ -85,6 +85,16 @@ def sizes_to(most: int) -> tuple[int, ...]:
     steps = range(1, _A_DOUBLING * most.bit_length())
     beyond = [round(_EACH_UP_TO * 2 ** (step / _A_DOUBLING)) for step in steps]
     return (*range(1, min(most, _EACH_UP_TO) + 1), *(n for n in beyond if n < most), *([most] * (most > _EACH_UP_TO)))
+
+
+def _unmatched(measured: Sequence[Measured], names: Sequence[str]) -> list[str]:
+    """A line on each reward that policies were measured for and that is not here."""
+    unknown = dict.fromkeys(one.reward for one in measured if not any(_is_of(one.reward, name) for name in names))
+    return [f"measured policies of {reward} stand in no plot: no reward is called so" for reward in unknown]
+
+
+def _is_of(reward: str, name: str) -> bool:
+    return name == reward or name.startswith(f"{reward} (")
 
 
 def _goodness(pool: Pool, good: float | None) -> str:
