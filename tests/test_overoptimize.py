@@ -22,6 +22,7 @@ from rmbench.cli import main
 from rmbench.errors import DataError, ResultError, UsageError
 from rmbench.kinds.comparison import Comparison
 from rmbench.metrics.selection import expected_choice
+from rmbench.optimise import tables
 from rmbench.optimise.columns import columns_of
 from rmbench.optimise.compose import sizes_to
 from rmbench.optimise.entrants import in_order
@@ -223,6 +224,15 @@ def test_results_of_a_run_can_be_read_again_and_tables_hold_the_report(tmp_path:
     curve = [float(row["value"]) for row in rows if (row["reward"], row["what"]) == ("rmbench/random", "gold")]
     assert curve == by_name[0][0]["gold"]["value"]
     assert json.loads((tmp_path / "out" / "overoptimize.json").read_text())["oracle"] == first["oracle"]
+
+
+def test_a_difference_stands_in_the_table_with_its_p_and_what_holm_makes_of_it() -> None:
+    gold, rewards = drawn(30, 6)
+    report = rmbench.overoptimize(models={"m": table(rewards), "g": table(gold)}, samples=samples(gold), draws=DRAWS)
+    contrast = next(one for one in report.contrasts if one.figure == "gold_at_end")
+    (row,) = [row for row in tables.rows(report) if (row["reward"], row["what"]) == ("m - g", "gold_at_end")]
+    assert (row["value"], row["p"], row["p_holm"]) == (contrast.difference.value, contrast.p, contrast.p_holm)
+    assert row["p"] < row["p_holm"] < 1
 
 
 def test_a_part_of_the_samples_is_asked_about_from_python_too() -> None:
