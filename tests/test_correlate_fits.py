@@ -15,7 +15,7 @@ import scipy.stats
 
 from rmbench.cli import main
 from rmbench.correlate.report import CorrelationReport, Pair, correlate
-from rmbench.correlate.tables import METRICS, POLICY_RESULTS, read_aliases, shipped
+from rmbench.correlate.tables import METRICS, POLICY_RESULTS, read_aliases, read_table, series, shipped
 from rmbench.metrics import association, fits
 
 NINE = [0.52, 0.55, 0.61, 0.64, 0.70, 0.74, 0.79, 0.86, 0.91]
@@ -83,6 +83,14 @@ def test_shares_of_percent_are_fitted_as_shares_are(tmp_path: Path, capsys: Any)
     probit = next(one for one in found["fit"]["fits"] if one["form"] == "probit")
     assert found["fit"]["by_aicc"] == "probit"
     assert probit["coefficients"] == pytest.approx([0.3, 0.7])
+
+
+def test_fractions_beside_percent_are_told_where_no_unit_says_which(tmp_path: Path) -> None:
+    mixed = table(tmp_path / "m.csv", METRICS, [100 * NINE[0], *NINE[1:]])
+    with pytest.warns(UserWarning, match="m.csv, row 2: Bench accuracy is 0.55, and 52 at m.csv, row 1: is one a frac"):
+        series(read_table(mixed, "metrics"), {})
+    percent = table(tmp_path / "p.csv", METRICS, [100 * x for x in NINE])
+    series(read_table(percent, "metrics"), {})  # where a warning is an error
 
 
 def test_a_figure_in_no_stated_unit_is_no_share(tmp_path: Path, capsys: Any) -> None:

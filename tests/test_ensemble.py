@@ -256,6 +256,7 @@ def test_where_scales_do_not_decide_nothing_is_told(options: Any) -> None:
     [
         ("ensemble:length", "ensemble: one member; expected two or more, as ensemble:A,B?how=mean"),
         ("ensemble", "ensemble: no members; expected two or more"),
+        ("ensemble:(length,random", "member '(length,random' has a bracket open; expected one ) for each ("),
         ("ensemble:length,length", "ensemble: member length stands twice; expected each once"),
         ("ensemble:length,random?how=most", "how='most' of family 'ensemble': expected one of mean, median, min"),
         ("ensemble:length,random?how=gated", "gated: no thresholds; expected 1 number, one for each member but the"),

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -194,7 +195,8 @@ def read_aliases(path: Path | None = None) -> dict[str, str]:
 def series(rows: Sequence[Reported], aliases: Mapping[str, str]) -> list[Series]:
     """Rows put together by what they measure, under the names that count.
 
-    Raises DataError where one model has two different figures, or one is in percent and another a fraction.
+    Raises DataError where one model has two different figures, or one is in percent and another a fraction; warns where
+    without a unit they look as if.
     """
     columns: dict[_Key, dict[str, Reported]] = {}
     for row in rows:
@@ -212,11 +214,27 @@ def series(rows: Sequence[Reported], aliases: Mapping[str, str]) -> list[Series]
                 f"{row.place}: {row.benchmark} {row.metric} is in {row.unit}, but in {known.unit} at {known.place}; "
                 "expected one unit"
             )
+    for figures in columns.values():
+        _warn_of_two_units([*figures.values()])
     return [Series(_name(key, list(columns)), *key, figures) for key, figures in columns.items()]
 
 
+def _warn_of_two_units(rows: Sequence[Reported]) -> None:
+    """A warning where some figures of no stated unit are up to 1, and all others from 10 to 100."""
+    fractions = [row for row in rows if 0 < row.value <= 1]
+    percents = [row for row in rows if 10 <= row.value <= 100]
+    if any(row.unit for row in rows) or not fractions or not percents or len(fractions) + len(percents) < len(rows):
+        return
+    low, high = fractions[0], percents[0]
+    warnings.warn(
+        f"{low.place}: {low.benchmark} {low.metric} is {low.value:g}, and {high.value:g} at {high.place}: is one a "
+        "fraction and the other in percent? Expected one unit, or a column `unit` that says which",
+        stacklevel=3,
+    )
+
+
 def near_matches(names: Sequence[str], others: Sequence[str]) -> dict[str, str]:
-    """Name -> one of `known` that is spelt nearly like it, with the same numbers; for `names` that are not known."""
+    """Name -> one of `others` that is spelt nearly like it, with the same numbers; for `names` that are not in them."""
     plain = {_plain(name): name for name in others}
     matches = {}
     for name in sorted(set(names) - set(others)):

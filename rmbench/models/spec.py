@@ -305,6 +305,9 @@ def _of_others(family: str, rest: str, text: str, group: PluginGroup) -> Spec:
     members = [_unwrapped(word) for word in (_apart(words) if "," in form else [words])]
     if not all(members):
         raise UsageError(f"{group.thing} {text!r}: a member without a name; expected {family}:{form}")
+    for word in members:
+        if word.count("(") != word.count(")") and not _exists(word):
+            raise UsageError(f"{group.thing} {text!r}: member {word!r} has a bracket open; expected one ) for each (")
     spec = Spec(family, members=tuple([read_spec(word, group, _family_of) for word in members]))
     options = {**declared(spec), **_options_of(family, group)}
     for name in pairs:
