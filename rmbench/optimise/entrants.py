@@ -34,9 +34,9 @@ class Setting:
     draws: int
     seed: int
 
-    def curve(self, rows: Array, sizes: Sequence[int] | None = None, *, of: Array | None = None) -> Curve:
-        """The mean of rows [p, m] over prompts at each n; they choose among the numbers `of` samples, if told."""
-        at, shares = self.sizes if sizes is None else sizes, None if of is None else are_shares(of)
+    def curve(self, rows: Array, sizes: Sequence[int] | None = None, *, shares: bool | None = None) -> Curve:
+        """The mean of rows [p, m] over prompts at each n; whether they are `shares`, if told."""
+        at = self.sizes if sizes is None else sizes
         kl, drawn = best_of.kl(at).tolist(), {"draws": self.draws, "seed": self.seed}
         return curve(at, kl, rows, self.pools.clusters, shares=shares, **drawn)
 
@@ -46,7 +46,7 @@ class Setting:
 
     def of_gold(self, rows: Array) -> Curve:
         """The mean over prompts, at each n, of the gold [p, m] of what is chosen."""
-        return self.curve(rows, of=self.pools.gold)
+        return self.curve(rows, shares=are_shares(self.pools.gold))
 
     def at_random(self) -> Figure:
         """The gold of a random sample, where every prompt weighs the same."""
@@ -85,7 +85,7 @@ def entrant_of(setting: Setting, proxy: Proxy) -> tuple[Entrant, Curves]:
         view=proxy.view,
         result=proxy.result,
         gold=setting.of_gold(curves.gold),
-        proxy=setting.curve(curves.proxy, of=rewards) if is_finite else _no_curve(sizes),
+        proxy=setting.curve(curves.proxy, shares=False) if is_finite else _no_curve(sizes),
         tilted=tilted_curve,
         tilted_gap=tilted_gap,
         fits=fits_of(curves),
