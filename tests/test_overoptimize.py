@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from fake_models import Scripted
+from test_published_steps import PASSES, passes
 
 import rmbench
 from rmbench.cli import main
@@ -468,7 +469,7 @@ def test_aggregators_of_a_process_model_stand_side_by_side_paired(tmp_path: Path
 
 @needs_data
 @pytest.mark.prove
-def test_ensembles_of_five_process_models_stand_beside_their_members(capsys: Any) -> None:
+def test_ensembles_of_five_process_models_stand_beside_their_members(tmp_path: Path, capsys: Any) -> None:
     models = strict(*SCORES)
     members = ",".join(f"{name}=({spec})" for name, spec in models.items())
     for how in ("mean", "min", "uwo", "and"):
@@ -476,7 +477,7 @@ def test_ensembles_of_five_process_models_stand_beside_their_members(capsys: Any
     path = models["shepherd"].removeprefix("scores:").partition("?")[0]
     asked = [part for name, spec in models.items() for part in ("-m", f"{name}={spec}")]
     before = time.process_time()
-    assert run(path, *asked, "--json") == 0
+    assert run(path, *asked, "--out", str(tmp_path), "--json") == 0
     assert time.process_time() - before < 60
     report = json.loads(capsys.readouterr().out)
     assert report["sizes"] == [*range(1, 33)]
@@ -484,6 +485,9 @@ def test_ensembles_of_five_process_models_stand_beside_their_members(capsys: Any
     assert [*gold] == [*SCORES, "mean", "min", "uwo", "and"]
     assert {len(curve) for curve in gold.values()} == {32}
     assert {name: round(curve[-1], 3) for name, curve in gold.items()} == ENDS
+    for name, stem in SCORES.items():
+        [result] = [files.read(file) for file in tmp_path.rglob("samples*.json") if f"/{name}/" in file.as_posix()]
+        assert passes(result) == PASSES[stem.partition(".")[0]]
     of_ensembles = [one for one in report["contrasts"] if one["second"] in ("mean", "min", "uwo", "and")]
     of_members = [one for one in of_ensembles if one["first"] in SCORES]
     assert len(of_members) == 4 * 5 * 4
