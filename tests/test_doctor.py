@@ -316,7 +316,9 @@ def test_a_sound_checkpoint_of_every_family_passes(case: Case, tmp_path: Path) -
     diagnosis = rmbench.diagnose(case.spec(folder))
     assert set(diagnosis.failed) <= {"dtype"}
     assert diagnosis["batch"].verdict == "pass"
-    assert all(member["shared-prefix"].verdict == "pass" for member in diagnosis.members if case.packed)
+    of_forwards = [one for one in diagnosis.members if one["shared-prefix"].verdict != "does not apply"]
+    assert of_forwards or not diagnosis.members
+    assert all(member["shared-prefix"].verdict == "pass" for member in of_forwards if case.packed)
 
 
 def test_members_have_a_table_each() -> None:
