@@ -63,9 +63,9 @@ def verdicts(result: TaskResult, view: str) -> Iterator[str]:
     """What the figures of a view come to, as far as their intervals say."""
     errors = _side(figure(result, "doubt_auc", view), 0.5)
     yield f"{_ERRORS[errors]}; for its margin it says {_ADDED[_side(figure(result, 'doubt_added', view), 0.0)]}"
-    known = figure(result, "doubt_known", view)
-    if known is not None and known.value is not None and known.value < 1:
-        yield f"the spread of {100 * known.value:.1f} % is known; doubt is of these alone"
+    share_known = figure(result, "doubt_known", view)
+    if share_known is not None and share_known.value is not None and share_known.value < 1:
+        yield f"the spread of {100 * share_known.value:.1f} % is known; doubt is of these alone"
 
 
 def _side(metric: Metric | None, nothing: float) -> int:

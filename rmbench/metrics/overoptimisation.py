@@ -278,8 +278,8 @@ def _of_optimum(first: Curves, second: Curves) -> Apart:
     doublings, chances = np.log2(first.sizes), (first.chances, second.chances)
     ours, theirs = (doublings[chance > highest.TAIL] for chance in chances)
     levels = sorted({*chances[0].tolist(), *chances[1].tolist()})
-    told = (level for level in levels if _are_apart(*(doublings[chance > level] for chance in chances)))
-    p = min(1.0, 2 * next(told, 1.0))
+    rejected = (level for level in levels if _are_apart(*(doublings[chance > level] for chance in chances)))
+    p = min(1.0, 2 * next(rejected, 1.0))
     value = float(doublings[first.best] - doublings[second.best])
     return Apart("optimum", Figure(value, float(ours[0] - theirs[-1]), float(ours[-1] - theirs[0])), p)
 

@@ -109,15 +109,15 @@ class Ensemble:
     def fit(self, questions: Sequence[Question], answers: list[list[Reward]]) -> Json | None:
         """Mean and SD of the rewards of each member; None of raw ones. Raises ModelError for an SD of 0."""
         rewards = rewards_of(self.looked, answers)
-        known = [row[np.isfinite(row)] for row in rewards]
-        scales = [ensembles.scale_of(row) if len(row) else None for row in known]
+        numbers = [row[np.isfinite(row)] for row in rewards]
+        scales = [ensembles.scale_of(row) if len(row) else None for row in numbers]
         if not self.fits:
             if self.how in _BY_SCALE and rewards.shape[1] >= _FEWEST:
                 self._tell_scales(
                     {member.name: scale[1] for member, scale in zip(self.looked, scales, strict=True) if scale}
                 )
             return None
-        for member, row, scale in zip(self.looked, known, scales, strict=True):
+        for member, row, scale in zip(self.looked, numbers, scales, strict=True):
             if scale is not None and scale[1] == 0:
                 raise constant(member, scale[0], len(row))
         return [
@@ -182,8 +182,8 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
     """
     how, scale, specs = options["how"], options["scale"], tuple(options["members"])
     if len(specs) < 2:
-        told = "one member" if specs else "no members"
-        raise UsageError(f"ensemble: {told}; expected two or more, as ensemble:A,B?how={how}")
+        lack = "one member" if specs else "no members"
+        raise UsageError(f"ensemble: {lack}; expected two or more, as ensemble:A,B?how={how}")
     check_used(given(options, OPTIONS), how, _OF, ("members", "how", "scale"))
     settings = _settings(options, how, len(specs))
     looked = look(specs, "ensemble")
@@ -223,8 +223,8 @@ def _settings(options: Mapping[str, Any], how: str, count: int) -> dict[str, Any
 
 def _of_each(name: str, values: Sequence[float], count: int, but: str = "") -> tuple[float, ...]:
     if len(values) != count:
-        told = ",".join(f"{value:g}" for value in values)
-        raise UsageError(f"{name}={told}: {_times(len(values))}; expected {count}, one for each member{but}")
+        written = ",".join(f"{value:g}" for value in values)
+        raise UsageError(f"{name}={written}: {_times(len(values))}; expected {count}, one for each member{but}")
     return tuple(values)
 
 

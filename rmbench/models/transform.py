@@ -108,12 +108,12 @@ class Transform:
         """Mean and SD, or the curve of length; None where nothing is fitted. Raises ModelError where none can be."""
         if self.how == "zscore":
             rewards = rewards_of([self.member], answers)[0]
-            known = rewards[np.isfinite(rewards)]
-            if not len(known):
+            numbers = rewards[np.isfinite(rewards)]
+            if not len(numbers):
                 return None
-            centre, sd = ensembles.scale_of(known)
+            centre, sd = ensembles.scale_of(numbers)
             if sd == 0:
-                raise constant(self.member, centre, len(known))
+                raise constant(self.member, centre, len(numbers))
             return {"mean": centre, "sd": sd}
         if self.how == "length":
             return self._curve(questions, rewards_of([self.member], answers)[0])
@@ -125,13 +125,15 @@ class Transform:
         (given_,) = answers
         every = rewards_of([self.member], answers)[0]
         rewards, count = every[: len(questions)], len(questions)
-        known = np.flatnonzero(np.isfinite(rewards))
+        places = np.flatnonzero(np.isfinite(rewards))
         values, slopes = np.full(count, math.nan), np.full(count, math.nan)
         if self._centres_by_group:
             self._by_group(questions, every, values, slopes)
-        elif len(known):
-            values[known], slopes[known] = self._moved(rewards[known], [questions[at] for at in known.tolist()], fitted)
-        finite = set(known.tolist())
+        elif len(places):
+            values[places], slopes[places] = self._moved(
+                rewards[places], [questions[at] for at in places.tolist()], fitted
+            )
+        finite = set(places.tolist())
         return [
             self._told_of(reward, value, slope) if at in finite else without_number([self.member], [reward])
             for at, (reward, value, slope) in enumerate(
@@ -193,8 +195,8 @@ class Transform:
             return ensembles.as_preference(rewards, centres)
         quantile = self.settings["quantile"]
         centre = float(centres.mean() if quantile is None else np.quantile(centres, quantile))
-        made = ensembles.log_sigmoid if self.how == "logsigmoid" else ensembles.sigmoid
-        return made(rewards - centre)
+        squash = ensembles.log_sigmoid if self.how == "logsigmoid" else ensembles.sigmoid
+        return squash(rewards - centre)
 
     def _of_references(self, questions: Sequence[Question]) -> dict[Group, list[Question]]:
         """What is asked about the references to each group's prompt, in the order of the groups."""
@@ -288,11 +290,13 @@ def open(source: str, options: Mapping[str, Any], revision: str | None = None) -
             raise UsageError(f"references={Path(file).name}: {member.subject.id} knows rewards of its own data only; "
                              "expected a model that can be asked about them")  # fmt: skip
         references = _read(Path(file))
-    told = {"how": how, **settings} | ({"references": references.sha256} if references else {})
+    identity = {"how": how, **settings} | ({"references": references.sha256} if references else {})
     subject = Subject(
-        called("transform", how, [member.name]), "transform", settings={**stated_of(told), "members": [member.stated()]}
+        called("transform", how, [member.name]),
+        "transform",
+        settings={**stated_of(identity), "members": [member.stated()]},
     )
-    fingerprint = f"transform:{VERSION}:{json.dumps(told, sort_keys=True)}"
+    fingerprint = f"transform:{VERSION}:{json.dumps(identity, sort_keys=True)}"
     return Transform(subject, fingerprint, specs, member, how, settings, references)
 
 
